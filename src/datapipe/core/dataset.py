@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Dataset`: immutable Arrow data with roles, read lazily, whose rows have names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datapipe.core.digest import CHUNK_ROWS, digest_batches
+from datapipe.core.roles import ROW_ID, Roles
+from datapipe.core.source import Source
+from datapipe.errors import SchemaMismatch, nearest
+
+ROW_GROUP_ROWS = 131_072
+"""Rows in a row group of what we write: bounds the memory of whoever reads it."""
+
+
+class ArrowStream(Protocol):
+    """Anything that speaks the Arrow PyCapsule stream interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export an Arrow C stream.
+
+        Args:
+            requested_schema: A schema capsule to cast to, or None.
+
+        Returns:
+            A PyCapsule named `arrow_array_stream`.
+
+        Example:
+            >>> hasattr(pa.table({"a": [1]}), "__arrow_c_stream__")
+            True
+        """
+        ...
+
+
+class Dataset:
+    """Rows with names and columns with roles; nothing in it changes after it was made.
+
+    Every row carries a hidden `uint64` that names it for ever. `schema`, `scan()`, `batches()` and
+    the Arrow stream leave it out; `scan(row_id=True)` and `row_ids` give it.
+
+    Args:
+        frame: A lazy polars plan; it may hold the hidden column.
+        roles: What the columns are for; each must exist.
+        sources: Where the rows come from.
+        path: The Parquet file that holds exactly these rows, when there is one.
+        digest: The digest of that file; computed from the rows when empty.
+        rows: The number of rows when known.
+
+    Raises:
+        SchemaMismatch: A role names a column that is not there.
+
+    Example:
+        >>> d = Dataset.of(pa.table({"t": ["a", "b"], "y": [0, 1]}), Roles.of(text="t", label="y"))
+        >>> len(d), d.names, d.roles.one("label")
+        (2, ['t', 'y'], 'y')
+    """
+
+    def __init__(
+        self,
+        frame: pl.LazyFrame,
+        roles: Roles | None = None,
+        *,
+        sources: Sequence[Source] = (),
+        path: Path | None = None,
+        digest: str = "",
+        rows: int | None = None,
+    ) -> None:
+        self._frame = frame
+        self._polars_schema = frame.collect_schema()
+        self._digest = digest
+        self._rows = rows
+        self.path = path
+        self.sources = tuple(sources)
+        self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")
+
+    @classmethod
+    def of(cls, data: ArrowStream, roles: Roles | None = None) -> Dataset:
+        """A data set from any object with `__arrow_c_stream__`; row ids count from 0.
+
+        Args:
+            data: A pyarrow table, a polars, pandas or DuckDB frame, or the like.
+            roles: What its columns are for.
+
+        Returns:
+            The data set, in memory.
+
+        Raises:
+            SchemaMismatch: The object does not speak the Arrow stream interface.
+
+        Example:
+            >>> len(Dataset.of(pl.DataFrame({"a": [1, 2]})))
+            2
+        """
+        if isinstance(data, cls):
+            return data
+        if not hasattr(data, "__arrow_c_stream__"):
+            raise SchemaMismatch(
+                f"{type(data).__name__} has no __arrow_c_stream__",
+                hint="give a pyarrow, polars, pandas or DuckDB table",
+            )
+        frame = pl.DataFrame(pa.table(data))
+        if ROW_ID not in frame.columns:
+            frame = frame.with_row_index(ROW_ID).with_columns(pl.col(ROW_ID).cast(pl.UInt64))
+        return cls(frame.lazy(), roles, rows=frame.height)
+
+    @property
+    def names(self) -> list[str]:
+        """The column names, the hidden one left out."""
+        return [name for name in self._polars_schema if name != ROW_ID]
+
+    @property
+    def types(self) -> pl.Schema:
+        """Column name to polars type, the hidden one left out."""
+        return pl.Schema({n: t for n, t in self._polars_schema.items() if n != ROW_ID})
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, the hidden column left out."""
+        return pl.DataFrame(schema=self.types).to_arrow().schema
+
+    @property
+    def features(self) -> list[str]:
+        """The columns that play no role: what a table model learns from."""
+        taken = {c for columns in self.roles.columns.values() for c in columns}
+        return [name for name in self.names if name not in taken]
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` of the stored file, or of the rows where no file holds them."""
+        if not self._digest:
+            table = self.scan(row_id=True).collect(engine="streaming").to_arrow()
+            self._digest = digest_batches(table.schema, table.to_batches())
+        return self._digest
+
+    @property
+    def row_ids(self) -> pl.Series:
+        """The hidden row ids in row order, uint64 of shape (n,)."""
+        return self._frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
+
+    def __len__(self) -> int:
+        if self._rows is None:
+            self._rows = int(self._frame.select(pl.len()).collect(engine="streaming").item())
+        return self._rows
+
+    def scan(self, *, row_id: bool = False) -> pl.LazyFrame:
+        """The rows as a lazy polars plan.
+
+        Args:
+            row_id: Whether the hidden column comes along (as the first column).
+
+        Returns:
+            A plan that reads nothing until it is collected.
+
+        Example:
+            >>> Dataset.of(pa.table({"a": [1, 2]})).scan(row_id=True).collect().columns
+            ['_row_id', 'a']
+        """
+        return self._frame.select([ROW_ID, *self.names] if row_id else self.names)
+
+    def frame(self, columns: Sequence[str] | None = None, *, row_id: bool = False) -> pl.DataFrame:
+        """Some columns as a polars frame in memory.
+
+        Args:
+            columns: Which columns; None for all.
+            row_id: Whether the hidden column comes along.
+
+        Returns:
+            The rows.
+
+        Raises:
+            SchemaMismatch: A column is not there.
+
+        Example:
+            >>> Dataset.of(pa.table({"a": [1], "b": [2]})).frame(["b"]).row(0)
+            (2,)
+        """
+        wanted = list(self.names if columns is None else columns)
+        for name in wanted:
+            if name not in self._polars_schema:
+                raise SchemaMismatch(
+                    f"there is no column {name!r}", hint=nearest(name, self.names)
+                )
+        picked = [ROW_ID, *wanted] if row_id else wanted
+        return self._frame.select(picked).collect(engine="streaming")
+
+    def values(self, role: str) -> pl.Series:
+        """The values of the first column that plays a role.
+
+        Args:
+            role: A role's name.
+
+        Returns:
+            A series of shape (n,), in row order.
+
+        Example:
+            >>> Dataset.of(pa.table({"y": [0, 1]}), Roles.of(label="y")).values("label").to_list()
+            [0, 1]
+        """
+        name = self.roles.one(role)
+        return self.frame([name])[name]
+
+    def batches(self, rows: int = CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
+        """The rows as Arrow record batches, in order; a stored file is never read whole.
+
+        Args:
+            rows: Most rows in a batch, > 0.
+
+        Yields:
+            Record batches without the hidden column.
+
+        Example:
+            >>> d = Dataset.of(pa.table({"a": [1, 2, 3]}))
+            >>> [b.num_rows for b in d.batches(2)]
+            [2, 1]
+        """
+        if self.path is not None:
+            with pq.ParquetFile(self.path) as file:
+                yield from file.iter_batches(batch_size=rows, columns=self.names)
+            return
+        yield from self.frame().to_arrow().to_batches(max_chunksize=rows)
+
+    def with_frame(self, frame: pl.LazyFrame, *, roles: Roles | None = None) -> Dataset:
+        """A data set with another plan and the same sources.
+
+        Args:
+            frame: The new plan; the hidden column must be among its columns.
+            roles: The new roles; None keeps those whose columns are still there.
+
+        Returns:
+            The new data set, neither stored nor counted yet.
+
+        Raises:
+            SchemaMismatch: The hidden column was lost, so that rows would lose their names.
+
+        Example:
+            >>> d = Dataset.of(pa.table({"a": [1, 2]}))
+            >>> len(d.with_frame(d.scan(row_id=True).filter(pl.col("a") > 1)))
+            1
+        """
+        names = frame.collect_schema().names()
+        if ROW_ID not in names:
+            raise SchemaMismatch(
+                f"the hidden column {ROW_ID!r} was lost: rows would lose their names",
+                hint="use with_columns, or select it too",
+            )
+        if roles is None:
+            kept = {
+                r: tuple(c for c in columns if c in names) for r, columns in self.roles.columns.items()
+            }
+            roles = Roles(kept)
+        return Dataset(frame, roles, sources=self.sources)
+
+    def save(self, path: str | os.PathLike[str], *, row_id: bool = False) -> Path:
+        """Write the rows as one Parquet file, streaming, and publish it by rename.
+
+        Args:
+            path: Where to write; its folder must exist.
+            row_id: Whether the hidden column is written too.
+
+        Returns:
+            The path.
+
+        Example:
+            >>> import tempfile
+            >>> target = Path(tempfile.mkdtemp()) / "a.parquet"
+            >>> pl.read_parquet(Dataset.of(pa.table({"a": [1]})).save(target)).shape
+            (1, 1)
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        self.scan(row_id=row_id).sink_parquet(
+            partial, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
+        )
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+        return target
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Export the rows as an Arrow C stream, the hidden column left out.
+
+        Args:
+            requested_schema: A schema capsule to cast to, or None.
+
+        Returns:
+            A PyCapsule named `arrow_array_stream`.
+
+        Example:
+            >>> pa.table(Dataset.of(pa.table({"a": [1]}))).num_rows
+            1
+        """
+        reader = pa.RecordBatchReader.from_batches(self.schema, self._cast(self.batches()))
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _cast(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        schema = self.schema
+        for batch in batches:
+            yield batch if batch.schema.equals(schema) else batch.cast(schema)
+
+    def __repr__(self) -> str:
+        rows = "?" if self._rows is None else f"{self._rows:,}"
+        roles = ", ".join(f"{r}={'+'.join(c[:3])}" for r, c in self.roles.columns.items())
+        return f"Dataset({rows} rows x {len(self.names)} columns; {roles or 'no roles'})"
+
+
+def empty() -> Dataset:
+    """The data set a reader is handed: no rows, no columns.
+
+    Returns:
+        A data set of length 0.
+
+    Example:
+        >>> len(empty())
+        0
+    """
+    return Dataset(pl.LazyFrame(schema={ROW_ID: pl.UInt64}), rows=0)
+
+
+def as_any(value: Any) -> pl.LazyFrame:
+    """A lazy frame from what a stage function may return.
+
+    Args:
+        value: A polars frame, lazy or not, or an Arrow object.
+
+    Returns:
+        The lazy frame.
+
+    Raises:
+        SchemaMismatch: It is none of these.
+
+    Example:
+        >>> as_any(pl.DataFrame({"a": [1]})).collect().height
+        1
+    """
+    if isinstance(value, pl.LazyFrame):
+        return value
+    if isinstance(value, pl.DataFrame):
+        return value.lazy()
+    if hasattr(value, "__arrow_c_stream__"):
+        return pl.DataFrame(pa.table(value)).lazy()
+    raise SchemaMismatch(
+        f"a stage returned {type(value).__name__}", hint="return a polars frame or an Arrow table"
+    )

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Content digests: what makes two files, tables, parameters or pieces of code the same."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+CHUNK_ROWS = 65_536
+PREFIX = "sha256:"
+
+
+def digest_bytes(data: bytes) -> str:
+    """The SHA-256 of some bytes, in the house form.
+
+    Args:
+        data: Any bytes.
+
+    Returns:
+        `sha256:` and 64 hexadecimal digits.
+
+    Example:
+        >>> digest_bytes(b"")[:14]
+        'sha256:e3b0c44'
+    """
+    return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, read in constant memory.
+
+    Args:
+        path: A regular file.
+
+    Returns:
+        The digest in the house form.
+
+    Example:
+        >>> digest_file(Path(__file__)) == digest_bytes(Path(__file__).read_bytes())
+        True
+    """
+    with path.open("rb") as file:
+        return PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Args:
+        value: What `json` can write, plus paths, tuples and objects with `to_json`.
+
+    Returns:
+        UTF-8 bytes.
+
+    Example:
+        >>> canonical({"b": 1, "a": (2, 3)})
+        b'{"a":[2,3],"b":1}'
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain
+    )
+    return text.encode()
+
+
+def digest_json(value: Any) -> str:
+    """The digest of a value's canonical JSON.
+
+    Args:
+        value: What `canonical` takes.
+
+    Returns:
+        The digest in the house form.
+
+    Example:
+        >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+        True
+    """
+    return digest_bytes(canonical(value))
+
+
+def digest_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
+    """The logical digest of Arrow rows: the same rows give the same digest, however chunked.
+
+    Rows are regrouped to chunks of 65,536 and each chunk is hashed in Arrow IPC form, so codec,
+    row-group size and the caller's batch size do not count; names, types and order do.
+
+    Args:
+        schema: The schema of every batch; its metadata is ignored.
+        batches: The rows.
+
+    Returns:
+        The digest in the house form.
+
+    Example:
+        >>> t = pa.table({"a": [1, 2, 3]})
+        >>> small = digest_batches(t.schema, t.to_batches(max_chunksize=1))
+        >>> small == digest_batches(t.schema, t.to_batches())
+        True
+    """
+    bare = schema.remove_metadata()
+    total = hashlib.sha256(bare.serialize().to_pybytes())
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        while count >= CHUNK_ROWS:
+            table = pa.Table.from_batches(held, schema=schema)
+            total.update(_chunk(table.slice(0, CHUNK_ROWS), bare))
+            rest = table.slice(CHUNK_ROWS)
+            held, count = rest.to_batches(), rest.num_rows
+    if count:
+        total.update(_chunk(pa.Table.from_batches(held, schema=schema), bare))
+    return PREFIX + total.hexdigest()
+
+
+def _chunk(table: pa.Table, schema: pa.Schema) -> bytes:
+    """One chunk's digest; a take copies it, so that slices do not carry their offsets along."""
+    whole = table.combine_chunks().take(pa.array(range(table.num_rows), pa.int64()))
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(whole.replace_schema_metadata(None))
+    return hashlib.sha256(sink.getvalue()).digest()
+
+
+@functools.lru_cache(maxsize=256)
+def digest_code(module: str) -> str:
+    """The digest of the code a stage runs: its own module and the floors it stands on.
+
+    A change in `core`, `measure` or `features` can change any result, so they count too;
+    the command line, the report and other families do not.
+
+    Args:
+        module: A module's dotted name.
+
+    Returns:
+        The digest in the house form.
+
+    Example:
+        >>> digest_code("datapipe.core.digest").startswith("sha256:")
+        True
+    """
+    total = hashlib.sha256(_floors().encode())
+    origin = _origin(module)
+    if origin is not None:
+        total.update(origin.read_bytes())
+    return PREFIX + total.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _floors() -> str:
+    root = Path(__file__).resolve().parents[1]
+    total = hashlib.sha256()
+    for room in ("core", "measure", "features"):
+        for path in sorted((root / room).glob("*.py")):
+            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _origin(module: str) -> Path | None:
+    loaded = sys.modules.get(module)
+    name = getattr(loaded, "__file__", None)
+    if name is None and loaded is None:
+        spec = importlib.util.find_spec(module)
+        name = spec.origin if spec else None
+    return Path(name) if name and Path(name).is_file() else None
+
+
+def _plain(value: Any) -> Any:
+    """What `json` cannot write by itself, in a form that is stable over processes."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if hasattr(value, "item") and callable(value.item):
+        return value.item()
+    if callable(value) and hasattr(value, "__qualname__"):
+        module = getattr(value, "__module__", "")
+        return {"callable": f"{module}:{value.__qualname__}", "code": digest_code(module)}
+    return str(value)

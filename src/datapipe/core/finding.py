@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Finding`: what a stage thinks of the data, how sure it is, and of which rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import polars as pl
+
+from datapipe.core.estimate import Estimate
+from datapipe.errors import DeclarationError
+
+Verdict = Literal["clean", "suspect", "fail", "not_evaluated"]
+Severity = Literal["info", "low", "medium", "high"]
+VERDICTS: tuple[Verdict, ...] = ("clean", "not_evaluated", "suspect", "fail")
+"""From best to worst; what could not be evaluated is worse than clean."""
+
+ROW_SCHEMA: dict[str, Any] = {
+    "row_id": pl.UInt64,
+    "score": pl.Float64,
+    "p_value": pl.Float64,
+    "flagged": pl.Boolean,
+    "action": pl.String,
+    "reason": pl.String,
+    "suggested": pl.String,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One answer of a stage, with its uncertainty.
+
+    Args:
+        kind: `family.what`, such as `labels.noise`; gates match on it.
+        verdict: `clean`, `suspect`, `fail` or `not_evaluated`.
+        measure: The figure the verdict rests on.
+        says: One sentence for a person; no cell values of a person.
+        severity: `info`, `low`, `medium` or `high`.
+        p_value: Evidence against *clean* in [0, 1]; None where there is no test.
+        q_value: The same after Benjamini-Hochberg over the run; the executor fills it in.
+        columns: The columns it is about.
+        rows: One line per row looked at (see `scored_rows`), or None.
+        details: What it names: trigger, class pair, source, predicate. JSON values only.
+        remedy: One action that mends it.
+
+    Raises:
+        DeclarationError: The verdict is unknown or a p-value lies outside [0, 1].
+
+    Example:
+        >>> f = Finding("labels.noise", "clean", Estimate.rate(3, 500), "3 of 500 labels look wrong")
+        >>> f.family
+        'labels'
+    """
+
+    kind: str
+    verdict: Verdict
+    measure: Estimate
+    says: str
+    severity: Severity = "info"
+    p_value: float | None = None
+    q_value: float | None = None
+    columns: tuple[str, ...] = ()
+    rows: pl.DataFrame | None = field(default=None, repr=False)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verdict not in VERDICTS:
+            raise DeclarationError(
+                f"{self.kind}: {self.verdict!r} is no verdict",
+                code="DP-DECL-012",
+                hint=f"use one of {', '.join(VERDICTS)}",
+            )
+        for p in (self.p_value, self.q_value):
+            if p is not None and not 0 <= p <= 1:
+                raise DeclarationError(
+                    f"{self.kind}: the p-value {p} lies outside [0, 1]", code="DP-DECL-012"
+                )
+
+    @property
+    def family(self) -> str:
+        """The part of the kind before the first dot."""
+        return self.kind.partition(".")[0]
+
+    @property
+    def flagged(self) -> pl.DataFrame:
+        """The rows that were flagged, empty when no rows were scored."""
+        if self.rows is None:
+            return scored_rows([], [])
+        return self.rows.filter(pl.col("flagged"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The promised JSON form (rows are written apart, as Parquet).
+
+        Returns:
+            A dictionary with kind, verdict, severity, measure, p_value, q_value, says, details
+            and remedy.
+
+        Example:
+            >>> Finding("a.b", "clean", Estimate.rate(0, 9), "fine").to_json()["verdict"]
+            'clean'
+        """
+        return {
+            "kind": self.kind,
+            "verdict": self.verdict,
+            "severity": self.severity,
+            "measure": self.measure.to_json(),
+            "p_value": self.p_value,
+            "q_value": self.q_value,
+            "says": self.says,
+            "columns": list(self.columns),
+            "details": _finite(dict(self.details)),
+            "remedy": self.remedy,
+        }
+
+
+def scored_rows(
+    row_ids: Any,
+    scores: Any,
+    *,
+    flagged: Any = None,
+    p_values: Any = None,
+    reason: str = "",
+    suggested: Any = None,
+) -> pl.DataFrame:
+    """The row table of a finding: a line for every row that was looked at.
+
+    Args:
+        row_ids: uint64, shape (n,).
+        scores: float, shape (n,); higher is worse.
+        flagged: bool, shape (n,); None flags nothing.
+        p_values: float in [0, 1], shape (n,), or None.
+        reason: Why a flagged row is flagged.
+        suggested: The label a flagged row should have, strings of shape (n,), or None.
+
+    Returns:
+        A frame with the columns of `ROW_SCHEMA`; `action` is empty until the executor acts.
+
+    Example:
+        >>> scored_rows([7, 8], [0.1, 0.9], flagged=[False, True], reason="odd")["reason"].to_list()
+        ['', 'odd']
+    """
+    frame = pl.DataFrame(
+        {"row_id": pl.Series(row_ids, dtype=pl.UInt64), "score": pl.Series(scores, dtype=pl.Float64)}
+    )
+    n = frame.height
+    null = pl.Series([None] * n)
+    return frame.with_columns(
+        (null if p_values is None else pl.Series(p_values)).cast(pl.Float64).alias("p_value"),
+        (pl.Series([False] * n, dtype=pl.Boolean) if flagged is None else pl.Series(flagged))
+        .cast(pl.Boolean)
+        .alias("flagged"),
+        pl.lit("").alias("action"),
+        (null if suggested is None else pl.Series(suggested)).cast(pl.String).alias("suggested"),
+    ).with_columns(
+        pl.when(pl.col("flagged")).then(pl.lit(reason)).otherwise(pl.lit("")).alias("reason")
+    ).select(list(ROW_SCHEMA))
+
+
+def worst(verdicts: Iterable[str]) -> Verdict:
+    """The worst of some verdicts; with none given nothing was evaluated.
+
+    Args:
+        verdicts: Names in `VERDICTS`.
+
+    Returns:
+        The worst one.
+
+    Example:
+        >>> worst(["clean", "suspect"]), worst([])
+        ('suspect', 'not_evaluated')
+    """
+    ranks = [VERDICTS.index(v) for v in verdicts]  # type: ignore[arg-type]  # checked by Finding
+    return VERDICTS[max(ranks)] if ranks else "not_evaluated"
+
+
+def with_q_values(findings: Sequence[Finding]) -> list[Finding]:
+    """Fill in q-values: Benjamini-Hochberg over every finding of a run that has a p-value.
+
+    Args:
+        findings: The findings, in any order.
+
+    Returns:
+        The same findings in the same order, with `q_value` set where there is a `p_value`.
+
+    Example:
+        >>> made = [Finding("a.b", "clean", Estimate.rate(0, 9), "", p_value=p) for p in (0.01, 0.5)]
+        >>> [f.q_value for f in with_q_values(made)]
+        [0.02, 0.5]
+
+    References:
+        Benjamini & Hochberg, 1995, Controlling the false discovery rate.
+    """
+    tested = sorted(
+        (f.p_value, i) for i, f in enumerate(findings) if f.p_value is not None
+    )
+    q = dict.fromkeys(range(len(findings)), None) | {}
+    running = 1.0
+    for rank in range(len(tested), 0, -1):
+        p, i = tested[rank - 1]
+        running = min(running, p * len(tested) / rank)
+        q[i] = running  # type: ignore[assignment]  # None marks the untested
+    return [f if q[i] is None else replace(f, q_value=q[i]) for i, f in enumerate(findings)]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if hasattr(value, "item") and callable(value.item):
+        return _finite(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Pipeline`: a name and a list of stages; an inner list is a group of parallel branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from datapipe._lazy import upward
+from datapipe.core.dataset import ArrowStream, Dataset
+from datapipe.core.roles import ROLES, Roles
+from datapipe.core.run import Run
+from datapipe.core.stage import Reader, RowStage, Stage
+from datapipe.errors import DeclarationError, MissingRole
+
+StageLike = Stage | Sequence[Stage]
+
+
+class Executor(Protocol):
+    """What runs a plan: the local executor, or one on a cluster."""
+
+    def run(self, plan: Plan, *, data: Dataset | None, seed: int, store: Path) -> Run:
+        """Run every step of a plan and record it.
+
+        Args:
+            plan: What to run.
+            data: Rows to start from, when the plan has no reader.
+            seed: Seed of the run.
+            store: Folder of the store.
+
+        Returns:
+            The finished run.
+
+        Example:
+            >>> hasattr(Executor, "run")
+            True
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a plan.
+
+    Args:
+        position: 0-based place in the order of execution.
+        group: Steps of one group run on the same rows.
+        stage: The stage.
+        shape: `read`, `row` or `whole`.
+
+    Example:
+        >>> PlannedStep(0, 0, Stage(), "whole").shape
+        'whole'
+    """
+
+    position: int
+    group: int
+    stage: Stage
+    shape: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pipeline whose declaration holds.
+
+    Args:
+        pipeline: Its name.
+        steps: The steps in order.
+        roles: The roles the readers declare.
+
+    Example:
+        >>> len(Plan("p", (), Roles()).groups())
+        0
+    """
+
+    pipeline: str
+    steps: tuple[PlannedStep, ...]
+    roles: Roles
+
+    def groups(self) -> list[list[PlannedStep]]:
+        """The steps by group, in order.
+
+        Returns:
+            A list of groups; each holds one step or several parallel ones.
+
+        Example:
+            >>> Plan("p", (PlannedStep(0, 0, Stage(), "whole"),), Roles()).groups()[0][0].group
+            0
+        """
+        found: dict[int, list[PlannedStep]] = {}
+        for step in self.steps:
+            found.setdefault(step.group, []).append(step)
+        return [found[g] for g in sorted(found)]
+
+    def __str__(self) -> str:
+        lines = [f"pipeline {self.pipeline}: {len(self.steps)} steps"]
+        for group in self.groups():
+            for i, step in enumerate(group):
+                mark = "|" if len(group) > 1 else " "
+                shown = ", ".join(f"{k}={v!r}" for k, v in step.stage.params().items() if v not in ("", (), None))
+                lines.append(f"  {group[0].group if i == 0 else '':>3} {mark} {step.stage.name:<28} {shown[:90]}")
+        return "\n".join(lines)
+
+
+class Pipeline:
+    """A named list of stages. Nothing is read until it runs.
+
+    Args:
+        name: What the store calls it.
+        stages: The stages in order. An inner list is a group of parallel branches: readers in it
+            are put one below the other, other stages in it see the same rows.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> Pipeline("empty", []).plan()
+        Traceback (most recent call last):
+        ...
+        datapipe.errors.DeclarationError: pipeline 'empty' cannot run: it has no stages [DP-DECL-014]
+        <BLANKLINE>
+        hint: mend the list of stages
+    """
+
+    def __init__(self, name: str, stages: Sequence[StageLike]) -> None:
+        self.name = name
+        self.stages = tuple(
+            tuple(s) if isinstance(s, Sequence) else (s,) for s in stages
+        )
+
+    def plan(self, data: ArrowStream | None = None, *, roles: Roles | None = None) -> Plan:
+        """Check the whole declaration, before a byte is read.
+
+        Args:
+            data: The rows `run` will be given, when no reader starts the pipeline.
+            roles: The roles of `data`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            DeclarationError: With every problem at once.
+            MissingRole: When all that is wrong is that roles are missing.
+
+        Example:
+            >>> from datapipe.core.gate import Gate, at_most
+            >>> Pipeline("p", [Gate({"a.*": at_most(1)})]).plan(Dataset.of(__import__("pyarrow").table({"a": [1]})))
+            Plan(pipeline='p', steps=(PlannedStep(position=0, group=0, stage=Gate(limits={'a.*': Limit(side='at_most', bound=1, optional=False)}), shape='whole'),), roles=Roles(columns={}))
+        """
+        given = data.roles if isinstance(data, Dataset) else (roles or Roles())
+        problems, missing = self._problems(data is not None, given)
+        if problems or missing:
+            every = [*problems, *missing]
+            told = every[0] if len(every) == 1 else "".join(f"\n  - {p}" for p in every)
+            kind = DeclarationError if problems else MissingRole
+            raise kind(
+                f"pipeline {self.name!r} cannot run: {told}",
+                code="" if not problems else "DP-DECL-014",
+                hint="mend the list of stages" if problems else "name the columns in the reader, such as label='y'",
+                problems=every,
+            )
+        steps: list[PlannedStep] = []
+        for number, group in enumerate(self.stages):
+            for stage in group:
+                steps.append(PlannedStep(len(steps), number, stage, _shape(stage)))
+        return Plan(self.name, tuple(steps), self._roles(given))
+
+    def run(
+        self,
+        data: ArrowStream | None = None,
+        *,
+        seed: int,
+        store: str | Path = ".datapipe",
+        roles: Roles | None = None,
+        executor: Executor | None = None,
+    ) -> Run:
+        """Run every stage and record every step in the store.
+
+        Args:
+            data: Rows to start from: any object with `__arrow_c_stream__`; None with a reader.
+            seed: Seed of the run; there is no default on purpose. The same seed gives the same bytes.
+            store: Folder of the store; made when it is not there.
+            roles: The roles of `data`.
+            executor: What runs it; None for the local one.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            DeclarationError: The declaration does not hold; nothing was written.
+            DataError: The data does not fit.
+            TrustError: A signature or digest does not hold.
+            GateClosed: A gate said no; the run is recorded and the findings are in the error.
+            BudgetSpent: The privacy budget does not allow the training.
+            ExecutionError: A step failed or the disk is full.
+
+        Example:
+            >>> import tempfile, pyarrow as pa
+            >>> from datapipe.core.stage import stage
+            >>> @stage("demo.pass", version="1")
+            ... def nothing(frame):
+            ...     return frame
+            >>> run = Pipeline("p", [nothing()]).run(
+            ...     pa.table({"a": [1, 2]}), seed=7, store=tempfile.mkdtemp())
+            >>> len(run.data)
+            2
+        """
+        start = None if data is None else Dataset.of(data, roles)
+        if start is not None and roles is not None:
+            start = Dataset(start.scan(row_id=True), roles, sources=start.sources)
+        plan = self.plan(start)
+        chosen: Executor = executor or upward("datapipe.execute.local", "LocalExecutor")()
+        return chosen.run(plan, data=start, seed=seed, store=Path(store))
+
+    def _roles(self, given: Roles) -> Roles:
+        roles = given
+        for group in self.stages:
+            for stage in group:
+                if isinstance(stage, Reader):
+                    roles = roles.merged(stage.roles())
+        return roles
+
+    def _problems(self, has_data: bool, given: Roles) -> tuple[list[str], list[str]]:
+        """Everything that is wrong, and which roles are missing."""
+        if not self.stages:
+            return ["it has no stages"], []
+        wrong: list[str] = []
+        missing: list[str] = []
+        for number, group in enumerate(self.stages):
+            for stage in group:
+                if not isinstance(stage, Stage):
+                    wrong.append(_not_a_stage(stage))
+            known = [s for s in group if isinstance(s, Stage)]
+            wrong.extend(p for s in known for p in s.check())
+            wrong.extend(_group_problems(number, known, has_data))
+        flat = [s for group in self.stages for s in group if isinstance(s, Stage)]
+        if flat and not has_data and not isinstance(flat[0], Reader):
+            wrong.append("it starts with no reader and no data was given")
+        has = set(self._roles(given).columns) if not wrong else set(ROLES)
+        for stage in flat:
+            for need in stage.needs:
+                if not any(option in has for option in need.split("|")):
+                    missing.append(f"{stage.name} needs the role {need!r}, which no reader declares")
+            for used in stage.uses:
+                if used not in has and used != "findings" and not wrong:
+                    wrong.append(f"{stage.name} needs a {used}, which no step before it makes")
+            has |= set(stage.gives)
+        return wrong, missing
+
+
+def _shape(stage: Stage) -> str:
+    if isinstance(stage, Reader):
+        return "read"
+    return "row" if isinstance(stage, RowStage) else "whole"
+
+
+def _not_a_stage(value: Any) -> str:
+    if isinstance(value, type) or callable(value):
+        return f"{getattr(value, '__name__', value)} is a class or function, not a stage: call it"
+    return f"{value!r} is not a stage"
+
+
+def _group_problems(number: int, group: Sequence[Stage], has_data: bool) -> list[str]:
+    """What stands against running these stages side by side."""
+    wrong: list[str] = []
+    readers = [s for s in group if isinstance(s, Reader)]
+    if readers and len(readers) != len(group):
+        wrong.append(f"group {number} mixes readers with other stages")
+    if readers and (number > 0 or has_data):
+        wrong.append(f"{readers[0].name}: readers belong at the start, and data was given or read before")
+    if len(group) > 1:
+        names = [f"{s.name}({s.params()})" for s in group]
+        if len(set(names)) < len(names):
+            wrong.append(f"group {number} holds the same stage twice")
+        for a, first in enumerate(group):
+            for second in group[a + 1 :]:
+                wrong.extend(_clash(first, second))
+        if any(isinstance(s, RowStage) for s in group):
+            wrong.append(f"group {number}: row stages cannot be parallel branches; list them in order")
+    return wrong
+
+
+def _clash(first: Stage, second: Stage) -> list[str]:
+    for one, other in ((first, second), (second, first)):
+        changed = {*one.changes, *(("label",) if getattr(one, "on_finding", "") == "relabel" else ())}
+        read = {o for need in other.needs for o in need.split("|")} | set(other.changes)
+        both = sorted(changed & read)
+        if both:
+            return [
+                f"{one.name} changes {both[0]!r}, which its parallel branch {other.name} reads:"
+                " put them in order"
+            ]
+    return []

@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Stage`: one step of a pipeline. Row stages are expressions, whole stages see the data set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+
+from datapipe.core.artifact import Artifact, PrivacyEvent
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset, as_any
+from datapipe.core.digest import digest_bytes, digest_code
+from datapipe.core.finding import Finding
+from datapipe.core.roles import ROW_ID, Roles
+from datapipe.errors import DeclarationError, SchemaMismatch
+
+OnFinding = Literal["note", "quarantine", "relabel", "weight", "stop"]
+ACTIONS: tuple[OnFinding, ...] = ("note", "quarantine", "relabel", "weight", "stop")
+
+
+@dataclass(frozen=True, eq=False)
+class Yield:
+    """What a stage gives back.
+
+    Args:
+        data: The new rows; None when the rows pass unchanged.
+        findings: What the stage thinks of the data it was given.
+        set_aside: Rows to quarantine: columns `row_id` uint64 and `reason` string, or None.
+        artifacts: Files it wrote under `context.scratch`.
+        label_changes: Labels it changed: `row_id`, `before`, `after`, `why`, `posterior`, or None.
+        privacy: Privacy budget it used.
+
+    Example:
+        >>> Yield().data is None
+        True
+    """
+
+    data: Dataset | None = None
+    findings: tuple[Finding, ...] = ()
+    set_aside: pl.DataFrame | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    label_changes: pl.DataFrame | None = None
+    privacy: tuple[PrivacyEvent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A whole stage: a pure function of data, parameters and seed.
+
+    Subclass it as a frozen dataclass whose fields are its parameters. A stage never sees the store
+    or the executor, so that resume, Ray and replay come free.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Count(Stage):
+        ...     name: ClassVar[str] = "demo.count"
+        ...     def run(self, data: Dataset, context: Context) -> Yield:
+        ...         return Yield()
+        >>> Count().params()
+        {}
+    """
+
+    name: ClassVar[str] = ""
+    """Catalogue key, `family.method`."""
+    version: ClassVar[str] = "1"
+    """Goes up when the same parameters would give other results."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Roles without which it cannot run; `a|b` asks for either."""
+    gives: ClassVar[tuple[str, ...]] = ()
+    """Roles and artifact kinds it makes, such as `model`."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """What it reads of the steps before beside rows: `findings`, `model`."""
+    changes: ClassVar[tuple[str, ...]] = ()
+    """Roles whose values it rewrites; two parallel branches may not change the same."""
+    raises_findings: ClassVar[tuple[str, ...]] = ()
+    """Kinds of finding it may yield."""
+    extra: ClassVar[str] = ""
+    """The optional dependency group its module needs."""
+    references: ClassVar[tuple[str, ...]] = ()
+    """Author, year, title of its method."""
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Look at the data set and say what should become of it.
+
+        Args:
+            data: The rows; their digest is known and their order is fixed.
+            context: Seed, scratch folder, what came before.
+
+        Returns:
+            New rows, findings, rows to set aside and artifacts, each where there are any.
+
+        Raises:
+            DeclarationError: The subclass does not define it.
+
+        Example:
+            >>> issubclass(RowStage, Stage)
+            True
+        """
+        raise DeclarationError(
+            f"{type(self).__name__} has no run()",
+            code="DP-DECL-013",
+            hint="define run(self, data, context) -> Yield",
+        )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without data.
+
+        Returns:
+            A sentence for each problem, empty when there is none.
+
+        Example:
+            >>> Stage().check()
+            []
+        """
+        action = getattr(self, "on_finding", "note")
+        if action not in ACTIONS:
+            return [f"{self.name}: on_finding={action!r} is none of {', '.join(ACTIONS)}"]
+        return []
+
+    def params(self) -> dict[str, Any]:
+        """The parameters by name.
+
+        Returns:
+            Field name to value, in the order of declaration.
+
+        Example:
+            >>> Stage().params()
+            {}
+        """
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def code_digest(self) -> str:
+        """The digest of the code that runs: this stage's module and the floors below it.
+
+        Returns:
+            The digest in the house form.
+
+        Example:
+            >>> Stage().code_digest().startswith("sha256:")
+            True
+        """
+        return digest_code(type(self).__module__)
+
+    def cacheable(self) -> bool:
+        """Whether equal keys promise equal results; False for code that cannot be digested.
+
+        Returns:
+            True for every stage of the catalogue.
+
+        Example:
+            >>> Stage().cacheable()
+            True
+        """
+        return True
+
+
+@dataclass(frozen=True)
+class RowStage(Stage):
+    """A row stage: a polars expression plan, row-local and order-preserving.
+
+    Consecutive row stages are fused into one streaming plan, so define `columns`, `set_aside` or
+    both, and nothing that looks at more than one row.
+
+    Example:
+        >>> class Short(RowStage):
+        ...     name = "demo.short"
+        ...     def set_aside(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        ...         return {"too short": pl.col("t").str.len_chars() < 2}
+        >>> import pyarrow as pa
+        >>> made = Short().run(Dataset.of(pa.table({"t": ["a", "abc"]})), Context(0, Path(".")))
+        >>> made.data.frame()["t"].to_list(), made.set_aside["reason"].to_list()
+        (['abc'], ['too short'])
+    """
+
+    def columns(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        """New or replaced columns.
+
+        Args:
+            roles: What the columns are for.
+            types: Column name to polars type.
+
+        Returns:
+            Column name to expression.
+
+        Example:
+            >>> RowStage().columns(Roles(), pl.Schema())
+            {}
+        """
+        return {}
+
+    def set_aside(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        """Which rows leave, and why; looked at before `columns` are made.
+
+        Args:
+            roles: What the columns are for.
+            types: Column name to polars type.
+
+        Returns:
+            Reason to a boolean expression; the first true one sets the row aside, null keeps it.
+
+        Example:
+            >>> RowStage().set_aside(Roles(), pl.Schema())
+            {}
+        """
+        return {}
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Run this stage alone; the executor fuses it with its neighbours instead.
+
+        Args:
+            data: The rows.
+            context: Not used: row stages are pure.
+
+        Returns:
+            The rows that stay and those set aside.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> RowStage().run(Dataset.of(pa.table({"a": [1]})), Context(0, Path("."))).data
+            Dataset(? rows x 1 columns; no roles)
+        """
+        reason = first_reason(self.set_aside(data.roles, data.types))
+        marked = data.scan(row_id=True).with_columns(reason.alias("_reason"))
+        left = marked.filter(pl.col("_reason").is_not_null())
+        kept = marked.filter(pl.col("_reason").is_null()).drop("_reason")
+        kept = kept.with_columns(**self.columns(data.roles, data.types))
+        aside = left.select(pl.col(ROW_ID).alias("row_id"), pl.col("_reason").alias("reason"))
+        return Yield(data=data.with_frame(kept), set_aside=aside.collect())
+
+
+def first_reason(conditions: Mapping[str, pl.Expr]) -> pl.Expr:
+    """One expression for the first condition that holds.
+
+    Args:
+        conditions: Reason to boolean expression.
+
+    Returns:
+        The reason as a string, null where none holds.
+
+    Example:
+        >>> pl.DataFrame({"a": [1, 5]}).select(first_reason({"big": pl.col("a") > 3})).to_series().to_list()
+        [None, 'big']
+    """
+    expression: pl.Expr = pl.lit(None, dtype=pl.String)
+    for reason, condition in reversed(conditions.items()):
+        expression = pl.when(condition).then(pl.lit(reason)).otherwise(expression)
+    return expression
+
+
+@dataclass(frozen=True)
+class Reader(Stage):
+    """A whole stage that starts a pipeline: it reads a source and names its rows.
+
+    A reader's `run` gives a lazy `Dataset` with exactly one unnumbered `Source`; the executor
+    gives the source its number and the rows their ids.
+
+    Example:
+        >>> Reader().files()
+        ()
+    """
+
+    def roles(self) -> Roles:
+        """The roles it declares, before a byte is read.
+
+        Returns:
+            The roles.
+
+        Example:
+            >>> Reader().roles().to_json()
+            {}
+        """
+        return Roles()
+
+    def files(self) -> tuple[Path, ...]:
+        """The files it reads, in reading order; empty for an object in memory.
+
+        Returns:
+            The paths.
+
+        Example:
+            >>> Reader().files()
+            ()
+        """
+        return ()
+
+    def content(self) -> str:
+        """The digest of what it reads when that is not a file.
+
+        Returns:
+            A digest, empty for files.
+
+        Example:
+            >>> Reader().content()
+            ''
+        """
+        return ""
+
+
+StageFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class FunctionStage(Stage):
+    """A plain function as a stage; made by `stage`, not by hand.
+
+    Args:
+        function: Takes a lazy frame (and keyword parameters), gives a frame, a `Yield` or None.
+        key: The catalogue key.
+        code_version: The author's version; empty when none was declared.
+        arguments: Keyword arguments of the function.
+        roles_needed: Roles without which it cannot run.
+
+    Example:
+        >>> @stage("text.lower", version="1")
+        ... def lower(frame: pl.LazyFrame) -> pl.LazyFrame:
+        ...     return frame.with_columns(pl.col("t").str.to_lowercase())
+        >>> lower().name
+        'text.lower'
+    """
+
+    function: StageFunction
+    key: str
+    code_version: str = ""
+    arguments: tuple[tuple[str, Any], ...] = ()
+    roles_needed: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # a value here, a class variable above
+        """The key given to the decorator."""
+        return self.key
+
+    @property
+    def version(self) -> str:  # type: ignore[override]  # as `name`
+        """The version given to the decorator."""
+        return self.code_version or "0"
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]  # as `name`
+        """The roles given to the decorator."""
+        return self.roles_needed
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Call the function with the rows as a lazy frame, the hidden column included.
+
+        Args:
+            data: The rows.
+            context: Passed on when the function has a parameter called `context`.
+
+        Returns:
+            What the function gave; rows that it left out are set aside.
+
+        Raises:
+            SchemaMismatch: The function repeated or invented rows, so that ids are not unique.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> @stage("demo.big", version="1")
+            ... def big(frame: pl.LazyFrame, *, over: int = 1) -> pl.LazyFrame:
+            ...     return frame.filter(pl.col("a") > over)
+            >>> made = big(over=2).run(Dataset.of(pa.table({"a": [1, 3]})), Context(0, Path(".")))
+            >>> made.set_aside["reason"].to_list()
+            ['left out by demo.big']
+        """
+        given = dict(self.arguments)
+        if "context" in inspect.signature(self.function).parameters:
+            given["context"] = context
+        result = self.function(data.scan(row_id=True), **given)
+        if result is None or isinstance(result, Yield):
+            return result or Yield()
+        made = data.with_frame(as_any(result))
+        before, after = data.row_ids, made.row_ids
+        if after.n_unique() != after.len() or not after.is_in(before.implode()).all():
+            raise SchemaMismatch(
+                f"{self.key} repeated or invented rows",
+                hint="keep every row's _row_id, once",
+            )
+        gone = before.filter(~before.is_in(after.implode()))
+        aside = pl.DataFrame({"row_id": gone}).with_columns(reason=pl.lit(f"left out by {self.key}"))
+        return Yield(data=made, set_aside=aside)
+
+    def params(self) -> dict[str, Any]:
+        """The function's keyword arguments.
+
+        Returns:
+            Name to value.
+
+        Example:
+            >>> stage("a.b", version="1")(lambda frame, n=1: frame)(n=2).params()
+            {'n': 2}
+        """
+        return dict(self.arguments)
+
+    def code_digest(self) -> str:
+        """The digest of the function's source text.
+
+        Returns:
+            The digest in the house form.
+
+        Example:
+            >>> stage("a.b", version="1")(len)().code_digest().startswith("sha256:")
+            True
+        """
+        try:
+            text = inspect.getsource(self.function)
+        except (OSError, TypeError):
+            text = f"{self.key}/{self.code_version}"
+        return digest_bytes(text.encode())
+
+    def cacheable(self) -> bool:
+        """Whether a version was declared: a function may call code that no digest sees.
+
+        Returns:
+            False when the decorator got no version.
+
+        Example:
+            >>> stage("a.b")(len)().cacheable()
+            False
+        """
+        return bool(self.code_version)
+
+
+def stage(
+    key: str, *, version: str = "", needs: tuple[str, ...] = ()
+) -> Callable[[StageFunction], Callable[..., FunctionStage]]:
+    """Make a stage of a plain function.
+
+    The function takes a lazy polars frame that carries the hidden `_row_id`, and gives a frame
+    that still carries it; rows it leaves out are set aside, never lost.
+
+    Args:
+        key: `family.method`.
+        version: Raise it when the function or what it calls changes; without it nothing is reused.
+        needs: Roles without which it cannot run.
+
+    Returns:
+        A decorator; the decorated name makes stages, its keyword arguments are their parameters.
+
+    Raises:
+        DeclarationError: The key is not of the form `family.method`.
+
+    Example:
+        >>> @stage("text.strip", version="1", needs=("text",))
+        ... def strip(frame: pl.LazyFrame, *, column: str = "t") -> pl.LazyFrame:
+        ...     return frame.with_columns(pl.col(column).str.strip_chars())
+        >>> strip(column="body").params()
+        {'column': 'body'}
+    """
+    family, _, method = key.partition(".")
+    if not (family.isidentifier() and method.replace(".", "_").isidentifier()):
+        raise DeclarationError(
+            f"{key!r} is no stage key", code="DP-DECL-013", hint="use family.method, such as text.lower"
+        )
+
+    def decorate(function: StageFunction) -> Callable[..., FunctionStage]:
+        def make(**arguments: Any) -> FunctionStage:
+            pairs = tuple(sorted(arguments.items()))
+            return FunctionStage(function, key, version, pairs, needs)
+
+        make.__name__ = getattr(function, "__name__", "stage")
+        make.__doc__ = function.__doc__
+        return make
+
+    return decorate

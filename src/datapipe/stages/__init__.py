@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages, by class name and by catalogue key; each module loads on first use.
+
+    from datapipe.stages import ReadParquet, MinHash
+    find("dedup.minhash") is MinHash
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from datapipe.errors import MissingExtra, UnknownStage, nearest
+
+if TYPE_CHECKING:
+    from datapipe.core.stage import Stage
+    from datapipe.stages.balance.classes import ClassBalance
+    from datapipe.stages.balance.groups import GroupBalance
+    from datapipe.stages.dedup.exact import ExactDuplicates
+    from datapipe.stages.dedup.minhash import MinHash
+    from datapipe.stages.dedup.near import NearDuplicates
+    from datapipe.stages.export.quantized import ExportQuantized
+    from datapipe.stages.ingest.csv import ReadCSV
+    from datapipe.stages.ingest.ipc import ReadArrow
+    from datapipe.stages.ingest.jsonl import ReadJSONL
+    from datapipe.stages.ingest.object import ReadObject
+    from datapipe.stages.ingest.parquet import ReadParquet
+    from datapipe.stages.labels.confident import ConfidentLearning
+    from datapipe.stages.labels.dawid_skene import DawidSkene
+    from datapipe.stages.labels.majority import MajorityVote
+    from datapipe.stages.poisoning.flips import LabelFlips
+    from datapipe.stages.poisoning.trigger_image import TriggerImage
+    from datapipe.stages.poisoning.trigger_text import TriggerText
+    from datapipe.stages.provenance.licence import LicenceRule
+    from datapipe.stages.provenance.manifest import VerifySources
+    from datapipe.stages.synthetic.declared import DeclaredSynthetic
+    from datapipe.stages.synthetic.prevalence import SyntheticShare
+    from datapipe.stages.train.federated import TrainFederated
+    from datapipe.stages.train.plain import TrainPlain
+    from datapipe.stages.train.private import TrainPrivately
+    from datapipe.stages.validate.expect import Expect
+
+CATALOGUE = {
+    "ingest.parquet": "ReadParquet",
+    "ingest.csv": "ReadCSV",
+    "ingest.jsonl": "ReadJSONL",
+    "ingest.ipc": "ReadArrow",
+    "ingest.object": "ReadObject",
+    "provenance.manifest": "VerifySources",
+    "provenance.licence": "LicenceRule",
+    "dedup.exact": "ExactDuplicates",
+    "dedup.minhash": "MinHash",
+    "dedup.near": "NearDuplicates",
+    "synthetic.declared": "DeclaredSynthetic",
+    "synthetic.prevalence": "SyntheticShare",
+    "poisoning.flips": "LabelFlips",
+    "poisoning.trigger_image": "TriggerImage",
+    "poisoning.trigger_text": "TriggerText",
+    "balance.classes": "ClassBalance",
+    "balance.groups": "GroupBalance",
+    "labels.confident": "ConfidentLearning",
+    "labels.majority": "MajorityVote",
+    "labels.dawid_skene": "DawidSkene",
+    "validate.expect": "Expect",
+    "train.plain": "TrainPlain",
+    "train.private": "TrainPrivately",
+    "train.federated": "TrainFederated",
+    "export.quantized": "ExportQuantized",
+}
+"""Key to class name; the module of `family.method` is `datapipe.stages.family.method`."""
+
+EXTRAS = {
+    "sklearn": "learn",
+    "torch": "train",
+    "opacus": "train",
+    "safetensors": "train",
+    "great_expectations": "validate",
+    "torchao": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "flwr": "federated",
+    "tenseal": "encrypted",
+    "ray": "ray",
+}
+"""Import name of an optional package to the extra that brings it."""
+
+_KEYS = {name: key for key, name in CATALOGUE.items()}
+__all__ = ["find", *sorted(_KEYS)]
+
+
+def find(key: str) -> type[Stage]:
+    """The stage class of a catalogue key, its module loaded on demand.
+
+    Built-in stages come first; entry points of the group `datapipe.stages` are asked only for
+    keys that are not built in.
+
+    Args:
+        key: `family.method`, or a class name.
+
+    Returns:
+        The class.
+
+    Raises:
+        UnknownStage: No stage has this key.
+        MissingExtra: Its module needs a package that is not installed.
+
+    Example:
+        >>> find("dedup.minhas")
+        Traceback (most recent call last):
+        ...
+        datapipe.errors.UnknownStage: there is no stage 'dedup.minhas' [DP-DECL-001]
+        <BLANKLINE>
+        hint: did you mean 'dedup.minhash' or 'dedup.near'?
+    """
+    wanted = _KEYS.get(key, key)
+    if wanted in CATALOGUE:
+        stage: type[Stage] = getattr(_load(f"{__name__}.{wanted}"), CATALOGUE[wanted])
+        return stage
+    return _outside(key)
+
+
+def _outside(key: str) -> type[Stage]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - costs 76 modules, rarely needed
+
+    for entry in entry_points(group="datapipe.stages"):
+        if entry.name == key:
+            loaded: type[Stage] = entry.load()
+            return loaded
+    raise UnknownStage(f"there is no stage {key!r}", hint=nearest(key, [*CATALOGUE, *_KEYS]))
+
+
+def _load(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = EXTRAS[package]
+        raise MissingExtra(
+            f"{module.removeprefix('datapipe.stages.')} needs the package {package!r}",
+            hint=f"pip install 'datapipe[{extra}]'",
+        ) from error
+
+
+def __getattr__(name: str) -> Any:
+    if name in _KEYS:
+        return find(_KEYS[name])
+    if name.startswith("_"):
+        raise AttributeError(name)
+    raise UnknownStage(f"there is no stage {name!r}", hint=nearest(name, _KEYS))
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
