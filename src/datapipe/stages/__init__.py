@@ -147,8 +147,8 @@ def _load(module: str) -> Any:
 def __getattr__(name: str) -> Any:
     if name in _KEYS:
         return find(_KEYS[name])
-    if name.startswith("_"):
-        raise AttributeError(name)
+    if not name[0].isupper():  # a family or a dunder: let the import system go on looking
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     raise UnknownStage(f"there is no stage {name!r}", hint=nearest(name, _KEYS))
 
 
