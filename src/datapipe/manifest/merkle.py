@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Merkle tree of RFC 6962: roots, an appendable frontier, and proofs anybody can check."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from datapipe.errors import DeclarationError, TrustError
+from datapipe.manifest.checks import Reason
+
+HASH_BYTES = 32
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """The hash of one log entry.
+
+    The prefix byte keeps leaves and inner nodes apart, so that a node cannot pose as an entry.
+
+    Args:
+        entry: The entry's bytes.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> leaf_hash(b"").hex()[:8]
+        '6e340b9c'
+
+    References:
+        Laurie, Langley, Kasper, 2013, RFC 6962: Certificate Transparency.
+    """
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The hash of two sub-trees.
+
+    Args:
+        left: Root of the left one, 32 bytes.
+        right: Root of the right one, 32 bytes.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> len(node_hash(leaf_hash(b"a"), leaf_hash(b"b")))
+        32
+    """
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class MerkleFrontier:
+    """A tree that only grows, kept as the roots of its complete sub-trees.
+
+    It needs 32 bytes for each set bit of its size, so a log of a million entries fits in 200
+    bytes, and an append costs two hashes on average.
+
+    Args:
+        size: How many leaves it has.
+        stack: Roots of the complete sub-trees, the largest first, one for each set bit of `size`.
+
+    Raises:
+        DeclarationError: The stack does not fit the size.
+
+    Example:
+        >>> frontier = MerkleFrontier()
+        >>> for entry in (b"a", b"b", b"c"):
+        ...     _ = frontier.append(leaf_hash(entry))
+        >>> frontier.size, frontier.root == root([leaf_hash(e) for e in (b"a", b"b", b"c")])
+        (3, True)
+    """
+
+    def __init__(self, size: int = 0, stack: Sequence[bytes] = ()) -> None:
+        if size < 0 or len(stack) != size.bit_count() or any(len(h) != HASH_BYTES for h in stack):
+            raise DeclarationError(
+                f"a frontier of {size} leaves has {max(size, 0).bit_count()} hashes of 32 bytes, "
+                f"not {len(stack)}",
+                code="DP-DECL-035",
+                hint="restore it with MerkleFrontier.from_bytes",
+            )
+        self._size = size
+        self._stack = list(stack)
+
+    @property
+    def size(self) -> int:
+        """How many leaves it has.
+
+        Returns:
+            The count, >= 0.
+
+        Example:
+            >>> MerkleFrontier().size
+            0
+        """
+        return self._size
+
+    @property
+    def root(self) -> bytes:
+        """The root hash of all leaves so far.
+
+        Returns:
+            32 bytes; the hash of nothing when it is empty.
+
+        Example:
+            >>> MerkleFrontier().root == EMPTY_ROOT
+            True
+        """
+        if not self._stack:
+            return EMPTY_ROOT
+        found = self._stack[-1]
+        for left in reversed(self._stack[:-1]):
+            found = node_hash(left, found)
+        return found
+
+    def append(self, leaf: bytes) -> int:
+        """Add one leaf.
+
+        Args:
+            leaf: The hash of the entry, 32 bytes, from `leaf_hash`.
+
+        Returns:
+            The index of the new leaf, from 0.
+
+        Raises:
+            DeclarationError: The leaf is not 32 bytes.
+
+        Example:
+            >>> MerkleFrontier().append(leaf_hash(b"first"))
+            0
+        """
+        if len(leaf) != HASH_BYTES:
+            raise DeclarationError(
+                f"a leaf of {len(leaf)} bytes, 32 expected",
+                code="DP-DECL-035",
+                hint="append leaf_hash(entry)",
+            )
+        index = size = self._size
+        while size & 1:
+            leaf = node_hash(self._stack.pop(), leaf)
+            size >>= 1
+        self._stack.append(leaf)
+        self._size += 1
+        return index
+
+    def to_bytes(self) -> bytes:
+        """The frontier as bytes to store.
+
+        Returns:
+            Eight bytes of size (big-endian), then the hashes.
+
+        Example:
+            >>> len(MerkleFrontier().to_bytes())
+            8
+        """
+        return self._size.to_bytes(8, "big") + b"".join(self._stack)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> MerkleFrontier:
+        """Restore a frontier.
+
+        Args:
+            data: What `to_bytes` gave.
+
+        Returns:
+            The frontier.
+
+        Raises:
+            TrustError: The bytes are not a frontier.
+
+        Example:
+            >>> MerkleFrontier.from_bytes(MerkleFrontier().to_bytes()).size
+            0
+        """
+        size, rest = int.from_bytes(data[:8], "big"), data[8:]
+        if len(data) < 8 or len(rest) != HASH_BYTES * size.bit_count():
+            raise _refused("these bytes are not a Merkle frontier")
+        return cls(size, [rest[i : i + HASH_BYTES] for i in range(0, len(rest), HASH_BYTES)])
+
+
+def root(leaves: Iterable[bytes]) -> bytes:
+    """The root hash of a list of leaf hashes.
+
+    Args:
+        leaves: Hashes of 32 bytes, from `leaf_hash`.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> root([]) == EMPTY_ROOT
+        True
+    """
+    frontier = MerkleFrontier()
+    for leaf in leaves:
+        frontier.append(leaf)
+    return frontier.root
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """The hashes that lead from one leaf to the root.
+
+    Args:
+        leaves: All leaf hashes of the tree.
+        index: Which leaf, from 0.
+
+    Returns:
+        Sibling hashes, the lowest first; about log2 of the size.
+
+    Raises:
+        DeclarationError: There is no such leaf.
+
+    Example:
+        >>> leaves = [leaf_hash(bytes([i])) for i in range(5)]
+        >>> proof = inclusion_proof(leaves, 3)
+        >>> verify_inclusion(leaves[3], 3, 5, proof, root(leaves))
+    """
+    if not 0 <= index < len(leaves):
+        raise _no_leaf(index, len(leaves))
+    return tuple(root(leaves[a:b]) for a, b, _ in inclusion_steps(index, len(leaves)))
+
+
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree_root: bytes
+) -> None:
+    """Check that a leaf is at an index of the tree with this size and root.
+
+    Args:
+        leaf: The leaf hash, 32 bytes.
+        index: Its index, from 0.
+        size: How many leaves the tree has.
+        proof: What `inclusion_proof` gave.
+        tree_root: The root, 32 bytes, from a checkpoint that was verified.
+
+    Raises:
+        TrustError: The proof does not hold.
+
+    Example:
+        >>> verify_inclusion(leaf_hash(b"a"), 0, 1, (), leaf_hash(b"a"))
+    """
+    if not 0 <= index < size or len(leaf) != HASH_BYTES:
+        raise _refused(f"leaf {index} of {size} does not exist")
+    steps = inclusion_steps(index, size)
+    if len(proof) != len(steps) or any(len(h) != HASH_BYTES for h in proof):
+        raise _refused(f"the proof has {len(proof)} hashes, {len(steps)} expected")
+    found = leaf
+    for sibling, (_, _, on_left) in zip(proof, steps, strict=True):
+        found = node_hash(sibling, found) if on_left else node_hash(found, sibling)
+    if found != tree_root:
+        raise _refused(f"leaf {index} of {size} is not in the tree with this root")
+
+
+def consistency_proof(leaves: Sequence[bytes], earlier: int) -> tuple[bytes, ...]:
+    """The hashes that show an earlier tree to be a prefix of this one.
+
+    Args:
+        leaves: All leaf hashes of the later tree.
+        earlier: How many leaves the earlier tree had, 1..size.
+
+    Returns:
+        Hashes in the order of RFC 6962; none when the sizes are equal.
+
+    Raises:
+        DeclarationError: The earlier size is not within 1..size.
+
+    Example:
+        >>> leaves = [leaf_hash(bytes([i])) for i in range(7)]
+        >>> proof = consistency_proof(leaves, 3)
+        >>> verify_consistency(3, root(leaves[:3]), 7, root(leaves), proof)
+    """
+    if not 0 < earlier <= len(leaves):
+        raise _no_leaf(earlier - 1, len(leaves))
+    return tuple(root(leaves[a:b]) for a, b in _consistency_ranges(earlier, len(leaves)))
+
+
+def verify_consistency(
+    earlier: int, earlier_root: bytes, later: int, later_root: bytes, proof: Sequence[bytes]
+) -> None:
+    """Check that the later tree begins with the earlier one: nothing rewritten, nothing removed.
+
+    Args:
+        earlier: Size of the earlier tree, >= 0; an empty tree is a prefix of every tree.
+        earlier_root: Its root, 32 bytes.
+        later: Size of the later tree.
+        later_root: Its root, 32 bytes.
+        proof: What `consistency_proof` gave.
+
+    Raises:
+        TrustError: The proof does not hold, or the later tree is smaller.
+
+    Example:
+        >>> verify_consistency(0, EMPTY_ROOT, 0, EMPTY_ROOT, ())
+
+    References:
+        Laurie, Messeri, Stradling, 2021, RFC 9162: Certificate Transparency Version 2.0.
+    """
+    if earlier < 0 or later < earlier:
+        raise _refused(f"the log shrank from {earlier} to {later} entries", Reason.LOG_SHRUNK)
+    if earlier == 0 or earlier == later:
+        expected = EMPTY_ROOT if earlier == 0 else later_root
+        if proof or earlier_root != expected:
+            raise _refused("two trees of one size have two roots")
+        return
+    hashes = list(proof)
+    if earlier & (earlier - 1) == 0:  # a complete tree is its own first hash
+        hashes.insert(0, earlier_root)
+    first, last = earlier - 1, later - 1
+    while first & 1:
+        first, last = first >> 1, last >> 1
+    if not hashes or any(len(h) != HASH_BYTES for h in hashes):
+        raise _refused("the consistency proof is empty or malformed")
+    old = new = hashes[0]
+    for sibling in hashes[1:]:
+        if last == 0:
+            raise _refused("the consistency proof is too long")
+        if first & 1 or first == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while first and not first & 1:
+                first, last = first >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        first, last = first >> 1, last >> 1
+    if last != 0 or old != earlier_root or new != later_root:
+        raise _refused(f"the first {earlier} entries are not those of the earlier tree")
+
+
+def inclusion_steps(index: int, size: int) -> list[tuple[int, int, bool]]:
+    """The ranges of leaves whose roots an inclusion proof holds.
+
+    Args:
+        index: Which leaf, from 0.
+        size: How many leaves the tree has.
+
+    Returns:
+        From leaf to root: first leaf, end (exclusive), and whether the range lies on the left.
+
+    Example:
+        >>> inclusion_steps(2, 3)
+        [(0, 2, True)]
+    """
+    start, end = 0, size
+    steps: list[tuple[int, int, bool]] = []
+    while end - start > 1:
+        middle = start + split_point(end - start)
+        if index < middle:
+            steps.append((middle, end, False))
+            end = middle
+        else:
+            steps.append((start, middle, True))
+            start = middle
+    return steps[::-1]
+
+
+def _consistency_ranges(earlier: int, later: int) -> list[tuple[int, int]]:
+    """The ranges whose roots make a consistency proof (RFC 6962, section 2.1.2)."""
+    start, end, whole = 0, later, True
+    ranges: list[tuple[int, int]] = []
+    while earlier != end:
+        middle = start + split_point(end - start)
+        if earlier <= middle:
+            ranges.append((middle, end))
+            end = middle
+        else:
+            ranges.append((start, middle))
+            start, whole = middle, False
+    if not whole:
+        ranges.append((start, end))
+    return ranges[::-1]
+
+
+def split_point(width: int) -> int:
+    """Where RFC 6962 divides a tree.
+
+    Args:
+        width: How many leaves, >= 2.
+
+    Returns:
+        The largest power of two below `width`.
+
+    Example:
+        >>> split_point(7), split_point(8)
+        (4, 4)
+    """
+    return 1 << ((width - 1).bit_length() - 1)
+
+
+def _no_leaf(index: int, size: int) -> DeclarationError:
+    return DeclarationError(
+        f"leaf {index} of a tree with {size} leaves",
+        code="DP-DECL-035",
+        hint=f"give an index within 0..{size - 1}",
+    )
+
+
+def _refused(what: str, reason: Reason = Reason.LOG_PROOF) -> TrustError:
+    return TrustError(what, code=reason.value, hint="do not trust this log; keep both checkpoints")
