@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to store images gives the same pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from datapipe.core.dataset import Dataset
+from datapipe.core.roles import Roles
+from datapipe.errors import SchemaMismatch
+from datapipe.features.images import image_shape, pixel_matrix
+
+PIXELS = np.arange(24, dtype=np.uint8).reshape(6, 4)
+
+
+def _stored():
+    rows = PIXELS.tolist()
+    fixed = pa.array(rows, pa.list_(pa.float32(), 4))
+    wide = {f"p{i}": PIXELS[:, i] for i in range(4)}
+    nested = pl.DataFrame({"x": pl.Series(PIXELS.reshape(6, 2, 2).astype(np.float32))})
+    return {
+        "fixed": (pa.table({"x": fixed}), "x"),
+        "variable": (pa.table({"x": pa.array(rows, pa.list_(pa.int64()))}), "x"),
+        "bytes": (pa.table({"x": pa.array([r.tobytes() for r in PIXELS], pa.binary())}), "x"),
+        "columns": (pa.table(wide), "p*"),
+        "nested": (nested, "x"),
+    }
+
+
+@pytest.mark.parametrize("way", list(_stored()))
+def test_every_way_of_storing_gives_the_same_matrix(way):
+    table, column = _stored()[way]
+    found = pixel_matrix(Dataset.of(table, Roles.of(image=column)))
+    assert found.values.dtype == np.float32
+    assert np.array_equal(found.values, PIXELS)
+    assert found.shape == (2, 2, 1)
+    assert not found.missing.any()
+
+
+def test_a_missing_image_and_a_missing_pixel_take_the_column_mean():
+    table = pa.table({"x": [[1.0, 2.0], [3.0, float("nan")], None, [5.0, 6.0]]})
+    found = pixel_matrix(Dataset.of(table, Roles.of(image="x")))
+    assert found.missing.tolist() == [[False, False], [False, True], [True, True], [False, False]]
+    assert found.values[2].tolist() == [3.0, 4.0]
+
+
+def test_images_of_different_sizes_are_refused_with_their_sizes():
+    table = pa.table({"x": [[1.0, 2.0], [3.0]]})
+    with pytest.raises(SchemaMismatch, match="2 sizes"):
+        pixel_matrix(Dataset.of(table, Roles.of(image="x")))
+
+
+def test_a_text_column_holds_no_pixels():
+    with pytest.raises(SchemaMismatch, match="holds no pixels"):
+        pixel_matrix(Dataset.of(pa.table({"x": ["a"]}), Roles.of(image="x")))
+
+
+def test_no_rows_give_an_empty_matrix():
+    table = pa.table({"x": pa.array([], pa.list_(pa.float32(), 4))})
+    assert pixel_matrix(Dataset.of(table, Roles.of(image="x"))).values.shape[0] == 0
+
+
+def test_shapes_multiply_to_the_number_of_pixels():
+    assert all(np.prod(image_shape(d)) == d for d in range(400))
