@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one file a verb."""
+"""The command line: one file a verb, each loaded only when its verb is called.
+
+stdout carries data and nothing else; progress, warnings and errors go to stderr. Every verb takes
+`-q`, `-v`, `-vv` and `--no-color`; `--json` prints one JSON value. Exit codes are in `exits`.
+"""

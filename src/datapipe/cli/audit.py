@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datapipe audit FILE --label COL`: say what is wrong with a file, and change nothing.
+
+Exits 3 when the verdict is *fail*, unless `--no-fail`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datapipe.cli.audit_plan import audit_pipeline
+from datapipe.cli.findings import show
+from datapipe.cli.options import STORE, Json, Seed, Store, existing
+from datapipe.cli.terminal import out_json, settle
+from datapipe.core.roles import Roles
+from datapipe.core.run import Run
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def _audit(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")],
+    *,
+    label: Annotated[str, typer.Option(metavar="COL", help="What is to be predicted.")] = "",
+    text: Annotated[str, typer.Option(metavar="COL", help="A text.")] = "",
+    image: Annotated[str, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")] = "",
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="COL", help="Groups to treat alike; repeatable.")
+    ] = None,
+    source: Annotated[str, typer.Option(metavar="COL", help="Where a row came from.")] = "",
+    annotator: Annotated[str, typer.Option(metavar="COL", help="Who gave the label.")] = "",
+    subject: Annotated[str, typer.Option(metavar="COL", help="The person a row is about.")] = "",
+    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Your own row key.")] = "",
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows known to be good, to compare with.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a report (HTML).")
+    ] = None,
+    no_fail: Annotated[bool, typer.Option("--no-fail", help="Exit 0 even when it fails.")] = False,
+    as_json: Json = False,
+    store: Store = STORE,
+    seed: Seed = 0,
+) -> None:
+    roles = Roles.of(
+        label=label, text=text, image=image, group=tuple(group or ()), source=source,
+        annotator=annotator, subject=subject, id=id_column,
+    )  # fmt: skip
+    against = existing(reference) if reference else None
+    run = audit_pipeline(file, roles, reference=against).run(seed=seed, store=store)
+    if output is not None:
+        run.report(output)
+    settle()
+    if as_json:
+        out_json(run.to_json())
+    else:
+        _show(run, file, roles, seed, output)
+    if run.verdict == "fail" and not no_fail:
+        raise typer.Exit(3)
+
+
+def _show(run: Run, file: str, roles: Roles, seed: int, output: Path | None) -> None:
+    played = " ".join(f"{r}={'+'.join(c)}" for r, c in roles.columns.items())
+    shape = "" if {"text", "image"} & set(roles.columns) else "; a table, as no --text or --image"
+    store = "" if run.store == STORE else f" --store {run.store}"
+    later = f"report: {output}" if output else f"next: datapipe report -o report.html{store}"
+    show(
+        run,
+        headline=f"audit {file}  {len(run.data):,} rows  {played}{shape}  seed {seed}",
+        closing=[f"{later}  ·  datapipe sql 'from findings'{store}"],
+    )

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which reader and which detectors fit a file and the roles that its columns were given.
+
+Nothing is guessed: a column without a role is a feature, and without `--text` and `--image` the
+file is a table.
+"""
+
+from __future__ import annotations
+
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from datapipe.cli.options import existing, refuse_uri
+from datapipe.core.pipeline import Pipeline
+from datapipe.core.roles import Roles
+from datapipe.core.stage import Reader, Stage
+from datapipe.errors import DeclarationError
+from datapipe.stages import find
+
+READERS = {
+    ".csv": "ingest.csv",
+    ".jsonl": "ingest.jsonl",
+    ".ndjson": "ingest.jsonl",
+    ".parquet": "ingest.parquet",
+    ".pq": "ingest.parquet",
+    ".arrow": "ingest.ipc",
+    ".ipc": "ingest.ipc",
+    ".feather": "ingest.ipc",
+}
+"""File suffix to the reader of its format."""
+
+_MAGIC = ((b"PAR1", "ingest.parquet"), (b"ARROW1", "ingest.ipc"), (b"{", "ingest.jsonl"))
+
+DETECTORS = (
+    ("provenance.manifest", ()),
+    ("dedup.exact", ()),
+    ("dedup.minhash", ("text",)),
+    ("dedup.near", ("image|table",)),
+    ("synthetic.declared", ()),
+    ("synthetic.prevalence", ("text", "reference")),
+    ("poisoning.flips", ("label",)),
+    ("poisoning.trigger_image", ("image", "label")),
+    ("poisoning.trigger_text", ("text", "label")),
+    ("balance.classes", ("label",)),
+    ("balance.groups", ("label", "group")),
+    ("labels.confident", ("label", "one answer a row")),
+    ("labels.majority", ("label", "id", "annotator")),
+    ("labels.dawid_skene", ("label", "id", "annotator")),
+)
+"""Catalogue key to what it needs: roles, `table`, `reference`; `a|b` asks for either."""
+
+
+def audit_pipeline(path: str, roles: Roles, *, reference: Path | None = None) -> Pipeline:
+    r"""The pipeline of an audit: read, then every detector that fits, each of them only noting.
+
+    Args:
+        path: A file, or a glob of files of one format.
+        roles: What the columns are for.
+        reference: Trusted rows to compare with.
+
+    Returns:
+        The pipeline; nothing was read.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.csv"
+        >>> _ = file.write_text("x,y\n1,a\n")
+        >>> made = audit_pipeline(str(file), Roles.of(label="y"))
+        >>> [group[0].name for group in made.stages]
+        ['ingest.csv', 'provenance.manifest']
+    """
+    keys = fitting(roles, reference=reference is not None)
+    detectors = [_detector(key, reference) for key in keys]
+    return Pipeline(Path(path).name, [reader_of(path, roles), detectors])
+
+
+def fitting(roles: Roles, *, reference: bool) -> list[str]:
+    """The keys of the detectors that fit.
+
+    Args:
+        roles: What the columns are for.
+        reference: Whether trusted rows were given.
+
+    Returns:
+        Catalogue keys in the order of the pipeline.
+
+    Example:
+        >>> fitting(Roles.of(text="t"), reference=False)[:3]
+        ['provenance.manifest', 'dedup.exact', 'dedup.minhash']
+    """
+    has = set(roles.columns) | ({"reference"} if reference else set())
+    if not {"text", "image"} & has:
+        has.add("table")
+    if not {"id", "annotator"} <= has:
+        has.add("one answer a row")
+    return [
+        key
+        for key, needs in DETECTORS
+        if all(any(option in has for option in need.split("|")) for need in needs)
+    ]
+
+
+def _detector(key: str, reference: Path | None) -> Stage:
+    stage: Any = find(key)
+    if key == "synthetic.prevalence":
+        made: Stage = stage(reference=str(reference))
+        return made
+    plain: Stage = stage()
+    return plain
+
+
+def reader_of(path: str, roles: Roles) -> Reader:
+    """The reader of a file's format: by suffix, else by its first bytes.
+
+    Args:
+        path: A file, or a glob of files of one format.
+        roles: What the columns are for.
+
+    Returns:
+        The reader.
+
+    Raises:
+        DeclarationError: Nothing is there, or the format is not known.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.jsonl"
+        >>> _ = file.write_text("{}")
+        >>> reader_of(str(file), Roles()).name
+        'ingest.jsonl'
+    """
+    file = _first_file(refuse_uri(path))
+    if file.is_dir():
+        raise DeclarationError(
+            f"{path} is a folder",
+            code="DP-USE-006",
+            hint=f"name its files, such as '{path}/*.parquet'",
+        )
+    stage: Any = find(READERS.get(file.suffix.lower()) or _sniffed(file))
+    arguments = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
+    reader: Reader = stage(path, **arguments)
+    return reader
+
+
+def _first_file(path: str) -> Path:
+    """The file itself, or the first one that a pattern matches."""
+    if not has_magic(path) or Path(path).exists():
+        return existing(path)
+    found = sorted(glob(path))  # noqa: PTH207 - the pattern may be absolute
+    if not found:
+        raise DeclarationError(
+            f"{path} matches no file", code="DP-USE-004", hint="check the pattern and the folder"
+        )
+    return Path(found[0])
+
+
+def _sniffed(file: Path) -> str:
+    with file.open("rb") as opened:
+        head = opened.read(16).lstrip()
+    for magic, key in _MAGIC:
+        if head.startswith(magic):
+            return key
+    raise DeclarationError(
+        f"{file}: the format is not known by its suffix or its first bytes",
+        code="DP-USE-007",
+        hint=f"name it by its format: {', '.join(READERS)}",
+    )

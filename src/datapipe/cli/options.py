@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs share, and the checks of paths that come before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datapipe.errors import DeclarationError, nearest
+
+STORE = Path(".datapipe")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder of the store.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed; same seed, same bytes.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Encrypted private key (PEM).")
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file", metavar="FILE", help="Its passphrase, else DATAPIPE_KEY_PASSPHRASE."
+    ),
+]
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+_NETWORK_SHARE = re.compile(r"^(\\\\|//)[^/\\]")
+
+
+def refuse_uri(path: str) -> str:
+    """Refuse anything but a path of this machine, before anybody could follow it.
+
+    Args:
+        path: What the user gave.
+
+    Returns:
+        The same path.
+
+    Raises:
+        DeclarationError: It is a URL or a network share.
+
+    Example:
+        >>> refuse_uri("data/reviews.csv")
+        'data/reviews.csv'
+    """
+    if _SCHEME.match(path) or _NETWORK_SHARE.match(path):
+        scheme = path.partition(":")[0] if ":" in path else "network share"
+        raise DeclarationError(
+            f"{path}: {scheme!r} addresses are not read; a path of this machine was expected",
+            code="DP-USE-003",
+            hint="download the file first: datapipe opens no network connection",
+        )
+    return path
+
+
+def existing(path: str | Path) -> Path:
+    """A path that exists on this machine.
+
+    Args:
+        path: What the user gave.
+
+    Returns:
+        The path.
+
+    Raises:
+        DeclarationError: It is a URL, or there is nothing there.
+
+    Example:
+        >>> existing(__file__).name
+        'options.py'
+    """
+    found = Path(refuse_uri(str(path)))
+    if not found.exists():
+        folder = found.parent
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        near = nearest(found.name, names) if names else f"the folder {folder} does not exist"
+        raise DeclarationError(
+            f"{path}: no such file or folder", code="DP-USE-004", hint=_only_close(near, folder)
+        )
+    return found
+
+
+def _only_close(near: str, folder: Path) -> str:
+    """Close names help; a listing of somebody's whole folder does not."""
+    return near if not near.startswith("known:") else f"check the name; the folder is {folder}"
+
+
+def existing_store(store: Path) -> Path:
+    """A folder that holds a store, for verbs that only ask questions.
+
+    Args:
+        store: What `--store` named.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DeclarationError: There is no store.
+
+    Example:
+        >>> existing_store(Path("nowhere"))
+        Traceback (most recent call last):
+        ...
+        datapipe.errors.DeclarationError: there is no store in nowhere [DP-USE-005]
+        <BLANKLINE>
+        hint: name one with --store DIR, or make one with datapipe audit or datapipe run
+    """
+    if not (store / "journal").is_dir():
+        raise DeclarationError(
+            f"there is no store in {store}",
+            code="DP-USE-005",
+            hint="name one with --store DIR, or make one with datapipe audit or datapipe run",
+        )
+    return store
