@@ -30,10 +30,10 @@ class DatapipeError(Exception):
         hint: One action that mends it.
 
     Example:
-        >>> print(DatapipeError("no rows in a.csv", code="DP-DATA-001", hint="give a file with rows"))
-        no rows in a.csv [DP-DATA-001]
+        >>> print(DatapipeError("a.csv has no rows", code="DP-DATA-001", hint="give one with rows"))
+        a.csv has no rows [DP-DATA-001]
         <BLANKLINE>
-        hint: give a file with rows
+        hint: give one with rows
     """
 
     exit_code = 1
@@ -159,6 +159,7 @@ class GateClosed(DatapipeError):
         code: A stable short code.
         hint: One action.
         findings: The findings (`datapipe.Finding`) that closed the gate.
+        run: The recorded run (`datapipe.core.run.Run`), once the executor has recorded it.
 
     Example:
         >>> GateClosed("labels.noise is over 0.08").exit_code
@@ -169,10 +170,17 @@ class GateClosed(DatapipeError):
     default_code = "DP-GATE-000"
 
     def __init__(
-        self, message: str, *, code: str = "", hint: str = "", findings: Sequence[Any] = ()
+        self,
+        message: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        findings: Sequence[Any] = (),
+        run: Any = None,
     ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.findings = tuple(findings)
+        self.run = run
 
 
 class BudgetSpent(DatapipeError):

@@ -185,9 +185,7 @@ class Dataset:
         wanted = list(self.names if columns is None else columns)
         for name in wanted:
             if name not in self._polars_schema:
-                raise SchemaMismatch(
-                    f"there is no column {name!r}", hint=nearest(name, self.names)
-                )
+                raise SchemaMismatch(f"there is no column {name!r}", hint=nearest(name, self.names))
         picked = [ROW_ID, *wanted] if row_id else wanted
         return self._frame.select(picked).collect(engine="streaming")
 
@@ -253,7 +251,8 @@ class Dataset:
             )
         if roles is None:
             kept = {
-                r: tuple(c for c in columns if c in names) for r, columns in self.roles.columns.items()
+                r: tuple(c for c in columns if c in names)
+                for r, columns in self.roles.columns.items()
             }
             roles = Roles(kept)
         return Dataset(frame, roles, sources=self.sources)

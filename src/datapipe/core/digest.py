@@ -115,21 +115,28 @@ def digest_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
         count += batch.num_rows
         while count >= CHUNK_ROWS:
             table = pa.Table.from_batches(held, schema=schema)
-            total.update(_chunk(table.slice(0, CHUNK_ROWS), bare))
+            total.update(_chunk(table.slice(0, CHUNK_ROWS)))
             rest = table.slice(CHUNK_ROWS)
             held, count = rest.to_batches(), rest.num_rows
     if count:
-        total.update(_chunk(pa.Table.from_batches(held, schema=schema), bare))
+        total.update(_chunk(pa.Table.from_batches(held, schema=schema)))
     return PREFIX + total.hexdigest()
 
 
-def _chunk(table: pa.Table, schema: pa.Schema) -> bytes:
+def _chunk(table: pa.Table) -> bytes:
     """One chunk's digest; a take copies it, so that slices do not carry their offsets along."""
+    table = table.cast(_takeable(table.schema))
     whole = table.combine_chunks().take(pa.array(range(table.num_rows), pa.int64()))
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_table(whole.replace_schema_metadata(None))
+    with pa.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_table(whole)
     return hashlib.sha256(sink.getvalue()).digest()
+
+
+def _takeable(schema: pa.Schema) -> pa.Schema:
+    """String views share buffers, so that equal rows may differ in bytes: copy them apart."""
+    large = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+    return pa.schema([f.with_type(large.get(f.type, f.type)) for f in schema.remove_metadata()])
 
 
 @functools.lru_cache(maxsize=256)

@@ -47,7 +47,7 @@ class Estimate:
         inside = math.isnan(self.value) or self.low <= self.value <= self.high
         if not inside or self.low > self.high or math.isnan(self.low) or math.isnan(self.high):
             raise DeclarationError(
-                f"Estimate({self.value}, {self.low}, {self.high}): the interval must hold the value",
+                f"Estimate({self.value}, {self.low}, {self.high}): the value must lie inside",
                 code="DP-DECL-010",
                 hint="give low <= value <= high, or value=nan with an interval",
             )

@@ -50,7 +50,7 @@ class Finding:
         DeclarationError: The verdict is unknown or a p-value lies outside [0, 1].
 
     Example:
-        >>> f = Finding("labels.noise", "clean", Estimate.rate(3, 500), "3 of 500 labels look wrong")
+        >>> f = Finding("labels.noise", "clean", Estimate.rate(3, 500), "3 of 500 look wrong")
         >>> f.family
         'labels'
     """
@@ -144,20 +144,29 @@ def scored_rows(
         ['', 'odd']
     """
     frame = pl.DataFrame(
-        {"row_id": pl.Series(row_ids, dtype=pl.UInt64), "score": pl.Series(scores, dtype=pl.Float64)}
+        {
+            "row_id": pl.Series(row_ids, dtype=pl.UInt64),
+            "score": pl.Series(scores, dtype=pl.Float64),
+        }
     )
     n = frame.height
     null = pl.Series([None] * n)
-    return frame.with_columns(
-        (null if p_values is None else pl.Series(p_values)).cast(pl.Float64).alias("p_value"),
-        (pl.Series([False] * n, dtype=pl.Boolean) if flagged is None else pl.Series(flagged))
-        .cast(pl.Boolean)
-        .alias("flagged"),
-        pl.lit("").alias("action"),
-        (null if suggested is None else pl.Series(suggested)).cast(pl.String).alias("suggested"),
-    ).with_columns(
-        pl.when(pl.col("flagged")).then(pl.lit(reason)).otherwise(pl.lit("")).alias("reason")
-    ).select(list(ROW_SCHEMA))
+    return (
+        frame.with_columns(
+            (null if p_values is None else pl.Series(p_values)).cast(pl.Float64).alias("p_value"),
+            (pl.Series([False] * n, dtype=pl.Boolean) if flagged is None else pl.Series(flagged))
+            .cast(pl.Boolean)
+            .alias("flagged"),
+            pl.lit("").alias("action"),
+            (null if suggested is None else pl.Series(suggested))
+            .cast(pl.String)
+            .alias("suggested"),
+        )
+        .with_columns(
+            pl.when(pl.col("flagged")).then(pl.lit(reason)).otherwise(pl.lit("")).alias("reason")
+        )
+        .select(list(ROW_SCHEMA))
+    )
 
 
 def worst(verdicts: Iterable[str]) -> Verdict:
@@ -173,7 +182,7 @@ def worst(verdicts: Iterable[str]) -> Verdict:
         >>> worst(["clean", "suspect"]), worst([])
         ('suspect', 'not_evaluated')
     """
-    ranks = [VERDICTS.index(v) for v in verdicts]  # type: ignore[arg-type]  # checked by Finding
+    ranks = [VERDICTS.index(v) for v in verdicts]
     return VERDICTS[max(ranks)] if ranks else "not_evaluated"
 
 
@@ -187,23 +196,21 @@ def with_q_values(findings: Sequence[Finding]) -> list[Finding]:
         The same findings in the same order, with `q_value` set where there is a `p_value`.
 
     Example:
-        >>> made = [Finding("a.b", "clean", Estimate.rate(0, 9), "", p_value=p) for p in (0.01, 0.5)]
+        >>> none = Estimate.rate(0, 9)
+        >>> made = [Finding("a.b", "clean", none, "", p_value=p) for p in (0.01, 0.5)]
         >>> [f.q_value for f in with_q_values(made)]
         [0.02, 0.5]
 
     References:
         Benjamini & Hochberg, 1995, Controlling the false discovery rate.
     """
-    tested = sorted(
-        (f.p_value, i) for i, f in enumerate(findings) if f.p_value is not None
-    )
-    q = dict.fromkeys(range(len(findings)), None) | {}
+    tested = sorted((f.p_value, i) for i, f in enumerate(findings) if f.p_value is not None)
+    q: dict[int, float] = {}
     running = 1.0
     for rank in range(len(tested), 0, -1):
         p, i = tested[rank - 1]
-        running = min(running, p * len(tested) / rank)
-        q[i] = running  # type: ignore[assignment]  # None marks the untested
-    return [f if q[i] is None else replace(f, q_value=q[i]) for i, f in enumerate(findings)]
+        q[i] = running = min(running, p * len(tested) / rank)
+    return [replace(f, q_value=q[i]) if i in q else f for i, f in enumerate(findings)]
 
 
 def _finite(value: Any) -> Any:

@@ -125,8 +125,9 @@ class Gate(Stage):
     Example:
         >>> from pathlib import Path
         >>> noisy = Finding("labels.noise", "fail", Estimate.rate(100, 1000), "10 % look wrong")
+        >>> before = Context(0, Path("."), findings=[noisy])
         >>> try:
-        ...     Gate({"labels.noise": at_most(0.08)}).run(None, Context(0, Path("."), findings=[noisy]))
+        ...     Gate({"labels.noise": at_most(0.08)}).run(None, before)
         ... except GateClosed as closed:
         ...     print(closed.message)
         gate closed: labels.noise 0.1 [0.08291, 0.1202] (n=1000, wilson) breaks at most 0.08
@@ -175,8 +176,8 @@ class Gate(Stage):
         Example:
             >>> from pathlib import Path
             >>> fine = Finding("labels.noise", "clean", Estimate.rate(1, 1000), "")
-            >>> made = Gate({"labels.*": at_most(0.08)}).run(None, Context(0, Path("."), findings=[fine]))
-            >>> made.findings[0].verdict
+            >>> before = Context(0, Path("."), findings=[fine])
+            >>> Gate({"labels.*": at_most(0.08)}).run(None, before).findings[0].verdict
             'clean'
         """
         broken, says, looked = self.judge(context)
@@ -185,7 +186,7 @@ class Gate(Stage):
             raise GateClosed(
                 "gate closed: " + "; ".join(says),
                 code="DP-GATE-001",
-                hint="datapipe report shows the rows; set on_finding='quarantine' to set them aside",
+                hint="see the rows in the report; on_finding='quarantine' sets them aside",
                 findings=(*broken, Finding("gate", "fail", measure, "; ".join(says), "high")),
             )
         words = f"{looked} findings keep to {len(self.limits)} limits"

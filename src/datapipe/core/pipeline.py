@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
 from datapipe._lazy import upward
 from datapipe.core.dataset import ArrowStream, Dataset
-from datapipe.core.roles import ROLES, Roles
+from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import Reader, RowStage, Stage
 from datapipe.errors import DeclarationError, MissingRole
@@ -99,8 +100,12 @@ class Plan:
         for group in self.groups():
             for i, step in enumerate(group):
                 mark = "|" if len(group) > 1 else " "
-                shown = ", ".join(f"{k}={v!r}" for k, v in step.stage.params().items() if v not in ("", (), None))
-                lines.append(f"  {group[0].group if i == 0 else '':>3} {mark} {step.stage.name:<28} {shown[:90]}")
+                shown = ", ".join(
+                    f"{k}={v!r}" for k, v in step.stage.params().items() if v not in ("", (), None)
+                )
+                lines.append(
+                    f"  {group[0].group if i == 0 else '':>3} {mark} {step.stage.name:<28} {shown[:90]}"
+                )
         return "\n".join(lines)
 
 
@@ -124,9 +129,7 @@ class Pipeline:
 
     def __init__(self, name: str, stages: Sequence[StageLike]) -> None:
         self.name = name
-        self.stages = tuple(
-            tuple(s) if isinstance(s, Sequence) else (s,) for s in stages
-        )
+        self.stages = tuple(tuple(s) if isinstance(s, (list, tuple)) else (s,) for s in stages)
 
     def plan(self, data: ArrowStream | None = None, *, roles: Roles | None = None) -> Plan:
         """Check the whole declaration, before a byte is read.
@@ -148,7 +151,7 @@ class Pipeline:
             Plan(pipeline='p', steps=(PlannedStep(position=0, group=0, stage=Gate(limits={'a.*': Limit(side='at_most', bound=1, optional=False)}), shape='whole'),), roles=Roles(columns={}))
         """
         given = data.roles if isinstance(data, Dataset) else (roles or Roles())
-        problems, missing = self._problems(data is not None, given)
+        problems, missing = self._problems(given, has_data=data is not None)
         if problems or missing:
             every = [*problems, *missing]
             told = every[0] if len(every) == 1 else "".join(f"\n  - {p}" for p in every)
@@ -156,7 +159,9 @@ class Pipeline:
             raise kind(
                 f"pipeline {self.name!r} cannot run: {told}",
                 code="" if not problems else "DP-DECL-014",
-                hint="mend the list of stages" if problems else "name the columns in the reader, such as label='y'",
+                hint="mend the list of stages"
+                if problems
+                else "name the columns in the reader, such as label='y'",
                 problems=every,
             )
         steps: list[PlannedStep] = []
@@ -220,32 +225,43 @@ class Pipeline:
                     roles = roles.merged(stage.roles())
         return roles
 
-    def _problems(self, has_data: bool, given: Roles) -> tuple[list[str], list[str]]:
+    def _problems(self, given: Roles, *, has_data: bool) -> tuple[list[str], list[str]]:
         """Everything that is wrong, and which roles are missing."""
         if not self.stages:
             return ["it has no stages"], []
-        wrong: list[str] = []
-        missing: list[str] = []
-        for number, group in enumerate(self.stages):
-            for stage in group:
-                if not isinstance(stage, Stage):
-                    wrong.append(_not_a_stage(stage))
-            known = [s for s in group if isinstance(s, Stage)]
-            wrong.extend(p for s in known for p in s.check())
-            wrong.extend(_group_problems(number, known, has_data))
-        flat = [s for group in self.stages for s in group if isinstance(s, Stage)]
-        if flat and not has_data and not isinstance(flat[0], Reader):
-            wrong.append("it starts with no reader and no data was given")
-        has = set(self._roles(given).columns) if not wrong else set(ROLES)
-        for stage in flat:
-            for need in stage.needs:
-                if not any(option in has for option in need.split("|")):
-                    missing.append(f"{stage.name} needs the role {need!r}, which no reader declares")
-            for used in stage.uses:
-                if used not in has and used != "findings" and not wrong:
-                    wrong.append(f"{stage.name} needs a {used}, which no step before it makes")
-            has |= set(stage.gives)
-        return wrong, missing
+        wrong = [_not_a_stage(s) for g in self.stages for s in g if not isinstance(s, Stage)]
+        groups = [[s for s in group if isinstance(s, Stage)] for group in self.stages]
+        for number, group in enumerate(groups):
+            wrong.extend(problem for stage in group for problem in stage.check())
+            wrong.extend(_group_problems(number, group, has_data=has_data))
+        first = next((s for group in groups for s in group), None)
+        if not has_data and not isinstance(first, Reader):
+            if first is not None:
+                wrong.append("it starts with no reader and no data was given")
+            return wrong, []  # which roles there are is not known
+        missing, unmade = _unmet(groups, self._roles(given))
+        return [*wrong, *unmade], missing
+
+
+def _unmet(groups: Sequence[Sequence[Stage]], roles: Roles) -> tuple[list[str], list[str]]:
+    """Roles that no reader declares, and things that no step before makes."""
+    has = set(roles.columns)
+    missing: list[str] = []
+    unmade: list[str] = []
+    for group in groups:
+        for stage in group:
+            missing.extend(
+                f"{stage.name} needs the role {need!r}, which no reader declares"
+                for need in stage.needs
+                if has.isdisjoint(need.split("|"))
+            )
+            unmade.extend(
+                f"{stage.name} needs a {used}, which no step before it makes"
+                for used in stage.uses
+                if used != "findings" and used not in has
+            )
+        has.update(*(stage.gives for stage in group))
+    return missing, unmade
 
 
 def _shape(stage: Stage) -> str:
@@ -260,34 +276,34 @@ def _not_a_stage(value: Any) -> str:
     return f"{value!r} is not a stage"
 
 
-def _group_problems(number: int, group: Sequence[Stage], has_data: bool) -> list[str]:
+def _group_problems(number: int, group: Sequence[Stage], *, has_data: bool) -> list[str]:
     """What stands against running these stages side by side."""
     wrong: list[str] = []
     readers = [s for s in group if isinstance(s, Reader)]
     if readers and len(readers) != len(group):
         wrong.append(f"group {number} mixes readers with other stages")
     if readers and (number > 0 or has_data):
-        wrong.append(f"{readers[0].name}: readers belong at the start, and data was given or read before")
-    if len(group) > 1:
-        names = [f"{s.name}({s.params()})" for s in group]
-        if len(set(names)) < len(names):
-            wrong.append(f"group {number} holds the same stage twice")
-        for a, first in enumerate(group):
-            for second in group[a + 1 :]:
-                wrong.extend(_clash(first, second))
-        if any(isinstance(s, RowStage) for s in group):
-            wrong.append(f"group {number}: row stages cannot be parallel branches; list them in order")
+        name = readers[0].name
+        wrong.append(f"{name}: readers belong at the start, and data was given or read before")
+    if len(group) > 1 and any(isinstance(s, RowStage) for s in group):
+        wrong.append(f"group {number}: row stages cannot be parallel; list them in order")
+    for first, second in combinations(group, 2):
+        if (first.name, first.params()) == (second.name, second.params()):
+            wrong.append(f"group {number} holds {first.name} twice with the same parameters")
+        wrong.extend(_clash(first, second))
     return wrong
 
 
 def _clash(first: Stage, second: Stage) -> list[str]:
+    """Whether one of two branches rewrites what the other reads."""
     for one, other in ((first, second), (second, first)):
-        changed = {*one.changes, *(("label",) if getattr(one, "on_finding", "") == "relabel" else ())}
-        read = {o for need in other.needs for o in need.split("|")} | set(other.changes)
+        relabels = getattr(one, "on_finding", "") == "relabel"
+        changed = {*one.changes, *(("label",) if relabels else ())}
+        read = {option for need in other.needs for option in need.split("|")} | set(other.changes)
         both = sorted(changed & read)
         if both:
             return [
                 f"{one.name} changes {both[0]!r}, which its parallel branch {other.name} reads:"
-                " put them in order"
+                f" put them in order"
             ]
     return []

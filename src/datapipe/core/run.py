@@ -186,7 +186,9 @@ class Run:
         Example:
             >>> # run.report("report.html")
         """
-        written: Path = upward("datapipe.report.html", "write_report")(self.store, self.run_id, Path(path))
+        written: Path = upward("datapipe.report.html", "write_report")(
+            self.store, self.run_id, Path(path)
+        )
         return written
 
     def to_json(self) -> dict[str, Any]:

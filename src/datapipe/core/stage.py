@@ -74,7 +74,7 @@ class Stage:
     gives: ClassVar[tuple[str, ...]] = ()
     """Roles and artifact kinds it makes, such as `model`."""
     uses: ClassVar[tuple[str, ...]] = ()
-    """What it reads of the steps before beside rows: `findings`, `model`."""
+    """What it reads beside rows: `findings` or `model` of the steps before, `privacy` spent."""
     changes: ClassVar[tuple[str, ...]] = ()
     """Roles whose values it rewrites; two parallel branches may not change the same."""
     raises_findings: ClassVar[tuple[str, ...]] = ()
@@ -243,11 +243,12 @@ def first_reason(conditions: Mapping[str, pl.Expr]) -> pl.Expr:
         The reason as a string, null where none holds.
 
     Example:
-        >>> pl.DataFrame({"a": [1, 5]}).select(first_reason({"big": pl.col("a") > 3})).to_series().to_list()
+        >>> reason = first_reason({"big": pl.col("a") > 3})
+        >>> pl.DataFrame({"a": [1, 5]}).select(reason).to_series().to_list()
         [None, 'big']
     """
     expression: pl.Expr = pl.lit(None, dtype=pl.String)
-    for reason, condition in reversed(conditions.items()):
+    for reason, condition in reversed(list(conditions.items())):
         expression = pl.when(condition).then(pl.lit(reason)).otherwise(expression)
     return expression
 
@@ -380,7 +381,9 @@ class FunctionStage(Stage):
                 hint="keep every row's _row_id, once",
             )
         gone = before.filter(~before.is_in(after.implode()))
-        aside = pl.DataFrame({"row_id": gone}).with_columns(reason=pl.lit(f"left out by {self.key}"))
+        aside = pl.DataFrame({"row_id": gone}).with_columns(
+            reason=pl.lit(f"left out by {self.key}")
+        )
         return Yield(data=made, set_aside=aside)
 
     def params(self) -> dict[str, Any]:
@@ -453,7 +456,9 @@ def stage(
     family, _, method = key.partition(".")
     if not (family.isidentifier() and method.replace(".", "_").isidentifier()):
         raise DeclarationError(
-            f"{key!r} is no stage key", code="DP-DECL-013", hint="use family.method, such as text.lower"
+            f"{key!r} is no stage key",
+            code="DP-DECL-013",
+            hint="use family.method, such as text.lower",
         )
 
     def decorate(function: StageFunction) -> Callable[..., FunctionStage]:

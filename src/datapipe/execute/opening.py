@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening the sources: all of them are found readable before anything is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from datapipe.core.context import Context, derived_seed
+from datapipe.core.dataset import Dataset, empty
+from datapipe.core.pipeline import PlannedStep
+from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
+from datapipe.core.source import Source
+from datapipe.core.stage import Reader, Yield
+from datapipe.errors import SchemaMismatch
+from datapipe.execute.reuse import FileDigests, dataset_key, source_digest, step_key
+from datapipe.lineage.store import Lineage
+
+
+@dataclass(eq=False)
+class Opened:
+    """Sources that were found readable, or found unchanged in the store.
+
+    Args:
+        readers: The readers, in order; empty when the caller gave the rows.
+        digests: The digest of what each reads.
+        keys: Each reader's key of reuse.
+        seed: Seed of the run.
+        given: The caller's rows, when there is no reader.
+        yields: What the readers gave; filled in on first need.
+
+    Example:
+        >>> Opened((), (), (), 0, empty()).start.startswith("sha256:")
+        True
+    """
+
+    readers: tuple[Reader, ...]
+    digests: tuple[str, ...]
+    keys: tuple[str, ...]
+    seed: int
+    given: Dataset | None = None
+    yields: list[Yield] = field(default_factory=list)
+
+    @property
+    def start(self) -> str:
+        """The key of the caller's rows; empty with readers."""
+        return "" if self.given is None else dataset_key(self.given)
+
+    def read(self) -> None:
+        """Let every reader look at its source; nothing is kept of it but a lazy plan.
+
+        Example:
+            >>> Opened((), (), (), 0, empty()).read()
+        """
+        if self.yields or not self.readers:
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            for reader in self.readers:
+                context = Context(derived_seed(self.seed, reader.name), Path(scratch))
+                self.yields.append(reader.run(empty(), context))
+
+    def numbered(self, lineage: Lineage) -> tuple[Dataset, list[Yield]]:
+        """Give every source its number and every row its name, and put the sources together.
+
+        Args:
+            lineage: The store that gives the numbers.
+
+        Returns:
+            The rows of all sources, lazily; what each reader gave, its rows named.
+
+        Example:
+            >>> # Opened(...).numbered(lineage)
+        """
+        self.read()
+        if self.given is not None:
+            return _named(self.given, lineage), []
+        parts: list[Dataset] = []
+        named: list[Yield] = []
+        for made, digest in zip(self.yields, self.digests, strict=True):
+            data = made.data or empty()
+            source = data.sources[0]
+            rows = source.rows or len(data)
+            number = lineage.source_number(digest, source.name, rows)
+            known = replace(source, number=number, digest=digest, rows=rows)
+            parts.append(Dataset(_shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[known]))
+            named.append(_renamed(made, number))
+        return _together(parts), named
+
+
+def open_readers(
+    groups: Sequence[Sequence[PlannedStep]],
+    data: Dataset | None,
+    digests: FileDigests,
+    *,
+    seed: int,
+    store: Path,
+) -> Opened:
+    """Digest the sources and, unless the store knows them, find them readable.
+
+    Args:
+        groups: The leading groups of the plan.
+        data: The caller's rows, or None.
+        digests: Cache of file digests.
+        seed: Seed of the run.
+        store: Folder of the store; not made here.
+
+    Returns:
+        The opened sources.
+
+    Example:
+        >>> open_readers([], empty(), FileDigests(Path("none")), seed=0, store=Path("none")).readers
+        ()
+    """
+    readers = tuple(s.stage for g in groups for s in g if isinstance(s.stage, Reader))
+    if not readers:
+        return Opened((), (), (), seed, data or empty())
+    found = tuple(source_digest(r, digests) for r in readers)
+    keys = tuple(
+        step_key(r, inputs=[d], seed=derived_seed(seed, r.name)) for r, d in zip(readers, found, strict=True)
+    )
+    opened = Opened(readers, found, keys, seed)
+    if not _known(store, keys):
+        opened.read()
+    return opened
+
+
+def _known(store: Path, keys: Sequence[str]) -> bool:
+    """Whether a store is there and has read exactly these sources before."""
+    if not (store / "journal").is_dir():
+        return False
+    lineage = Lineage(store)
+    return all(lineage.find_step(key) is not None for key in keys)
+
+
+def _named(data: Dataset, lineage: Lineage) -> Dataset:
+    """The caller's rows: those of an earlier run keep their names, others become a source."""
+    if data.sources and all(s.number for s in data.sources):
+        return data
+    number = lineage.source_number(data.digest, "data", len(data))
+    source = Source("data", "arrow:data", number=number, digest=data.digest, rows=len(data))
+    return Dataset(_shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[source])
+
+
+def _shifted(frame: pl.LazyFrame, column: str, number: int) -> pl.LazyFrame:
+    name = pl.col(column).cast(pl.UInt64) + pl.lit(number << ORDINAL_BITS, dtype=pl.UInt64)
+    return frame.with_columns(name.alias(column))
+
+
+def _renamed(made: Yield, number: int) -> Yield:
+    """What a reader gave, its ordinals made row ids."""
+
+    def shift(rows: pl.DataFrame) -> pl.DataFrame:
+        return _shifted(rows.lazy(), "row_id", number).collect()
+
+    findings = tuple(f if f.rows is None else replace(f, rows=shift(f.rows)) for f in made.findings)
+    aside = None if made.set_aside is None else shift(made.set_aside)
+    return replace(made, findings=findings, set_aside=aside)
+
+
+def _together(parts: Sequence[Dataset]) -> Dataset:
+    """Sources one below the other; a column that one lacks is null there."""
+    if len(parts) == 1:
+        return parts[0]
+    types: dict[str, pl.DataType] = {}
+    roles = Roles()
+    for part in parts:
+        roles = roles.merged(part.roles)
+        for name, kind in part.types.items():
+            if types.setdefault(name, kind) != kind:
+                raise SchemaMismatch(
+                    f"column {name!r} is {kind} in source {part.sources[0].name!r}"
+                    f" and {types[name]} in another",
+                    code="DP-DATA-010",
+                    hint="cast it in one of them, or read them in two pipelines",
+                )
+    frame = pl.concat([p.scan(row_id=True) for p in parts], how="diagonal")
+    return Dataset(frame, roles, sources=[s for p in parts for s in p.sources])

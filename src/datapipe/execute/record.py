@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step did, as objects and journal records, and back again when it is reused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from datapipe.core.artifact import Artifact, PrivacyEvent
+from datapipe.core.dataset import ROW_GROUP_ROWS, Dataset
+from datapipe.core.digest import canonical
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding
+from datapipe.core.roles import Roles
+from datapipe.core.source import Source
+from datapipe.lineage.store import Lineage
+
+Record = tuple[str, Mapping[str, Any]]
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with microseconds.
+
+    Returns:
+        Such as `2026-01-31T12:00:00.000000+00:00`.
+
+    Example:
+        >>> now().endswith("+00:00")
+        True
+    """
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The result of one step, everything in it stored.
+
+    Args:
+        findings: Each with the digest of its row table, empty where it has none.
+        artifacts: Artifacts, their files in the store.
+        aside: Digest of the rows set aside, empty for none.
+        rows_aside: How many.
+        changes: Digest of the label changes, empty for none.
+        weights: Digest of the new weights, empty for none.
+        privacy: Privacy events.
+
+    Example:
+        >>> Outcome().to_json()["aside"]
+        ''
+    """
+
+    findings: tuple[tuple[Finding, str], ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    aside: str = ""
+    rows_aside: int = 0
+    changes: str = ""
+    weights: str = ""
+    privacy: tuple[PrivacyEvent, ...] = ()
+    trained_on: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a later run needs to use this result instead of running the step.
+
+        Returns:
+            JSON values; `outcome_of` reads them back.
+
+        Example:
+            >>> sorted(Outcome().to_json())[:3]
+            ['artifacts', 'aside', 'changes']
+        """
+        return {
+            "findings": [{**f.to_json(), "rows_object": rows} for f, rows in self.findings],
+            "artifacts": [{**a.to_json(), "suffix": a.path.suffix} for a in self.artifacts],
+            "aside": self.aside,
+            "rows_aside": self.rows_aside,
+            "changes": self.changes,
+            "weights": self.weights,
+            "trained_on": dict(self.trained_on),
+        }
+
+
+def outcome_of(result: Mapping[str, Any], lineage: Lineage) -> Outcome | None:
+    """Read back a result; None when an object it names is gone.
+
+    Args:
+        result: What `Outcome.to_json` gave.
+        lineage: The store that holds the objects.
+
+    Returns:
+        The outcome, its privacy events left out: reuse spends nothing.
+
+    Example:
+        >>> import tempfile
+        >>> store = Lineage(tempfile.mkdtemp(), create=True)
+        >>> outcome_of(Outcome().to_json(), store).rows_aside
+        0
+    """
+    findings: list[tuple[Finding, str]] = []
+    for form in result["findings"]:
+        rows = None
+        if form["rows_object"]:
+            path = lineage.object_path(form["rows_object"])
+            if path is None:
+                return None
+            rows = pl.read_parquet(path)
+        findings.append((_finding(form, rows), form["rows_object"]))
+    artifacts = [_artifact(form, lineage, result["trained_on"]) for form in result["artifacts"]]
+    tables = [result[name] for name in ("aside", "changes", "weights") if result[name]]
+    if any(a is None for a in artifacts) or any(lineage.object_path(d) is None for d in tables):
+        return None
+    return Outcome(
+        tuple(findings),
+        tuple(a for a in artifacts if a is not None),
+        result["aside"],
+        result["rows_aside"],
+        result["changes"],
+        result["weights"],
+        (),
+        result["trained_on"],
+    )
+
+
+def _finding(form: Mapping[str, Any], rows: pl.DataFrame | None) -> Finding:
+    return Finding(
+        form["kind"],
+        form["verdict"],
+        Estimate.from_json(form["measure"]),
+        form["says"],
+        form["severity"],
+        form["p_value"],
+        None,
+        tuple(form["columns"]),
+        rows,
+        form["details"],
+        form["remedy"],
+    )
+
+
+def _artifact(
+    form: Mapping[str, Any], lineage: Lineage, trained_on: Mapping[str, str]
+) -> Artifact | None:
+    path = lineage.object_path(form["digest"])
+    rows = lineage.object_path(trained_on[form["name"]]) if form["name"] in trained_on else None
+    if path is None or (form["name"] in trained_on and rows is None):
+        return None
+    return Artifact(
+        form["name"],
+        form["kind"],
+        path,
+        form["media_type"],
+        form["facts"],
+        {k: Estimate.from_json(m) for k, m in form["measures"].items()},
+        None if rows is None else pl.read_parquet(rows)["row_id"],
+        form["digest"],
+        tuple(form["parents"]),
+    )
+
+
+class Keeper:
+    """Puts tables, data sets and files into the store and names them by content.
+
+    Args:
+        lineage: The store.
+        scratch: A folder on the same file system.
+
+    Example:
+        >>> import tempfile
+        >>> store = Lineage(tempfile.mkdtemp(), create=True)
+        >>> Keeper(store, store.scratch()).table(pl.DataFrame({"a": [1]}))[:7]
+        'sha256:'
+    """
+
+    def __init__(self, lineage: Lineage, scratch: Path) -> None:
+        self.lineage = lineage
+        self.scratch = scratch
+        self._count = 0
+
+    def fresh(self, suffix: str) -> Path:
+        """A name in the scratch folder that was not given before.
+
+        Args:
+            suffix: Such as `.parquet`.
+
+        Returns:
+            A path where nothing is yet.
+
+        Example:
+            >>> # keeper.fresh(".parquet")
+        """
+        self._count += 1
+        return self.scratch / f"{self._count:04d}{suffix}"
+
+    def table(self, frame: pl.DataFrame) -> str:
+        """Store a small table.
+
+        Args:
+            frame: The rows.
+
+        Returns:
+            Its digest; empty when it has no rows.
+
+        Example:
+            >>> # keeper.table(frame)
+        """
+        if not frame.height:
+            return ""
+        path = self.fresh(".parquet")
+        frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        return self.lineage.put_object(path, suffix=".parquet")[0]
+
+    def dataset(self, data: Dataset) -> Dataset:
+        """Store a lazy data set: one streaming pass, hashed and published by rename.
+
+        Args:
+            data: The rows.
+
+        Returns:
+            The stored data set, digest and row count known.
+
+        Example:
+            >>> # keeper.dataset(data).path
+        """
+        path = self.fresh(".parquet")
+        data.scan(row_id=True).sink_parquet(
+            path, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
+        )
+        digest, kept = self.lineage.put_object(path, suffix=".parquet")
+        return stored(kept, digest, data.roles, data.sources)
+
+    def artifact(self, artifact: Artifact) -> tuple[Artifact, str]:
+        """Store an artifact's file, and the rows that trained it.
+
+        Args:
+            artifact: Its file lies in a scratch folder.
+
+        Returns:
+            The artifact with digest and path in the store; digest of its row table or empty.
+
+        Example:
+            >>> # keeper.artifact(made)
+        """
+        digest, path = self.lineage.put_object(artifact.path, suffix=artifact.path.suffix)
+        rows = ""
+        if artifact.row_ids is not None:
+            rows = self.table(pl.DataFrame({"row_id": artifact.row_ids.cast(pl.UInt64).sort()}))
+        return replace(artifact, digest=digest, path=path), rows
+
+
+def stored(path: Path, digest: str, roles: Roles, sources: Sequence[Source]) -> Dataset:
+    """A data set from an object in the store; only the file's footer is read.
+
+    Args:
+        path: The Parquet object.
+        digest: Its digest.
+        roles: The roles.
+        sources: The sources.
+
+    Returns:
+        The data set.
+
+    Example:
+        >>> # stored(path, digest, roles, sources)
+    """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only where a footer is read
+
+    rows = pq.read_metadata(path).num_rows
+    frame = pl.scan_parquet(path, glob=False)
+    return Dataset(frame, roles, sources=sources, path=path, digest=digest, rows=rows)
+
+
+def dataset_record(data: Dataset, ids: Mapping[str, str], ancestors: Sequence[str]) -> Record:
+    """The journal record of a stored data set.
+
+    Args:
+        data: A stored data set.
+        ids: `step_id` and `run_id`.
+        ancestors: Ids of the steps that led to it, reused ones resolved.
+
+    Returns:
+        A record for the table `datasets`.
+
+    Example:
+        >>> # lineage.append([dataset_record(data, ids, ancestors)])
+    """
+    if data.path is None:
+        size, name = 0, ""
+    else:
+        size, name = data.path.stat().st_size, data.path.name
+    body = {
+        **ids,
+        "digest": data.digest,
+        "rows": len(data),
+        "bytes": size,
+        "schema": {n: str(t) for n, t in data.types.items()},
+        "roles": data.roles.to_json(),
+        "source_nos": [s.number for s in data.sources],
+        "ancestor_steps": list(ancestors),
+        "object": name,
+    }
+    return ("datasets", body)
+
+
+def artifact_records(
+    outcome: Outcome, data: Dataset, ids: Mapping[str, str], keeper: Keeper
+) -> list[Record]:
+    """The journal records of a step's artifacts and of the budget it spent.
+
+    Args:
+        outcome: The step's outcome.
+        data: The rows it was given.
+        ids: `step_id` and `run_id`.
+        keeper: Stores the rows a model did not train on.
+
+    Returns:
+        Records for `models`, `exports`, `artifacts` and `privacy_events`.
+
+    Example:
+        >>> # lineage.append(artifact_records(outcome, data, ids, keeper))
+    """
+    records: list[Record] = []
+    by_name = {a.name: a.digest for a in outcome.artifacts}
+    for artifact in outcome.artifacts:
+        form = artifact.to_json()
+        body = {
+            **ids,
+            **{k: form[k] for k in ("name", "media_type", "facts", "measures")},
+            "bytes": artifact.path.stat().st_size,
+        }
+        if artifact.kind == "model":
+            held = ""
+            if artifact.row_ids is not None:
+                ids_in = data.row_ids
+                left = ids_in.filter(~ids_in.is_in(artifact.row_ids.implode()))
+                held = keeper.table(pl.DataFrame({"row_id": left}))
+            extra = {"model_id": artifact.digest, "dataset": data.digest, "held_out_object": held}
+            records.append(("models", {**body, **extra}))
+        elif artifact.kind == "export":
+            parent = next((by_name.get(p, p) for p in artifact.parents), "")
+            records.append(("exports", {**body, "export_id": artifact.digest, "model": parent}))
+        else:
+            body.update({"digest": artifact.digest, "kind": artifact.kind})
+            records.append(("artifacts", body))
+    for event in outcome.privacy:
+        spent = json.loads(canonical(event.__dict__))
+        records.append(
+            ("privacy_events", {**ids, "dataset": data.digest, "recorded_at": now(), **spent})
+        )
+    return records
+
+
+def finding_record(finding: Finding, rows: str, ids: Mapping[str, str], number: int) -> Record:
+    """The journal record of a finding, q-value filled in.
+
+    Args:
+        finding: The finding.
+        rows: Digest of its row table, or empty.
+        ids: `step_id` and `run_id`.
+        number: 0-based place among the findings of its run.
+
+    Returns:
+        A record for the table `findings`.
+
+    Example:
+        >>> # lineage.append([finding_record(finding, "", ids, 0)])
+    """
+    form = finding.to_json()
+    measure = form.pop("measure")
+    body = {**ids, "finding_id": f"{ids['run_id']}/{number}", **form, **measure, "rows_object": rows}
+    return ("findings", body)
