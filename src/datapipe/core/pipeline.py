@@ -98,14 +98,10 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"pipeline {self.pipeline}: {len(self.steps)} steps"]
         for group in self.groups():
-            for i, step in enumerate(group):
-                mark = "|" if len(group) > 1 else " "
-                shown = ", ".join(
-                    f"{k}={v!r}" for k, v in step.stage.params().items() if v not in ("", (), None)
-                )
-                lines.append(
-                    f"  {group[0].group if i == 0 else '':>3} {mark} {step.stage.name:<28} {shown[:90]}"
-                )
+            mark = "|" if len(group) > 1 else " "
+            for step in group:
+                number = str(step.group) if step is group[0] else ""
+                lines.append(f"  {number:>3} {mark} {step.stage.name:<28} {_told(step.stage)[:90]}")
         return "\n".join(lines)
 
 
@@ -118,11 +114,10 @@ class Pipeline:
             are put one below the other, other stages in it see the same rows.
 
     Example:
-        >>> import pyarrow as pa
-        >>> Pipeline("empty", []).plan()
+        >>> Pipeline("p", []).plan()
         Traceback (most recent call last):
         ...
-        datapipe.errors.DeclarationError: pipeline 'empty' cannot run: it has no stages [DP-DECL-014]
+        datapipe.errors.DeclarationError: pipeline 'p' cannot run: it has no stages [DP-DECL-014]
         <BLANKLINE>
         hint: mend the list of stages
     """
@@ -146,28 +141,26 @@ class Pipeline:
             MissingRole: When all that is wrong is that roles are missing.
 
         Example:
+            >>> import pyarrow as pa
             >>> from datapipe.core.gate import Gate, at_most
-            >>> Pipeline("p", [Gate({"a.*": at_most(1)})]).plan(Dataset.of(__import__("pyarrow").table({"a": [1]})))
-            Plan(pipeline='p', steps=(PlannedStep(position=0, group=0, stage=Gate(limits={'a.*': Limit(side='at_most', bound=1, optional=False)}), shape='whole'),), roles=Roles(columns={}))
+            >>> plan = Pipeline("p", [Gate({"a.*": at_most(1)})]).plan(pa.table({"a": [1]}))
+            >>> plan.steps[0].shape
+            'whole'
         """
-        given = data.roles if isinstance(data, Dataset) else (roles or Roles())
+        given = roles or (data.roles if isinstance(data, Dataset) else Roles())
         problems, missing = self._problems(given, has_data=data is not None)
-        if problems or missing:
-            every = [*problems, *missing]
-            told = every[0] if len(every) == 1 else "".join(f"\n  - {p}" for p in every)
-            kind = DeclarationError if problems else MissingRole
-            raise kind(
-                f"pipeline {self.name!r} cannot run: {told}",
-                code="" if not problems else "DP-DECL-014",
-                hint="mend the list of stages"
-                if problems
-                else "name the columns in the reader, such as label='y'",
-                problems=every,
+        every = [*problems, *missing]
+        told = every[0] if len(every) == 1 else "".join(f"\n  - {p}" for p in every)
+        said = f"pipeline {self.name!r} cannot run: {told}"
+        if problems:
+            raise DeclarationError(
+                said, code="DP-DECL-014", hint="mend the list of stages", problems=every
             )
-        steps: list[PlannedStep] = []
-        for number, group in enumerate(self.stages):
-            for stage in group:
-                steps.append(PlannedStep(len(steps), number, stage, _shape(stage)))
+        if missing:
+            hint = "name the columns in the reader, such as label='y'"
+            raise MissingRole(said, hint=hint, problems=every)
+        pairs = [(number, stage) for number, group in enumerate(self.stages) for stage in group]
+        steps = [PlannedStep(i, n, stage, _shape(stage)) for i, (n, stage) in enumerate(pairs)]
         return Plan(self.name, tuple(steps), self._roles(given))
 
     def run(
@@ -183,7 +176,7 @@ class Pipeline:
 
         Args:
             data: Rows to start from: any object with `__arrow_c_stream__`; None with a reader.
-            seed: Seed of the run; there is no default on purpose. The same seed gives the same bytes.
+            seed: Seed of the run, without a default on purpose: the same seed gives the same bytes.
             store: Folder of the store; made when it is not there.
             roles: The roles of `data`.
             executor: What runs it; None for the local one.
@@ -264,6 +257,12 @@ def _unmet(groups: Sequence[Sequence[Stage]], roles: Roles) -> tuple[list[str], 
     return missing, unmade
 
 
+def _told(stage: Stage) -> str:
+    """The parameters that say something, in one line."""
+    said = {k: v for k, v in stage.params().items() if v not in ("", (), None)}
+    return ", ".join(f"{k}={v!r}" for k, v in said.items())
+
+
 def _shape(stage: Stage) -> str:
     if isinstance(stage, Reader):
         return "read"
@@ -302,8 +301,6 @@ def _clash(first: Stage, second: Stage) -> list[str]:
         read = {option for need in other.needs for option in need.split("|")} | set(other.changes)
         both = sorted(changed & read)
         if both:
-            return [
-                f"{one.name} changes {both[0]!r}, which its parallel branch {other.name} reads:"
-                f" put them in order"
-            ]
+            what = f"{one.name} changes {both[0]!r}, which its parallel branch {other.name} reads"
+            return [f"{what}: put them in order"]
     return []

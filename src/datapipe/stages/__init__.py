@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages, by class name and by catalogue key; each module loads on first use.
 
-    from datapipe.stages import ReadParquet, MinHash
-    find("dedup.minhash") is MinHash
+from datapipe.stages import ReadParquet, MinHash
+find("dedup.minhash") is MinHash
 """
 
 from __future__ import annotations
