@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datapipe run FILE.py[:NAME] --seed N`: run the pipeline of a Python file.
+
+Exits 3 when a gate said no; the run is recorded and shown all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from datapipe.cli.findings import show
+from datapipe.cli.options import STORE, Json, Store
+from datapipe.cli.pipeline_file import load_pipeline
+from datapipe.cli.terminal import out_json, settle
+from datapipe.core.run import Run
+from datapipe.errors import DeclarationError, GateClosed
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def _run(
+    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME]", help="Holds a Pipeline.")],
+    *,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed; needed.")] = None,
+    as_json: Json = False,
+    store: Store = STORE,
+) -> None:
+    pipeline = load_pipeline(file)
+    if seed is None:
+        pipeline.plan()  # what is wrong with the declaration matters more than a missing seed
+        raise DeclarationError(
+            "a run needs a seed",
+            code="DP-USE-010",
+            hint=f"datapipe run {file} --seed 7; the same seed gives the same bytes",
+        )
+    try:
+        run = pipeline.run(seed=seed, store=store)
+    except GateClosed as closed:
+        stopped = getattr(closed, "run", None)
+        if isinstance(stopped, Run):
+            _tell(stopped, seed, as_json=as_json)
+        raise
+    _tell(run, seed, as_json=as_json)
+
+
+def _tell(run: Run, seed: int, *, as_json: bool) -> None:
+    settle()
+    if as_json:
+        out_json(run.to_json())
+        return
+    first = run.steps[0].rows_out if run.steps else len(run.data)
+    reused = sum(s.reused for s in run.steps)
+    store = "" if run.store == STORE else f" --store {run.store}"
+    closing = [f"artifact: {a.name} {a.digest[:19]}" for a in run.artifacts.values()][:4]
+    closing.append(
+        f"next: datapipe report {run.run_id} -o report.html{store}"
+        f"  ·  datapipe sql 'from dropped_rows'{store}"
+    )
+    headline = (
+        f"run {run.run_id}  {run.pipeline}  {first:,} rows in, {len(run.data):,} left"
+        f"  {len(run.steps)} steps ({reused} reused)  seed {seed}"
+    )
+    show(run, headline=headline, closing=closing)
