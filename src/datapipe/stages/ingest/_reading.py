@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every reader shares: its parameters, the facts of its source, and missing labels."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding
+from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
+from datapipe.core.source import Source
+from datapipe.core.stage import Reader, Yield
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.stages.ingest import _files
+
+OnMissing = Literal["refuse", "quarantine"]
+ASIDE_SCHEMA = {"row_id": pl.UInt64, "reason": pl.String}
+MAX_ROWS = 2**32 - 2
+"""Rows of one source: what a polars row index can count; the id itself has room for 2**40."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was read: a lazy frame with row ordinals, and what was left out.
+
+    Args:
+        frame: The rows with `_row_id` = 0-based ordinal of the record, uint64.
+        counts: Records of each file in reading order, those set aside included.
+        aside: Records that were set aside: `row_id`, `reason`.
+        findings: What the reader says of the records.
+    """
+
+    frame: pl.LazyFrame
+    counts: tuple[int, ...]
+    aside: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ASIDE_SCHEMA))
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceReader(Reader):
+    """The parameters that name columns and declare facts; what they are read from comes below.
+
+    A label that is missing (null, NaN, an empty text) stops the run, because every later stage
+    would have to guess; `missing_labels="quarantine"` sets these rows aside instead.
+    """
+
+    _: KW_ONLY
+    id: str = ""
+    text: str = ""
+    image: str = ""
+    label: str = ""
+    annotator: str = ""
+    group: str | Sequence[str] = ()
+    subject: str = ""
+    source: str = ""
+    weight: str = ""
+    time: str = ""
+    named: str = ""
+    origin: str = ""
+    licence: str = ""
+    consent: str = ""
+    synthetic: bool | None = None
+    generator: str = ""
+    manifest: str | os.PathLike[str] = ""
+    missing_labels: OnMissing = "refuse"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.group, str):
+            object.__setattr__(self, "group", tuple(self.group))
+        object.__setattr__(self, "manifest", os.fspath(self.manifest))
+
+    def roles(self) -> Roles:
+        """The roles it declares, before a byte is read."""
+        return Roles.of(
+            id=self.id,
+            text=self.text,
+            image=self.image,
+            label=self.label,
+            annotator=self.annotator,
+            group=self.group if isinstance(self.group, str) else tuple(self.group),
+            subject=self.subject,
+            source=self.source,
+            weight=self.weight,
+            time=self.time,
+        )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without reading."""
+        wrong = super().check()
+        if self.consent not in ("", "granted", "denied"):
+            wrong.append(f"{self.name}: consent={self.consent!r}; use 'granted', 'denied' or ''")
+        if self.synthetic not in (None, True, False):
+            wrong.append(f"{self.name}: synthetic={self.synthetic!r}; use True, False or None")
+        if self.missing_labels not in ("refuse", "quarantine"):
+            wrong.append(
+                f"{self.name}: missing_labels={self.missing_labels!r}; use 'refuse' or 'quarantine'"
+            )
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Read the source; nothing is read before this."""
+        made = self._read(context)
+        where, total = self._uri(), sum(made.counts)
+        frame, names = made.frame, made.frame.collect_schema().names()
+        roles = self.roles().resolved(names, where=where)
+        if total == 0:
+            raise Malformed(f"{where} has no rows", code="DP-READ-007", hint="give a file that holds rows")
+        if total > min(MAX_ROWS, 2**ORDINAL_BITS - 1):
+            raise LimitExceeded(
+                f"{where} has {total} rows; one source may have {MAX_ROWS}",
+                code="DP-READ-021",
+                hint="split it into several readers",
+            )
+        findings, aside = list(made.findings), made.aside
+        if "label" in roles:
+            without, finding = self._without_label(frame, roles.one("label"), made)
+            findings.append(finding)
+            aside = aside.vstack(without)
+            if without.height:
+                frame = frame.filter(~_missing(roles.one("label"), frame.collect_schema()))
+        if aside.height >= total:
+            raise Malformed(
+                f"{where}: all {total} rows would be set aside", code="DP-READ-007",
+                hint="mend the file; the reasons of the first rows are the place to start",
+            )
+        rows = total - aside.height
+        kept = Dataset(frame, roles, sources=(self._facts(made),), rows=rows)
+        return Yield(data=kept, set_aside=aside if aside.height else None, findings=tuple(findings))
+
+    @abstractmethod
+    def _read(self, context: Context) -> Reading:
+        """Read the rows; records that cannot be read without guessing are refused or set aside."""
+
+    @abstractmethod
+    def _uri(self) -> str:
+        """What is read, as the user named it."""
+
+    def _default_name(self) -> str:
+        return self._uri()
+
+    def _paths(self) -> tuple[Path, ...]:
+        return self.files()
+
+    def _facts(self, made: Reading) -> Source:
+        paths = self._paths()
+        return Source(
+            name=self.named or self._default_name(),
+            uri=self._uri(),
+            origin=self.origin,
+            licence=self.licence,
+            consent=self.consent,
+            synthetic=self.synthetic,
+            generator=self.generator,
+            manifest=str(self.manifest),
+            rows=sum(made.counts),
+            files=tuple((str(p), n) for p, n in zip(paths, made.counts, strict=bool(paths))),
+        )
+
+    def _without_label(
+        self, frame: pl.LazyFrame, label: str, made: Reading
+    ) -> tuple[pl.DataFrame, Finding]:
+        """The rows whose label is missing, or the refusal that names the first of them."""
+        gone = frame.filter(_missing(label, frame.collect_schema())).select(ROW_ID)
+        ids = gone.collect(engine="streaming")[ROW_ID]
+        total = sum(made.counts) - made.aside.height
+        words = f"labels are missing in {ids.len()} of {total} rows"
+        if ids.len() and self.missing_labels == "refuse":
+            file, row = self._place(int(ids.min() or 0), made)
+            raise Malformed(
+                f"{file}:{row}:{label}: {words}, first at row {row}",
+                code="DP-READ-010",
+                hint="mend the file, or set these rows aside with missing_labels='quarantine'",
+            )
+        aside = pl.DataFrame({"row_id": ids, "reason": ["label is missing"] * ids.len()}, ASIDE_SCHEMA)
+        return aside, Finding(
+            "ingest.missing_labels",
+            "suspect" if ids.len() else "clean",
+            Estimate.exact(ids.len() / total if total else 0.0, n=total),
+            words,
+            "low" if ids.len() else "info",
+            columns=(label,),
+            details={"missing": ids.len(), "rows": total},
+            remedy="label these rows" if ids.len() else "",
+        )
+
+    def _place(self, ordinal: int, made: Reading) -> tuple[str, int]:
+        """The file of a record and its 1-based number in that file."""
+        for path, count in zip(self._paths(), made.counts, strict=False):
+            if ordinal < count:
+                return str(path), ordinal + 1
+            ordinal -= count
+        return self._uri(), ordinal + 1
+
+
+@dataclass(frozen=True)
+class FileReader(SourceReader):
+    """A reader of local files, in sorted order."""
+
+    path: _files.Paths = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "path", _files.spelled(self.path))
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without reading."""
+        paths = self._spelled()
+        told = [_files.scheme_problem(p) for p in paths] if paths else ["no path was given"]
+        return [*super().check(), *(f"{self.name}: {problem}" for problem in told if problem)]
+
+    def files(self) -> tuple[Path, ...]:
+        """The files it reads, sorted."""
+        return _files.expand(self._spelled())
+
+    def _spelled(self) -> tuple[str, ...]:
+        return _files.each(_files.spelled(self.path))
+
+    def _uri(self) -> str:
+        return ",".join(self._spelled())
+
+    def _default_name(self) -> str:
+        """The file's stem; for a glob over files, the folder's name."""
+        first = Path(self._spelled()[0])
+        stem = first.stem.strip("*?[]-_. ")
+        return stem or first.parent.name or "source"
+
+
+def _missing(label: str, types: pl.Schema) -> pl.Expr:
+    """Whether a label is null, NaN, an empty text or the text NaN."""
+    column = pl.col(label)
+    if types[label].is_float():
+        return column.is_null() | column.is_nan()
+    if types[label] == pl.String:
+        return column.is_null() | column.str.strip_chars().is_in(["", "nan", "NaN"])
+    return column.is_null()
+
+
+def refuse_reserved(names: Sequence[str], where: str) -> None:
+    """Refuse columns that the house needs for itself, and names that occur twice."""
+    if ROW_ID in names:
+        raise SchemaMismatch(
+            f"{where} has a column called {ROW_ID!r}, which names rows in the store",
+            code="DP-READ-008",
+            hint="rename the column, then read it with id= if it is your own row key",
+        )
+    twice = sorted({n for n in names if list(names).count(n) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise Malformed(
+            f"{where}: the column name {twice[0]!r} occurs twice",
+            code="DP-READ-015",
+            hint="give every column its own name",
+        )
+
+
+def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
+    """A scanned frame with uint64 ordinals first and extension types replaced by their storage."""
+    try:
+        types = frame.collect_schema()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise Malformed(
+            f"{where}: its schema cannot be read: {first_line(error)}",
+            code="DP-READ-006",
+            hint="write the file again with a current Parquet or Arrow library",
+        ) from error
+    bare = [pl.col(n).ext.storage() for n, t in types.items() if isinstance(t, pl.Extension)]
+    return frame.with_columns(pl.col(ROW_ID).cast(pl.UInt64), *bare)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's message, cut to a readable length."""
+    text = str(error).strip().splitlines()
+    return text[0][:160] if text else type(error).__name__
+

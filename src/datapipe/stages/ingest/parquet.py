@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ReadParquet`: Parquet files, checked for bombs and damage before a row is handed on."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from datapipe.core.context import Context
+from datapipe.core.roles import ROW_ID
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.stages.ingest import _files
+from datapipe.stages.ingest._reading import (
+    FileReader,
+    Reading,
+    first_line,
+    refuse_reserved,
+    scanned,
+)
+
+MAGIC = b"PAR1"
+FLOOR_BYTES = 1 << 28
+"""Files that decode to less than this (256 MiB) are no bombs, whatever their ratio."""
+SCAN_ROWS = 16_384
+CheckDepth = Literal["full", "footer"]
+
+
+@dataclass(frozen=True)
+class ReadParquet(FileReader):
+    """Reads Parquet files lazily, after every page was checked.
+
+    *Method:* the footer is held against the file's size and against limits on rows and on decoded
+    bytes; then every page is decoded once in small batches with page checksums verified and Arrow
+    data validated in full. Dictionary pages stay encoded in that pass, so a small file that would
+    decode to gigabytes is refused in small memory. Types are the file's own; extension types
+    become their storage type, and no code of theirs runs.
+    *Assumes:* all files have the same columns; damage inside a page is certain to be noticed only
+    where the writer stored page checksums (`write_page_checksum=True`).
+    *Choose it when:* the rows are in Parquet, also when they are larger than memory.
+    *Fails when:* a bit flips in a page without checksum: the value may change silently. Only a
+    digest taken at the origin helps (`VerifySources`).
+    *Cost:* one pyarrow pass over all pages before the first row is used; O(batch) memory.
+
+    Args:
+        path: A file, a glob or several of them; local paths only.
+        id: The user's own row key.
+        text: A text column.
+        image: A column of pixel lists or bytes, or a pattern such as `pixel_*`.
+        label: The column to predict; a missing label refuses the file (see `missing_labels`).
+        annotator: Who gave the label.
+        group: Columns whose groups must be treated alike.
+        subject: The person a row is about.
+        source: Where a row came from, inside one file.
+        weight: A row's weight in training.
+        time: When the row was made.
+        named: The source's name; empty for the file's stem.
+        origin: Who made or sold the rows.
+        licence: An SPDX expression.
+        consent: `granted`, `denied` or empty when not declared.
+        synthetic: Whether the rows are declared machine-made; None when not declared.
+        generator: The model that made them, when declared.
+        manifest: Path of a signed manifest; empty to look beside the file.
+        missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        checks: `full`, or `footer` to leave the pass over all pages out.
+        max_ratio: Most decoded bytes for each byte of file, beyond 256 MiB decoded; > 0.
+        max_rows: Most rows in all files together; > 0.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.parquet"
+        >>> pq.write_table(pa.table({"t": ["x", "y"], "y": [0, 1]}), file)
+        >>> made = ReadParquet(file, text="t", label="y").run(None, Context(0, Path(".")))
+        >>> len(made.data), made.data.sources[0].name
+        (2, 'a')
+    """
+
+    checks: CheckDepth = "full"
+    max_ratio: float = 1000.0
+    max_rows: int = 2**32 - 2
+
+    name: ClassVar[str] = "ingest.parquet"
+    raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without reading.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> ReadParquet("hf://a/b.parquet").check()
+            ["ingest.parquet: 'hf://a/b.parquet' is not a local path; nothing is fetched from a network"]
+        """
+        wrong = super().check()
+        if self.checks not in ("full", "footer"):
+            wrong.append(f"{self.name}: checks={self.checks!r}; use 'full' or 'footer'")
+        if not self.max_ratio > 0 or self.max_rows <= 0:
+            wrong.append(f"{self.name}: max_ratio and max_rows must be > 0")
+        return wrong
+
+    def _read(self, context: Context) -> Reading:
+        files = self.files()
+        counts: list[int] = []
+        first: pa.Schema | None = None
+        for path in files:
+            with _opened(path) as file:
+                refuse_reserved(file.schema_arrow.names, str(path))
+                first = first if first is not None else file.schema_arrow
+                _same_columns(file.schema_arrow, first, path, files[0])
+                counts.append(file.metadata.num_rows)
+                if sum(counts) > self.max_rows:
+                    raise LimitExceeded(
+                        f"{path}: more than {self.max_rows} rows",
+                        code="DP-READ-021",
+                        hint="raise max_rows if that many are meant",
+                    )
+                _inspect(file, path, self._most_bytes(path), deep=self.checks == "full")
+        frame = pl.scan_parquet(
+            list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
+        )
+        return Reading(scanned(frame, self._uri()), tuple(counts))
+
+    def _most_bytes(self, path: Path) -> float:
+        return max(FLOOR_BYTES, self.max_ratio * path.stat().st_size)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """The file with its footer parsed; anything that is no Parquet file is refused first."""
+    size = path.stat().st_size
+    start = _files.head(path)
+    if not start.startswith(MAGIC):
+        raise _files.wrong_kind(path, "a Parquet file", start)
+    with path.open("rb") as raw:
+        raw.seek(max(0, size - 8))
+        tail = raw.read(8)
+    if size < 12 or tail[4:] != MAGIC:
+        raise _cut(path, "its end is missing")
+    (footer,) = struct.unpack("<I", tail[:4])
+    if footer > size - 12:
+        raise _cut(path, f"its footer claims {footer} bytes in a file of {size}")
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=_encoded(path))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _cut(path, f"its footer cannot be read: {first_line(error)}") from error
+
+
+def _encoded(path: Path) -> list[str]:
+    """The columns with a dictionary, which stay encoded so that a bomb is seen before it bursts."""
+    meta = pq.read_metadata(path)
+    found: set[str] = set()
+    for chunk in _chunks(meta):
+        if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page:
+            found.add(chunk.path_in_schema)
+    return sorted(found)
+
+
+def _chunks(meta: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    for g in range(meta.num_row_groups):
+        group = meta.row_group(g)
+        for c in range(group.num_columns):
+            yield group.column(c)
+
+
+def _same_columns(schema: pa.Schema, first: pa.Schema, path: Path, other: Path) -> None:
+    if schema.equals(first):
+        return
+    ours, theirs = dict(zip(schema.names, schema.types, strict=True)), dict(
+        zip(first.names, first.types, strict=True)
+    )
+    odd = sorted(n for n in {*ours, *theirs} if ours.get(n) != theirs.get(n))
+    if not odd and schema.names == first.names:
+        return
+    name = odd[0] if odd else schema.names[0]
+    raise SchemaMismatch(
+        f"{path}: column {name!r} is {ours.get(name, 'absent')}, in {other} it is"
+        f" {theirs.get(name, 'absent')}" + ("" if odd else " in another order"),
+        code="DP-READ-009",
+        hint="give the files one schema, or read them with two readers",
+    )
+
+
+def _inspect(file: pq.ParquetFile, path: Path, most: float, *, deep: bool) -> None:
+    """Refuse a file whose rows would need too much memory or whose pages are damaged."""
+    claimed = _claimed_bytes(file.metadata)
+    if claimed > most:
+        raise _bomb(path, claimed, most)
+    if not deep:
+        return
+    rows, seen = 0, 0
+    try:
+        for batch in file.iter_batches(batch_size=SCAN_ROWS):
+            batch.validate(full=True)
+            rows += batch.num_rows
+            seen += sum(_decoded_bytes(column) for column in batch.columns)
+            if seen > most:
+                raise _bomb(path, seen, most)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise _cut(path, f"damaged at or after row {rows + 1}: {first_line(error)}") from error
+    if rows != file.metadata.num_rows:
+        raise _cut(path, f"its footer claims {file.metadata.num_rows} rows, its pages hold {rows}")
+
+
+def _claimed_bytes(meta: pq.FileMetaData) -> float:
+    """Decoded bytes as the footer tells; a dictionary counts each time a row uses it."""
+    total = 0.0
+    for chunk in _chunks(meta):
+        size = float(chunk.total_uncompressed_size)
+        if chunk.has_dictionary_page and chunk.is_stats_set:
+            stats = chunk.statistics
+            if stats.has_min_max and isinstance(stats.min_raw, bytes):
+                width = (len(stats.min_raw) + len(stats.max_raw)) / 2
+                size = max(size, width * chunk.num_values)
+        total += size
+    return total
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return int(pc.sum(lengths).as_py() or 0)
+
+
+def _cut(path: Path, why: str) -> Malformed:
+    return Malformed(
+        f"{path}: {why}", code="DP-READ-006", hint="copy the file again from where it was made"
+    )
+
+
+def _bomb(path: Path, needed: float, most: float) -> LimitExceeded:
+    return LimitExceeded(
+        f"{path}: {path.stat().st_size} bytes of file decode to more than {min(needed, 1e18):.3g}"
+        f" bytes; {most:.3g} are allowed",
+        code="DP-READ-018",
+        hint="raise max_ratio if the file comes from somebody you trust",
+    )
