@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signing a folder or file: the OpenSSF bundle and our attestation, left beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.manifest.attestation import attest
+from datapipe.manifest.envelope import Envelope
+from datapipe.manifest.files import FileDigest, Tree, hash_files, list_files, require_plain
+from datapipe.manifest.openssf import bundle_signer, write_bundle
+from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.remembered import remembered_digests
+from datapipe.manifest.signers import AnySigner
+
+OPENSSF_SUFFIX = ".oms.sigstore.json"
+ATTESTATION_SUFFIX = ".dsse.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What signing left behind.
+
+    Args:
+        path: What was signed.
+        attestation: Our attestation.
+        openssf: The OpenSSF bundle; None when no signer has a key that it allows.
+        tree: The digest of the tree, 64 hex digits.
+        files: How many files were signed.
+        says: What a user should know, empty when there is nothing.
+
+    Example:
+        >>> Signed(Path("d"), Path("d.dsse.json"), None, "0" * 64, 1, "").files
+        1
+    """
+
+    path: Path
+    attestation: Path
+    openssf: Path | None
+    tree: str
+    files: int
+    says: str
+
+
+def signature_paths(path: str | Path) -> tuple[Path, Path]:
+    """Where the signatures of a folder or file lie.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        The OpenSSF bundle and our attestation.
+
+    Example:
+        >>> [path.name for path in signature_paths("some/reviews")]
+        ['reviews.oms.sigstore.json', 'reviews.dsse.json']
+    """
+    whole = Path(os.path.abspath(path))
+    return (
+        whole.with_name(whole.name + OPENSSF_SUFFIX),
+        whole.with_name(whole.name + ATTESTATION_SUFFIX),
+    )
+
+
+def sign_path(
+    path: str | Path,
+    *signers: AnySigner,
+    predicate: DatasetPredicate | None = None,
+    memory: str | Path | None = None,
+) -> Signed:
+    """Sign a folder or file, with one key or several.
+
+    The attestation carries a signature of every signer. The OpenSSF bundle allows exactly one, by
+    a P-256, P-384 or P-521 key: the first such signer makes it, and when there is none it is not
+    written and `says` tells so.
+
+    Args:
+        path: The folder or file.
+        *signers: Keys, hardware signers or hybrid keys, at least one.
+        predicate: What is known about the data set: origin, terms, synthetic share.
+        memory: A file that remembers digests, so that signing again reads only what changed.
+
+    Returns:
+        Where the signatures lie.
+
+    Raises:
+        DeclarationError: No signer was given.
+        ExecutionError: A signature cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.manifest.keys import PrivateKey
+        >>> folder = Path(tempfile.mkdtemp()) / "reviews"
+        >>> folder.mkdir()
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> sign_path(folder, PrivateKey.new("p256")).openssf.name
+        'reviews.oms.sigstore.json'
+    """
+    if not signers:
+        raise DeclarationError(
+            f"{path} cannot be signed without a key",
+            code="DP-DECL-033",
+            hint="make a key with `datapipe keys new` and sign with it",
+        )
+    found = require_plain(path, list_files(path))
+    tree = Tree(hash_files(found) if memory is None else remembered_digests(found, memory))
+    bundle, attestation = signature_paths(path)
+    name = Path(os.path.abspath(path)).name
+    envelope = Envelope.sign(attest(name, tree, predicate).to_bytes(), *signers)
+    single = bundle_signer(signers)
+    if single is not None:
+        _replace(bundle, write_bundle(name, _openssf_files(path, tree), single))
+    elif bundle.exists():
+        bundle.unlink()  # it is about the old content and would contradict the new attestation
+    _replace(attestation, envelope.to_bytes())
+    return Signed(
+        path=Path(path),
+        attestation=attestation,
+        openssf=bundle if single is not None else None,
+        tree=tree.root,
+        files=len(tree.files),
+        says=""
+        if single is not None
+        else "no OpenSSF bundle: it allows only p256, p384 and p521 keys; our attestation is signed",
+    )
+
+
+def _openssf_files(path: str | Path, tree: Tree) -> list[FileDigest]:
+    """The reference tool names a single file by a dot."""
+    if os.path.isdir(path):
+        return list(tree.files)
+    one = tree.files[0]
+    return [FileDigest(".", one.size, one.digest)]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise ExecutionError(
+            f"the signature cannot be written to {path}: {error.strerror}",
+            hint="sign in a folder that you may write to",
+        ) from error

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digests of files and folders: what is there, refused when it is not a plain file, and hashed.
+
+A folder is listed without following links, every file is opened without following links, and a
+file that changes while it is read is refused: a signature must be about bytes that existed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from datapipe.errors import DeclarationError, TrustError
+from datapipe.manifest.checks import Check, Reason
+from datapipe.manifest.merkle import leaf_hash, root
+
+LEFT_OUT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
+HASH_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "blake2b": 64, "blake3": 32}
+
+_LARGE_FILE_BYTES = 1 << 20
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plain file of a folder, listed and not yet read.
+
+    Args:
+        name: Its path relative to the folder, with `/`.
+        path: Where it lies.
+        size: Its size in bytes.
+        stamp: Modification and change time in nanoseconds, and inode: equal stamps and sizes
+            mean an untouched file.
+
+    Example:
+        >>> Found("a", "/d/a", 3, (0, 0, 0)).size
+        3
+    """
+
+    name: str
+    path: str
+    size: int
+    stamp: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file and what fixes its content.
+
+    Args:
+        name: Its path relative to the folder, with `/`.
+        size: Its size in bytes.
+        digest: Its digest in lower-case hex.
+        algorithm: How the digest was made.
+
+    Example:
+        >>> FileDigest("a", 0, hashlib.sha256(b"").hexdigest()).algorithm
+        'sha256'
+    """
+
+    name: str
+    size: int
+    digest: str
+    algorithm: str = "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All files of a folder, in code-point order of their names.
+
+    Args:
+        files: The files with their digests.
+
+    Example:
+        >>> Tree((FileDigest("a", 1, "0" * 64),)).size_bytes
+        1
+    """
+
+    files: tuple[FileDigest, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of all files together.
+
+        Returns:
+            Bytes.
+
+        Example:
+            >>> Tree(()).size_bytes
+            0
+        """
+        return sum(file.size for file in self.files)
+
+    @property
+    def root(self) -> str:
+        """One digest for names, sizes and contents.
+
+        An RFC 6962 root over the canonical JSON of each file's name, sha256 and size. The root of
+        OpenSSF bundles hashes the digests only, so that a renamed file leaves it unchanged; this
+        one changes.
+
+        Returns:
+            64 hex digits.
+
+        Example:
+            >>> one = Tree((FileDigest("a", 1, "0" * 64),))
+            >>> one.root == Tree((FileDigest("b", 1, "0" * 64),)).root
+            False
+        """
+        return root(leaf_hash(_leaf(file)) for file in self.files).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies in a folder: plain files, and what is refused.
+
+    Args:
+        files: Plain files in code-point order of their names.
+        refused: A check for each link, device, pipe and unusable name.
+
+    Example:
+        >>> Listing((), ()).files
+        ()
+    """
+
+    files: tuple[Found, ...]
+    refused: tuple[Check, ...]
+
+
+def list_files(path: str | Path, *, left_out: Iterable[str] = ()) -> Listing:
+    """List a folder, or one file, without following links.
+
+    Args:
+        path: The folder, or a file: its listing is that file under its own name.
+        left_out: Absolute paths to pass over, such as a signature that lies inside.
+
+    Returns:
+        The listing; the git files at the top of the folder are passed over, as the OpenSSF
+        bundle asks.
+
+    Raises:
+        TrustError: There is nothing at the path.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> [file.name for file in list_files(folder).files]
+        ['a.txt']
+    """
+    top = os.path.abspath(path)
+    try:
+        status = os.stat(top)
+        if not stat.S_ISDIR(status.st_mode):
+            return _single(top)
+        skipped = {os.path.abspath(item) for item in left_out}
+        skipped |= {os.path.join(top, name) for name in LEFT_OUT}
+        entries = list(_walk(top, "", skipped))
+    except OSError as error:
+        raise TrustError(
+            f"{path} cannot be read: {error.strerror}",
+            code=Reason.MISSING.value,
+            hint="check the path and its permissions",
+            path=str(path),
+        ) from error
+    files = sorted((e for e in entries if isinstance(e, Found)), key=lambda file: file.name)
+    return Listing(tuple(files), tuple(e for e in entries if isinstance(e, Check)))
+
+
+def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
+    """Hash one plain file.
+
+    Args:
+        path: The file; a link is not followed.
+        algorithm: One of `HASH_BYTES`; `blake3` needs its package.
+
+    Returns:
+        The digest in lower-case hex, and the number of bytes read.
+
+    Raises:
+        TrustError: It is missing, not a plain file, or changed while it was read.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a"
+        >>> _ = path.write_bytes(b"")
+        >>> hash_file(path)[0][:8]
+        'e3b0c442'
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
+    except OSError as error:
+        link = os.path.islink(path)
+        raise _refused(
+            path,
+            "is a symbolic link" if link else f"cannot be read: {error.strerror}",
+            Reason.SYMLINK if link else Reason.MISSING,
+        ) from error
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise _refused(path, "is not a plain file", Reason.SPECIAL_FILE)
+        digest = _digest(descriptor, before.st_size, algorithm)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise _refused(path, "changed while it was read", Reason.CHANGED)
+    return digest, before.st_size
+
+
+def hash_files(files: Sequence[Found], algorithm: str = "sha256") -> tuple[FileDigest, ...]:
+    """Hash many files, large ones in parallel.
+
+    Small files are hashed in turn: opening them costs more than hashing, and threads would only
+    wait for each other.
+
+    Args:
+        files: What `list_files` found.
+        algorithm: One of `HASH_BYTES`.
+
+    Returns:
+        Their digests in the same order.
+
+    Example:
+        >>> hash_files(())
+        ()
+    """
+    found: dict[str, FileDigest] = {}
+
+    def one(file: Found) -> None:
+        digest, size = hash_file(file.path, algorithm)
+        found[file.name] = FileDigest(file.name, size, digest, algorithm)
+
+    large = [file for file in files if file.size >= _LARGE_FILE_BYTES]
+    if len(large) > 1:
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            list(pool.map(one, large))
+    for file in files:
+        if file.name not in found:
+            one(file)
+    return tuple(found[file.name] for file in files)
+
+
+def hash_tree(path: str | Path) -> Tree:
+    """List and hash a folder, or one file, refusing whatever is not plain.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        Its files with sha256 digests.
+
+    Raises:
+        TrustError: It holds a link, device, pipe, or unusable name, or no file at all.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> len(hash_tree(folder).root)
+        64
+    """
+    return Tree(hash_files(require_plain(path, list_files(path))))
+
+
+def require_plain(path: str | Path, listing: Listing) -> tuple[Found, ...]:
+    """Stop unless a folder holds plain files only, and at least one.
+
+    Args:
+        path: The folder, for the message.
+        listing: What `list_files` found in it.
+
+    Returns:
+        The files.
+
+    Raises:
+        TrustError: Something was refused, or there is no file.
+
+    Example:
+        >>> require_plain("d", Listing((Found("a", "/d/a", 3, (0, 0, 0)),), ()))[0].name
+        'a'
+    """
+    for check in listing.refused:
+        raise _refused(path, f"holds {check.name}, which {check.reason}", check.code)
+    if not listing.files:
+        raise _refused(path, "holds no file", Reason.EMPTY_SET)
+    return listing.files
+
+
+def name_problem(name: str) -> Reason | None:
+    """Tell what is wrong with the name of a file in a signature.
+
+    Args:
+        name: A path relative to the signed folder.
+
+    Returns:
+        The reason to refuse it, or None.
+
+    Example:
+        >>> name_problem("../a").slug, name_problem("a/b")
+        ('parent_path', None)
+    """
+    if "\\" in name:
+        return Reason.BACKSLASH
+    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        return Reason.ABSOLUTE_PATH
+    parts = name.split("/")
+    if ".." in parts:
+        return Reason.PARENT_PATH
+    if "" in parts or "." in parts or any(ord(char) < 32 or ord(char) == 127 for char in name):
+        return Reason.BAD_NAME
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return Reason.BAD_NAME
+    return None
+
+
+def hasher(algorithm: str) -> Callable[[], Any]:
+    """The constructor of a hash.
+
+    Args:
+        algorithm: One of `HASH_BYTES`.
+
+    Returns:
+        Something to call for a fresh hash with `update` and `hexdigest`.
+
+    Raises:
+        TrustError: The hash is not known, or its package is not installed.
+
+    Example:
+        >>> hasher("sha256")().hexdigest()[:8]
+        'e3b0c442'
+    """
+    if algorithm == "blake3" and find_spec("blake3") is not None:
+        blake3 = import_module("blake3").blake3  # loaded only for bundles that use it
+        return lambda: blake3(max_threads=blake3.AUTO)
+    if algorithm not in HASH_BYTES or algorithm == "blake3":
+        missing = "needs the package blake3" if algorithm == "blake3" else "is not known"
+        raise TrustError(
+            f"the hash {algorithm!r} {missing}",
+            code=Reason.UNKNOWN_HASH.value,
+            hint="pip install blake3" if algorithm == "blake3" else "sign it anew with sha256",
+        )
+    return getattr(hashlib, algorithm)  # type: ignore[no-any-return]  # a constructor by name
+
+
+def _walk(folder: str, prefix: str, skipped: set[str]) -> Iterator[Found | Check]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.path in skipped:
+                continue
+            name = prefix + entry.name
+            problem = name_problem(entry.name)
+            if entry.is_symlink():
+                yield Check.refused(f"file {name!r}", "is a symbolic link", Reason.SYMLINK)
+            elif problem:
+                yield Check.refused(f"file {name!r}", "has a name that is not portable", problem)
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, name + "/", skipped)
+            elif entry.is_file(follow_symlinks=False):
+                yield _found(name, entry.path, entry.stat(follow_symlinks=False))
+            else:
+                yield Check.refused(f"file {name!r}", "is no plain file", Reason.SPECIAL_FILE)
+
+
+def _single(path: str) -> Listing:
+    status = os.lstat(path)
+    name = os.path.basename(path)
+    if stat.S_ISREG(status.st_mode):
+        return Listing((_found(name, path, status),), ())
+    link = stat.S_ISLNK(status.st_mode)
+    code, what = (
+        (Reason.SYMLINK, "is a symbolic link")
+        if link
+        else (Reason.SPECIAL_FILE, "is no plain file")
+    )
+    return Listing((), (Check.refused(f"file {name!r}", what, code),))
+
+
+def _found(name: str, path: str, status: os.stat_result) -> Found:
+    return Found(
+        name, path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    )
+
+
+def _digest(descriptor: int, size: int, algorithm: str) -> str:
+    new = hasher(algorithm)
+    made = new()
+    if size < _LARGE_FILE_BYTES:
+        while chunk := os.read(descriptor, _LARGE_FILE_BYTES):
+            made.update(chunk)
+    else:
+        buffer = bytearray(_LARGE_FILE_BYTES)
+        view = memoryview(buffer)
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            while count := file.readinto(buffer):
+                made.update(view[:count])
+    return str(made.hexdigest())
+
+
+def _leaf(file: FileDigest) -> bytes:
+    """Canonical JSON of one file, written directly: folders may hold very many."""
+    if file.algorithm != "sha256":
+        raise DeclarationError(
+            f"a tree digest is made of sha256, not of {file.algorithm}",
+            code="DP-DECL-038",
+            hint="hash the files with sha256",
+        )
+    return f'{{"name":{_quoted(file.name)},"sha256":"{file.digest}","size":{file.size}}}'.encode()
+
+
+def _refused(path: str | Path, what: str, reason: Reason) -> TrustError:
+    return TrustError(
+        f"{path} {what}",
+        code=reason.value,
+        hint="sign and verify folders of plain files",
+        path=str(path),
+    )
