@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may ask for: a context, real data where it is at hand, goldens, and no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from datapipe.core.context import Context
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile(
+    "house",
+    deadline=None,  # a busy machine is no failure
+    derandomize=True,  # the same examples on every run
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write the golden files instead of comparing"
+    )
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """A step's context with a fixed seed and a scratch folder of its own."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Context(seed=7, scratch=scratch)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """A file or folder of the real data sets; the test is skipped where they are not at hand."""
+    place = Path(os.environ.get("DATAPIPE_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        path = place / name
+        if not path.exists():
+            pytest.skip(f"no real data {name!r}; set DATAPIPE_TEST_DATA to their folder")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compare a text with a golden file, or write it with --update-goldens."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--update-goldens"):
+            path.write_text(text)
+        assert path.exists(), f"{path.name} is missing; --update-goldens writes it"
+        assert text.splitlines() == path.read_text().splitlines(), (
+            f"{path.name} differs; if the change is meant, run with --update-goldens"
+        )
+
+    return compare
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches out of this machine fails; local sockets stay (Ray, Flower)."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if host and not str(host).startswith(("127.", "::1", "localhost", "0.0.0.0")):
+            own = {i[4][0] for i in socket.getaddrinfo(socket.gethostname(), None)}
+            if str(host) not in own:
+                raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No figure without its uncertainty: in code, in evidence and in prose."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+FIGURE = re.compile(
+    r"(?<![\w.])\d+(?:\.\d+)?\s?%|(?<![\w.])\d+(?:\.\d+)?\s?(?:x|times)\s+(?:faster|slower|less|more|smaller)"
+)
+INTERVAL = re.compile(r"\[[-\d.]+\s?%?,\s*[-\d.]+\s?%?\]")
+
+
+def test_a_finding_is_measured_by_an_estimate(modules):
+    bad = []
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).rpartition(".")[2] == "Finding"
+            ):
+                named = {k.arg: k.value for k in node.keywords}
+                measure = named.get("measure", node.args[2] if len(node.args) > 2 else None)
+                bare = isinstance(measure, ast.Constant | ast.BinOp | ast.Tuple)
+                if bare or (measure is None and not any(k is None for k in named)):
+                    bad.append(f"{module.address}:{node.lineno}")
+    assert not bad, "\n".join(bad)
+
+
+def figures(value, where):
+    """Every numeric leaf that is not part of an estimate."""
+    if isinstance(value, dict):
+        if {"value", "low", "high", "n", "method"} <= value.keys():
+            return
+        for key, inner in value.items():
+            yield from figures(inner, f"{where}.{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from figures(inner, f"{where}[{i}]")
+    elif isinstance(value, float):
+        yield where
+
+
+def test_evidence_holds_estimates_only(root: Path):
+    bad = []
+    for path in sorted((root / "stages").rglob("*.evidence.json")):
+        for where in figures(json.loads(path.read_text()), path.name):
+            if ".parameters" not in where and ".params" not in where:
+                bad.append(where)
+    assert not bad, "\n".join(bad)
+
+
+def test_figures_in_prose_carry_an_interval(root: Path):
+    bad = []
+    pages = [
+        *root.glob("*.md"),
+        *(root / "stages").rglob("*.md"),
+        *(root / "manifests").rglob("*.md"),
+    ]
+    for page in sorted(pages):
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for line in prose.splitlines():
+            if FIGURE.search(line) and not INTERVAL.search(line):
+                bad.append(f"{page.relative_to(root)}: {line.strip()[:100]}")
+    assert not bad, "\n".join(bad)

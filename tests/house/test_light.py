@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`import datapipe` and `datapipe --help` load nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "cryptography", "duckdb", "flwr", "great_expectations", "numpy", "onnx", "onnxruntime", "opacus",
+    "pandas", "polars", "pyarrow", "ray", "scipy", "sklearn", "tenseal", "torch", "torchao",
+}  # fmt: skip
+SAY = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+
+
+def loaded(code: str) -> set[str]:
+    """The modules loaded in a fresh interpreter after some code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{SAY}"], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stderr.strip().splitlines()[-1]))
+
+
+HELP = """
+import sys
+sys.argv = ["datapipe", "--help"]
+from datapipe.cli.app import main
+try:
+    main()
+except SystemExit:
+    pass
+"""
+
+
+@pytest.mark.parametrize("code", ["import datapipe", "import datapipe.stages", HELP])
+def test_nothing_heavy_is_loaded(code: str):
+    assert not {name.partition(".")[0] for name in loaded(code)} & HEAVY
+
+
+def test_the_import_is_small():
+    assert len(loaded("import datapipe")) <= 80
+
+
+def test_a_name_loads_only_its_own_module():
+    after = loaded("from datapipe import Estimate")
+    assert "datapipe.core.estimate" in after
+    assert not {name.partition(".")[0] for name in after} & HEAVY
+
+
+def test_every_promised_name_is_there():
+    code = "import datapipe\nmissing = [n for n in datapipe.__all__ if not hasattr(datapipe, n)]"
+    subprocess.run([sys.executable, "-c", f"{code}\nassert not missing, missing"], check=True)
