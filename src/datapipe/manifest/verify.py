@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `datapipe verify PATH` asks: is this folder, file or statement what its signers signed?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from datapipe.errors import TrustError
+from datapipe.manifest.attestation import TREE_DIGEST, check_attestation
+from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
+from datapipe.manifest.checks import Check, Reason, Report
+from datapipe.manifest.compare import compare_files
+from datapipe.manifest.envelope import Envelope, read_limited
+from datapipe.manifest.files import hash_file, name_problem
+from datapipe.manifest.judge import Case, judge
+from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
+from datapipe.manifest.policy import Policy
+from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.statement import Statement, Subject
+
+EVIDENCE_SUFFIX = ".evidence.json"
+Locate: TypeAlias = Callable[[Subject], Path | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to believe in one verification.
+
+    Args:
+        keys: Keys that are believed.
+        policy: A policy; its keys are believed too, and its rules are applied.
+        at: The time of judgement, with its zone; now when absent.
+        allow_unknown: Pass over signatures by other keys.
+        parents: Envelopes of the statements about materials, for policies that ask for them.
+        locate: Finds the bytes of a subject that does not lie beside its statement, such as an
+            object of a store; returns None when it does not know.
+
+    Example:
+        >>> Trust().keys
+        ()
+    """
+
+    keys: tuple[PublicKey, ...] = ()
+    policy: Policy | None = None
+    at: datetime | None = None
+    allow_unknown: bool = False
+    parents: tuple[Envelope, ...] = ()
+    locate: Locate | None = None
+
+    @property
+    def believed(self) -> tuple[PublicKey, ...]:
+        """The given keys and those of the policy.
+
+        Returns:
+            Public keys.
+
+        Example:
+            >>> Trust().believed
+            ()
+        """
+        return (*self.keys, *(self.policy.public_keys if self.policy else ()))
+
+    def accept(self, envelope: Envelope) -> tuple[PublicKey, ...]:
+        """Verify the signatures of an envelope.
+
+        Args:
+            envelope: The envelope.
+
+        Returns:
+            The keys that signed.
+
+        Example:
+            >>> from datapipe.manifest.keys import PrivateKey
+            >>> key = PrivateKey.new("ed25519")
+            >>> len(Trust(key.public_keys).accept(Envelope.sign(b"{}", key)))
+            1
+        """
+        ignore = self.policy is not None and self.policy.unknown_signatures == "ignore"
+        return envelope.verify(self.believed, allow_unknown=self.allow_unknown or ignore)
+
+    def judge(self, statement: Statement, signers: tuple[PublicKey, ...]) -> tuple[Check, ...]:
+        """Apply the policy, if there is one.
+
+        Args:
+            statement: A statement whose signatures were verified.
+            signers: The keys that signed it.
+
+        Returns:
+            The policy's checks; none without a policy.
+
+        Example:
+            >>> Trust().judge(Statement((Subject("a", {"sha256": "0" * 64}),), "a:b", {}), ())
+            ()
+        """
+        if self.policy is None:
+            return ()
+        parents = {parent.statement().digest: parent for parent in self.parents}
+        at = self.at or datetime.now(UTC)
+        return judge(self.policy, Case(statement, signers, at, parents))
+
+
+def verify_path(
+    path: str | Path,
+    *,
+    keys: Iterable[PublicKey] = (),
+    policy: Policy | None = None,
+    at: datetime | None = None,
+    parents: Sequence[Envelope] = (),
+    locate: Locate | None = None,
+) -> Report:
+    """Verify a folder, a file, a statement or a bundle.
+
+    A folder or file is compared with the signatures beside it (`<name>.dsse.json`,
+    `<name>.oms.sigstore.json`); when there are both, both must hold. A path that is such a
+    signature is verified with what it is about. A folder without a signature beside it is
+    searched for statements, each of which must hold.
+
+    Args:
+        path: What to verify.
+        keys: Keys that are believed; a signature by any other refuses.
+        policy: A policy; its keys are believed too, and its rules must hold.
+        at: The time of judgement, with its zone; now when absent.
+        parents: Envelopes of the statements about materials, for policies that ask for them.
+        locate: Finds the bytes of a subject that does not lie beside its statement.
+
+    Returns:
+        Every check, passed or not; call `require` on it to stop when one was refused.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.manifest.bundle import sign_path
+        >>> from datapipe.manifest.keys import PrivateKey
+        >>> folder, key = Path(tempfile.mkdtemp()) / "reviews", PrivateKey.new("p256")
+        >>> folder.mkdir()
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> _ = sign_path(folder, key)
+        >>> verify_path(folder, keys=[key.public_key]).passed
+        True
+        >>> _ = (folder / "a.txt").write_text("ho")
+        >>> verify_path(folder, keys=[key.public_key]).failed[0].name
+        "file 'a.txt'"
+    """
+    trust = Trust(tuple(keys), policy, at, parents=tuple(parents), locate=locate)
+    whole = Path(path).absolute()
+    if not whole.exists():
+        checks: tuple[Check, ...] = (Check.refused("path", "does not exist", Reason.MISSING),)
+    elif whole.is_file() and whole.name.endswith(OPENSSF_SUFFIX):
+        checks = _openssf(whole, whole.with_name(whole.name.removesuffix(OPENSSF_SUFFIX)), trust)
+    elif whole.is_file() and whole.name.endswith((ATTESTATION_SUFFIX, EVIDENCE_SUFFIX)):
+        checks = _statement(whole, trust)
+    else:
+        checks = _signed(whole, trust)
+    return Report(str(path), checks)
+
+
+def verify_bundle(path: str | Path, bundle: str | Path, *, keys: Iterable[PublicKey]) -> Report:
+    """Verify a folder or file with an OpenSSF bundle that lies anywhere, such as a peer's.
+
+    Args:
+        path: The folder or file.
+        bundle: The bundle; when it lies inside the folder it is no content.
+        keys: Keys that are believed.
+
+    Returns:
+        Every check, passed or not.
+
+    Example:
+        >>> verify_bundle("no-folder", "no-bundle", keys=()).failed[0].code.slug
+        'missing'
+    """
+    checks = _openssf(Path(bundle).absolute(), Path(path).absolute(), Trust(tuple(keys)))
+    return Report(str(path), checks)
+
+
+def verify_envelope(
+    envelope: Envelope, *, keys: Iterable[PublicKey] = (), policy: Policy | None = None
+) -> Report:
+    """Verify who signed a statement, without looking at what it is about.
+
+    Args:
+        envelope: The signed statement.
+        keys: Keys that are believed.
+        policy: A policy; its keys are believed too, and its rules must hold.
+
+    Returns:
+        Every check, passed or not.
+
+    Example:
+        >>> verify_envelope(Envelope(b"{}")).failed[0].code.slug
+        'unsigned'
+    """
+    trust = Trust(tuple(keys), policy)
+    checks, _ = _signatures(envelope, trust)
+    return Report("statement", checks)
+
+
+def _signed(path: Path, trust: Trust) -> tuple[Check, ...]:
+    bundle, attestation = signature_paths(path)
+    checks: tuple[Check, ...] = ()
+    if attestation.is_file():
+        checks += _statement(attestation, trust)
+    if bundle.is_file():
+        checks += _openssf(bundle, path, trust)
+    if checks:
+        return checks
+    inside = _statements_in(path) if path.is_dir() else []
+    for file in inside:
+        relative = file.relative_to(path).as_posix()
+        for check in verify_path_checks(file, trust):
+            checks += (Check(f"{relative}: {check.name}", check.passed, check.reason, check.code),)
+    if checks:
+        return checks
+    what = f"no {attestation.name} or {bundle.name} beside it"
+    return (Check.refused("signature", what, Reason.UNSIGNED),)
+
+
+def verify_path_checks(file: Path, trust: Trust) -> tuple[Check, ...]:
+    """The checks of one signature file.
+
+    Args:
+        file: A statement or bundle.
+        trust: Whom to believe.
+
+    Returns:
+        The checks.
+
+    Example:
+        >>> verify_path_checks(Path("no-file.dsse.json"), Trust())[0].code.slug
+        'missing'
+    """
+    if file.name.endswith(OPENSSF_SUFFIX):
+        return _openssf(file, file.with_name(file.name.removesuffix(OPENSSF_SUFFIX)), trust)
+    return _statement(file, trust)
+
+
+def _statements_in(folder: Path) -> list[Path]:
+    endings = (ATTESTATION_SUFFIX, OPENSSF_SUFFIX, EVIDENCE_SUFFIX)
+    return sorted(p for p in folder.rglob("*.json") if p.name.endswith(endings) and p.is_file())
+
+
+def _signatures(envelope: Envelope, trust: Trust) -> tuple[tuple[Check, ...], Statement | None]:
+    try:
+        signers = trust.accept(envelope)
+        statement = envelope.statement()
+        judged = trust.judge(statement, signers)
+    except TrustError as error:
+        return (Check.refused("signature", error.message, Reason(error.code)),), None
+    who = ", ".join(f"{key.algorithm} {key.keyid[:12]}" for key in signers)
+    return (Check.held("signature", f"by {who}"), *judged), statement
+
+
+def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
+    try:
+        envelope = Envelope.load(file)
+    except TrustError as error:
+        return (Check.refused(file.name, error.message, Reason(error.code)),)
+    checks, statement = _signatures(envelope, trust)
+    if statement is None:
+        return checks
+    tree = any(TREE_DIGEST in subject.digests for subject in statement.subjects)
+    if statement.predicate_type == DatasetPredicate.uri and tree:
+        target = file.with_name(file.name.removesuffix(ATTESTATION_SUFFIX))
+        return (*checks, *check_attestation(statement, target, left_out=[str(file)]))
+    return (*checks, *(_subject(subject, file, trust) for subject in statement.subjects))
+
+
+def _subject(subject: Subject, file: Path, trust: Trust) -> Check:
+    """Find the bytes of a subject beside its statement, or where `locate` says, and hash them."""
+    name = f"file {subject.name!r}"
+    problem = name_problem(subject.name)
+    if problem is not None:
+        return Check.refused(name, "has a name that leaves the folder", problem)
+    path = file.parent / subject.name
+    if not path.is_file():
+        found = trust.locate(subject) if trust.locate else None
+        if found is None:
+            return Check.refused(name, "is missing", Reason.MISSING)
+        path = found
+    if "sha256" not in subject.digests:
+        return Check.refused(name, "has no sha256", Reason.UNKNOWN_HASH)
+    try:
+        digest, _ = hash_file(path)
+    except TrustError as error:
+        return Check.refused(name, error.message, Reason(error.code))
+    if digest != subject.digests["sha256"]:
+        return Check.refused(name, "has other content than was signed", Reason.CHANGED)
+    return Check.held(name, "is what was signed")
+
+
+def _openssf(file: Path, target: Path, trust: Trust) -> tuple[Check, ...]:
+    try:
+        bundle = read_bundle(read_limited(file, LARGEST_BUNDLE_BYTES))
+        signer = bundle.verify(trust.believed)
+        judged = trust.judge(bundle.envelope.statement(), (signer,))
+    except TrustError as error:
+        return (Check.refused("OpenSSF bundle", error.message, Reason(error.code)),)
+    held = Check.held(
+        "OpenSSF bundle", f"{bundle.name!r} by {signer.algorithm} {signer.keyid[:12]}"
+    )
+    files = compare_files(bundle.files, target, left_out=[str(file)], ignored=bundle.ignored)
+    return (held, *judged, *files)
