@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datapipe.core.roles import Roles
     from datapipe.core.stage import RowStage, Stage, Yield, stage
     from datapipe.lineage.store import Lineage
-    from datapipe.manifest.statement import Manifest
+    from datapipe.manifest.manifest import Manifest
 
 _HOMES = {
     "Dataset": "datapipe.core.dataset",
@@ -48,7 +48,7 @@ _HOMES = {
     "Yield": "datapipe.core.stage",
     "stage": "datapipe.core.stage",
     "Lineage": "datapipe.lineage.store",
-    "Manifest": "datapipe.manifest.statement",
+    "Manifest": "datapipe.manifest.manifest",
 }
 
 __all__ = [

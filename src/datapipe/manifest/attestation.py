@@ -7,7 +7,6 @@ The subjects are the files in code-point order and, last, the folder itself (its
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +134,7 @@ def _check_tree(files: tuple[FileDigest, ...], tree: str, path: str | Path) -> C
     """The contents are known to be those signed; the tree adds their sizes."""
     top = Path(path)
     sized = tuple(
-        replace(file, size=os.stat(top / file.name if top.is_dir() else top).st_size)
+        replace(file, size=(top / file.name if top.is_dir() else top).stat().st_size)
         for file in files
     )
     if Tree(sized).root != tree:

@@ -18,6 +18,7 @@ from datapipe.manifest.signers import AnySigner
 
 OPENSSF_SUFFIX = ".oms.sigstore.json"
 ATTESTATION_SUFFIX = ".dsse.json"
+_NO_BUNDLE = "no OpenSSF bundle: it allows only p256, p384 and p521 keys; the attestation is signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def signature_paths(path: str | Path) -> tuple[Path, Path]:
         >>> [path.name for path in signature_paths("some/reviews")]
         ['reviews.oms.sigstore.json', 'reviews.dsse.json']
     """
-    whole = Path(os.path.abspath(path))
+    whole = Path(path).absolute()
     return (
         whole.with_name(whole.name + OPENSSF_SUFFIX),
         whole.with_name(whole.name + ATTESTATION_SUFFIX),
@@ -108,7 +109,7 @@ def sign_path(
     found = require_plain(path, list_files(path))
     tree = Tree(hash_files(found) if memory is None else remembered_digests(found, memory))
     bundle, attestation = signature_paths(path)
-    name = Path(os.path.abspath(path)).name
+    name = Path(path).absolute().name
     envelope = Envelope.sign(attest(name, tree, predicate).to_bytes(), *signers)
     single = bundle_signer(signers)
     if single is not None:
@@ -122,15 +123,13 @@ def sign_path(
         openssf=bundle if single is not None else None,
         tree=tree.root,
         files=len(tree.files),
-        says=""
-        if single is not None
-        else "no OpenSSF bundle: it allows only p256, p384 and p521 keys; our attestation is signed",
+        says="" if single is not None else _NO_BUNDLE,
     )
 
 
 def _openssf_files(path: str | Path, tree: Tree) -> list[FileDigest]:
     """The reference tool names a single file by a dot."""
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         return list(tree.files)
     one = tree.files[0]
     return [FileDigest(".", one.size, one.digest)]
@@ -144,7 +143,7 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
         raise ExecutionError(
             f"the signature cannot be written to {path}: {error.strerror}",

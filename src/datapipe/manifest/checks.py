@@ -62,7 +62,7 @@ class Reason(StrEnum):
 
     KEY_NOT_ENCRYPTED = "DP-TRUST-401"
     KEY_MODE = "DP-TRUST-402"
-    KEY_PASSPHRASE = "DP-TRUST-403"
+    KEY_PASSPHRASE = "DP-TRUST-403"  # noqa: S105  # a code, no secret
     KEY_FORM = "DP-TRUST-404"
     KEY_MISSING = "DP-TRUST-405"
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def compare_files(
         return (Check.refused(f"file {str(path)!r}", error.message, Reason(error.code)),)
     wanted = {file.name: file for file in signed}
     there = {file.name: file for file in listing.files}
-    if set(wanted) == {"."} and len(there) == 1 and not os.path.isdir(path):
+    if set(wanted) == {"."} and len(there) == 1 and not Path(path).is_dir():
         there = {".": next(iter(there.values()))}
     refused_names = {check.name for check in listing.refused}
     missing = [n for n in wanted if n not in there and f"file {n!r}" not in refused_names]

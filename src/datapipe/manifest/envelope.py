@@ -235,7 +235,7 @@ class Envelope:
             UTF-8 bytes.
 
         Example:
-            >>> Envelope.from_bytes(Envelope(b"{}", signatures=(Signature("", b"x"),)).to_bytes()).payload
+            >>> Envelope.from_bytes(Envelope(b"{}").to_bytes()).payload
             b'{}'
         """
         return canonical_json(self.to_json()) + b"\n"
@@ -255,7 +255,7 @@ class Envelope:
                 64 signatures.
 
         Example:
-            >>> Envelope.from_json({"payload": "e30=", "payloadType": "a/b", "signatures": []}).payload
+            >>> Envelope.from_json(Envelope(b"{}").to_json()).payload
             b'{}'
         """
         if not isinstance(form, dict) or set(form) != {"payload", "payloadType", "signatures"}:

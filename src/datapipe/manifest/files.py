@@ -158,13 +158,12 @@ def list_files(path: str | Path, *, left_out: Iterable[str] = ()) -> Listing:
         >>> [file.name for file in list_files(folder).files]
         ['a.txt']
     """
-    top = os.path.abspath(path)
+    top = str(Path(path).absolute())
     try:
-        status = os.stat(top)
-        if not stat.S_ISDIR(status.st_mode):
+        if not Path(top).is_dir():
             return _single(top)
-        skipped = {os.path.abspath(item) for item in left_out}
-        skipped |= {os.path.join(top, name) for name in LEFT_OUT}
+        skipped = {str(Path(item).absolute()) for item in left_out}
+        skipped |= {f"{top}/{name}" for name in LEFT_OUT}
         entries = list(_walk(top, "", skipped))
     except OSError as error:
         raise TrustError(
@@ -200,7 +199,7 @@ def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
     except OSError as error:
-        link = os.path.islink(path)
+        link = Path(path).is_symlink()
         raise _refused(
             path,
             "is a symbolic link" if link else f"cannot be read: {error.strerror}",
@@ -377,7 +376,7 @@ def _walk(folder: str, prefix: str, skipped: set[str]) -> Iterator[Found | Check
 
 def _single(path: str) -> Listing:
     status = os.lstat(path)
-    name = os.path.basename(path)
+    name = Path(path).name
     if stat.S_ISREG(status.st_mode):
         return Listing((_found(name, path, status),), ())
     link = stat.S_ISLNK(status.st_mode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A statement before a trust policy: every condition of every rule that fits, answered one by one."""
+"""A statement before a trust policy: every condition of every rule that fits gets an answer."""
 
 from __future__ import annotations
 

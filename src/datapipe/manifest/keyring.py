@@ -364,7 +364,7 @@ class KeyRing:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft.write_bytes(canonical_json(to_form(_Listing(1, keys))) + b"\n")
-            os.replace(draft, path)
+            draft.replace(path)
         except OSError as error:
             raise ExecutionError(
                 f"the key ring {path} cannot be written: {error.strerror}",

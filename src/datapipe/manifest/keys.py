@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Key files: always encrypted, readable by their owner only, the passphrase never on a command line."""
+"""Key files: always encrypted, for their owner only, passphrases never on a command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from datapipe.manifest.signers import (
     read_public_keys,
 )
 
-PASSPHRASE_VARIABLE = "DATAPIPE_KEY_PASSPHRASE"
+PASSPHRASE_VARIABLE = "DATAPIPE_KEY_PASSPHRASE"  # noqa: S105  # the name of a variable
 DEMO_PASSPHRASE = b"datapipe-demo"
 DEMO_FILE = "demo-key.pem"
 

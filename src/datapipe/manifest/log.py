@@ -181,13 +181,13 @@ class Checkpoint:
         return self
 
     def to_text(self) -> str:
-        """The checkpoint as a signed note.
+        r"""The checkpoint as a signed note.
 
         Returns:
             The note, an empty line and one line for each signature.
 
         Example:
-            >>> Checkpoint("logs/a", 0, EMPTY_ROOT).to_text().count("\\n")
+            >>> Checkpoint("logs/a", 0, EMPTY_ROOT).to_text().count("\n")
             4
         """
         lines = [

@@ -297,7 +297,7 @@ def verify_consistency(
     """
     if earlier < 0 or later < earlier:
         raise _refused(f"the log shrank from {earlier} to {later} entries", Reason.LOG_SHRUNK)
-    if earlier == 0 or earlier == later:
+    if earlier in (0, later):
         expected = EMPTY_ROOT if earlier == 0 else later_root
         if proof or earlier_root != expected:
             raise _refused("two trees of one size have two roots")
@@ -305,15 +305,20 @@ def verify_consistency(
     hashes = list(proof)
     if earlier & (earlier - 1) == 0:  # a complete tree is its own first hash
         hashes.insert(0, earlier_root)
-    first, last = earlier - 1, later - 1
-    while first & 1:
-        first, last = first >> 1, last >> 1
     if not hashes or any(len(h) != HASH_BYTES for h in hashes):
         raise _refused("the consistency proof is empty or malformed")
+    if _climb(earlier - 1, later - 1, hashes) != (earlier_root, later_root):
+        raise _refused(f"the first {earlier} entries are not those of the earlier tree")
+
+
+def _climb(first: int, last: int, hashes: list[bytes]) -> tuple[bytes, bytes] | None:
+    """Both roots that a consistency proof leads to, or None when its length is wrong."""
+    while first & 1:
+        first, last = first >> 1, last >> 1
     old = new = hashes[0]
     for sibling in hashes[1:]:
         if last == 0:
-            raise _refused("the consistency proof is too long")
+            return None
         if first & 1 or first == last:
             old, new = node_hash(sibling, old), node_hash(sibling, new)
             while first and not first & 1:
@@ -321,8 +326,7 @@ def verify_consistency(
         else:
             new = node_hash(new, sibling)
         first, last = first >> 1, last >> 1
-    if last != 0 or old != earlier_root or new != later_root:
-        raise _refused(f"the first {earlier} entries are not those of the earlier tree")
+    return None if last else (old, new)
 
 
 def inclusion_steps(index: int, size: int) -> list[tuple[int, int, bool]]:

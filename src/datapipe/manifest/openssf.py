@@ -21,7 +21,7 @@ from datapipe.manifest.canonical import parse_json
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import Envelope, pae
 from datapipe.manifest.files import HASH_BYTES, FileDigest, name_problem
-from datapipe.manifest.signers import AnySigner, PrivateKey, PublicKey, Signer, single_signers
+from datapipe.manifest.signers import AnySigner, PublicKey, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Statement
 
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -65,6 +65,7 @@ class Bundle:
             TrustError: No key was given, none of them signed, or the signature does not hold.
 
         Example:
+            >>> from datapipe.manifest.signers import PrivateKey
             >>> key = PrivateKey.new("p256")
             >>> files = (FileDigest("a", 0, "0" * 64),)
             >>> read_bundle(write_bundle("d", files, key)).verify([key.public_key]).algorithm
@@ -92,6 +93,7 @@ def bundle_signer(signers: Iterable[AnySigner]) -> Signer | None:
         A signer with an ECDSA key, or None when there is none.
 
     Example:
+        >>> from datapipe.manifest.signers import PrivateKey
         >>> bundle_signer([PrivateKey.new("ed25519")]) is None
         True
     """
@@ -114,6 +116,7 @@ def write_bundle(name: str, files: Iterable[FileDigest], signer: AnySigner) -> b
         DeclarationError: The signer is of another algorithm, or there is no file.
 
     Example:
+        >>> from datapipe.manifest.signers import PrivateKey
         >>> write_bundle("d", [FileDigest("a", 0, "0" * 64)], PrivateKey.new("p256"))[:12]
         b'{"mediaType"'
 
@@ -157,6 +160,7 @@ def read_bundle(data: bytes) -> Bundle:
         TrustError: The form is not the one that v1.0 allows; each deviation has its own code.
 
     Example:
+        >>> from datapipe.manifest.signers import PrivateKey
         >>> bundle = write_bundle("d", [FileDigest("a", 0, "0" * 64)], PrivateKey.new("p384"))
         >>> read_bundle(bundle).files[0].name
         'a'

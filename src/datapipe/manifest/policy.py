@@ -184,7 +184,7 @@ class Policy:
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """Read a policy.
+        r"""Read a policy.
 
         Args:
             text: TOML.
@@ -198,7 +198,7 @@ class Policy:
             TrustError: A public key in it cannot be read.
 
         Example:
-            >>> Policy.parse('name = "strict"\\nversion = 2').version
+            >>> Policy.parse('name = "strict"\nversion = 2').version
             2
         """
         try:
@@ -232,7 +232,7 @@ class Policy:
         threshold: int = 1,
         highest_seen: int = 0,
     ) -> Policy:
-        """Read a policy file, its signature and its version checked when asked.
+        r"""Read a policy file, its signature and its version checked when asked.
 
         Args:
             path: The TOML file.
@@ -252,7 +252,7 @@ class Policy:
         Example:
             >>> import tempfile
             >>> path = Path(tempfile.mkdtemp()) / "policy.toml"
-            >>> _ = path.write_text('name = "strict"\\nversion = 2')
+            >>> _ = path.write_text('name = "strict"\nversion = 2')
             >>> Policy.load(path, highest_seen=2).name
             'strict'
         """
@@ -275,7 +275,7 @@ class Policy:
 
 
 def sign_policy(path: str | Path, *signers: AnySigner) -> Path:
-    """Sign a policy file.
+    r"""Sign a policy file.
 
     Args:
         path: The TOML file.
@@ -291,7 +291,7 @@ def sign_policy(path: str | Path, *signers: AnySigner) -> Path:
         >>> import tempfile
         >>> from datapipe.manifest.keys import PrivateKey
         >>> path, key = Path(tempfile.mkdtemp()) / "policy.toml", PrivateKey.new("ed25519")
-        >>> _ = path.write_text('name = "strict"\\nversion = 1')
+        >>> _ = path.write_text('name = "strict"\nversion = 1')
         >>> _ = sign_policy(path, key)
         >>> Policy.load(path, signed_by=[key.public_key]).version
         1
@@ -339,7 +339,7 @@ def _tables(form: Mapping[str, Any], name: str, problems: list[str]) -> list[dic
 
 def _read_key(form: dict[str, Any], problems: list[str]) -> PolicyKey | None:
     where = f"key of {form.get('owner')!r}"
-    values = _typed(PolicyKey, form, where, problems, other={"public": str})
+    values = _typed(PolicyKey, form, where, problems)
     _choices(values.get("roles", ()), get_args(Role), f"{where}: role", problems)
     if not values.get("roles") or not values.get("owner"):
         problems.append(f"{where}: an owner and at least one role are needed")
@@ -373,42 +373,36 @@ def _predicate(name: str) -> str:
     return OPENSSF_TYPE if name == "openssf" else predicate_uri(name)
 
 
-_TEXTS = ("owner", "reason", "predicate")
-_TIMES = ("valid_from", "valid_until", "revoked_at")
-_NUMBERS = ("max_synthetic_share", "max_age_days")
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("owner", "reason", "predicate", "public"), str),
+    **dict.fromkeys(("valid_from", "valid_until", "revoked_at"), datetime),
+    **dict.fromkeys(("max_synthetic_share", "max_age_days"), (int, float)),
+    "owners": int,
+}
 
 
 def _typed(
-    cls: type[PolicyKey | Rule],
-    form: dict[str, Any],
-    where: str,
-    problems: list[str],
-    *,
-    other: Mapping[str, type] = {},
+    cls: type[PolicyKey | Rule], form: dict[str, Any], where: str, problems: list[str]
 ) -> dict[str, Any]:
     """The entries of a table that are known and of the right type; the rest are problems."""
     known = {field.name for field in fields(cls)}
     required = {f.name for f in fields(cls) if f.default is MISSING}
+    fitting = {name for name in set(form) & known if _fits(name, form[name])}
     problems += [f"{where}: unknown entry {k!r}: {nearest(k, known)}" for k in set(form) - known]
     problems += [f"{where}: `{name}` is missing" for name in sorted(required - set(form))]
-    values: dict[str, Any] = {}
-    for name, value in form.items():
-        if name not in known:
-            continue
-        if name not in other and name not in (*_TEXTS, *_TIMES, *_NUMBERS, "owners"):
-            fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            value = tuple(value) if fits else value
-        else:
-            expected: Any = other.get(name, str)
-            expected = datetime if name in _TIMES else expected
-            expected = (int, float) if name in _NUMBERS else expected
-            expected = int if name == "owners" else expected
-            fits = isinstance(value, expected) and not isinstance(value, bool)
-        if fits:
-            values[name] = value
-        else:
-            problems.append(f"{where}: `{name}` has the wrong type")
-    return values
+    problems += [
+        f"{where}: `{name}` has the wrong type" for name in sorted((set(form) & known) - fitting)
+    ]
+    return {
+        name: tuple(form[name]) if isinstance(form[name], list) else form[name] for name in fitting
+    }
+
+
+def _fits(name: str, value: Any) -> bool:
+    kind = _KINDS.get(name)
+    if kind is None:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _choices(

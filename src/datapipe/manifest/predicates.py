@@ -478,4 +478,4 @@ def write_schemas(folder: str | Path) -> tuple[Path, ...]:
 
 if __name__ == "__main__":
     for schema_file in write_schemas(sys.argv[1] if len(sys.argv) > 1 else "manifests/schemas"):
-        print(schema_file)
+        sys.stdout.write(f"{schema_file}\n")

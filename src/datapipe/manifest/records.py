@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -225,32 +225,55 @@ def _required(field: Field[Any]) -> bool:
 
 
 def _read(hint: Any, form: Any, where: str) -> Any:
+    """Read one value; the kind of its type decides how."""
     origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _bounded(_read(args[0], form, where), args[1], where)
-    if origin in (Union, types.UnionType):
-        inner = next(arg for arg in args if arg is not type(None))
-        return None if form is None else _read(inner, form, where)
-    if origin is Literal:
-        if form not in args or isinstance(form, bool) != isinstance(args[0], bool):
-            raise _misfit(where, " or ".join(map(repr, args)), form)
-        return form
-    if origin is tuple:
-        if not isinstance(form, list):
-            raise _misfit(where, "a list", form)
-        return tuple(_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(form))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(form, dict):
-            raise _misfit(where, "an object", form)
-        return {
-            _read(args[0], key, where): _read(args[1], item, f"{where}.{key}")
-            for key, item in form.items()
-        }
+    if origin is not None:
+        return _READERS[origin](args, form, where)
     if hint is Any:
         return form
     if isinstance(hint, type) and is_dataclass(hint):
         return from_form(hint, form, where)
     return _plain(hint, form, where)
+
+
+def _read_optional(args: tuple[Any, ...], form: Any, where: str) -> Any:
+    return None if form is None else _read(_inner(args), form, where)
+
+
+def _read_choice(args: tuple[Any, ...], form: Any, where: str) -> Any:
+    if not isinstance(form, str) or form not in args:
+        raise _misfit(where, " or ".join(map(repr, args)), form)
+    return form
+
+
+def _read_list(args: tuple[Any, ...], form: Any, where: str) -> Any:
+    if not isinstance(form, list):
+        raise _misfit(where, "a list", form)
+    return tuple(_read(args[0], item, f"{where}[{i}]") for i, item in enumerate(form))
+
+
+def _read_mapping(args: tuple[Any, ...], form: Any, where: str) -> Any:
+    if not isinstance(form, dict):
+        raise _misfit(where, "an object", form)
+    return {
+        _read(args[0], key, where): _read(args[1], item, f"{where}.{key}")
+        for key, item in form.items()
+    }
+
+
+def _inner(args: tuple[Any, ...]) -> Any:
+    """What an optional type may be beside None."""
+    return next(arg for arg in args if arg is not type(None))
+
+
+_READERS: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {
+    Annotated: lambda args, form, where: _bounded(_read(args[0], form, where), args[1], where),
+    Union: _read_optional,
+    types.UnionType: _read_optional,
+    Literal: _read_choice,
+    tuple: _read_list,
+    Mapping: _read_mapping,
+}
 
 
 def _plain(hint: Any, form: Any, where: str) -> Any:
@@ -273,24 +296,38 @@ def _bounded(value: Any, bound: Pattern | Range, where: str) -> Any:
 
 def _schema(hint: Any) -> dict[str, Any]:
     origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return {**_schema(args[0]), **_schema_bound(args[1])}
-    if origin in (Union, types.UnionType):
-        inner = next(arg for arg in args if arg is not type(None))
-        return {"anyOf": [_schema(inner), {"type": "null"}]}
-    if origin is Literal:
-        return {"enum": list(args)}
-    if origin is tuple:
-        return {"type": "array", "items": _schema(args[0])}
-    if origin is not None and issubclass(origin, Mapping):
-        names = _schema(args[0])
-        form = {"type": "object", "additionalProperties": _schema(args[1])}
-        return form if names == {"type": "string"} else {**form, "propertyNames": names}
-    if hint is Any:
-        return {}
-    if is_dataclass(hint):
-        return schema_of(hint)  # type: ignore[arg-type]  # a hint that is a dataclass is a type
-    return {"type": {str: "string", int: "integer", float: "number", bool: "boolean"}[hint]}
+    if origin is not None:
+        return _SCHEMAS[origin](args)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return schema_of(hint)
+    return dict(_PLAIN_SCHEMAS[hint])
+
+
+def _schema_mapping(args: tuple[Any, ...]) -> dict[str, Any]:
+    names = _schema(args[0])
+    form = {"type": "object", "additionalProperties": _schema(args[1])}
+    return form if names == {"type": "string"} else {**form, "propertyNames": names}
+
+
+def _schema_optional(args: tuple[Any, ...]) -> dict[str, Any]:
+    return {"anyOf": [_schema(_inner(args)), {"type": "null"}]}
+
+
+_PLAIN_SCHEMAS: dict[Any, dict[str, str]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    Any: {},
+}
+_SCHEMAS: dict[Any, Callable[[tuple[Any, ...]], dict[str, Any]]] = {
+    Annotated: lambda args: {**_schema(args[0]), **_schema_bound(args[1])},
+    Union: _schema_optional,
+    types.UnionType: _schema_optional,
+    Literal: lambda args: {"enum": list(args)},
+    tuple: lambda args: {"type": "array", "items": _schema(args[0])},
+    Mapping: _schema_mapping,
+}
 
 
 def _schema_bound(bound: Pattern | Range) -> dict[str, Any]:

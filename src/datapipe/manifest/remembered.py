@@ -86,4 +86,4 @@ def _read(memory: Path) -> dict[str, _Entry]:
 def _write(memory: Path, entries: Mapping[str, _Entry]) -> None:
     draft = memory.with_name(f".{memory.name}.{os.getpid()}")
     draft.write_text(json.dumps({"form": _FORM, "files": entries}), encoding="utf-8")
-    os.replace(draft, memory)
+    draft.replace(memory)

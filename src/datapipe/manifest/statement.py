@@ -158,9 +158,8 @@ class Statement:
             TrustError: The payload is not strict JSON or not an in-toto Statement v1.
 
         Example:
-            >>> payload = (b'{"_type":"https://in-toto.io/Statement/v1","predicate":{},'
-            ...            b'"predicateType":"a:b","subject":[{"name":"x","digest":{"sha256":"%s"}}]}')
-            >>> Statement.from_bytes(payload % (b"0" * 64)).subjects[0].name
+            >>> said = Statement((Subject("x", {"sha256": "0" * 64}),), "a:b", {})
+            >>> Statement.from_bytes(said.to_bytes()).subjects[0].name
             'x'
         """
         form = parse_json(payload)

@@ -103,6 +103,37 @@ class Trust:
         at = self.at or datetime.now(UTC)
         return judge(self.policy, Case(statement, signers, at, parents))
 
+    def judge_bundle(
+        self, statement: Statement, signer: PublicKey, *, attested: bool
+    ) -> tuple[Check, ...]:
+        """Apply the policy to an OpenSSF bundle.
+
+        A bundle says nothing about terms, roles or origin. When our attestation lies beside it
+        the rules are applied there, and only the key's dates are judged here.
+
+        Args:
+            statement: The bundle's statement.
+            signer: The key that signed it.
+            attested: Whether our attestation lies beside the bundle.
+
+        Returns:
+            The policy's checks; none without a policy.
+
+        Example:
+            >>> from datapipe.manifest.keys import PrivateKey
+            >>> said = Statement((Subject("a", {"sha256": "0" * 64}),), "a:b", {})
+            >>> Trust().judge_bundle(said, PrivateKey.new("p256").public_key, attested=True)
+            ()
+        """
+        if self.policy is None or not attested:
+            return self.judge(statement, (signer,))
+        key = self.policy.owner_of(signer.keyid)
+        problem = key.problem(self.at or datetime.now(UTC)) if key else None
+        if problem is None:
+            return ()
+        what = f"the key {signer.keyid[:12]} is not believed: {problem.slug}"
+        return (Check.refused("OpenSSF bundle", what, problem),)
+
 
 def verify_path(
     path: str | Path,
@@ -205,13 +236,13 @@ def _signed(path: Path, trust: Trust) -> tuple[Check, ...]:
     if attestation.is_file():
         checks += _statement(attestation, trust)
     if bundle.is_file():
-        checks += _openssf(bundle, path, trust)
+        checks += _openssf(bundle, path, trust, attested=attestation.is_file())
     if checks:
         return checks
     inside = _statements_in(path) if path.is_dir() else []
     for file in inside:
         relative = file.relative_to(path).as_posix()
-        for check in verify_path_checks(file, trust):
+        for check in _inside(file, trust):
             checks += (Check(f"{relative}: {check.name}", check.passed, check.reason, check.code),)
     if checks:
         return checks
@@ -219,20 +250,7 @@ def _signed(path: Path, trust: Trust) -> tuple[Check, ...]:
     return (Check.refused("signature", what, Reason.UNSIGNED),)
 
 
-def verify_path_checks(file: Path, trust: Trust) -> tuple[Check, ...]:
-    """The checks of one signature file.
-
-    Args:
-        file: A statement or bundle.
-        trust: Whom to believe.
-
-    Returns:
-        The checks.
-
-    Example:
-        >>> verify_path_checks(Path("no-file.dsse.json"), Trust())[0].code.slug
-        'missing'
-    """
+def _inside(file: Path, trust: Trust) -> tuple[Check, ...]:
     if file.name.endswith(OPENSSF_SUFFIX):
         return _openssf(file, file.with_name(file.name.removesuffix(OPENSSF_SUFFIX)), trust)
     return _statement(file, trust)
@@ -292,11 +310,13 @@ def _subject(subject: Subject, file: Path, trust: Trust) -> Check:
     return Check.held(name, "is what was signed")
 
 
-def _openssf(file: Path, target: Path, trust: Trust) -> tuple[Check, ...]:
+def _openssf(
+    file: Path, target: Path, trust: Trust, *, attested: bool = False
+) -> tuple[Check, ...]:
     try:
         bundle = read_bundle(read_limited(file, LARGEST_BUNDLE_BYTES))
         signer = bundle.verify(trust.believed)
-        judged = trust.judge(bundle.envelope.statement(), (signer,))
+        judged = trust.judge_bundle(bundle.envelope.statement(), signer, attested=attested)
     except TrustError as error:
         return (Check.refused("OpenSSF bundle", error.message, Reason(error.code)),)
     held = Check.held(
