@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ReadArrow`: Arrow IPC files and streams, validated in full before another engine sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+
+from datapipe.core.context import Context
+from datapipe.core.roles import ROW_ID
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.stages.ingest import _files
+from datapipe.stages.ingest._reading import (
+    FileReader,
+    Reading,
+    first_line,
+    refuse_reserved,
+    scanned,
+)
+
+FILE_MAGIC = b"ARROW1"
+STREAM_MAGIC = b"\xff\xff\xff\xff"
+
+
+@dataclass(frozen=True)
+class ReadArrow(FileReader):
+    """Reads Arrow IPC files and streams lazily, after every batch was validated in full.
+
+    *Method:* Arrow data is memory that engines trust: one forged offset makes a reader touch memory
+    that is not its own and kills the process. So pyarrow maps the file, checks every buffer of every
+    batch (`validate(full=True)`), and only then polars scans it; streams are first written again as
+    files. Types are the file's own; extension types become their storage, their code never runs.
+    *Assumes:* all files have the same columns.
+    *Choose it when:* rows come from another Arrow program and are read once.
+    *Fails when:* a bit flips in a value: IPC has no checksums, so the value changes silently. Only
+    a digest taken at the origin helps (`VerifySources`); for storage choose Parquet.
+    *Cost:* one validating pass; O(batch) memory for mapped files.
+
+    Args:
+        path: A file, a glob or several of them; local paths only.
+        id: The user's own row key.
+        text: A text column.
+        image: A column of pixel lists or bytes, or a pattern such as `pixel_*`.
+        label: The column to predict; a missing label refuses the file (see `missing_labels`).
+        annotator: Who gave the label.
+        group: Columns whose groups must be treated alike.
+        subject: The person a row is about.
+        source: Where a row came from, inside one file.
+        weight: A row's weight in training.
+        time: When the row was made.
+        named: The source's name; empty for the file's stem.
+        origin: Who made or sold the rows.
+        licence: An SPDX expression.
+        consent: `granted`, `denied` or empty when not declared.
+        synthetic: Whether the rows are declared machine-made; None when not declared.
+        generator: The model that made them, when declared.
+        manifest: Path of a signed manifest; empty to look beside the file.
+        missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        max_batch_bytes: Most decoded bytes in one record batch; > 0.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.arrow"
+        >>> table = pa.table({"t": ["x", "y"], "y": [0, 1]})
+        >>> with pa.ipc.new_file(file, table.schema) as writer:
+        ...     writer.write_table(table)
+        >>> len(ReadArrow(file, label="y").run(None, Context(0, Path("."))).data)
+        2
+    """
+
+    max_batch_bytes: int = 1 << 32
+
+    name: ClassVar[str] = "ingest.ipc"
+    raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without reading.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> ReadArrow("a.arrow", max_batch_bytes=0).check()
+            ['ingest.ipc: max_batch_bytes=0; > 0 is needed']
+        """
+        wrong = super().check()
+        if self.max_batch_bytes <= 0:
+            wrong.append(f"{self.name}: max_batch_bytes={self.max_batch_bytes}; > 0 is needed")
+        return wrong
+
+    def _read(self, context: Context) -> Reading:
+        counts: list[int] = []
+        scans: list[Path] = []
+        first: pa.Schema | None = None
+        files = self.files()
+        for number, path in enumerate(files):
+            schema, rows, scan = self._validated(path, context.scratch / f"stream-{number}.arrow")
+            first = first if first is not None else schema
+            if not schema.equals(first):
+                raise SchemaMismatch(
+                    f"{path}: its columns differ from those of {files[0]}",
+                    code="DP-READ-009",
+                    hint="give the files one schema, or read them with two readers",
+                )
+            counts.append(rows)
+            scans.append(scan)
+        frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
+        return Reading(scanned(frame, self._uri()), tuple(counts))
+
+    def _validated(self, path: Path, copy: Path) -> tuple[pa.Schema, int, Path]:
+        """The schema and rows of a file whose every batch holds, and the file to scan."""
+        start = _files.head(path)
+        is_file = start.startswith(FILE_MAGIC)
+        if not is_file and not start.startswith(STREAM_MAGIC):
+            raise _files.wrong_kind(path, "an Arrow IPC file", start)
+        rows = 0
+        try:
+            with pa.memory_map(str(path)) as mapped:
+                reader = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
+                refuse_reserved(reader.schema.names, str(path))
+                schema = reader.schema
+                writer = None if is_file else _writer(copy, schema)
+                for batch in _batches(reader):
+                    self._refuse_large(path, batch)
+                    batch.validate(full=True)
+                    rows += batch.num_rows
+                    if writer is not None:
+                        writer.write_batch(batch)
+                if writer is not None:
+                    writer.close()
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            raise Malformed(
+                f"{path}: damaged at or after row {rows + 1}: {first_line(error)}",
+                code="DP-READ-006",
+                hint="copy the file again from where it was made",
+            ) from error
+        return schema, rows, path if is_file else copy
+
+    def _refuse_large(self, path: Path, batch: pa.RecordBatch) -> None:
+        size = sum(b.size for column in batch.columns for b in column.buffers() if b is not None)
+        if size > self.max_batch_bytes:
+            raise LimitExceeded(
+                f"{path}: a record batch decodes to {size} bytes; {self.max_batch_bytes} are allowed",
+                code="DP-READ-018",
+                hint="write smaller batches, or raise max_batch_bytes if you trust the file",
+            )
+
+
+def _writer(copy: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    return pa.ipc.new_file(str(copy), schema)
+
+
+def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    """The batches one by one, whichever form they are stored in."""
+    if hasattr(reader, "num_record_batches"):
+        for i in range(reader.num_record_batches):
+            yield reader.get_batch(i)
+    else:
+        yield from reader
