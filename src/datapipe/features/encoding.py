@@ -78,7 +78,7 @@ class Encoded:
             [[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]]
         """
         if self.dense is not None:
-            return self.dense[index]
+            return np.asarray(self.dense[index], np.float32)
         lengths = self.starts[index + 1] - self.starts[index]
         rows = np.repeat(np.arange(len(index)), lengths)
         before = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -121,7 +121,7 @@ class Encoding:
 
         Raises:
             SchemaMismatch: A column is not there.
-            DataError: A value is missing or not finite, or pictures have another size.
+            DataError: A value is missing or not finite, or pictures have another size
 
         Example:
             >>> words = Encoding("text", (8,), ("t",), {"buckets": 8})
@@ -213,7 +213,7 @@ def fit_encoding(
     fitted = frame if rows is None else frame[rows]
     known = ranges or {}
     settings = [
-        s for c in frame.columns if (s := _fit_column(fitted[c], row_local, known.get(c)))
+        s for c in frame.columns if (s := _fit_column(fitted[c], known.get(c), row_local=row_local))
     ]
     if not settings:
         raise SchemaMismatch(
@@ -341,15 +341,18 @@ def _bucket_of(values: pl.Series, buckets: int) -> pl.DataFrame:
 
 
 def _fit_column(
-    series: pl.Series, row_local: bool, known: tuple[float, float] | None
+    series: pl.Series, known: tuple[float, float] | None, *, row_local: bool
 ) -> dict[str, Any] | None:
     """One column's rule, or None for a type that a table model cannot learn from."""
     name, dtype = series.name, series.dtype
     if dtype in (pl.String, pl.Categorical) or isinstance(dtype, pl.Enum):
         if row_local:
             return {"name": name, "rule": "hashed", "buckets": CATEGORY_BUCKETS}
-        counts = series.cast(pl.String).drop_nulls().value_counts().sort(
-            ["count", name], descending=[True, False]
+        counts = (
+            series.cast(pl.String)
+            .drop_nulls()
+            .value_counts()
+            .sort(["count", name], descending=[True, False])
         )
         kept = counts.filter(pl.col("count") >= CATEGORY_ROWS)[name].head(CATEGORIES_MOST)
         return {"name": name, "rule": "listed", "values": sorted(kept)}

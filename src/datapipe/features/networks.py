@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ def convolutional(
     hidden: int = 64,
     activation: Activation = "relu",
 ) -> dict[str, Any]:
-    """A small convolutional network: 3x3 convolutions, each followed by a halving, two dense layers.
+    """A small convolutional network: 3x3 convolutions with halvings, then two dense layers.
 
     There is no batch normalisation: it mixes rows, which breaks private and federated training.
 
@@ -107,12 +108,14 @@ def perceptron(
 
 def _dense(widths: Sequence[int], activation: Activation) -> list[dict[str, Any]]:
     layers: list[dict[str, Any]] = []
-    for wide, out in zip(widths[:-2], widths[1:-1], strict=True):
+    for wide, out in pairwise(widths[:-1]):
         layers += [{"op": "linear", "in": wide, "out": out}, {"op": activation}]
     return [*layers, {"op": "linear", "in": widths[-2], "out": widths[-1]}]
 
 
-def written_by_user(function: ModelFunction, shape: Sequence[int], n_classes: int) -> dict[str, Any]:
+def written_by_user(
+    function: ModelFunction, shape: Sequence[int], n_classes: int
+) -> dict[str, Any]:
     """The description of a network that a user's function makes.
 
     Args:
@@ -162,7 +165,7 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
         The module; rows in, logits of shape (rows, classes) out.
 
     Raises:
-        DeclarationError: The description names an unknown layer, or a function that makes no module.
+        DeclarationError: It names an unknown layer, or a function that makes no module.
 
     Example:
         >>> build(perceptron((4,), 3))(torch.zeros(2, 4)).shape

@@ -115,7 +115,7 @@ def _labels(data: Dataset) -> pl.Series:
         )
     if labels.null_count():
         raise DataError(
-            f"label column {labels.name!r}: {labels.null_count()} of {len(labels)} labels are missing",
+            f"label column {labels.name!r}: {labels.null_count()} labels are missing",
             code="DP-DATA-023",
             hint="set rows without a label aside before training",
         )
@@ -146,7 +146,9 @@ def _classes(labels: pl.Series) -> tuple[Any, ...]:
             code="DP-DATA-023",
             hint="name the column of classes with label=COLUMN; a key or a number is none",
         )
-    plain = found if found.dtype.is_integer() or found.dtype == pl.Boolean else found.cast(pl.String)
+    plain = (
+        found if found.dtype.is_integer() or found.dtype == pl.Boolean else found.cast(pl.String)
+    )
     return tuple(plain.to_list())
 
 
@@ -173,7 +175,7 @@ def _weights(data: Dataset) -> NDArray[np.float32]:
     weights = data.values("weight").cast(pl.Float32).to_numpy()
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise DataError(
-            f"weight column {data.roles.one('weight')!r}: weights must be finite, >= 0 and not all 0",
+            f"weight column {data.roles.one('weight')!r}: finite weights >= 0, not all 0, are needed",
             code="DP-DATA-023",
             hint="mend the weights, or give the column no role",
         )
@@ -208,13 +210,13 @@ def related_rows(data: Dataset) -> Ints:
     Rows are related when they are about one subject, share an id, or have the same content: an
     exact copy of a training row among the held-out ones would flatter the accuracy.
     """
-    content = (
-        data.roles.all("image") or data.roles.all("text")[:1] or tuple(data.features)
-    )
+    content = data.roles.all("image") or data.roles.all("text")[:1] or tuple(data.features)
     keys = [[c] for role in ("subject", "id") for c in data.roles.all(role)]
     keys += [list(content)] if content else []
     wanted = sorted({c for key in keys for c in key})
-    frame = data.frame(wanted).with_row_index("_group").with_columns(pl.col("_group").cast(pl.Int64))
+    frame = (
+        data.frame(wanted).with_row_index("_group").with_columns(pl.col("_group").cast(pl.Int64))
+    )
     hashed = frame.select(
         "_group",
         *(

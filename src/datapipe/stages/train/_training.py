@@ -149,7 +149,10 @@ def architecture(
     if ready.encoding.kind == "text" and private:
         return perceptron(shape, n_classes, hidden=())
     return perceptron(
-        shape, n_classes, hidden=(32,) if private else (64,), activation="tanh" if private else "relu"
+        shape,
+        n_classes,
+        hidden=(32,) if private else (64,),
+        activation="tanh" if private else "relu",
     )
 
 
@@ -318,9 +321,7 @@ def _commonest_class_share(ready: Prepared) -> float:
     return float(np.mean(ready.held_out.y == commonest))
 
 
-def batches(
-    n: int, size: int, generator: torch.Generator
-) -> Iterator[NDArray[np.int64]]:
+def batches(n: int, size: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
     """Every row once, in a random order, `size` at a time."""
     order = torch.randperm(n, generator=generator).numpy()
     for start in range(0, n, size):

@@ -114,9 +114,7 @@ class TrainPlain(Training):
             >>> made.findings[0].measure.value
             1.0
         """
-        ready = prepare(
-            data, holdout=self.holdout, split_seed=self.split_seed, test=self.test
-        )
+        ready = prepare(data, holdout=self.holdout, split_seed=self.split_seed, test=self.test)
         device = chosen_device(self.device)
         spec = architecture(self.model, ready)
         with repeatable(context.seed, self.threads):
@@ -138,6 +136,6 @@ class TrainPlain(Training):
                 w = weights[index]
                 loss = (w * losses).sum() / w.sum().clamp_min(1e-12)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimiser.step()
             context.say(f"{self.artifact_name}: epoch {epoch + 1} of {self.epochs}")
