@@ -57,6 +57,6 @@ def reader_key(path: str | os.PathLike[str]) -> str:
         )
     raise DeclarationError(
         f"{os.fspath(path)}: no reader knows files that end in {suffix or 'nothing'!r}",
-        code="DP-READ-005",
+        code="DP-READ-023",
         hint=f"give a file that ends in one of {', '.join(sorted(SUFFIXES))}",
     )

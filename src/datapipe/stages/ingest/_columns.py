@@ -9,6 +9,8 @@ import polars as pl
 
 from datapipe.core.roles import ROW_ID
 
+Rule = Callable[[str], pl.Expr]
+"""From a column's name to an expression."""
 SAMPLE_ROWS = 2_000
 EXACT_INTEGER = 2**53
 DECIMAL = r"^[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
@@ -38,19 +40,31 @@ def _decimal(name: str) -> pl.Expr:
     return text.is_in(SPECIAL) | (text.str.contains(DECIMAL) & value.is_finite() & exact & kept)
 
 
-def _truth(words: tuple[str, str]) -> Callable[[str], pl.Expr]:
+def _number_of(kind: pl.DataType) -> Rule:
+    return lambda name: _text(name).cast(kind)
+
+
+def _truth(words: tuple[str, str]) -> Rule:
     return lambda name: _text(name).is_in(words)
+
+
+def _truth_of(words: tuple[str, str]) -> Rule:
+    return lambda name: _text(name) == words[0]
+
+
+RULES: tuple[tuple[Rule, Rule], ...] = (
+    (_integer, _number_of(pl.Int64())),
+    (_decimal, _number_of(pl.Float64())),
+    *((_truth(words), _truth_of(words)) for words in TRUTHS),
+)
+"""Whether a value may become this type, and how it does; the first rule that all values keep."""
 
 
 def lossless(frame: pl.LazyFrame, names: Sequence[str]) -> list[pl.Expr]:
     """Casts for those text columns that may become integers, floats or booleans without loss."""
     casts: list[pl.Expr] = []
     left = list(names)
-    for holds, cast in (
-        (_integer, lambda n: _text(n).cast(pl.Int64)),
-        (_decimal, lambda n: _text(n).cast(pl.Float64)),
-        *((_truth(w), lambda n, w=w: _text(n) == w[0]) for w in TRUTHS),
-    ):
+    for holds, cast in RULES:
         fit = _all_hold(frame, left, holds)
         casts.extend(cast(name).alias(name) for name in fit)
         left = [n for n in left if n not in fit]
@@ -65,7 +79,7 @@ def filled(frame: pl.LazyFrame, names: Iterable[str]) -> tuple[int, list[str]]:
     return rows, [n for n, any_value in told.items() if any_value]
 
 
-def _all_hold(frame: pl.LazyFrame, names: list[str], holds: Callable[[str], pl.Expr]) -> list[str]:
+def _all_hold(frame: pl.LazyFrame, names: list[str], holds: Rule) -> list[str]:
     """The columns where every value holds; the first rows are asked first, as most columns fail."""
     left = names
     for part in (frame.head(SAMPLE_ROWS), frame):

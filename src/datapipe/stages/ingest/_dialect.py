@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from datapipe.errors import Malformed
 from datapipe.stages.ingest._lines import Broken, Survey, refuse, refuse_binary, too_long
+from datapipe.stages.ingest._reading import repeated
 
 WINDOW_BYTES = 1 << 23
 QUOTE, CR, LF, NUL = 34, 13, 10, 0
@@ -71,7 +72,8 @@ def header(path: Path, separator: str, most: int) -> tuple[list[str], int]:
     end = int(window.outside(LF)[0]) + 1 if window.outside(LF).size else len(window.raw)
     if 0 <= stray < end or (end == len(window.raw) and window.quotes.size % 2):
         raise Malformed(
-            f"{path}:1: a quote in the header is out of place", code="DP-READ-014",
+            f"{path}:1: a quote in the header is out of place",
+            code="DP-READ-014",
             hint='a quote opens and closes a whole name; inside it is written twice ("")',
         )
     line = window.raw[:end]
@@ -82,7 +84,8 @@ def header(path: Path, separator: str, most: int) -> tuple[list[str], int]:
     if "\0" in text or "\r" in text.removesuffix("\r\n"):
         what = "NUL byte" if "\0" in text else "carriage return that ends no line"
         raise Malformed(
-            f"{path}:1: a {what} in the header", code="DP-READ-012",
+            f"{path}:1: a {what} in the header",
+            code="DP-READ-012",
             hint="save it as UTF-8 text whose lines end in LF or CR LF",
         )
     names = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
@@ -92,9 +95,9 @@ def header(path: Path, separator: str, most: int) -> tuple[list[str], int]:
 def _named(names: list[str], path: Path, separator: str) -> list[str]:
     """The names, with the position for an empty one, as spreadsheets and indexes leave them."""
     filled = [n if n.strip() else f"column_{i + 1}" for i, n in enumerate(names)]
-    twice = sorted({n for n in filled if filled.count(n) > 1}) if len(set(filled)) < len(filled) else []
     if not filled:
         raise _headless(path)
+    twice = repeated(filled)
     if twice:
         raise Malformed(
             f"{path}:1: the column name {twice[0]!r} occurs twice in the header",
@@ -167,15 +170,18 @@ def _judge(
         reasons[i] = "a NUL byte"
     for i in _lone_returns(window, ends):
         reasons[i] = "a carriage return that ends no line"
-    for i in _undecodable(window.raw, starts, ends):
+    for i in _undecodable(window.raw, ends):
         reasons[i] = "bytes that are not UTF-8"
     body = ends - starts + (window.bytes_[ends] != LF)
     empty = (body == 0) | ((body == 1) & (window.bytes_[starts] == CR))
     reasons.update(dict.fromkeys(np.flatnonzero(empty).tolist(), BLANK))
     found = [
         Broken(
-            record + i, int(lines[i]), window.offset + int(starts[i]),
-            window.offset + int(ends[i]) + 1, reasons[i],
+            record + i,
+            int(lines[i]),
+            window.offset + int(starts[i]),
+            window.offset + int(ends[i]) + 1,
+            reasons[i],
         )
         for i in sorted(reasons)
     ]
@@ -189,17 +195,18 @@ def _lone_returns(window: _Window, ends: Positions) -> list[int]:
     return lone
 
 
-def _undecodable(raw: bytes, starts: Positions, ends: Positions) -> Iterator[int]:
+def _undecodable(raw: bytes, ends: Positions) -> Iterator[int]:
     """The records that are not UTF-8; decoding goes on after each of them."""
     at = 0
     while at < len(raw):
         try:
             codecs.decode(memoryview(raw)[at:], "utf-8")
-            return
         except UnicodeDecodeError as error:
             bad = int(np.searchsorted(ends, at + error.start))
             yield bad
             at = int(ends[bad]) + 1
+        else:
+            return
 
 
 def _windows(path: Path, start: int, separator: int, most: int) -> Iterator[_Window]:
@@ -247,7 +254,9 @@ def _stray(path: Path, window: _Window, i: int, record: int, lines: Positions) -
 
 def _headless(path: Path) -> Malformed:
     return Malformed(
-        f"{path}:1: the header is blank", code="DP-READ-015", hint="name the columns in the first line"
+        f"{path}:1: the header is blank",
+        code="DP-READ-015",
+        hint="name the columns in the first line",
     )
 
 

@@ -15,7 +15,7 @@ from datapipe.errors import DeclarationError, ExecutionError, Malformed, nearest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 SCHEME = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]+:|[\\/]{2}[^\\/])")
-"""`http://`, `hf:`, `file:///`, `\\\\host\\share`; one letter and a colon is a drive, not a scheme."""
+"""`http://`, `hf:`, `file:///` and network shares; one letter and a colon is a drive."""
 
 LOOKS = (
     (b"PAR1", "a Parquet file", "ReadParquet"),
@@ -78,21 +78,29 @@ def _matches(path: str) -> list[Path]:
     try:
         if plain.is_dir():
             raise DeclarationError(
-                f"{path} is a folder", code="DP-READ-001", hint=f"name its files, as in {path}/*.parquet"
+                f"{path} is a folder",
+                code="DP-READ-001",
+                hint=f"name its files, as in {path}/*.parquet",
             )
         if plain.exists():
             return [plain]
-        hits = [Path(p) for p in glob.glob(str(plain), recursive=True)] if glob.has_magic(path) else []
+        hits = _globbed(str(plain))
     except OSError as error:  # a name that is too long, a loop of links
         raise DeclarationError(
             f"{path}: {error.strerror}", code="DP-READ-001", hint="check the path"
         ) from error
-    hits = [p for p in hits if not p.is_dir()]
     if not hits:
         raise DeclarationError(
             f"{path}: there is no such file", code="DP-READ-001", hint=_beside(plain)
         )
     return hits
+
+
+def _globbed(pattern: str) -> list[Path]:
+    if not glob.has_magic(pattern):
+        return []
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    return [p for p in map(Path, names) if not p.is_dir()]
 
 
 def _beside(path: Path) -> str:
@@ -115,9 +123,7 @@ def _regular(path: Path) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise ExecutionError(
-            f"{path}: {error.strerror}", code="DP-READ-003", hint="check the file's permissions"
-        ) from error
+        raise _unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise Malformed(
             f"{path} is a device, pipe or socket; a regular file was expected",
@@ -136,13 +142,17 @@ def head(path: Path, size: int = 16) -> bytes:
         with path.open("rb") as file:
             return file.read(size)
     except OSError as error:
-        raise ExecutionError(
-            f"{path}: {error.strerror}", code="DP-READ-003", hint="check the file's permissions"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ExecutionError:
+    return ExecutionError(
+        f"{path}: {error.strerror}", code="DP-READ-022", hint="check the file's permissions"
+    )
 
 
 def looks_like(start: bytes) -> tuple[str, str]:
-    """What the first bytes of a file say it is, and the reader for it; empty when they say nothing."""
+    """What the first bytes of a file say it is, and its reader; empty when they say nothing."""
     for magic, words, reader in LOOKS:
         if start.startswith(magic):
             return words, reader

@@ -77,7 +77,7 @@ class Shape:
 
     def type(self) -> pl.DataType:
         """The polars type that holds every value seen; one that was always null is text."""
-        if self.kinds == {"int", "float"} or self.kinds == {"float"}:
+        if self.kinds in ({"int", "float"}, {"float"}):
             return pl.Float64()
         (kind,) = self.kinds or {"str"}
         if kind == "list":
@@ -149,20 +149,28 @@ def _reason(line: bytes, columns: Shape, depth: int) -> str:
     if line.count(b"[") + line.count(b"{") > depth and _depth(line) > depth:
         return f"nested deeper than {depth}"
     try:
+        return _taken_in(_parsed(line), columns)
+    except Unfit as error:
+        return str(error)
+
+
+def _parsed(line: bytes) -> tuple[tuple[str, Any], ...]:
+    """The pairs of the object on a line."""
+    try:
         value = json.loads(line.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
-        if not isinstance(value, tuple):
-            return "not an object"
-        if b"\\u" in line:
-            _refuse_surrogates(value)
-    except UnicodeDecodeError:
-        return "bytes that are not UTF-8"
+    except UnicodeDecodeError as error:
+        raise Unfit("bytes that are not UTF-8") from error
     except json.JSONDecodeError as error:
-        return f"not JSON at column {error.colno}: {error.msg}"
-    except RecursionError:
-        return "nested too deep"
-    except (Unfit, ValueError) as error:  # ValueError: more digits than Python parses
-        return str(error) if isinstance(error, Unfit) else "a number with too many digits"
-    return _taken_in(value, columns)
+        raise Unfit(f"not JSON at column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise Unfit("nested too deep") from error
+    except ValueError as error:  # Python's own limit on the digits of an integer
+        raise Unfit("a number with too many digits") from error
+    if not isinstance(value, tuple):
+        raise Unfit("not an object")
+    if b"\\u" in line:
+        _refuse_surrogates(value)
+    return value
 
 
 def _taken_in(value: tuple[tuple[str, Any], ...], columns: Shape) -> str:

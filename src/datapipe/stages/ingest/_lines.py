@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ class Survey:
         copy = scratch / f"kept-{number}{self.path.suffix}"
         with self.path.open("rb") as source, copy.open("wb") as target:
             at = 0
-            for start, end in [*left_out, (os.path.getsize(self.path), 0)]:
+            for start, end in [*left_out, (self.path.stat().st_size, 0)]:
                 source.seek(at)
                 _copy(source, target, start - at)
                 at = end
@@ -133,9 +132,7 @@ def numbered(frame: pl.LazyFrame, surveys: Sequence[Survey]) -> pl.LazyFrame:
 
 def set_aside(surveys: Sequence[Survey]) -> pl.DataFrame:
     """The broken records as rows to quarantine."""
-    reasons = [
-        f"{s.path.name}:{b.line}: {b.reason}" for s in surveys for b in s.broken
-    ]
+    reasons = [f"{s.path.name}:{b.line}: {b.reason}" for s in surveys for b in s.broken]
     return pl.DataFrame({"row_id": _ordinals(surveys), "reason": reasons}, ASIDE_SCHEMA)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -113,7 +114,9 @@ class SourceReader(Reader):
         frame, names = made.frame, made.frame.collect_schema().names()
         roles = self.roles().resolved(names, where=where)
         if total == 0:
-            raise Malformed(f"{where} has no rows", code="DP-READ-007", hint="give a file that holds rows")
+            raise Malformed(
+                f"{where} has no rows", code="DP-READ-007", hint="give a file that holds rows"
+            )
         if total > min(MAX_ROWS, 2**ORDINAL_BITS - 1):
             raise LimitExceeded(
                 f"{where} has {total} rows; one source may have {MAX_ROWS}",
@@ -129,7 +132,8 @@ class SourceReader(Reader):
                 frame = frame.filter(~_missing(roles.one("label"), frame.collect_schema()))
         if aside.height >= total:
             raise Malformed(
-                f"{where}: all {total} rows would be set aside", code="DP-READ-007",
+                f"{where}: all {total} rows would be set aside",
+                code="DP-READ-007",
                 hint="mend the file; the reasons of the first rows are the place to start",
             )
         rows = total - aside.height
@@ -174,13 +178,14 @@ class SourceReader(Reader):
         total = sum(made.counts) - made.aside.height
         words = f"labels are missing in {ids.len()} of {total} rows"
         if ids.len() and self.missing_labels == "refuse":
-            file, row = self._place(int(ids.min() or 0), made)
+            file, row = self._place(int(ids.sort()[0]), made)
             raise Malformed(
                 f"{file}:{row}:{label}: {words}, first at row {row}",
                 code="DP-READ-010",
                 hint="mend the file, or set these rows aside with missing_labels='quarantine'",
             )
-        aside = pl.DataFrame({"row_id": ids, "reason": ["label is missing"] * ids.len()}, ASIDE_SCHEMA)
+        reasons = ["label is missing"] * ids.len()
+        aside = pl.DataFrame({"row_id": ids, "reason": reasons}, ASIDE_SCHEMA)
         return aside, Finding(
             "ingest.missing_labels",
             "suspect" if ids.len() else "clean",
@@ -252,13 +257,20 @@ def refuse_reserved(names: Sequence[str], where: str) -> None:
             code="DP-READ-008",
             hint="rename the column, then read it with id= if it is your own row key",
         )
-    twice = sorted({n for n in names if list(names).count(n) > 1}) if len(set(names)) < len(names) else []
+    twice = repeated(names)
     if twice:
         raise Malformed(
             f"{where}: the column name {twice[0]!r} occurs twice",
             code="DP-READ-015",
             hint="give every column its own name",
         )
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that occur more than once, sorted."""
+    if len(set(names)) == len(names):
+        return []
+    return sorted(n for n, count in Counter(names).items() if count > 1)
 
 
 def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
@@ -279,4 +291,3 @@ def first_line(error: BaseException) -> str:
     """The first line of another library's message, cut to a readable length."""
     text = str(error).strip().splitlines()
     return text[0][:160] if text else type(error).__name__
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -18,7 +19,7 @@ from datapipe.stages.ingest._reading import FileReader, Reading, refuse_reserved
 
 @dataclass(frozen=True)
 class ReadCSV(FileReader):
-    """Reads CSV files of RFC 4180 in UTF-8, with every record counted before a value is read.
+    r"""Reads CSV files of RFC 4180 in UTF-8, with every record counted before a value is read.
 
     *Method:* one pass over the bytes finds where records end and which are broken: wrong number of
     fields, a quote out of place, NUL bytes, bytes that are not UTF-8, lone carriage returns. Then
@@ -58,9 +59,8 @@ class ReadCSV(FileReader):
 
     Example:
         >>> import tempfile
-        >>> from pathlib import Path
         >>> file = Path(tempfile.mkdtemp()) / "a.csv"
-        >>> _ = file.write_text("code,y\\n007,1\\n123,0\\n")
+        >>> _ = file.write_text("code,y\n007,1\n123,0\n")
         >>> made = ReadCSV(file, label="y").run(None, Context(0, Path(".")))
         >>> made.data.frame().rows()
         [('007', 1), ('123', 0)]
@@ -81,14 +81,12 @@ class ReadCSV(FileReader):
 
         Example:
             >>> ReadCSV("a.csv", separator=";;").check()
-            ["ingest.csv: separator=';;'; one ASCII character is needed, no quote or line end"]
+            ["ingest.csv: separator=';;'; one ASCII character is needed"]
         """
         wrong = super().check()
         mark = self.separator
         if mark and (len(mark) > 1 or not mark.isascii() or mark in '"\r\n\0'):
-            wrong.append(
-                f"{self.name}: separator={mark!r}; one ASCII character is needed, no quote or line end"
-            )
+            wrong.append(f"{self.name}: separator={mark!r}; one ASCII character is needed")
         if self.on_error not in ("refuse", "quarantine"):
             wrong.append(f"{self.name}: on_error={self.on_error!r}; use 'refuse' or 'quarantine'")
         if self.max_record_bytes <= 0:
@@ -102,14 +100,7 @@ class ReadCSV(FileReader):
         names, _ = _dialect.header(files[0], mark, most)
         refuse_reserved(names, str(files[0]))
         for file in files[1:]:
-            other, _ = _dialect.header(file, mark, most)
-            if other != names:
-                odd = sorted({*other} ^ {*names}) or [n for n, o in zip(names, other, strict=True) if n != o]
-                raise SchemaMismatch(
-                    f"{file}:1: its header differs from {files[0]} at column {odd[0]!r}",
-                    code="DP-READ-009",
-                    hint="give the files one header, or read them with two readers",
-                )
+            _same_header(_dialect.header(file, mark, most)[0], names, file, files[0])
         go_on = self.on_error == "quarantine"
         surveys = [_dialect.survey(f, mark, most, go_on=go_on) for f in files]
         frame = self._scan(surveys, names, mark, context)
@@ -150,3 +141,14 @@ class ReadCSV(FileReader):
                 hint="quote every field, or save the rows as Parquet",
             )
         return _lines.numbered(text.with_columns(casts), surveys)
+
+
+def _same_header(names: Sequence[str], first: Sequence[str], path: Path, other: Path) -> None:
+    if names == first:
+        return
+    odd = sorted({*names} ^ {*first}) or [n for n, o in zip(names, first, strict=True) if n != o]
+    raise SchemaMismatch(
+        f"{path}:1: its header differs from {other} at column {odd[0]!r}",
+        code="DP-READ-009",
+        hint="give the files one header, or read them with two readers",
+    )

@@ -33,9 +33,10 @@ class ReadArrow(FileReader):
     """Reads Arrow IPC files and streams lazily, after every batch was validated in full.
 
     *Method:* Arrow data is memory that engines trust: one forged offset makes a reader touch memory
-    that is not its own and kills the process. So pyarrow maps the file, checks every buffer of every
-    batch (`validate(full=True)`), and only then polars scans it; streams are first written again as
-    files. Types are the file's own; extension types become their storage, their code never runs.
+    that is not its own and kills the process. So pyarrow maps the file, checks every buffer of
+    each batch (`validate(full=True)`), and only then polars scans it; streams are first written
+    again as files. Types are the file's own; extension types become their storage, and no code of
+    theirs runs.
     *Assumes:* all files have the same columns.
     *Choose it when:* rows come from another Arrow program and are read once.
     *Fails when:* a bit flips in a value: IPC has no checksums, so the value changes silently. Only
@@ -146,7 +147,7 @@ class ReadArrow(FileReader):
         size = sum(b.size for column in batch.columns for b in column.buffers() if b is not None)
         if size > self.max_batch_bytes:
             raise LimitExceeded(
-                f"{path}: a record batch decodes to {size} bytes; {self.max_batch_bytes} are allowed",
+                f"{path}: a batch decodes to {size} bytes; {self.max_batch_bytes} are allowed",
                 code="DP-READ-018",
                 hint="write smaller batches, or raise max_batch_bytes if you trust the file",
             )
@@ -157,7 +158,9 @@ def _writer(copy: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
     return pa.ipc.new_file(str(copy), schema)
 
 
-def _batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+def _batches(
+    reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader,
+) -> Iterator[pa.RecordBatch]:
     """The batches one by one, whichever form they are stored in."""
     if hasattr(reader, "num_record_batches"):
         for i in range(reader.num_record_batches):

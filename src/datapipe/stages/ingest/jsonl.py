@@ -17,7 +17,7 @@ from datapipe.stages.ingest._reading import FileReader, Reading, refuse_reserved
 
 @dataclass(frozen=True)
 class ReadJSONL(FileReader):
-    """Reads JSON Lines files, every line parsed strictly before a value is used.
+    r"""Reads JSON Lines files, every line parsed strictly before a value is used.
 
     *Method:* each line is parsed once and refused for broken JSON, a key that occurs twice, `NaN`
     and `Infinity`, numbers beyond float64 or int64, halves of surrogate pairs, bytes that are not
@@ -58,7 +58,7 @@ class ReadJSONL(FileReader):
         >>> import tempfile
         >>> from pathlib import Path
         >>> file = Path(tempfile.mkdtemp()) / "a.jsonl"
-        >>> _ = file.write_text('{"t": "x", "y": 1}\\n{"t": null, "y": 2.5}\\n')
+        >>> _ = file.write_text('{"t": "x", "y": 1}\n{"t": null, "y": 2.5}\n')
         >>> made = ReadJSONL(file, text="t", label="y").run(None, Context(0, Path(".")))
         >>> made.data.frame().rows()
         [('x', 1.0), (None, 2.5)]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import polars as pl
@@ -20,6 +21,89 @@ from datapipe.stages.ingest._reading import (
     refuse_reserved,
     scanned,
 )
+
+
+class HeldRows:
+    """An object in memory that stands for its rows: equal rows are equal, and `json` sees a digest.
+
+    The object is taken over when it is first asked for rows, and only once: a stream can be read
+    only once.
+
+    Args:
+        value: Any object; one without `__arrow_c_stream__` is refused when rows are asked for.
+
+    Example:
+        >>> HeldRows(pa.table({"a": [1]})) == HeldRows(pa.table({"a": [1]}))
+        True
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+        self.streams = hasattr(value, "__arrow_c_stream__")
+
+    @functools.cached_property
+    def table(self) -> pa.Table:
+        """The rows, validated in full."""
+        if not self.streams:
+            raise SchemaMismatch(
+                self.refusal(),
+                code="DP-READ-024",
+                hint="turn it into a table first; nothing is unpickled",
+            )
+        try:
+            table = pa.table(self._value)
+            table.validate(full=True)
+        except (pa.ArrowException, ValueError, TypeError, MemoryError) as error:
+            raise Malformed(
+                f"the {self.kind} is no valid Arrow data: {first_line(error)}",
+                code="DP-READ-006",
+                hint="make it again with a current Arrow library",
+            ) from error
+        self._value = table
+        return table
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The logical digest of the rows."""
+        return digest_batches(self.table.schema, self.table.to_batches())
+
+    def refusal(self) -> str:
+        """Why the object cannot be read.
+
+        Returns:
+            A sentence.
+
+        Example:
+            >>> HeldRows([1]).refusal()
+            'list has no __arrow_c_stream__; give an Arrow table or a data frame'
+        """
+        name = self.kind.removeprefix("builtins.")
+        return f"{name} has no __arrow_c_stream__; give an Arrow table or a data frame"
+
+    def to_json(self) -> str:
+        """What stands for the rows among a stage's parameters.
+
+        Returns:
+            Their digest; the type's name for an object that holds none.
+
+        Example:
+            >>> HeldRows(pa.table({"a": [1]})).to_json()[:7]
+            'sha256:'
+        """
+        return self.digest if self.streams else self.kind
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeldRows) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (HeldRows, (self.table,))
+
+    def __repr__(self) -> str:
+        return f"<{self.to_json()[:15]}>"
 
 
 @dataclass(frozen=True)
@@ -62,10 +146,19 @@ class ReadObject(SourceReader):
         1
     """
 
-    data: Any = field(kw_only=False, compare=False, repr=False)
+    data: Any
 
     name: ClassVar[str] = "ingest.object"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.data, HeldRows):
+            object.__setattr__(self, "data", HeldRows(self.data))
+
+    def _held(self) -> HeldRows:
+        held: HeldRows = self.data
+        return held
 
     def check(self) -> list[str]:
         """Problems with the parameters, the type of the object among them.
@@ -75,11 +168,12 @@ class ReadObject(SourceReader):
 
         Example:
             >>> ReadObject([1, 2]).check()
-            ['ingest.object: list has no __arrow_c_stream__; give a pyarrow, polars, pandas or DuckDB table']
+            ['ingest.object: list has no __arrow_c_stream__; give an Arrow table or a data frame']
         """
         wrong = super().check()
-        if not hasattr(self.data, "__arrow_c_stream__"):
-            wrong.append(f"{self.name}: {_refusal(self.data)}")
+        held = self._held()
+        if not held.streams:
+            wrong.append(f"{self.name}: {held.refusal()}")
         return wrong
 
     def content(self) -> str:
@@ -89,34 +183,14 @@ class ReadObject(SourceReader):
             The digest in the house form.
 
         Example:
-            >>> ReadObject(pa.table({"a": [1]})).content() == ReadObject(pa.table({"a": [1]})).content()
+            >>> one, other = (ReadObject(pa.table({"a": [1]})) for _ in range(2))
+            >>> one.content() == other.content()
             True
         """
-        table = self._table()
-        return digest_batches(table.schema, table.to_batches())
-
-    def params(self) -> dict[str, Any]:
-        """The parameters by name, the object replaced by its digest.
-
-        Returns:
-            Field name to a value that `json` can write.
-
-        Example:
-            >>> ReadObject(pa.table({"a": [1]})).params()["data"].startswith("sha256:")
-            True
-        """
-        return {**super().params(), "data": self.content()}
-
-    def _table(self) -> pa.Table:
-        """The object as a validated table, taken over once: a stream can be read only once."""
-        kept = self.__dict__.get("_taken")
-        if kept is None:
-            kept = _taken_over(self.data)
-            object.__setattr__(self, "_taken", kept)
-        return kept
+        return str(self._held().digest)
 
     def _read(self, context: Context) -> Reading:
-        table = self._table()
+        table = self._held().table
         refuse_reserved(table.schema.names, "the object")
         if not table.num_columns:
             raise Malformed("the object has no columns", code="DP-READ-007", hint="give rows")
@@ -131,29 +205,7 @@ class ReadObject(SourceReader):
         return Reading(scanned(frame, "the object"), (table.num_rows,))
 
     def _uri(self) -> str:
-        return f"arrow:{type(self.data).__module__.partition('.')[0]}.{type(self.data).__name__}"
+        return f"arrow:{self._held().kind}"
 
     def _default_name(self) -> str:
         return "object"
-
-
-def _refusal(value: object) -> str:
-    kind = type(value).__name__
-    return f"{kind} has no __arrow_c_stream__; give a pyarrow, polars, pandas or DuckDB table"
-
-
-def _taken_over(value: object) -> pa.Table:
-    if not hasattr(value, "__arrow_c_stream__"):
-        raise SchemaMismatch(
-            _refusal(value), code="DP-READ-005", hint="turn it into a table first; nothing is unpickled"
-        )
-    try:
-        table = pa.table(value)
-        table.validate(full=True)
-    except (pa.ArrowException, ValueError, TypeError, MemoryError) as error:
-        raise Malformed(
-            f"the {type(value).__name__} is no valid Arrow data: {first_line(error)}",
-            code="DP-READ-006",
-            hint="make it again with a current Arrow library",
-        ) from error
-    return table

@@ -96,8 +96,8 @@ class ReadParquet(FileReader):
             A sentence for each problem.
 
         Example:
-            >>> ReadParquet("hf://a/b.parquet").check()
-            ["ingest.parquet: 'hf://a/b.parquet' is not a local path; nothing is fetched from a network"]
+            >>> ReadParquet("a.parquet", checks="none").check()
+            ["ingest.parquet: checks='none'; use 'full' or 'footer'"]
         """
         wrong = super().check()
         if self.checks not in ("full", "footer"):
@@ -172,8 +172,9 @@ def _chunks(meta: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
 def _same_columns(schema: pa.Schema, first: pa.Schema, path: Path, other: Path) -> None:
     if schema.equals(first):
         return
-    ours, theirs = dict(zip(schema.names, schema.types, strict=True)), dict(
-        zip(first.names, first.types, strict=True)
+    ours, theirs = (
+        dict(zip(schema.names, schema.types, strict=True)),
+        dict(zip(first.names, first.types, strict=True)),
     )
     odd = sorted(n for n in {*ours, *theirs} if ours.get(n) != theirs.get(n))
     if not odd and schema.names == first.names:
