@@ -182,11 +182,14 @@ def _float(text: str) -> float:
     return value
 
 
-def _integer(text: str) -> int:
-    value = int(text) if len(text) <= 17 else LARGEST_INTEGER + 1
-    if abs(value) > LARGEST_INTEGER:
-        raise _unreadable("an integer is larger than 2**53 - 1", Reason.BAD_NUMBER)
-    return value
+def _integer(text: str) -> int | float:
+    """Beyond 2**53 only what the writer prints for some double is read, as that double."""
+    short = len(text) <= 24
+    if short and abs(int(text)) <= LARGEST_INTEGER:
+        return int(text)
+    if short and _ecmascript(float(text)) == text:
+        return float(text)
+    raise _unreadable("a whole number that a double cannot hold", Reason.BAD_NUMBER)
 
 
 def _refuse_deep(value: Any) -> None:

@@ -101,6 +101,9 @@ class PublicKey:
     def __post_init__(self) -> None:
         algorithm_of(self.raw)
 
+    def __hash__(self) -> int:
+        return hash(self.keyid)
+
     @property
     def algorithm(self) -> str:
         """The name of its algorithm.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +15,7 @@ from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signatu
 from datapipe.manifest.checks import Check, Reason, Report
 from datapipe.manifest.compare import compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
-from datapipe.manifest.files import hash_file, name_problem
+from datapipe.manifest.files import hash_file, list_files, name_problem
 from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
@@ -148,8 +148,8 @@ def verify_path(
 
     A folder or file is compared with the signatures beside it (`<name>.dsse.json`,
     `<name>.oms.sigstore.json`); when there are both, both must hold. A path that is such a
-    signature is verified with what it is about. A folder without a signature beside it is
-    searched for statements, each of which must hold.
+    signature is verified with what it is about. In a folder of evidence each `*.evidence.json` is
+    a statement of its own and must hold.
 
     Args:
         path: What to verify.
@@ -239,26 +239,30 @@ def _signed(path: Path, trust: Trust) -> tuple[Check, ...]:
         checks += _openssf(bundle, path, trust, attested=attestation.is_file())
     if checks:
         return checks
-    inside = _statements_in(path) if path.is_dir() else []
-    for file in inside:
-        relative = file.relative_to(path).as_posix()
-        for check in _inside(file, trust):
-            checks += (Check(f"{relative}: {check.name}", check.passed, check.reason, check.code),)
-    if checks:
-        return checks
+    evidence = sorted(path.rglob(f"*{EVIDENCE_SUFFIX}")) if path.is_dir() else []
+    if evidence:
+        return _evidence(path, evidence, trust)
     what = f"no {attestation.name} or {bundle.name} beside it"
     return (Check.refused("signature", what, Reason.UNSIGNED),)
 
 
-def _inside(file: Path, trust: Trust) -> tuple[Check, ...]:
-    if file.name.endswith(OPENSSF_SUFFIX):
-        return _openssf(file, file.with_name(file.name.removesuffix(OPENSSF_SUFFIX)), trust)
-    return _statement(file, trust)
+def _evidence(folder: Path, evidence: list[Path], trust: Trust) -> tuple[Check, ...]:
+    """A folder of evidence, each file a signed statement of its own.
 
-
-def _statements_in(folder: Path) -> list[Path]:
-    endings = (ATTESTATION_SUFFIX, OPENSSF_SUFFIX, EVIDENCE_SUFFIX)
-    return sorted(p for p in folder.rglob("*.json") if p.name.endswith(endings) and p.is_file())
+    Pages with the name of an evidence file, and READMEs, may lie beside; anything else is refused:
+    a signed statement among unsigned files must not make those files look verified.
+    """
+    checks: list[Check] = []
+    for file in evidence:
+        where = file.relative_to(folder).as_posix()
+        found = _statement(file, trust)
+        checks += [replace(check, name=f"{where}: {check.name}") for check in found]
+    pages = {file.with_name(file.name.removesuffix(EVIDENCE_SUFFIX) + ".md") for file in evidence}
+    for beside in list_files(folder).files:
+        path = Path(beside.path)
+        if path not in pages and path not in evidence and path.name != "README.md":
+            checks.append(Check.refused(f"file {beside.name!r}", "was not signed", Reason.ADDED))
+    return tuple(checks)
 
 
 def _signatures(envelope: Envelope, trust: Trust) -> tuple[tuple[Check, ...], Statement | None]:
