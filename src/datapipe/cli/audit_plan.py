@@ -17,18 +17,7 @@ from datapipe.core.roles import Roles
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import DeclarationError
 from datapipe.stages import find
-
-READERS = {
-    ".csv": "ingest.csv",
-    ".jsonl": "ingest.jsonl",
-    ".ndjson": "ingest.jsonl",
-    ".parquet": "ingest.parquet",
-    ".pq": "ingest.parquet",
-    ".arrow": "ingest.ipc",
-    ".ipc": "ingest.ipc",
-    ".feather": "ingest.ipc",
-}
-"""File suffix to the reader of its format."""
+from datapipe.stages.ingest import reader_key
 
 _MAGIC = ((b"PAR1", "ingest.parquet"), (b"ARROW1", "ingest.ipc"), (b"{", "ingest.jsonl"))
 
@@ -137,7 +126,7 @@ def reader_of(path: str, roles: Roles) -> Reader:
             code="DP-USE-006",
             hint=f"name its files, such as '{path}/*.parquet'",
         )
-    stage: Any = find(READERS.get(file.suffix.lower()) or _sniffed(file))
+    stage: Any = find(_reader_key(file))
     arguments = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
     reader: Reader = stage(path, **arguments)
     return reader
@@ -155,14 +144,14 @@ def _first_file(path: str) -> Path:
     return Path(found[0])
 
 
-def _sniffed(file: Path) -> str:
-    with file.open("rb") as opened:
-        head = opened.read(16).lstrip()
-    for magic, key in _MAGIC:
-        if head.startswith(magic):
-            return key
-    raise DeclarationError(
-        f"{file}: the format is not known by its suffix or its first bytes",
-        code="DP-USE-007",
-        hint=f"name it by its format: {', '.join(READERS)}",
-    )
+def _reader_key(file: Path) -> str:
+    """The reader that the name asks for, else the one that the first bytes ask for."""
+    try:
+        return reader_key(file)
+    except DeclarationError:
+        with file.open("rb") as opened:
+            head = opened.read(16).lstrip()
+        for magic, key in _MAGIC:
+            if head.startswith(magic):
+                return key
+        raise

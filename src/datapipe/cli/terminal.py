@@ -132,6 +132,47 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, width: int =
     return "\n".join(lines)
 
 
+def sheet(value: Mapping[str, Any], *, width: int = 0) -> str:
+    """A nested answer as text: names and values, lists of records as small tables.
+
+    Args:
+        value: The answer.
+        width: Characters a line may have; 0 for the terminal's width.
+
+    Returns:
+        The lines.
+
+    Example:
+        >>> steps = [{"stage": "dedup.exact", "kept": True}]
+        >>> print(sheet({"row": "1:7", "steps": steps}, width=40))
+        row    1:7
+        steps
+          stage        kept
+          dedup.exact  True
+    """
+    names = max((len(k) for k, v in value.items() if not _is_block(v)), default=0)
+    lines: list[str] = []
+    for name, item in value.items():
+        if not _is_block(item):
+            lines.append(f"{name:<{names}}  {plain(shown(item))}".rstrip())
+            continue
+        inner = sheet(item, width=width) if isinstance(item, Mapping) else _records(item, width)
+        lines += [name, *(f"  {line}" for line in inner.splitlines())]
+    return "\n".join(lines)
+
+
+def _is_block(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _records(records: Sequence[Mapping[str, Any]], width: int) -> str:
+    names = list(dict.fromkeys(k for r in records for k in r))
+    full = [n for n in names if any(r.get(n) not in (None, "", [], {}) for r in records)]
+    return table(full, [[r.get(n) for n in full] for r in records], width=width)
+
+
 def cut(text: str, width: int) -> str:
     """Text that fits a width.
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datapipe lineage rebuild|export`: the index anew from the journal; the store for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datapipe.cli.options import STORE, Json, Store, existing_store
+from datapipe.cli.terminal import out, out_json, plain
+from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.lineage.store import Lineage
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+_TABLES = "select table_name from information_schema.tables where table_schema = 'main'"
+
+
+@app.command("rebuild", help="Make the SQL index anew from the journal, which is the truth.")
+def _rebuild(*, as_json: Json = False, store: Store = STORE) -> None:
+    lineage = Lineage(existing_store(store))
+    lineage.rebuild()
+    records = int(lineage.sql("select count(*) as n from log_entries")["n"][0])
+    if as_json:
+        out_json({"store": str(store), "records": records})
+    else:
+        out(f"rebuilt the index of {store} from {records:,} records")
+
+
+@app.command("export", help="Write every table as a file, for tools that do not read the store.")
+def _export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    *,
+    form: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="parquet or jsonl.")
+    ] = "parquet",
+    as_json: Json = False,
+    store: Store = STORE,
+) -> None:
+    if form not in ("parquet", "jsonl"):
+        raise DeclarationError(
+            f"there is no format {form!r}", code="DP-USE-030", hint="use parquet or jsonl"
+        )
+    lineage = Lineage(existing_store(store))
+    _fresh(folder)
+    written = {}
+    for name in sorted(lineage.sql(_TABLES)["table_name"].to_list()):
+        frame = lineage.sql(f'from "{name}"')
+        target = folder / f"{name}.{form}"
+        if form == "parquet":
+            frame.write_parquet(target)
+        else:
+            frame.write_ndjson(target)
+        written[name] = frame.height
+    if as_json:
+        out_json({"folder": str(folder), "rows": written})
+    else:
+        out(plain(f"{len(written)} tables, {sum(written.values()):,} lines written to {folder}"))
+
+
+def _fresh(folder: Path) -> None:
+    """Make the folder; one that holds something is left alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExecutionError(
+            f"{folder} cannot be made: {error.strerror}",
+            code="DP-EXEC-070",
+            hint="choose a folder that you may write to",
+        ) from error
+    if any(folder.iterdir()):
+        raise DeclarationError(
+            f"{folder} is not empty", code="DP-USE-031", hint="name a new folder"
+        )
