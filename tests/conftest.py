@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test may ask for: a context, real data where it is at hand, goldens, and no network."""
+"""What every test may ask for: a context, real data, goldens; and no way out to the network."""
 
 from __future__ import annotations
 

@@ -47,9 +47,8 @@ def figures(value, where):
 def test_evidence_holds_estimates_only(root: Path):
     bad = []
     for path in sorted((root / "stages").rglob("*.evidence.json")):
-        for where in figures(json.loads(path.read_text()), path.name):
-            if ".parameters" not in where and ".params" not in where:
-                bad.append(where)
+        bare = figures(json.loads(path.read_text()), path.name)
+        bad.extend(where for where in bare if ".param" not in where)
     assert not bad, "\n".join(bad)
 
 
@@ -62,7 +61,6 @@ def test_figures_in_prose_carry_an_interval(root: Path):
     ]
     for page in sorted(pages):
         prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-        for line in prose.splitlines():
-            if FIGURE.search(line) and not INTERVAL.search(line):
-                bad.append(f"{page.relative_to(root)}: {line.strip()[:100]}")
+        naked = [x for x in prose.splitlines() if FIGURE.search(x) and not INTERVAL.search(x)]
+        bad.extend(f"{page.relative_to(root)}: {line.strip()[:100]}" for line in naked)
     assert not bad, "\n".join(bad)

@@ -92,9 +92,8 @@ def test_nothing_names_a_machine(root: Path):
         hidden = any(part.startswith(".") and part != ".ci" for part in inside.parts)
         if hidden or "__pycache__" in inside.parts or not path.is_file() or path.suffix not in TEXT:
             continue
-        for number, line in enumerate(path.read_text(errors="ignore").splitlines(), 1):
-            if PLACES.search(line):
-                bad.append(f"{inside}:{number} {PLACES.search(line)[0]}…")
+        lines = path.read_text(errors="ignore").splitlines()
+        bad.extend(f"{inside}:{i}" for i, line in enumerate(lines, 1) if PLACES.search(line))
     assert not bad, "\n".join(bad)
 
 

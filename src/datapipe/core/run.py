@@ -14,6 +14,7 @@ from datapipe._lazy import upward
 from datapipe.core.artifact import Artifact
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding, Verdict
+from datapipe.errors import DeclarationError, nearest
 
 
 class Answers(Protocol):
@@ -107,6 +108,7 @@ class Run:
         steps: What each step did.
         store: Folder of the store.
         lineage: The store's answers.
+        row_findings: Parquet file with a line for every row that a detector scored.
 
     Example:
         >>> Run.__name__
@@ -123,7 +125,6 @@ class Run:
     store: Path
     lineage: Answers = field(repr=False)
     row_findings: Path | None = None
-    """Parquet file with a line for every row that a detector scored."""
 
     def sql(self, query: str, **values: object) -> pl.DataFrame:
         """Ask the store in SQL.
@@ -136,7 +137,9 @@ class Run:
             The rows.
 
         Example:
-            >>> # run.sql("from dropped_rows where run_id = $run", run=run.run_id)
+            >>> from datapipe.testing.small import small_run
+            >>> small_run().sql("select count(*) as n from dropped_rows")["n"].to_list()
+            [1]
         """
         return self.lineage.sql(query, **values)
 
@@ -150,7 +153,9 @@ class Run:
             The row's history.
 
         Example:
-            >>> # run.why("1:1429")["dropped"]
+            >>> from datapipe.testing.small import small_run
+            >>> sorted(small_run().why(1))  # doctest: +ELLIPSIS
+            [...]
         """
         return self.lineage.why(row)
 
@@ -164,15 +169,25 @@ class Run:
             The finding.
 
         Raises:
-            KeyError: No step raised one of this kind.
+            DeclarationError: No step found anything of this kind.
 
         Example:
-            >>> # run.finding("labels.noise").measure
+            >>> from datapipe.testing.small import small_run
+            >>> small_run().finding("labels.noise")
+            Traceback (most recent call last):
+            ...
+            datapipe.errors.DeclarationError: no step found 'labels.noise' [DP-DECL-015]
+            <BLANKLINE>
+            hint: nothing is known here
         """
         for finding in reversed(self.findings):
             if finding.kind == kind:
                 return finding
-        raise KeyError(kind)  # a lookup like any mapping's
+        raise DeclarationError(
+            f"no step found {kind!r}",
+            code="DP-DECL-015",
+            hint=nearest(kind, [f.kind for f in self.findings]),
+        )
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write what happened as one self-contained HTML file.
@@ -184,7 +199,10 @@ class Run:
             The path.
 
         Example:
-            >>> # run.report("report.html")
+            >>> import tempfile
+            >>> from datapipe.testing.small import small_run
+            >>> small_run().report(Path(tempfile.mkdtemp()) / "report.html").name
+            'report.html'
         """
         written: Path = upward("datapipe.report.html", "write_report")(
             self.store, self.run_id, Path(path)
@@ -198,7 +216,9 @@ class Run:
             A dictionary with run_id, verdict, findings, row_findings and artifacts.
 
         Example:
-            >>> # json.dumps(run.to_json())
+            >>> from datapipe.testing.small import small_run
+            >>> small_run().to_json()["rows"]
+            2
         """
         return {
             "run_id": self.run_id,
