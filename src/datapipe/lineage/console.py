@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions in SQL by people and scripts nobody vouches for.
+
+The index is attached read-only to an empty database in memory; then files, network, extensions and
+settings are locked for good, and only statements that ask are let through. Time, memory and the
+size of the answer are limited, and nothing is ever spilled to disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
+from datapipe.lineage.index import QUIET, is_held, sorted_error
+
+BATCH_ROWS = 65_536
+_ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_DAMAGE = (
+    duckdb.InternalException,
+    duckdb.FatalException,
+    duckdb.SerializationException,
+    duckdb.IOException,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one question may use.
+
+    Args:
+        seconds: Wall time, > 0.
+        memory: Memory of the engine, such as `2GB`.
+        answer_bytes: Size of the answer in memory.
+        wait_s: How long to wait for a foreign writer, in seconds.
+        threads: Threads of the engine, >= 1.
+
+    Example:
+        >>> Limits(seconds=5).memory
+        '2GB'
+    """
+
+    seconds: float = 60.0
+    memory: str = "2GB"
+    answer_bytes: int = 1 << 30
+    wait_s: float = 30.0
+    threads: int = 4
+
+
+def ask(
+    path: Path, query: str, values: Mapping[str, object], limits: Limits = Limits()
+) -> pl.DataFrame:
+    """Answer one question about an index.
+
+    Args:
+        path: The index.
+        query: One statement that asks; `from dropped_rows` will do.
+        values: Values of its `$name` parameters.
+        limits: How much it may use.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DeclarationError: It is not one question, or SQL that cannot be understood.
+        ExecutionError: A limit was reached, or somebody else holds the index.
+        TrustError: The index is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
+        >>> duckdb.connect(str(path)).close()
+        >>> ask(path, "select $n + 1 as more", {"n": 1}).item()
+        2
+    """
+    with opened(path, limits) as connection:
+        _refuse_orders(connection, query)
+        with _in_time(connection, limits) as overdue:
+            try:
+                return _answer(connection, query, values, limits)
+            except (duckdb.Error, OSError) as error:
+                raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
+
+
+@contextlib.contextmanager
+def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The index in a locked cell: read-only, without files, network, extensions or settings.
+
+    Args:
+        path: The index.
+        limits: How much it may use.
+
+    Yields:
+        A connection in which the index is the current database.
+
+    Raises:
+        ExecutionError: There is no index, or somebody else has it open for writing.
+        TrustError: It is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
+        >>> duckdb.connect(str(path)).close()
+        >>> with opened(path) as connection:
+        ...     connection.sql("select 1").fetchall()
+        [(1,)]
+    """
+    if not path.is_file():
+        raise ExecutionError(
+            f"{path} is not there and cannot be made here",
+            code="DP-EXEC-054",
+            hint="make it with `datapipe lineage rebuild` where the folder can be written",
+        )
+    config: dict[str, Any] = QUIET | {
+        "memory_limit": limits.memory,
+        "threads": str(limits.threads),
+        "temp_directory": "",
+        "python_enable_replacements": "false",
+    }
+    with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
+        _attach(connection, path, limits.wait_s)
+        connection.execute("use lineage")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        yield connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, wait_s: float) -> None:
+    quoted = str(path).replace("'", "''")
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute(f"attach '{quoted}' as lineage (read_only)")
+        except duckdb.Error as error:
+            if not is_held(error) or time.monotonic() >= deadline:
+                raise sorted_error(error, path) from error
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _refuse_orders(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Let exactly one statement through, and only one that asks."""
+    try:
+        statements = connection.extract_statements(query)
+    except duckdb.Error as error:
+        raise _misread(error) from error
+    if len(statements) != 1:
+        raise DeclarationError(
+            f"{len(statements)} statements, one expected",
+            code="DP-DECL-051",
+            hint="ask one question at a time, such as `from dropped_rows`",
+        )
+    if statements[0].type not in _ASKING:
+        raise DeclarationError(
+            f"{statements[0].type.name} is refused: the store only answers questions",
+            code="DP-DECL-051",
+            hint="use SELECT, FROM, WITH, DESCRIBE, SUMMARIZE or EXPLAIN",
+        )
+
+
+@contextlib.contextmanager
+def _in_time(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[threading.Event]:
+    overdue = threading.Event()
+
+    def stop() -> None:
+        overdue.set()
+        connection.interrupt()
+
+    timer = threading.Timer(limits.seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield overdue
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], limits: Limits
+) -> pl.DataFrame:
+    relation = connection.sql(query, params=dict(values) or None)
+    reader = relation.to_arrow_reader(BATCH_ROWS)
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > limits.answer_bytes:
+            raise ExecutionError(
+                f"the answer is larger than {limits.answer_bytes:,} bytes",
+                code="DP-EXEC-055",
+                hint="ask for fewer rows or columns, or add a LIMIT",
+            )
+    frame = pl.DataFrame(pa.Table.from_batches(batches, schema=reader.schema))
+    whole = [n for n, t in frame.schema.items() if isinstance(t, pl.Decimal) and t.scale == 0]
+    return frame.with_columns(_counted(frame[name]) for name in whole)
+
+
+def _counted(column: pl.Series) -> pl.Series:
+    """Sums of integers come as decimals of 38 digits; most are counts and fit 64 bits."""
+    return column.cast(pl.Int64) if column.abs().max() in range(2**63) else column
+
+
+def _sorted(error: Exception, path: Path, limits: Limits, *, overdue: bool) -> DatapipeError:
+    """What an error of DuckDB during a question means for whoever asked."""
+    text = str(error)
+    if overdue:
+        return ExecutionError(
+            f"the question took longer than {limits.seconds:g} s",
+            code="DP-EXEC-055",
+            hint="ask for less: a filter on run_id or row_id helps most",
+        )
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
+        return ExecutionError(
+            f"the question needs more than {limits.memory} of memory",
+            code="DP-EXEC-055",
+            hint="ask for less: a filter on run_id or row_id helps most",
+        )
+    if isinstance(error, (*_DAMAGE, OSError)) and not isinstance(error, duckdb.PermissionException):
+        return sorted_error(error, path)
+    return _misread(error)
+
+
+def _misread(error: Exception) -> DeclarationError:
+    text = " ".join(str(error).split("\n\nLINE")[0].split())
+    return DeclarationError(
+        text,
+        code="DP-DECL-052",
+        hint="`show tables` lists what can be asked, `describe NAME` its columns",
+    )

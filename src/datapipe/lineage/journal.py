@@ -1,0 +1,541 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal: append-only, fsynced, chained records. What stands here has happened.
+
+A record is acknowledged when `append` returns: its batch is on the disk, and `journal/head` names
+the end of it. Bytes behind the head that are no complete batch were never acknowledged: a crash
+cut them short, and they are moved to `torn-*.bin` before anything is written. A journal that ends
+*before* its head has lost acknowledged records: nothing is written to it until somebody decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datapipe.core.digest import canonical
+from datapipe.errors import TrustError
+from datapipe.lineage.frames import HEADER, NO_CHAIN, BrokenFrame, Frame, batches, has_frame, packed
+from datapipe.lineage.locks import failed, locked
+from datapipe.lineage.merkle import Frontier
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""A segment that has reached this size is not extended; the next one begins."""
+
+Entry = tuple[str, Mapping[str, Any]]
+"""A kind and a body: what a caller hands in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place between two batches of the journal.
+
+    Args:
+        segment: Number of the segment, from 1.
+        offset: Bytes from its start.
+        seq: Number of the last record before it, 0 at the very start.
+        chain: The chain up to it, 32 bytes.
+
+    Example:
+        >>> START.seq
+        0
+    """
+
+    segment: int
+    offset: int
+    seq: int
+    chain: bytes
+
+
+START = Mark(1, 0, 0, NO_CHAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of the journal, with what is needed to extend it.
+
+    Args:
+        mark: The place behind the last complete batch.
+        last: Offset of the last frame's header in that segment, -1 when there is none.
+        tree: The Merkle log over all records.
+
+    Example:
+        >>> Tail(START, -1, Frontier()).tree.size
+        0
+    """
+
+    mark: Mark
+    last: int
+    tree: Frontier
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the journal.
+
+    Args:
+        seq: Its number, from 1.
+        payload: Its canonical JSON: `{"at": …, "body": …, "kind": …, "seq": …}`.
+        leaf: Its leaf in the Merkle log, 32 bytes.
+
+    Example:
+        >>> Record(1, b'{"at":"2026-01-01","body":{},"kind":"runs","seq":1}', b"").kind
+        'runs'
+    """
+
+    seq: int
+    payload: bytes
+    leaf: bytes
+
+    @cached_property
+    def form(self) -> dict[str, Any]:
+        """The whole record, read from its JSON."""
+        found: dict[str, Any] = json.loads(self.payload)
+        return found
+
+    @property
+    def kind(self) -> str:
+        """Which table it belongs to."""
+        return str(self.form["kind"])
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Its columns."""
+        found: dict[str, Any] = self.form["body"]
+        return found
+
+    @property
+    def recorded_at(self) -> str:
+        """When it was appended: ISO 8601 in UTC."""
+        return str(self.form["at"])
+
+    def is_of(self, kind: str) -> bool:
+        """Whether it is of a kind, told without reading its JSON.
+
+        Args:
+            kind: A table's name.
+
+        Returns:
+            True when it is.
+
+        Example:
+            >>> Record(1, b'{"at":"","body":{},"kind":"runs","seq":1}', b"").is_of("runs")
+            True
+        """
+        return self.payload.endswith(f'"kind":"{kind}","seq":{self.seq}}}'.encode())
+
+
+class Journal:
+    """The records of one store, shared by any number of processes.
+
+    Args:
+        folder: The journal's folder; it must exist.
+
+    Example:
+        >>> import tempfile
+        >>> journal = Journal(Path(tempfile.mkdtemp()))
+        >>> journal.append([("runs", {"run_id": "r1"})]).seq
+        1
+        >>> [(r.seq, r.kind, r.body) for r in journal.read()]
+        [(1, 'runs', {'run_id': 'r1'})]
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = folder / "lock"
+        self._head = folder / "head"
+        self._tail: Tail | None = None
+
+    def segment(self, number: int) -> Path:
+        """The file of a segment.
+
+        Args:
+            number: From 1.
+
+        Returns:
+            Its path; it need not exist.
+
+        Example:
+            >>> Journal(Path("journal")).segment(1).name
+            '000001.log'
+        """
+        return self.folder / f"{number:06}.log"
+
+    def append(self, entries: Sequence[Entry]) -> Mark:
+        """Write records as one batch; they are durable, all of them, when this returns.
+
+        Args:
+            entries: Kinds and bodies, written in this order.
+
+        Returns:
+            The place behind them.
+
+        Raises:
+            ExecutionError: The disk is full or failed; nothing of the batch remains.
+            TrustError: Acknowledged records are missing, so that nothing may be added.
+
+        Example:
+            >>> import tempfile
+            >>> Journal(Path(tempfile.mkdtemp())).append([]).seq
+            0
+        """
+        with self.writing() as tail:
+            return self.extend(tail, entries).mark if entries else tail.mark
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Tail]:
+        """Keep every other writer out, for a block that looks before it appends.
+
+        Yields:
+            The end of the journal; give it to `extend`.
+
+        Example:
+            >>> import tempfile
+            >>> with Journal(Path(tempfile.mkdtemp())).writing() as tail:
+            ...     tail.mark.seq
+            0
+        """
+        with locked(self._lock):
+            yield self._settled()
+
+    def extend(self, tail: Tail, entries: Sequence[Entry]) -> Tail:
+        """Write records behind the end; only inside `writing`.
+
+        Args:
+            tail: What `writing` gave.
+            entries: Kinds and bodies, one or more.
+
+        Returns:
+            The new end.
+
+        Raises:
+            ExecutionError: The disk is full or failed; nothing of the batch remains.
+
+        Example:
+            >>> import tempfile
+            >>> journal = Journal(Path(tempfile.mkdtemp()))
+            >>> with journal.writing() as tail:
+            ...     journal.extend(tail, [("runs", {})]).mark.seq
+            1
+        """
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        mark = tail.mark
+        payloads = [
+            canonical({"at": at, "body": body, "kind": kind, "seq": mark.seq + i})
+            for i, (kind, body) in enumerate(entries, 1)
+        ]
+        block, chain = packed(payloads, mark.chain)
+        full = mark.offset >= SEGMENT_BYTES
+        segment, offset = (mark.segment + 1, 0) if full else (mark.segment, mark.offset)
+        self._write(segment, offset, block)
+        frames = next(batches(block, 0, mark.chain))
+        tree = tail.tree
+        for frame in frames:
+            tree = tree.grown(frame.leaf)
+        end = Mark(segment, offset + len(block), mark.seq + len(entries), chain)
+        return self._acknowledged(Tail(end, offset + frames[-1].start, tree))
+
+    def tail(self) -> Tail:
+        """The end of the journal, what a crash left behind it set aside.
+
+        Returns:
+            The end; every record before it is durable.
+
+        Raises:
+            TrustError: Acknowledged records are missing.
+
+        Example:
+            >>> import tempfile
+            >>> Journal(Path(tempfile.mkdtemp())).tail().tree.size
+            0
+        """
+        with self.writing() as tail:
+            return tail
+
+    def read(self, after: Mark = START, until: Mark | None = None) -> Iterator[Record]:
+        """The records behind a place, in order, each checked against checksum and chain.
+
+        Args:
+            after: Where to begin.
+            until: Where to end; None for everything that is complete.
+
+        Yields:
+            The records.
+
+        Raises:
+            TrustError: A frame is damaged or missing.
+
+        Example:
+            >>> import tempfile
+            >>> list(Journal(Path(tempfile.mkdtemp())).read())
+            []
+        """
+        seq = after.seq
+        for _, batch in self._batches(after, until):
+            for frame in batch:
+                seq += 1
+                yield Record(seq, frame.payload, frame.leaf)
+        if until is not None and seq < until.seq:
+            raise _lost(self.folder, until.seq, seq)
+
+    def acknowledged(self) -> Tail | None:
+        """The end that `journal/head` names, whether or not the journal reaches it.
+
+        Returns:
+            The end, or None when there is no readable head.
+
+        Example:
+            >>> import tempfile
+            >>> Journal(Path(tempfile.mkdtemp())).acknowledged() is None
+            True
+        """
+        try:
+            text, _, stated = self._head.read_bytes().partition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != stated.strip():
+                return None
+            form = json.loads(text)
+        except (OSError, ValueError):
+            return None
+        mark = Mark(form["segment"], form["offset"], form["seq"], bytes.fromhex(form["chain"]))
+        tree = Frontier(form["seq"], tuple(bytes.fromhex(h) for h in form["frontier"]))
+        return Tail(mark, form["last"], tree)
+
+    def torn(self) -> list[Path]:
+        """What crashes left behind: batches that were never acknowledged.
+
+        Returns:
+            The files they were moved to.
+
+        Example:
+            >>> import tempfile
+            >>> Journal(Path(tempfile.mkdtemp())).torn()
+            []
+        """
+        return sorted(self.folder.glob("torn-*.bin"))
+
+    def accept(self) -> Tail:
+        """Take the journal as it is for the truth, after somebody decided that a loss is one.
+
+        The damaged rest of a segment and all segments behind it are moved aside, not deleted.
+
+        Returns:
+            The end as it now is.
+
+        Example:
+            >>> import tempfile
+            >>> Journal(Path(tempfile.mkdtemp())).accept().mark.seq
+            0
+        """
+        with locked(self._lock):
+            self._tail = None
+            self._head.unlink(missing_ok=True)
+            tail, broken = self._forward(Tail(START, -1, Frontier()))
+            later = [p for p in self.folder.glob("*.log") if int(p.stem) > tail.mark.segment]
+            for path in later:
+                path.rename(self.folder / f"torn-{path.stem}-0.bin")
+            if broken is not None:
+                self._set_aside(tail.mark.segment, broken.offset)
+            return self._acknowledged(tail)
+
+    def _settled(self) -> Tail:
+        """The end of the journal, made fit for writing; only under the lock."""
+        known = self._tail or self.acknowledged()
+        if known is None:
+            return self._settled_from_start()
+        if not self._reaches(known):
+            raise _lost(self.folder, known.mark.seq, self._count())
+        tail, broken = self._forward(known)
+        if broken is not None:
+            self._set_aside(tail.mark.segment, broken.offset)
+        return tail if tail == self._tail else self._acknowledged(tail, sync=tail != known)
+
+    def _settled_from_start(self) -> Tail:
+        """Without a head every byte is read, and only a cut at the very end passes for a crash."""
+        tail, broken = self._forward(Tail(START, -1, Frontier()))
+        if broken is not None:
+            data = self.segment(tail.mark.segment).read_bytes()
+            later = self.segment(tail.mark.segment + 1).exists()
+            if later or has_frame(data, broken.offset + 1):
+                raise broken
+            self._set_aside(tail.mark.segment, broken.offset)
+        return self._acknowledged(tail, sync=True) if tail.mark.seq else tail
+
+    def _forward(self, tail: Tail) -> tuple[Tail, BrokenFrame | None]:
+        """The end found by reading on from a known one, and what ended it."""
+        try:
+            for segment, batch in self._batches(tail.mark, None):
+                tree = tail.tree
+                for frame in batch:
+                    tree = tree.grown(frame.leaf)
+                end = batch[-1]
+                mark = Mark(segment, end.end, tree.size, end.chain)
+                tail = Tail(mark, end.start, tree)
+        except BrokenFrame as broken:
+            return tail, broken
+        return tail, None
+
+    def _batches(self, after: Mark, until: Mark | None) -> Iterator[tuple[int, list[Frame]]]:
+        number, offset, chain = after.segment, after.offset, after.chain
+        last = until.segment if until else None
+        while (last is None or number <= last) and (path := self.segment(number)).exists():
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(until.offset - offset if until and number == last else -1)
+            try:
+                for batch in batches(data, 0, chain):
+                    chain = batch[-1].chain
+                    yield number, [_moved(frame, offset) for frame in batch]
+            except BrokenFrame as broken:
+                raise _placed(broken, path, offset) from None
+            number, offset = number + 1, 0
+
+    def _reaches(self, tail: Tail) -> bool:
+        """Whether the journal still has the frame that a known end stands behind."""
+        if tail.mark.seq == 0:
+            return True
+        try:
+            with self.segment(tail.mark.segment).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(tail.last)
+                header = file.read(HEADER.size)
+        except OSError:
+            return False
+        return size >= tail.mark.offset and header.endswith(tail.mark.chain)
+
+    def _count(self) -> int:
+        return self._forward(Tail(START, -1, Frontier()))[0].mark.seq
+
+    def _write(self, segment: int, offset: int, block: bytes) -> None:
+        path = self.segment(segment)
+        fresh = not path.exists()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise failed(error, f"{path} cannot be opened") from error
+        try:
+            write_all(descriptor, block, offset)
+            os.fsync(descriptor)
+            if fresh:
+                sync_folder(self.folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # an incomplete batch does not count either way
+                os.ftruncate(descriptor, offset)
+                os.fsync(descriptor)
+            raise failed(error, f"{len(block)} bytes could not be added to {path}") from error
+        finally:
+            os.close(descriptor)
+
+    def _set_aside(self, segment: int, offset: int) -> None:
+        """Move what a crash left behind the last complete batch out of the way, and keep it."""
+        path = self.segment(segment)
+        if not path.exists():
+            return
+        with path.open("r+b") as file:
+            file.seek(offset)
+            target = self.folder / f"torn-{path.stem}-{offset}.bin"
+            try:
+                with target.open("wb") as torn:
+                    torn.write(file.read())
+                    torn.flush()
+                    os.fsync(torn.fileno())
+                file.truncate(offset)
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise failed(error, f"the torn end of {path} could not be moved") from error
+        sync_folder(self.folder)
+
+    def _acknowledged(self, tail: Tail, *, sync: bool = False) -> Tail:
+        """Remember an end, here and in `journal/head`.
+
+        The head is a witness and a short cut, not the truth: when it cannot be written the records
+        are durable all the same, and the next writer reads on from the older one.
+        """
+        if sync and self.segment(tail.mark.segment).exists():
+            with self.segment(tail.mark.segment).open("rb") as file:
+                os.fsync(file.fileno())
+        mark = tail.mark
+        text = canonical(
+            {
+                "segment": mark.segment,
+                "offset": mark.offset,
+                "last": tail.last,
+                "seq": mark.seq,
+                "chain": mark.chain.hex(),
+                "frontier": [h.hex() for h in tail.tree.stack],
+            }
+        )
+        partial = self.folder / "head.partial"
+        with contextlib.suppress(OSError):
+            partial.write_bytes(text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n")
+            partial.replace(self._head)
+        self._tail = tail
+        return tail
+
+
+def write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """Write every byte, however few the system takes at a time.
+
+    Args:
+        descriptor: An open file.
+        data: The bytes.
+        offset: Where they go.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryFile() as file:
+        ...     write_all(file.fileno(), b"abc", 0)
+        ...     file.read()
+        b'abc'
+    """
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new and renamed names in a folder durable.
+
+    Args:
+        folder: The folder.
+
+    Example:
+        >>> import tempfile
+        >>> sync_folder(Path(tempfile.mkdtemp()))
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _moved(frame: Frame, by: int) -> Frame:
+    if not by:
+        return frame
+    return Frame(
+        frame.payload, frame.leaf, frame.chain, frame.more, frame.start + by, frame.end + by
+    )
+
+
+def _placed(broken: BrokenFrame, path: Path, by: int) -> BrokenFrame:
+    what = broken.message.rpartition(" at byte ")[0]
+    placed = BrokenFrame(f"{path}: {what}", offset=broken.offset + by)
+    placed.path = str(path)
+    return placed
+
+
+def _lost(folder: Path, stated: int, found: int) -> TrustError:
+    return TrustError(
+        f"{folder}: tail lost: {stated} records were acknowledged, the journal has {found}",
+        code="DP-TRUST-702",
+        hint="restore journal/ from a copy, or accept the loss with `datapipe lineage rebuild`",
+        path=str(folder),
+    )

@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Lineage`: the store of what ran on what; writes go to the journal, questions to the index."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.lineage import schema
+from datapipe.lineage.console import ask
+from datapipe.lineage.index import Index, newer, object_columns
+from datapipe.lineage.journal import Entry, Journal, sync_folder
+from datapipe.lineage.locks import failed
+from datapipe.lineage.merkle import root_of
+from datapipe.lineage.objects import Objects
+from datapipe.lineage.recall import Recall
+
+FORMAT = 1
+"""Version of the folder's layout and of the journal's frames."""
+
+
+class Lineage:
+    """One store: a folder that answers for every row and every figure.
+
+    Any number of processes may write and ask at once. A record is durable when `append` returns;
+    the index follows later and can always be made again.
+
+    Args:
+        store: The store's folder.
+        create: Whether to make it when it is not there.
+
+    Raises:
+        DeclarationError: There is no store in that folder.
+        ExecutionError: It cannot be made, or a newer datapipe wrote it.
+
+    Example:
+        >>> import tempfile
+        >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+        >>> lineage.append([("runs", {"run_id": "r1", "pipeline": "demo"})])
+        >>> lineage.sql("select run_id, state from run_status").row(0)
+        ('r1', 'running')
+    """
+
+    def __init__(self, store: Path | str = ".datapipe", *, create: bool = False) -> None:
+        self.store = Path(store)
+        self.objects = self.store / "objects"
+        self._log = self.store / "log"
+        self._process = os.getpid()
+        if create:
+            self._make()
+        self._check_format()
+        self._journal = Journal(self.store / "journal")
+        self._objects = Objects(self.objects, self.store / "tmp")
+        self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
+        self._recall = Recall(self._journal, self._index)
+
+    def append(self, records: Sequence[Entry]) -> None:
+        """Record what happened, all of it or nothing; it is durable when this returns.
+
+        Args:
+            records: (kind, body) pairs; a kind is the name of a promised table, a body holds
+                its columns.
+
+        Raises:
+            DeclarationError: A kind, a column or a type is wrong, or a named object is not here.
+            ExecutionError: The disk is full or failed; nothing was recorded.
+            TrustError: The journal has lost records, so that nothing may be added.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> lineage.append([("run_events", {"run_id": "r1", "event": "started"})])
+            >>> len(lineage.leaves())
+            1
+        """
+        self._own()
+        entries = [(kind, schema.checked(kind, body)) for kind, body in records]
+        for kind, body in entries:
+            self._check_object(kind, body)
+        self._journal.append(entries)
+
+    def index(self) -> bool:
+        """Bring `lineage.duckdb` up to date with the journal.
+
+        Returns:
+            False when a reader holds it and it is left for later.
+
+        Raises:
+            TrustError: Journal, index or a recorded object is damaged.
+            ExecutionError: The disk is full.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).index()
+            True
+        """
+        self._own()
+        return self._index.catch_up()
+
+    def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+        """Move a finished file into the store under the digest of its bytes.
+
+        Args:
+            path: The file; it is gone afterwards.
+            suffix: Ending of the object's name, such as `.parquet`.
+
+        Returns:
+            Its digest, and where it is now.
+
+        Raises:
+            ExecutionError: The disk is full or failed.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> made = lineage.scratch() / "a"
+            >>> _ = made.write_bytes(b"abc")
+            >>> lineage.put_object(made, suffix=".bin")[1].suffix
+            '.bin'
+        """
+        self._own()
+        return self._objects.put(Path(path), suffix=suffix)
+
+    def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
+        """Keep some bytes under their digest.
+
+        Args:
+            data: The bytes.
+            suffix: Ending of the object's name.
+
+        Returns:
+            Their digest, and where they are.
+
+        Raises:
+            ExecutionError: The disk is full or failed.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).put_bytes(b"")[0][:14]
+            'sha256:e3b0c44'
+        """
+        self._own()
+        return self._objects.put_bytes(data, suffix=suffix)
+
+    def object_path(self, digest: str) -> Path | None:
+        """Where an object is.
+
+        Args:
+            digest: Its digest, with or without `sha256:`.
+
+        Returns:
+            Its path, or None when it is not here.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).object_path("sha256:00") is None
+            True
+        """
+        return self._objects.find(digest)
+
+    def scratch(self) -> Path:
+        """A fresh folder on the store's file system, which the caller removes.
+
+        Returns:
+            An empty folder; those of dead processes are swept on the way.
+
+        Raises:
+            ExecutionError: It cannot be made.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).scratch().is_dir()
+            True
+        """
+        self._own()
+        return self._objects.scratch()
+
+    def source_number(self, digest: str, name: str, rows: int) -> int:
+        """The number of a source in this store: the same content and name always get the same.
+
+        Args:
+            digest: Digest of its bytes.
+            name: Its short name.
+            rows: How many rows it has.
+
+        Returns:
+            1 .. 2**24 - 1, durable when this returns.
+
+        Raises:
+            ExecutionError: All numbers are taken, or the disk is full.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> [lineage.source_number(d, "a", 9) for d in ("sha256:00", "sha256:01", "sha256:00")]
+            [1, 2, 1]
+        """
+        self._own()
+        return self._recall.source_number(digest, name, rows)
+
+    def find_step(self, key: str) -> dict[str, Any] | None:
+        """The newest step that ran with a reuse key, whichever process recorded it.
+
+        Steps that were themselves reused are passed over, so that `step_id` is always the one that
+        did the work.
+
+        Args:
+            key: The reuse key.
+
+        Returns:
+            Its columns by name, `params` and `result` parsed; None when there is none.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> lineage.append([("steps", {"step_id": "s1", "key": "k", "result": {"rows": 3}})])
+            >>> lineage.find_step("k")["result"]
+            {'rows': 3}
+        """
+        self._own()
+        return self._recall.find_step(key)
+
+    def leaves(self) -> list[bytes]:
+        """The leaf of every journal record, in order (RFC 6962).
+
+        Returns:
+            Hashes of 32 bytes.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).leaves()
+            []
+        """
+        self._own()
+        return [record.leaf for record in self._journal.read(until=self._journal.tail().mark)]
+
+    def root(self, size: int | None = None) -> tuple[int, bytes]:
+        """The Merkle root over the journal, for a checkpoint.
+
+        Args:
+            size: Over how many records; None for all there are.
+
+        Returns:
+            How many records it covers, and the root of 32 bytes.
+
+        Raises:
+            DeclarationError: The journal has fewer records.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).root()[0]
+            0
+        """
+        self._own()
+        tree = self._journal.tail().tree
+        if size is None or size == tree.size:
+            return tree.size, tree.root
+        if not 0 <= size < tree.size:
+            raise DeclarationError(
+                f"the journal has {tree.size} records, not {size}",
+                code="DP-DECL-053",
+                hint=f"give a size within 0..{tree.size}",
+            )
+        return size, root_of(self.leaves()[:size])
+
+    def put_checkpoint(self, size: int, root: bytes | str, note: str) -> None:
+        r"""Keep a signed checkpoint beside the journal, and record that it was given out.
+
+        Args:
+            size: How many records it covers.
+            root: Their Merkle root: 32 bytes, or hexadecimal or base64 text.
+            note: The signed note.
+
+        Raises:
+            ExecutionError: The disk is full or failed.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> lineage.put_checkpoint(*lineage.root(), "datapipe\n0\n")
+            >>> (lineage.store / "log" / "checkpoint").read_text()
+            'datapipe\n0\n'
+        """
+        self._own()
+        try:
+            self._log.mkdir(exist_ok=True)
+            for name in (f"{size}.note", "checkpoint"):
+                partial = self._log / f".{name}.{os.getpid()}"
+                with partial.open("wb") as file:
+                    file.write(note.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self._log / name)
+            sync_folder(self._log)
+        except OSError as error:
+            raise failed(error, f"a checkpoint could not be written to {self._log}") from error
+        self.append([("log_checkpoints", {"size": size, "root": _hexadecimal(root), "note": note})])
+
+    def sql(self, query: str, **values: object) -> pl.DataFrame:
+        """Ask in SQL over the promised tables and views; nothing can be changed or leaked by it.
+
+        Args:
+            query: One question, such as `from dropped_rows where run_id = $run`.
+            values: Values of its `$name` parameters.
+
+        Returns:
+            The rows.
+
+        Raises:
+            DeclarationError: It is not one question, or SQL that cannot be understood.
+            ExecutionError: It took too long or too much, or the index is held by a writer.
+            TrustError: Journal, index or a recorded object is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).sql("from dropped_rows").height
+            0
+        """
+        self._own()
+        self._freshen()
+        with self._index.reading():
+            return ask(self._index.path, query, values)
+
+    def rebuild(self, *, accept_loss: bool = False) -> None:
+        """Make the index anew from the journal alone.
+
+        Args:
+            accept_loss: Whether to go on when the journal itself has lost or damaged records;
+                what cannot be read is moved aside, and older checkpoints no longer hold.
+
+        Raises:
+            TrustError: The journal or a recorded object is damaged.
+            ExecutionError: The disk is full, or a reader holds the index.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).rebuild()
+        """
+        self._own()
+        if accept_loss:
+            self._journal.accept()
+        self._index.rebuild()
+
+    def close(self) -> None:
+        """Let go of what this process holds: its temporary folders.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).close()
+        """
+        if os.getpid() == self._process:
+            self._objects.close()
+
+    def _freshen(self) -> None:
+        """Catch up; in a folder that cannot be written the index answers as it stands."""
+        try:
+            self._index.catch_up()
+        except ExecutionError:
+            if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
+                raise
+
+    def _make(self) -> None:
+        try:
+            for folder in ("journal", "objects", "log", "tmp"):
+                (self.store / folder).mkdir(parents=True, exist_ok=True)
+            stamp = self.store / "format"
+            if not stamp.exists():
+                partial = stamp.with_name(f".format.{os.getpid()}")
+                partial.write_text(f"datapipe store {FORMAT}\n")
+                partial.replace(stamp)
+                sync_folder(self.store)
+        except OSError as error:
+            raise failed(error, f"a store cannot be made in {self.store}") from error
+
+    def _check_format(self) -> None:
+        stamp = self.store / "format"
+        if not (self.store / "journal").is_dir():
+            raise DeclarationError(
+                f"there is no store in {self.store}",
+                code="DP-DECL-054",
+                hint="run a pipeline first, or name the store with --store",
+            )
+        words = stamp.read_text(errors="replace").split() if stamp.is_file() else []
+        stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
+        if stamped and int(words[2]) > FORMAT:
+            raise newer(self.store, int(words[2]))
+
+    def _own(self) -> None:
+        """A store opened before a fork would write with its parent's idea of where the end is."""
+        if os.getpid() != self._process:
+            raise ExecutionError(
+                f"{self.store} was opened by process {self._process}, this is its child "
+                f"{os.getpid()}",
+                code="DP-EXEC-057",
+                hint="open the store again in the child: Lineage(store)",
+            )
+
+    def _check_object(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Whether the rows that a record names are here and can be indexed later."""
+        named = body.get("object") if kind in schema.FROM_OBJECT else None
+        if kind == "models":
+            named = body.get("held_out_object")
+        if not named:
+            return
+        path = self._objects.find(named)
+        if path is None:
+            raise DeclarationError(
+                f"{kind} names the object {named}, which is not in the store",
+                code="DP-DECL-055",
+                hint="put the object first, then record it",
+            )
+        columns = object_columns("model_held_out" if kind == "models" else kind)
+        try:
+            there = pq.read_schema(path).names
+        except (pa.ArrowException, OSError) as error:
+            raise DeclarationError(
+                f"{kind} names the object {named}, which is no Parquet file",
+                code="DP-DECL-055",
+                hint=f"write a Parquet file with the columns {', '.join(columns)}",
+            ) from error
+        if "row_id" not in there:
+            raise DeclarationError(
+                f"{kind} names the object {named}, which has no column row_id",
+                code="DP-DECL-055",
+                hint=f"write a Parquet file with the columns {', '.join(columns)}",
+            )
+
+
+def _hexadecimal(root: bytes | str) -> str:
+    if isinstance(root, bytes):
+        return root.hex()
+    try:
+        return bytes.fromhex(root).hex()
+    except ValueError:
+        try:
+            return base64.b64decode(root, validate=True).hex()
+        except binascii.Error as error:
+            raise DeclarationError(
+                "a Merkle root is 32 bytes, or hexadecimal or base64 text",
+                code="DP-DECL-053",
+                hint="give what Lineage.root() gave",
+            ) from error

@@ -1,0 +1,251 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The promised views. The line before each is its meaning; columns are described in
+-- manifests/lineage/views.md. None of them recurses over rows: a step that was reused points at the
+-- step that ran, a data set names all steps before it, and a row's id names its source.
+
+-- the step that did the work behind each step
+create view step_origins as
+select step_id, run_id, position, stage, coalesce(reused_from, step_id) as origin
+from steps;
+
+-- the newest declaration about each source
+create view source_facts as
+select source_no,
+       arg_max(name, seq) as source,
+       arg_max(rows, seq) as rows
+from sources
+group by source_no;
+
+-- what state each run is in and what it thought of the data
+create view run_status as
+with newest as (
+  select run_id, arg_max(event, seq) as event, arg_max(recorded_at, seq) as at,
+         arg_max(detail ->> 'verdict', seq) as verdict
+  from run_events
+  group by run_id
+),
+judged as (
+  select run_id,
+         max(case verdict when 'fail' then 3 when 'suspect' then 2 when 'not_evaluated' then 1
+                          else 0 end) as worst
+  from findings
+  group by run_id
+)
+select r.run_id, r.pipeline,
+       case when n.event is null or n.event = 'started' then 'running' else n.event end as state,
+       r.started_at,
+       case when n.event <> 'started' then n.at end as ended_at,
+       coalesce(n.verdict, ['clean', 'not_evaluated', 'suspect', 'fail'][j.worst + 1]) as verdict
+from runs r
+left join newest n using (run_id)
+left join judged j using (run_id);
+
+-- every row that was set aside, by whom and why
+create view dropped_rows as
+select o.run_id, d.row_id,
+       (d.row_id >> 40)::bigint as source_no,
+       (d.row_id & 1099511627775)::bigint as ordinal,
+       f.source, o.step_id, o.stage, d.reason
+from row_drops d
+join step_origins o on o.origin = d.step_id
+left join source_facts f on f.source_no = (d.row_id >> 40)::bigint;
+
+-- every label that was changed
+create view label_history as
+select c.row_id,
+       (c.row_id >> 40)::bigint as source_no,
+       (c.row_id & 1099511627775)::bigint as ordinal,
+       o.run_id, o.position, o.stage, c."before", c."after", c.why, c.posterior, c.changed_by
+from label_changes c
+join step_origins o on o.origin = c.step_id;
+
+-- what happened to rows: flagged, acted on, relabelled, set aside
+create view row_history as
+with happened as (
+  select row_id, step_id, case when action = '' then 'flagged' else action end as event,
+         case when coalesce(reason, '') = '' then kind else reason end as reason, score
+  from row_findings
+  union all
+  select row_id, step_id, 'relabelled', why, posterior from label_changes
+  union all
+  select row_id, step_id, 'set aside', reason, null from row_drops
+)
+select h.row_id,
+       (h.row_id >> 40)::bigint as source_no,
+       (h.row_id & 1099511627775)::bigint as ordinal,
+       o.run_id, o.position, o.stage, h.event, h.reason, h.score
+from happened h
+join step_origins o on o.origin = h.step_id;
+
+-- each data set with the steps that may have set rows of it aside
+create view dataset_ancestors as
+select distinct d.digest, d.run_id, coalesce(o.origin, a.step_id) as step_id
+from (
+  select digest, run_id, unnest(ancestor_steps::varchar[]) as step_id from datasets
+  union
+  select digest, run_id, step_id from datasets
+) a
+join datasets d using (digest, run_id)
+left join step_origins o on o.step_id = a.step_id;
+
+-- how many rows of each source are left in each data set
+create view dataset_sources as
+with inputs as (
+  select distinct digest, run_id, unnest(source_nos::bigint[]) as source_no from datasets
+),
+gone as (
+  select a.digest, a.run_id, (r.row_id >> 40)::bigint as source_no, count(distinct r.row_id) as rows
+  from dataset_ancestors a
+  join row_drops r using (step_id)
+  join source_facts f on f.source_no = (r.row_id >> 40)::bigint
+  where (r.row_id & 1099511627775) < f.rows
+  group by all
+)
+select i.digest, i.run_id, i.source_no, f.source, f.rows - coalesce(g.rows, 0) as rows
+from inputs i
+join source_facts f using (source_no)
+left join gone g using (digest, run_id, source_no);
+
+-- each model of a run with the record of its data set, that of the same run where there is one
+create view model_inputs as
+select m.model_id, m.name, m.run_id, d.digest, d.run_id as dataset_run
+from models m
+join datasets d on d.digest = m.dataset
+qualify row_number() over (
+  partition by m.seq order by d.run_id is distinct from m.run_id, d.seq
+) = 1;
+
+-- every row that did train a model
+create view model_rows as
+with inputs as (
+  select distinct i.model_id, i.digest, i.dataset_run, unnest(d.source_nos::bigint[]) as source_no
+  from model_inputs i
+  join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
+),
+candidates as (
+  select i.model_id, i.digest, i.dataset_run, i.source_no, unnest(range(f.rows)) as ordinal
+  from inputs i
+  join source_facts f using (source_no)
+),
+named as (
+  select *, (source_no::ubigint << 40) | ordinal::ubigint as row_id from candidates
+),
+gone as (
+  select i.model_id, i.digest, i.dataset_run, r.row_id
+  from (select distinct model_id, digest, dataset_run from inputs) i
+  join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
+  join row_drops r using (step_id)
+)
+select distinct n.model_id, n.row_id, n.source_no, n.ordinal
+from named n
+anti join gone g using (model_id, digest, dataset_run, row_id)
+anti join model_held_out h using (model_id, row_id);
+
+-- which sources a model was trained on, with how many rows
+create view model_sources as
+with inputs as (
+  select distinct i.*, unnest(d.source_nos::bigint[]) as source_no
+  from model_inputs i
+  join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
+),
+lost as (
+  select i.model_id, i.digest, i.dataset_run, r.row_id
+  from (select distinct model_id, digest, dataset_run from model_inputs) i
+  join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
+  join row_drops r using (step_id)
+  union all
+  select i.model_id, i.digest, i.dataset_run, h.row_id
+  from (select distinct model_id, digest, dataset_run from model_inputs) i
+  join model_held_out h using (model_id)
+),
+counted as (
+  select l.model_id, l.digest, l.dataset_run, f.source_no, count(distinct l.row_id) as rows
+  from lost l
+  join source_facts f on f.source_no = (l.row_id >> 40)::bigint
+  where (l.row_id & 1099511627775) < f.rows
+  group by all
+),
+declared as (
+  select run_id, source_no, arg_max(origin, seq) as origin, arg_max(licence, seq) as licence
+  from sources
+  group by all
+)
+select i.model_id, i.name, i.run_id, i.source_no, f.source, s.origin, s.licence,
+       f.rows - coalesce(c.rows, 0) as rows
+from inputs i
+join source_facts f using (source_no)
+left join declared s on s.run_id = i.run_id and s.source_no = i.source_no
+left join counted c on c.model_id = i.model_id and c.digest = i.digest
+                   and c.dataset_run = i.dataset_run and c.source_no = i.source_no;
+
+-- everything that rows of a source reached
+create view source_impact as
+with reached as (
+  select distinct source_no, source, model_id, name, run_id from model_sources where rows > 0
+)
+select distinct s.source_no, s.source, 'dataset' as kind, s.digest, o.stage as name
+from dataset_sources s
+join datasets d using (digest, run_id)
+left join step_origins o on o.step_id = d.step_id
+where s.rows > 0
+union all
+select distinct source_no, source, 'model', model_id, name from reached
+union all
+select distinct r.source_no, r.source, 'export', e.export_id, e.name
+from reached r
+join exports e on e.model = r.model_id or (e.model = r.name and e.run_id = r.run_id);
+
+-- how much of each data set is declared to be synthetic
+create view synthetic_share as
+with declared as (
+  select run_id, source_no, bool_or(coalesce(synthetic, false)) as synthetic
+  from sources
+  group by all
+)
+select s.run_id, s.digest as dataset,
+       sum(s.rows)::bigint as rows,
+       coalesce(sum(s.rows) filter (d.synthetic), 0)::bigint as declared_rows,
+       case when sum(s.rows) > 0
+            then coalesce(sum(s.rows) filter (d.synthetic), 0)::double / sum(s.rows)
+       end as declared_share
+from dataset_sources s
+left join declared d using (run_id, source_no)
+group by all;
+
+-- sources that nobody vouched for
+create view unsigned_inputs as
+select distinct run_id, source_no, name, uri, trust
+from sources
+where trust is distinct from 'verified';
+
+-- simple composition: an upper bound of what was spent, looser than the accountant's
+create view privacy_spend as
+select dataset, unit, sum(delta) as delta, sum(epsilon) as epsilon_sum_bound, count(*) as events
+from privacy_events
+group by all;
+
+-- which columns each column was made from, in each run
+create view column_lineage as
+select o.run_id, o.stage, e.column_out, e.column_in, e.how
+from column_lineage_edges e
+join step_origins o on o.origin = e.step_id;
+
+-- the Merkle root over the first n records, as anybody can recompute it
+create macro log_root_at(n) as table
+with recursive level(hashes) as (
+  select coalesce(list(leaf order by seq), []) from log_entries where seq <= n
+  union all
+  select list_transform(range(0, len(hashes), 2), lambda i:
+    case when i + 1 < len(hashes)
+         then sha256('\x01'::blob || unhex(hashes[i + 1]) || unhex(hashes[i + 2]))
+         else hashes[i + 1] end)
+  from level
+  where len(hashes) > 1
+)
+select n::ubigint as size, coalesce(hashes[1], sha256(''::blob)) as root
+from level
+where len(hashes) <= 1;
+
+-- the Merkle root over the whole journal
+create view log_root as
+from log_root_at((select coalesce(max(seq), 0) from log_entries));
