@@ -25,12 +25,12 @@ def look(texts: list[str | None], context: Context, stage: MinHash | None = None
 
 
 def edited(rng: np.random.Generator, n: int, length: int) -> list[list[str]]:
-    """Distinct texts, then copies of half of them with none to many words replaced."""
+    """Distinct texts, then copies of half of them with none to eight words replaced."""
     words = np.array([f"w{i:x}" for i in range(5000)])
     rows = [list(r) for r in words[rng.integers(0, words.size, (n, length))]]
     for source in rng.integers(0, n, n // 2):
         copy = list(rows[source])
-        for place in rng.integers(0, length, rng.integers(0, length // 8)):
+        for place in rng.integers(0, length, rng.integers(0, 9)):
             copy[place] = str(rng.choice(words))
         rows.append(copy)
     return rows
