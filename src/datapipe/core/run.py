@@ -94,14 +94,14 @@ class StepRecord:
     reused: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished run.
 
     Args:
         run_id: Its id in the store.
         pipeline: The pipeline's name.
-        verdict: The worst verdict of its findings.
+        verdict: The worst verdict among the newest finding of each kind.
         findings: Every finding, in order, q-values filled in.
         data: The rows that are left.
         artifacts: Models and exports by name.
@@ -242,6 +242,18 @@ class Run:
             ],
             "store": str(self.store),
         }
+
+    def __repr__(self) -> str:
+        told = [
+            f"  {f.verdict:<13} {f.kind}: {f.says}"[:100]
+            for f in self.findings
+            if f.verdict != "clean"
+        ]
+        more = [f"  … and {len(told) - 6} more"] if len(told) > 6 else []
+        head = (
+            f"Run({self.run_id} of {self.pipeline!r}: {self.verdict}, {len(self.data):,} rows left)"
+        )
+        return "\n".join([head, *told[:6], *more])
 
     def _repr_html_(self) -> str:
         """The notebook form: verdict, findings and steps as plain tables."""

@@ -115,6 +115,7 @@ def environment() -> Environment:
 def sign_run(
     lineage: Lineage,
     facts: Mapping[str, Any],
+    *,
     steps: Sequence[StepDone],
     findings: Sequence[Finding],
     data: Dataset,
@@ -193,7 +194,7 @@ def _summary(finding: Finding) -> FindingSummary:
 
 
 def _declared(data: Dataset) -> float | None:
-    """Share of the rows read that their sources declare synthetic; None when none says either way."""
+    """Share of the rows read that are declared synthetic; None when no source says either way."""
     told = [s for s in data.sources if s.synthetic is not None]
     total = sum(s.rows for s in data.sources)
     if not told or not total:

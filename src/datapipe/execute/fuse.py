@@ -75,7 +75,10 @@ def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
             reasons[code] = (place, reason)
             still = pl.col(CODE) == 0
             marked = marked.with_columns(
-                pl.when(still & leaves).then(pl.lit(code, dtype=pl.UInt16)).otherwise(CODE).alias(CODE)
+                pl.when(still & leaves)
+                .then(pl.lit(code, dtype=pl.UInt16))
+                .otherwise(CODE)
+                .alias(CODE)
             )
             kept = kept.filter(~leaves)
         made = stage.columns(roles, visible)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,10 +60,11 @@ class Opened:
         """
         if self.yields or not self.readers:
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            for reader in self.readers:
-                context = Context(derived_seed(self.seed, reader.name), Path(scratch))
-                self.yields.append(reader.run(empty(), context))
+        for reader in self.readers:
+            scratch = tempfile.mkdtemp(prefix="datapipe-")  # the lazy plans read from it later
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+            context = Context(derived_seed(self.seed, reader.name), Path(scratch))
+            self.yields.append(reader.run(empty(), context))
 
     def numbered(self, lineage: Lineage) -> tuple[Dataset, list[Yield]]:
         """Give every source its number and every row its name, and put the sources together.
@@ -86,7 +89,11 @@ class Opened:
             rows = source.rows or len(data)
             number = lineage.source_number(digest, source.name, rows)
             known = replace(source, number=number, digest=digest, rows=rows)
-            parts.append(Dataset(_shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[known]))
+            parts.append(
+                Dataset(
+                    _shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[known]
+                )
+            )
             named.append(_renamed(made, number))
         return _together(parts), named
 
@@ -120,7 +127,8 @@ def open_readers(
         return Opened((), (), (), seed, data or empty())
     found = tuple(source_digest(r, digests) for r in readers)
     keys = tuple(
-        step_key(r, inputs=[d], seed=derived_seed(seed, r.name)) for r, d in zip(readers, found, strict=True)
+        step_key(r, inputs=[d], seed=derived_seed(seed, r.name))
+        for r, d in zip(readers, found, strict=True)
     )
     opened = Opened(readers, found, keys, seed)
     if not _known(store, keys):

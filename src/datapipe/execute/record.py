@@ -371,5 +371,11 @@ def finding_record(finding: Finding, rows: str, ids: Mapping[str, str], number: 
     """
     form = finding.to_json()
     measure = form.pop("measure")
-    body = {**ids, "finding_id": f"{ids['run_id']}/{number}", **form, **measure, "rows_object": rows}
+    body = {
+        **ids,
+        "finding_id": f"{ids['run_id']}/{number}",
+        **form,
+        **measure,
+        "rows_object": rows,
+    }
     return ("findings", body)

@@ -12,7 +12,17 @@ from datapipe.core.digest import digest_json
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.lineage.store import Lineage
 
-COLUMNS = ("row_id", "source_no", "ordinal", "kind", "score", "p_value", "flagged", "action", "reason")
+COLUMNS = (
+    "row_id",
+    "source_no",
+    "ordinal",
+    "kind",
+    "score",
+    "p_value",
+    "flagged",
+    "action",
+    "reason",
+)
 
 
 def row_findings(lineage: Lineage, scored: Sequence[tuple[str, str]]) -> Path | None:

@@ -115,14 +115,18 @@ def gather(store: Path, run_id: str = "") -> Facts:
     if not chosen:
         known = ", ".join(str(r["run_id"]) for r in runs[-5:])
         raise DeclarationError(
-            f"the store {store} has no run {run_id!r}" if run_id else f"the store {store} has no run",
+            f"the store {store} has no run {run_id!r}"
+            if run_id
+            else f"the store {store} has no run",
             code="DP-DECL-060",
             hint=f"known: {known}" if known else "run a pipeline first",
         )
     run = chosen[-1]
 
     def lines(table: str, order: str = "seq") -> list[Line]:
-        frame = lineage.sql(f"select * from {table} where run_id = $run order by {order}", run=run["run_id"])
+        frame = lineage.sql(
+            f"select * from {table} where run_id = $run order by {order}", run=run["run_id"]
+        )
         return [_parsed(line) for line in frame.to_dicts()]
 
     dropped = lineage.sql(
@@ -169,9 +173,21 @@ def _roles(lineage: Lineage, digest: str) -> dict[str, list[str]]:
 
 def _parsed(line: Mapping[str, Any]) -> Line:
     """JSON columns as values."""
-    names = ("details", "columns", "facts", "measures", "environment", "params", "files", "result", "subjects", "keyids", "detail")
+    names = (
+        "details",
+        "columns",
+        "facts",
+        "measures",
+        "environment",
+        "params",
+        "files",
+        "result",
+        "subjects",
+        "keyids",
+        "detail",
+    )
     return {k: _loads(v) if k in names else v for k, v in line.items()}
 
 
 def _loads(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) and value[:1] in "[{\"n" else value
+    return json.loads(value) if isinstance(value, str) and value[:1] in '[{"n' else value

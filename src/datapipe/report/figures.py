@@ -77,9 +77,7 @@ def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "start
         >>> text(1, 2, "a<b")
         '<text x="1" y="2" class="" text-anchor="start">a&lt;b</text>'
     """
-    return (
-        f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
-    )
+    return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def intervals(lines: Sequence[tuple[str, Estimate, str]], *, title: str) -> str:
@@ -107,7 +105,9 @@ def intervals(lines: Sequence[tuple[str, Estimate, str]], *, title: str) -> str:
         y = i * ROW + 18
         x0, x1 = (LABEL + (v - low) * scale for v in (e.low, e.high))
         parts.append(text(LABEL - 10, y + 4, _short(name, 30), anchor="end"))
-        parts.append(f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y}" y2="{y}" class="whisker {kind}"/>')
+        parts.append(
+            f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y}" y2="{y}" class="whisker {kind}"/>'
+        )
         shown = "unknown" if math.isnan(e.value) else _number(e.value)
         if not math.isnan(e.value):
             x = LABEL + (e.value - low) * scale
@@ -116,7 +116,9 @@ def intervals(lines: Sequence[tuple[str, Estimate, str]], *, title: str) -> str:
     return svg(WIDTH, len(drawn) * ROW + 34, "".join(parts), title=title)
 
 
-def bars(labels: Sequence[str], counts: Sequence[float], *, title: str, marked: Sequence[float] = ()) -> str:
+def bars(
+    labels: Sequence[str], counts: Sequence[float], *, title: str, marked: Sequence[float] = ()
+) -> str:
     """Counts as horizontal bars; a second, darker bar shows a part of each.
 
     Args:
@@ -139,15 +141,21 @@ def bars(labels: Sequence[str], counts: Sequence[float], *, title: str, marked: 
     for i, (name, count) in enumerate(zip(labels, counts, strict=True)):
         y = i * 22 + 4
         parts.append(text(LABEL - 10, y + 13, _short(name, 30), anchor="end"))
-        parts.append(f'<rect x="{LABEL}" y="{y}" width="{count * scale:.1f}" height="16" class="bar"/>')
+        parts.append(
+            f'<rect x="{LABEL}" y="{y}" width="{count * scale:.1f}" height="16" class="bar"/>'
+        )
         if marked and marked[i]:
-            parts.append(f'<rect x="{LABEL}" y="{y}" width="{marked[i] * scale:.1f}" height="16" class="bar part"/>')
+            parts.append(
+                f'<rect x="{LABEL}" y="{y}" width="{marked[i] * scale:.1f}" height="16" class="bar part"/>'
+            )
         shown = _number(count) + (f" ({_number(marked[i])})" if marked and marked[i] else "")
         parts.append(text(LABEL + count * scale + 6, y + 13, shown, kind="figure"))
     return svg(WIDTH, len(labels) * 22 + 8, "".join(parts), title=title)
 
 
-def histogram(counts: Sequence[int], flagged: Sequence[int], edges: Sequence[float], *, title: str) -> str:
+def histogram(
+    counts: Sequence[int], flagged: Sequence[int], edges: Sequence[float], *, title: str
+) -> str:
     """Scores of rows as a histogram on a square-root scale, flagged rows on top.
 
     Args:
@@ -181,7 +189,9 @@ def histogram(counts: Sequence[int], flagged: Sequence[int], edges: Sequence[flo
     for share in (0.0, 0.5, 1.0):
         value = edges[0] + share * (edges[-1] - edges[0])
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        parts.append(text(10 + share * (WIDTH - 20), base + 15, _number(value), kind="tick", anchor=anchor))
+        parts.append(
+            text(10 + share * (WIDTH - 20), base + 15, _number(value), kind="tick", anchor=anchor)
+        )
     return svg(WIDTH, base + 20, "".join(parts), title=title)
 
 
@@ -211,7 +221,15 @@ def curve(points: Sequence[tuple[float, float]], *, title: str, limit: float | N
     for share in (0.0, 0.5, 1.0):
         y = base - share * height
         parts.append(text(left - 6, y + 4, _number(share * most_y), kind="tick", anchor="end"))
-        parts.append(text(left + share * (right - left), base + 16, _number(share * most_x), kind="tick", anchor="middle"))
+        parts.append(
+            text(
+                left + share * (right - left),
+                base + 16,
+                _number(share * most_x),
+                kind="tick",
+                anchor="middle",
+            )
+        )
     if limit is not None:
         y = base - limit / most_y * height
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
@@ -276,12 +294,12 @@ def _places(
 
 
 def _edge(a: tuple[int, int], b: tuple[int, int], wide: int, tall: int) -> str:
-    x0, y0, x1, y1 = a[0] + wide, a[1] + tall / 2, b[0], b[1] + tall / 2
-    if x1 > x0:
+    if b[0] > a[0] + wide:
+        x0, y0, x1, y1 = float(a[0] + wide), a[1] + tall / 2, float(b[0]), b[1] + tall / 2
         middle = (x0 + x1) / 2
         path = f"M{x0} {y0} C{middle} {y0} {middle} {y1} {x1} {y1}"
     else:  # the picture goes on in the band below: leave by the foot, enter by the head
-        x = LABEL + (value - low) * scale
+        x0, y0, x1, y1 = a[0] + wide / 2, float(a[1] + tall), b[0] + wide / 2, float(b[1])
         middle = (y0 + y1) / 2
         path = f"M{x0} {y0} C{x0} {middle} {x1} {middle} {x1} {y1}"
     return f'<path d="{path}" class="edge"/>'

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -72,7 +73,9 @@ def join(parts: Sequence[object]) -> Html:
     return Html("".join(put(p) for p in parts))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[int] = ()) -> Html:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[int] = ()
+) -> Html:
     """A table that scrolls sideways where it must.
 
     Args:
@@ -91,7 +94,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Seq
         return tag("p", "None.", kind="soft")
     right = ["num" if i in numbers else "" for i in range(len(head))]
     top = tag("tr", *(tag("th", h, kind=k) for h, k in zip(head, right, strict=True)))
-    lines = [tag("tr", *(tag("td", c, kind=k) for c, k in zip(r, right, strict=True))) for r in rows]
+    lines = [
+        tag("tr", *(tag("td", c, kind=k) for c, k in zip(r, right, strict=True))) for r in rows
+    ]
     return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), kind="scroll")
 
 
@@ -127,10 +132,10 @@ def picture(pixels: Sequence[float | None], width: int, height: int, *, alt: str
         >>> picture([0, 1, 2, 3], 2, 2, alt="four").startswith('<img alt="four" src="data:image/png')
         True
     """
-    known = [p for p in pixels if p is not None and p == p]
+    known = [p for p in pixels if p is not None and not math.isnan(p)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     scale = 255 / ((high - low) or 1)
-    level = bytes(0 if p is None or p != p else int((p - low) * scale) for p in pixels)
+    level = bytes(0 if p is None or math.isnan(p) else int((p - low) * scale) for p in pixels)
     lines = b"".join(b"\0" + level[i * width : (i + 1) * width] for i in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)

@@ -39,11 +39,22 @@ def banner(facts: Facts) -> Html:
     run = facts.run
     name = str(run["verdict"] or "not_evaluated")
     worst = [f["says"] for f in facts.findings if f["verdict"] == name and name != "clean"][:2]
-    words = {"clean": "PASS", "suspect": "SUSPECT", "fail": "FAIL", "not_evaluated": "NOT EVALUATED"}
+    words = {
+        "clean": "PASS",
+        "suspect": "SUSPECT",
+        "fail": "FAIL",
+        "not_evaluated": "NOT EVALUATED",
+    }
     head = tag("h1", f"{run['pipeline']}")
     state = f"run {run['run_id']} · seed {run['seed']} · {run['state']} · {str(run['started_at'])[:19]} UTC"
     says = tag("div", tag("p", SAYS[name]), *(tag("p", w, kind="soft") for w in worst))
-    return join([head, tag("p", state, kind="soft"), tag("div", tag("strong", words[name]), says, kind=f"banner {name}")])
+    return join(
+        [
+            head,
+            tag("p", state, kind="soft"),
+            tag("div", tag("strong", words[name]), says, kind=f"banner {name}"),
+        ]
+    )
 
 
 def tiles(facts: Facts) -> Html:
@@ -62,10 +73,16 @@ def tiles(facts: Facts) -> Html:
     aside = sum(int(d["rows"]) for d in facts.dropped)
     left = int(facts.steps[-1]["rows_out"]) if facts.steps else 0
     left = left or read - aside
-    made = [_tile(f"{left:,}", "rows left"), _tile(f"{aside:,}", f"set aside of {read:,} rows read")]
-    for kind, name in (("labels.noise", "label noise"), ("synthetic.declared", "declared synthetic")):
-        for finding in [f for f in facts.findings if f["kind"] == kind][-1:]:
-            made.append(_tile(_percent(estimate_of(finding)), name))
+    made = [
+        _tile(f"{left:,}", "rows left"),
+        _tile(f"{aside:,}", f"set aside of {read:,} rows read"),
+    ]
+    for kind, name in (
+        ("labels.noise", "label noise"),
+        ("synthetic.declared", "declared synthetic"),
+    ):
+        newest = [f for f in facts.findings if f["kind"] == kind][-1:]
+        made.extend(_tile(_percent(estimate_of(f)), name) for f in newest)
     if facts.privacy:
         spent = sum(float(p["epsilon"]) for p in facts.privacy)
         made.append(_tile(f"ε {spent:.3g}", f"privacy spent at δ = {facts.privacy[-1]['delta']:g}"))
@@ -109,7 +126,10 @@ def lineage(facts: Facts) -> Html:
         layer += 1
     nodes += _made(facts, layer, edges)
     drawn = figures.lineage(nodes, edges, title="Lineage of the run, sources on the left")
-    caption = tag("figcaption", "Green: signature verified. Dashed: unsigned. Red: the gate said no. Blue: models and exports.")
+    caption = tag(
+        "figcaption",
+        "Green: signature verified. Dashed: unsigned. Red: the gate said no. Blue: models, exports.",
+    )
     return join([tag("h2", "Lineage"), tag("figure", caption, Html(drawn))])
 
 
@@ -132,16 +152,24 @@ def findings(facts: Facts) -> Html:
     ]
     drawn = figures.intervals(shares, title="Shares with their 95 % intervals")
     rows = [
-        [verdict(f["verdict"]), tag("code", f["kind"]), f["says"], _shown(estimate_of(f)), _p(f["p_value"]), _p(f["q_value"])]
+        [
+            verdict(f["verdict"]),
+            tag("code", f["kind"]),
+            f["says"],
+            _shown(estimate_of(f)),
+            _p(f["p_value"]),
+            _p(f["q_value"]),
+        ]
         for f in facts.findings
     ]
     head = ["verdict", "finding", "says", "measure [95 %]", "p", "q"]
     parts: list[object] = [tag("h2", "Findings")]
     if drawn:
-        parts.append(tag("figure", tag("figcaption", "Shares with their 95 % intervals"), Html(drawn)))
+        parts.append(
+            tag("figure", tag("figcaption", "Shares with their 95 % intervals"), Html(drawn))
+        )
     parts.append(table(head, rows, numbers=(4, 5)))
-    for finding in facts.findings:
-        parts.append(_scores(facts, finding))
+    parts.extend(_scores(facts, finding) for finding in facts.findings)
     return join(parts)
 
 
@@ -187,8 +215,16 @@ def dropped(facts: Facts) -> Html:
         key = (str(line["stage"]), _reason(str(line["reason"])))
         merged[key] = merged.get(key, 0) + int(line["rows"])
     rows = [[tag("code", stage), reason, f"{n:,}"] for (stage, reason), n in merged.items()]
-    asked = tag("p", "Ask for any of them: ", tag("code", "datapipe why SOURCE:ORDINAL"), kind="soft")
-    return join([tag("h2", "Rows set aside"), table(["stage", "reason", "rows"], rows[:40], numbers=(2,)), asked])
+    asked = tag(
+        "p", "Ask for any of them: ", tag("code", "datapipe why SOURCE:ORDINAL"), kind="soft"
+    )
+    return join(
+        [
+            tag("h2", "Rows set aside"),
+            table(["stage", "reason", "rows"], rows[:40], numbers=(2,)),
+            asked,
+        ]
+    )
 
 
 def training(facts: Facts) -> Html:
@@ -205,20 +241,38 @@ def training(facts: Facts) -> Html:
     """
     if not facts.models:
         return Html("")
-    lines = [(m["name"], _measure(m, "accuracy"), "") for m in facts.models if _measure(m, "accuracy")]
-    drawn = figures.intervals([(n, e, k) for n, e, k in lines if e is not None], title="Accuracy of the models")
+    lines = [
+        (m["name"], _measure(m, "accuracy"), "") for m in facts.models if _measure(m, "accuracy")
+    ]
+    drawn = figures.intervals(
+        [(n, e, k) for n, e, k in lines if e is not None], title="Accuracy of the models"
+    )
     rows = [
-        [m["name"], _shown(_measure(m, "accuracy")), f"{int(m['bytes']):,}", tag("code", str(m["model_id"])[7:23])]
+        [
+            m["name"],
+            _shown(_measure(m, "accuracy")),
+            f"{int(m['bytes']):,}",
+            tag("code", str(m["model_id"])[7:23]),
+        ]
         for m in facts.models
     ]
-    parts: list[object] = [tag("h2", "Models"), tag("figure", tag("figcaption", "Held-out accuracy, 95 % intervals"), Html(drawn))]
+    parts: list[object] = [
+        tag("h2", "Models"),
+        tag("figure", tag("figcaption", "Held-out accuracy, 95 % intervals"), Html(drawn)),
+    ]
     parts.append(table(["model", "accuracy", "bytes", "sha256"], rows, numbers=(2,)))
     for model in facts.models:
         points = _epsilon_points(model["facts"])
         if points:
             limit = model["facts"].get("epsilon_target") or model["facts"].get("epsilon")
             curve = figures.curve(points, title="Privacy spent by step", limit=limit)
-            parts.append(tag("figure", tag("figcaption", f"{model['name']}: ε spent by step, and its limit"), Html(curve)))
+            parts.append(
+                tag(
+                    "figure",
+                    tag("figcaption", f"{model['name']}: ε spent by step, and its limit"),
+                    Html(curve),
+                )
+            )
     if facts.exports:
         parts.append(tag("h3", "Exports, reopened in a clean process"))
         parts.append(_exports(facts))
@@ -252,7 +306,11 @@ def provenance(facts: Facts) -> Html:
         for s in facts.sources
     ]
     signed = [
-        [tag("code", str(a["digest"])[7:23]), a["predicate_type"], ", ".join(str(k)[:16] for k in a["keyids"])]
+        [
+            tag("code", str(a["digest"])[7:23]),
+            a["predicate_type"],
+            ", ".join(str(k)[:16] for k in a["keyids"]),
+        ]
         for a in facts.attestations
     ]
     return join(
@@ -315,7 +373,11 @@ def unchecked(facts: Facts) -> Html:
     Example:
         >>> # unchecked(facts)
     """
-    rows = [[tag("code", f["kind"]), f["says"], f["remedy"]] for f in facts.findings if f["verdict"] == "not_evaluated"]
+    rows = [
+        [tag("code", f["kind"]), f["says"], f["remedy"]]
+        for f in facts.findings
+        if f["verdict"] == "not_evaluated"
+    ]
     return join([tag("h2", "Not checked, and why"), table(["finding", "why", "remedy"], rows)])
 
 
@@ -351,7 +413,9 @@ def _step_node(step: Line, layer: int) -> figures.Node:
     aside = int(step["rows_aside"])
     detail = f"{int(step['rows_in']):,} rows" + (f", {aside:,} set aside" if aside else "")
     stopped = step["stage"] == "gate" and not step["dataset_out"]
-    return figures.Node(str(step["step_id"]), str(step["stage"]), detail, "stopped" if stopped else "step", layer)
+    return figures.Node(
+        str(step["step_id"]), str(step["stage"]), detail, "stopped" if stopped else "step", layer
+    )
 
 
 def _ends(step: Line) -> bool:
@@ -364,11 +428,15 @@ def _made(facts: Facts, layer: int, edges: list[tuple[str, str]]) -> list[figure
     for model in facts.models:
         acc = _measure(model, "accuracy")
         detail = f"accuracy {acc.value:.3f}" if acc else f"{int(model['bytes']):,} bytes"
-        nodes.append(figures.Node(str(model["model_id"]), str(model["name"]), detail, "model", layer))
+        nodes.append(
+            figures.Node(str(model["model_id"]), str(model["name"]), detail, "model", layer)
+        )
         edges.append((str(model["step_id"]), str(model["model_id"])))
     for export in facts.exports:
         detail = f"{int(export['bytes']):,} bytes"
-        nodes.append(figures.Node(str(export["export_id"]), str(export["name"]), detail, "export", layer + 1))
+        nodes.append(
+            figures.Node(str(export["export_id"]), str(export["name"]), detail, "export", layer + 1)
+        )
         parents = {str(m["model_id"]) for m in facts.models}
         origin = str(export["model"]) if str(export["model"]) in parents else str(export["step_id"])
         edges.append((origin, str(export["export_id"])))
@@ -392,7 +460,7 @@ def _scores(facts: Facts, finding: Line) -> Html:
         (marked if line["flagged"] else plain)[int(line["bin"])] += int(line["len"])
     drawn = figures.histogram(plain, marked, edges, title=f"Scores of {finding['kind']}")
     n = sum(marked)
-    caption = f"{finding['kind']}: scores of {known.height:,} rows, {n:,} flagged in red (square-root scale)"
+    caption = f"{finding['kind']}: scores of {known.height:,} rows, {n:,} flagged in red"
     return tag("details", tag("summary", caption), tag("figure", Html(drawn)))
 
 
@@ -421,7 +489,9 @@ def _image(pixels: Any, name: str) -> Html:
     if not isinstance(pixels, list) or not pixels:
         return Html("")
     side = math.isqrt(len(pixels))
-    return picture(pixels, side, side, alt=f"row {name}") if side * side == len(pixels) else Html("")
+    return (
+        picture(pixels, side, side, alt=f"row {name}") if side * side == len(pixels) else Html("")
+    )
 
 
 def _reason(reason: str) -> str:
@@ -443,7 +513,20 @@ def _exports(facts: Facts) -> Html:
     rows = []
     for export in facts.exports:
         told = dict(export["facts"] or {})
-        dtypes = ", ".join(f"{k} {v:,} B" for k, v in dict(told.get("dtypes") or told.get("bytes_by_dtype") or {}).items())
+        dtypes = ", ".join(
+            f"{k} {v:,} B"
+            for k, v in dict(told.get("dtypes") or told.get("bytes_by_dtype") or {}).items()
+        )
         change = _measure(export, "accuracy_change") or _measure(export, "accuracy")
-        rows.append([export["name"], f"{int(export['bytes']):,}", dtypes, _shown(change), tag("code", str(export["export_id"])[7:19])])
-    return table(["export", "bytes", "weights by type", "accuracy change", "sha256"], rows, numbers=(1,))
+        rows.append(
+            [
+                export["name"],
+                f"{int(export['bytes']):,}",
+                dtypes,
+                _shown(change),
+                tag("code", str(export["export_id"])[7:19]),
+            ]
+        )
+    return table(
+        ["export", "bytes", "weights by type", "accuracy change", "sha256"], rows, numbers=(1,)
+    )

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing a run down while it happens: steps, rows, findings, models, and what signs it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datapipe.core.artifact import Artifact
+from datapipe.core.dataset import Dataset
+from datapipe.core.digest import digest_json
+from datapipe.core.finding import Finding, Verdict, with_q_values, worst
+from datapipe.core.pipeline import Plan, PlannedStep
+from datapipe.core.run import Run, StepRecord
+from datapipe.execute.attest import StepDone, environment, sign_run
+from datapipe.execute.record import (
+    Keeper,
+    Outcome,
+    Record,
+    artifact_records,
+    dataset_record,
+    finding_record,
+    now,
+)
+from datapipe.execute.scores import row_findings
+from datapipe.lineage.store import Lineage
+
+
+@dataclass
+class Clock:
+    """What a group cost.
+
+    Args:
+        seconds: Wall time.
+        cpu_seconds: CPU time of this process, user and system.
+        peak_bytes: Peak memory of this process so far.
+
+    Example:
+        >>> Clock().seconds
+        0.0
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class GroupDone:
+    """A finished group, ready to be written down.
+
+    Args:
+        steps: Its steps.
+        keys: Their keys of reuse.
+        outcomes: What each led to.
+        before: The rows it was given; None for the group that read them.
+        out: The rows after it, stored.
+        clock: What it cost.
+        origins: Ids of the earlier steps whose results were used; empty when it ran.
+
+    Example:
+        >>> GroupDone.__name__
+        'GroupDone'
+    """
+
+    steps: Sequence[PlannedStep]
+    keys: Sequence[str]
+    outcomes: Sequence[Outcome]
+    before: Dataset | None
+    out: Dataset
+    clock: Clock
+    origins: Sequence[str] = ()
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Rows in and rows out of each step.
+
+        Returns:
+            A pair for each step; parallel branches see the same rows.
+
+        Example:
+            >>> # done.counts()
+        """
+        pairs: list[tuple[int, int]] = []
+        rows = sum(s.rows for s in self.out.sources) if self.before is None else len(self.before)
+        alone = len(self.steps) == 1 and self.steps[0].shape == "whole"
+        aside = 0
+        for i, (step, outcome) in enumerate(zip(self.steps, self.outcomes, strict=True)):
+            if step.shape == "read":
+                rows_in = self.out.sources[i].rows
+                aside += outcome.rows_aside
+            else:
+                rows_in = rows - aside if step.shape == "row" else rows
+                aside += outcome.rows_aside if step.shape == "row" else 0
+            pairs.append((rows_in, len(self.out) if alone else rows_in - outcome.rows_aside))
+        return pairs
+
+
+class Recorder:
+    """The record of one run, appended group by group.
+
+    Args:
+        plan: What is run.
+        seed: Seed of the run.
+        lineage: The store.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.core.roles import Roles
+        >>> store = Lineage(tempfile.mkdtemp(), create=True)
+        >>> len(Recorder(Plan("p", (), Roles()), 7, store).run_id)
+        12
+    """
+
+    def __init__(self, plan: Plan, seed: int, lineage: Lineage) -> None:
+        self.plan = plan
+        self.seed = seed
+        self.lineage = lineage
+        self.run_id = uuid.uuid4().hex[:12]
+        self.keeper = Keeper(lineage, lineage.scratch())
+        self.started = now()
+        self.findings: list[tuple[Finding, str, str]] = []
+        self.artifacts: dict[str, Artifact] = {}
+        self._ancestors: list[str] = []
+        self._done: list[StepDone] = []
+        self._steps: list[StepRecord] = []
+
+    def begin(self) -> None:
+        """Acknowledge that the run has started.
+
+        Example:
+            >>> # recorder.begin()
+        """
+        body = {
+            "run_id": self.run_id,
+            "pipeline": self.plan.pipeline,
+            "seed": self.seed,
+            "started_at": self.started,
+            "code_digest": digest_json([s.stage.code_digest() for s in self.plan.steps]),
+            "environment": {**environment().packages, "python": environment().python},
+            "params": [{"stage": s.stage.name, **s.stage.params()} for s in self.plan.steps],
+        }
+        self.lineage.append([("runs", body), self._event("started")])
+
+    def failed(self, code: str) -> None:
+        """Record that the run ended on an error.
+
+        Args:
+            code: The error's code.
+
+        Example:
+            >>> # recorder.failed("DP-EXEC-001")
+        """
+        self.lineage.append([self._event("failed", {"code": code})])
+        self.lineage.index()
+
+    def given(self, data: Dataset) -> None:
+        """Record rows that the caller gave and no reader read.
+
+        Args:
+            data: The stored rows.
+
+        Example:
+            >>> # recorder.given(data)
+        """
+        ids = self._ids(f"{self.run_id}/data")
+        self.lineage.append([*self._sources(data), dataset_record(data, ids, [])])
+
+    def group(self, done: GroupDone) -> None:
+        """Record a finished group in one acknowledged write.
+
+        Args:
+            done: The group.
+
+        Example:
+            >>> # recorder.group(done)
+        """
+        records: list[Record] = []
+        before = done.before if done.before is not None else done.out
+        ids = [f"{self.run_id}/{s.position}" for s in done.steps]
+        for i, (rows_in, rows_out) in enumerate(done.counts()):
+            records.append(("steps", self._step(done, i, rows_in, rows_out)))
+            records += self._io(ids[i], done.before, done.out, done.outcomes[i])
+            if not done.origins:
+                records += self._rows(ids[i], done.outcomes[i])
+            records += artifact_records(done.outcomes[i], before, self._ids(ids[i]), self.keeper)
+            self._remember(done, i, rows_in, rows_out)
+        self._ancestors += list(done.origins or ids)
+        if done.before is None:
+            records += self._sources(done.out)
+        if done.before is None or done.out.digest != done.before.digest:
+            records.append(dataset_record(done.out, self._ids(ids[-1]), self._ancestors))
+        self.lineage.append(records)
+
+    def gate_closed(self, step: PlannedStep, data: Dataset, findings: Sequence[Finding]) -> None:
+        """Record a gate that said no.
+
+        Args:
+            step: The gate.
+            data: The rows it judged.
+            findings: Its own findings.
+
+        Example:
+            >>> # recorder.gate_closed(step, data, closed.findings)
+        """
+        done = GroupDone([step], [""], [Outcome()], data, data, Clock())
+        body = self._step(done, 0, len(data), 0)
+        body |= {"rows_out": 0, "dataset_out": "", "result": {}}
+        step_id = f"{self.run_id}/{step.position}"
+        self.lineage.append([("steps", body)])
+        self.findings += [(f, "", step_id) for f in findings]
+        self._steps.append(StepRecord(step_id, step.stage.name, len(data), 0, 0, 0.0, reused=False))
+
+    def close(self, data: Dataset, event: str = "finished", code: str = "") -> Run:
+        """Record the findings, sign the run, checkpoint the log, bring the index up to date.
+
+        Args:
+            data: The rows that are left.
+            event: `finished` or `stopped`.
+            code: Code of the error that stopped it, or empty.
+
+        Returns:
+            The run.
+
+        Example:
+            >>> # recorder.close(data)
+        """
+        judged = with_q_values([f for f, _, _ in self.findings])
+        self.findings = [(q, d, s) for q, (_, d, s) in zip(judged, self.findings, strict=True)]
+        records: list[Record] = [
+            finding_record(f, digest, self._ids(step), i)
+            for i, (f, digest, step) in enumerate(self.findings)
+        ]
+        detail = {"verdict": self.verdict, **({"code": code} if code else {})}
+        self.lineage.append([*records, self._event(event, detail)])
+        facts = {
+            "run_id": self.run_id,
+            "pipeline": self.plan.pipeline,
+            "seed": self.seed,
+            "verdict": self.verdict,
+            "started_at": self.started,
+            "finished_at": now(),
+        }
+        artifacts = list(self.artifacts.values())
+        sign_run(
+            self.lineage,
+            facts,
+            steps=self._done,
+            findings=judged,
+            data=data,
+            artifacts=artifacts,
+        )
+        self.lineage.index()
+        return self._result(data)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict among the newest finding of each kind: a second look counts."""
+        newest = {f.kind: f.verdict for f, _, _ in self.findings}
+        return worst(newest.values())
+
+    def _result(self, data: Dataset) -> Run:
+        scored = [(f.kind, digest) for f, digest, _ in self.findings if digest]
+        return Run(
+            self.run_id,
+            self.plan.pipeline,
+            self.verdict,
+            tuple(f for f, _, _ in self.findings),
+            data,
+            dict(self.artifacts),
+            tuple(self._steps),
+            self.lineage.store,
+            self.lineage,
+            row_findings(self.lineage, scored),
+        )
+
+    def _ids(self, step_id: str) -> dict[str, str]:
+        return {"step_id": step_id, "run_id": self.run_id}
+
+    def _event(self, event: str, detail: Mapping[str, Any] | None = None) -> Record:
+        body = {"run_id": self.run_id, "event": event, "recorded_at": now(), "detail": detail or {}}
+        return ("run_events", body)
+
+    def _step(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> dict[str, Any]:
+        step, outcome, share = done.steps[i], done.outcomes[i], 1 / len(done.steps)
+        stage = step.stage
+        shared = {
+            "group": digest_json(list(done.keys)),
+            "dataset_out": done.out.digest,
+            "sources": [s.to_json() for s in done.out.sources],
+            "roles": done.out.roles.to_json(),
+        }
+        return {
+            **self._ids(f"{self.run_id}/{step.position}"),
+            "position": step.position,
+            "branch_group": step.group,
+            "stage": stage.name,
+            "version": stage.version,
+            "shape": step.shape,
+            "key": done.keys[i],
+            "code_digest": stage.code_digest(),
+            "params": stage.params(),
+            "seed": self.seed,
+            "rows_in": rows_in,
+            "rows_out": rows_out,
+            "rows_aside": outcome.rows_aside,
+            "seconds": done.clock.seconds * share,
+            "cpu_seconds": done.clock.cpu_seconds * share,
+            "peak_bytes": done.clock.peak_bytes,
+            "reused_from": done.origins[i] if done.origins else None,
+            "dataset_in": "" if done.before is None else done.before.digest,
+            "dataset_out": done.out.digest,
+            "recorded_at": now(),
+            "result": {**outcome.to_json(), **shared},
+        }
+
+    def _remember(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> None:
+        stage, outcome, reused = done.steps[i].stage, done.outcomes[i], bool(done.origins)
+        step_id = f"{self.run_id}/{done.steps[i].position}"
+        found = tuple(f for f, _ in outcome.findings)
+        self._done.append(StepDone(stage, rows_in, rows_out, outcome.rows_aside, found, reused))
+        seconds = done.clock.seconds / len(done.steps)
+        self._steps.append(
+            StepRecord(step_id, stage.name, rows_in, rows_out, outcome.rows_aside, seconds, reused)
+        )
+        self.findings += [(f, digest, step_id) for f, digest in outcome.findings]
+        self.artifacts |= {a.name: a for a in outcome.artifacts}
+
+    def _io(
+        self, step_id: str, before: Dataset | None, out: Dataset, outcome: Outcome
+    ) -> list[Record]:
+        named = [("in", "rows", before.digest)] if before is not None else []
+        named += [("out", "rows", out.digest)]
+        named += [("sidecar", "set_aside", outcome.aside)] if outcome.aside else []
+        named += [("rows", f.kind, digest) for f, digest in outcome.findings if digest]
+        named += [("artifact", a.name, a.digest) for a in outcome.artifacts]
+        ids = self._ids(step_id)
+        return [("step_io", {**ids, "role": r, "name": n, "digest": d}) for r, n, d in named]
+
+    def _rows(self, step_id: str, outcome: Outcome) -> list[Record]:
+        """Row-level records; called before the step's findings are remembered."""
+        ids = self._ids(step_id)
+        records: list[Record] = []
+        if outcome.aside:
+            body = {**ids, "object": outcome.aside, "rows": outcome.rows_aside}
+            records.append(("row_drops", body))
+        if outcome.changes:
+            body = {**ids, "object": outcome.changes, "changed_by": step_id}
+            records.append(("label_changes", body))
+        for i, (finding, digest) in enumerate(outcome.findings, start=len(self.findings)):
+            if digest:
+                named = {**ids, "finding_id": f"{self.run_id}/{i}", "kind": finding.kind}
+                records.append(("row_findings", {**named, "object": digest}))
+        return records
+
+    def _sources(self, data: Dataset) -> list[Record]:
+        records: list[Record] = []
+        for source in data.sources:
+            body = source.to_json()
+            body["source_no"] = body.pop("number")
+            body.pop("manifest")
+            records.append(("sources", {**body, "run_id": self.run_id}))
+        return records
+
+
+def peak_bytes() -> int:
+    """Peak memory of this process.
+
+    Returns:
+        Bytes.
+
+    Example:
+        >>> peak_bytes() > 1_000_000
+        True
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
