@@ -53,7 +53,7 @@ def finding_lines(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
     Example:
         >>> made = Finding("labels.noise", "clean", Estimate.rate(3, 500), "3 of 500 look wrong")
         >>> finding_lines([made], width=100)[0]
-        'clean         labels.noise  0.006 [0.002044, 0.01748] n=500  3 of 500 look wrong'
+        'clean         labels.noise  0.006 [0.002043, 0.01749] n=500  3 of 500 look wrong'
     """
     limit = width or max(80, shutil.get_terminal_size((120, 24)).columns)
     ordered = sorted(findings, key=lambda f: -VERDICTS.index(f.verdict))

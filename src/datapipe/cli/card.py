@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datapipe card KEY`: what a stage does, its parameters, what it assumes and what beats it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import datapipe
+from datapipe.cli.options import Json
+from datapipe.cli.terminal import out, out_json, table
+from datapipe.core.stage import Stage
+from datapipe.stages import CATALOGUE, find
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def _card(
+    key: Annotated[
+        str, typer.Argument(metavar="[KEY]", help="Such as dedup.minhash; none lists them all.")
+    ] = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    if not key:
+        if as_json:
+            out_json({"stages": [{"key": k, "class": c} for k, c in CATALOGUE.items()]})
+        else:
+            out(table(["key", "class"], list(CATALOGUE.items())))
+        return
+    stage = find(key)
+    page = _page(stage.name, ".md")
+    if as_json:
+        out_json(_facts(stage, page))
+    elif page is not None:
+        out(page.read_text("utf-8").rstrip())
+    else:
+        out(f"# {stage.name}\n\n{inspect.getdoc(stage) or ''}")
+
+
+def _page(key: str, suffix: str) -> Path | None:
+    """A file of the catalogue: beside the package when installed, at the root of a checkout."""
+    family, _, method = key.partition(".")
+    package = Path(datapipe.__file__).resolve().parent
+    for room in (package / "cards", package.parents[1] / "stages"):
+        path = room / family / f"{method}{suffix}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _facts(stage: type[Stage], page: Path | None) -> dict[str, Any]:
+    evidence = _page(stage.name, ".evidence.json")
+    return {
+        "key": stage.name,
+        "class": stage.__name__,
+        "version": stage.version,
+        "extra": stage.extra,
+        "needs": list(stage.needs),
+        "gives": list(stage.gives),
+        "changes": list(stage.changes),
+        "raises_findings": list(stage.raises_findings),
+        "references": list(stage.references),
+        "parameters": [
+            {"name": f.name, "type": str(f.type), "default": _default(f.default)}
+            for f in fields(stage)
+        ],
+        "card": page.read_text("utf-8") if page else None,
+        "evidence": json.loads(evidence.read_text("utf-8")) if evidence else None,
+    }
+
+
+def _default(value: Any) -> Any:
+    if value is MISSING:
+        return None
+    return value if isinstance(value, (str, int, float, bool, list, tuple)) else str(value)
