@@ -165,7 +165,8 @@ def _judge(
     reasons = dict[int, str]()
     fields = 1 + np.diff(np.searchsorted(window.outside(window.separator), ends), prepend=0)
     for i in np.flatnonzero(fields != width).tolist():
-        reasons[i] = f"{fields[i]} field{'s' * (fields[i] != 1)} where the header has {width}"
+        words = "1 field" if fields[i] == 1 else f"{fields[i]} fields"
+        reasons[i] = f"{words} where the header has {width}"
     for i in np.searchsorted(ends, np.flatnonzero(window.bytes_ == NUL)).tolist():
         reasons[i] = "a NUL byte"
     for i in _lone_returns(window, ends):
