@@ -60,8 +60,9 @@ def hashed_tfidf(texts: pl.Series, *, dims: int = 1024) -> NDArray[np.float32]:
 
 def _mixed(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """MurmurHash3's last step: CRC-32 alone is linear, so that alike words would share columns."""
-    mixed = hashes ^ (hashes >> np.uint32(16))
+    mixed: NDArray[np.uint32] = hashes ^ (hashes >> np.uint32(16))
     mixed = mixed * np.uint32(0x85EBCA6B)
     mixed ^= mixed >> np.uint32(13)
     mixed = mixed * np.uint32(0xC2B2AE35)
-    return mixed ^ (mixed >> np.uint32(16))
+    mixed ^= mixed >> np.uint32(16)
+    return mixed

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Out-of-fold predictions: folds that keep copies together, and a cheap kernel classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.errors import DeclarationError
+from datapipe.measure.neighbours import nearest
+
+Floats = NDArray[np.float64]
+Features = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+Predict = Callable[[Ints, Ints], Floats]
+"""Fits on the rows of the first array, gives the class probabilities of those of the second."""
+
+LANDMARKS = 2000
+"""Most rows that a kernel is centred on; more rows than this are summarised by a sample."""
+COPY = 0.35
+"""Two rows closer than this share of the usual neighbour distance count as copies."""
+
+
+def copy_groups(features: Features) -> Ints:
+    """Which rows are copies of each other, exact or nearly.
+
+    A copy in another fold would let a wrong label confirm itself.
+
+    Args:
+        features: float32, shape (n, d).
+
+    Returns:
+        int64, shape (n,); rows of one group share a number, that of their first row.
+
+    Example:
+        >>> x = np.array([[0, 0], [9, 9], [0, 0], [5, 1], [2, 7]], np.float32)
+        >>> copy_groups(x).tolist()
+        [0, 1, 0, 3, 4]
+    """
+    n = len(features)
+    if n < 2:
+        return np.arange(n)
+    found = nearest(features, k=min(5, n - 1))
+    usual = float(np.median(found.distances[:, -1]))
+    left, column = np.nonzero(found.distances <= COPY * usual if usual > 0 else found.distances < 0)
+    right = found.indices[left, column]
+    group = np.arange(n)
+    while True:  # labels spread along pairs until every group holds its smallest member's
+        lower = np.minimum(group[left], group[right])
+        spread = group.copy()
+        np.minimum.at(spread, left, lower)
+        np.minimum.at(spread, right, lower)
+        spread = spread[spread]
+        if np.array_equal(spread, group):
+            return group
+        group = spread
+
+
+def stratified_folds(labels: Ints, folds: int, rng: np.random.Generator, groups: Ints) -> Ints:
+    """Deal rows to folds so that each has its share of every class and no group is split.
+
+    Args:
+        labels: int, shape (n,).
+        folds: How many, >= 2.
+        rng: Shuffles the rows.
+        groups: int, shape (n,); rows that stay together.
+
+    Returns:
+        int64, shape (n,), in 0..folds-1.
+
+    Raises:
+        DeclarationError: Fewer than two folds are asked for.
+
+    Example:
+        >>> y = np.array([0, 0, 1, 1])
+        >>> made = stratified_folds(y, 2, np.random.default_rng(0), np.arange(4))
+        >>> bool(made[0] != made[1]), bool(made[2] != made[3])
+        (True, True)
+    """
+    if folds < 2:
+        raise DeclarationError(f"{folds} folds: at least 2 are needed", hint="use folds=5")
+    heads, member = np.unique(groups, return_inverse=True)
+    first = np.full(heads.size, -1)
+    first[member[::-1]] = np.arange(labels.size)[::-1]
+    order = rng.permutation(heads.size)
+    order = order[np.argsort(labels[first[order]], kind="stable")]
+    fold = np.empty(heads.size, np.int64)
+    fold[order] = (np.arange(heads.size) + rng.integers(folds)) % folds
+    return fold[member]
+
+
+def out_of_fold(predict: Predict, fold: Ints, keep: Bools, classes: int) -> Floats:
+    """The class probabilities of every row from a model that has not seen it.
+
+    Args:
+        predict: Fits and predicts by row numbers.
+        fold: int64, shape (n,); each row's fold.
+        keep: bool, shape (n,); rows that may be fitted on.
+        classes: K.
+
+    Returns:
+        float64, shape (n, K).
+
+    Example:
+        >>> half = lambda fitted, asked: np.full((asked.size, 2), 0.5)
+        >>> out_of_fold(half, np.array([0, 1]), np.array([True, True]), 2).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+    """
+    made = np.full((fold.size, classes), 1.0 / classes)
+    for number in np.unique(fold):
+        asked = np.flatnonzero(fold == number)
+        fitted = np.flatnonzero((fold != number) & keep)
+        if fitted.size:
+            made[asked] = predict(fitted, asked)
+    return made
+
+
+def kernel_predictor(
+    features: Features, labels: Ints, classes: int, rng: np.random.Generator
+) -> Predict:
+    """A Gaussian-kernel least-squares classifier over fixed features.
+
+    Squared error does not chase single wrong labels as likelihood does, and one linear solve per
+    fold is cheap. The kernel's width is the usual distance to the tenth neighbour. Beyond
+    `LANDMARKS` rows a random sample of rows carries the kernel (Nystroem).
+
+    Args:
+        features: float32, shape (n, d).
+        labels: int, shape (n,), in 0..classes-1.
+        classes: K.
+        rng: Draws the landmarks.
+
+    Returns:
+        A function that fits on some rows and predicts others.
+
+    Example:
+        >>> x = np.array([[0.0], [0.1], [5.0], [5.1]] * 5, np.float32)
+        >>> y = np.array([0, 0, 1, 1] * 5)
+        >>> predict = kernel_predictor(x, y, 2, np.random.default_rng(0))
+        >>> predict(np.arange(16), np.arange(16, 20)).argmax(1).tolist()
+        [0, 0, 1, 1]
+
+    References:
+        Rifkin, Yeo & Poggio, 2003, Regularized least-squares classification; Williams & Seeger,
+        2001, Using the Nystroem method to speed up kernel machines.
+    """
+    order = rng.permutation(len(features))
+    sample = features[order[: 2 * LANDMARKS]]
+    apart = nearest(sample, k=min(10, max(1, len(sample) - 1))).distances
+    width = float(np.median(apart[:, -1]) ** 2) if apart.size else 1.0
+    width = width if width > 0 else 1.0
+
+    def predict(fitted: Ints, asked: Ints) -> Floats:
+        marks = order[np.isin(order, fitted)][:LANDMARKS]
+        targets = np.eye(classes)[labels[fitted]]
+        mean = targets.mean(0)
+        centre = features[marks]
+        if marks.size == fitted.size:
+            square = _gaussian(centre, centre, width) + np.eye(marks.size)
+            weights: Floats = np.linalg.solve(square, np.eye(classes)[labels[marks]] - mean)
+        else:
+            weights = _nystroem(features[fitted], centre, targets - mean, width)
+        return _as_shares(_gaussian(features[asked], centre, width) @ weights + mean)
+
+    return predict
+
+
+def _nystroem(points: Features, centre: Features, targets: Floats, width: float) -> Floats:
+    """Least squares on the kernel's columns of the landmarks, summed over blocks of rows."""
+    square = _gaussian(centre, centre, width)
+    right = np.zeros((len(centre), targets.shape[1]))
+    for start in range(0, len(points), LANDMARKS):
+        block = _gaussian(points[start : start + LANDMARKS], centre, width)
+        square += block.T @ block
+        right += block.T @ targets[start : start + LANDMARKS]
+    square[np.diag_indices_from(square)] += 1e-6
+    weights: Floats = np.linalg.solve(square, right)
+    return weights
+
+
+def _gaussian(left: Features, right: Features, width: float) -> Floats:
+    middle = right.mean(0)
+    a, b = left - middle, right - middle
+    squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T)
+    kernel: Floats = np.exp(-np.maximum(squares, 0.0) / (2.0 * width)).astype(np.float64)
+    return kernel
+
+
+def _as_shares(scores: Floats) -> Floats:
+    """Least-squares scores as probabilities; the floor leaves every class a chance."""
+    made = np.maximum(scores, 0.0) + 0.005
+    shares: Floats = made / made.sum(1, keepdims=True)
+    return shares

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prune mask equals cleanlab's row by row; the posterior finds planted confusions."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from datapipe.errors import DeclarationError
+from datapipe.measure import label_noise
+from datapipe.measure.label_noise import (
+    confident_joint,
+    prune_by_noise_rate,
+    transition_posterior,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+DATA = Path(
+    os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")
+)
+
+
+def _oracle(labels, probabilities):
+    found = pytest.importorskip("cleanlab.filter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return found.find_label_issues(labels, probabilities, n_jobs=1)
+
+
+@st.composite
+def _cases(draw):
+    classes = draw(st.integers(2, 6))
+    n = draw(st.integers(2 * classes, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    if draw(st.booleans()):
+        labels = np.minimum(labels, classes - 2 if classes > 2 else 1)  # a class without rows
+    sharp = draw(st.sampled_from([0.2, 1.0, 5.0]))
+    logits = rng.normal(size=(n, classes)) * sharp + 2 * np.eye(classes)[labels]
+    made = np.exp(logits - logits.max(1, keepdims=True))
+    made /= made.sum(1, keepdims=True)
+    if draw(st.booleans()):
+        made = np.round(made, 1) + 1e-3  # many ties
+        made /= made.sum(1, keepdims=True)
+    return labels, made.astype(draw(st.sampled_from([np.float64, np.float32])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(_cases())
+def test_the_mask_equals_cleanlabs(case):
+    labels, probabilities = case
+    assert np.array_equal(prune_by_noise_rate(labels, probabilities), _oracle(labels, probabilities))
+
+
+@settings(max_examples=60, deadline=None)
+@given(_cases())
+def test_the_joint_equals_cleanlabs(case):
+    labels, probabilities = case
+    count = pytest.importorskip("cleanlab.count")
+    theirs = count.compute_confident_joint(labels, probabilities)
+    assert np.array_equal(confident_joint(labels, probabilities), theirs)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "20news"])
+def test_the_mask_equals_cleanlabs_on_published_probabilities(name):
+    path = DATA / "labels" / f"{name}_predprobs.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path)
+    labels = frame["given"].to_numpy().astype(np.int64)
+    probabilities = frame.select(pl.col("^p[0-9]+$")).to_numpy()
+    mask = prune_by_noise_rate(labels, probabilities)
+    assert np.array_equal(mask, _oracle(labels, probabilities))
+    assert mask.sum() == {"cifar10": 284, "20news": 95}[name]
+
+
+def test_many_classes_with_few_rows_each():
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(300), rng.integers(0, 300, 1500)])
+    probabilities = rng.dirichlet(np.full(300, 0.02), labels.size)
+    assert np.array_equal(prune_by_noise_rate(labels, probabilities), _oracle(labels, probabilities))
+
+
+def test_small_blocks_change_nothing(monkeypatch):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, 200)
+    probabilities = rng.dirichlet(np.ones(4), 200)
+    whole = prune_by_noise_rate(labels, probabilities)
+    posterior = transition_posterior(labels, probabilities)
+    monkeypatch.setattr(label_noise, "BLOCK_VALUES", 64)
+    assert np.array_equal(whole, prune_by_noise_rate(labels, probabilities))
+    assert np.allclose(posterior.error, transition_posterior(labels, probabilities).error)
+
+
+def test_fixed_collisions_choose_among_confident_classes_only():
+    # row 3 passes the bars of classes 1 and 2, yet class 0 is its likeliest
+    probabilities = np.array(
+        [[0.9, 0.05, 0.05], [0.5, 0.3, 0.2], [0.5, 0.2, 0.3], [0.38, 0.32, 0.30]]
+    )
+    labels = np.array([0, 1, 2, 1])
+    assert confident_joint(labels, probabilities)[1, 0] == 1
+    assert confident_joint(labels, probabilities, fix_collisions=True)[1, 0] == 0
+
+
+def test_the_posterior_learns_a_class_pair():
+    rng = np.random.default_rng(2)
+    true = rng.integers(0, 3, 3000)
+    logits = 3.0 * np.eye(3)[true] + rng.normal(size=(3000, 3))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    given_labels = np.where((true == 1) & (rng.random(3000) < 0.3), 2, true)
+    found = transition_posterior(given_labels, probabilities)
+    assert 0.2 < found.transition[1, 2] < 0.4
+    assert found.transition[2, 1] < 0.05
+    wrong = given_labels != true
+    assert found.error[wrong].mean() > 0.7 > 0.1 > found.error[~wrong].mean()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(DeclarationError):
+        transition_posterior(np.zeros(3, np.int64), np.ones((2, 2)) / 2)
