@@ -120,7 +120,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
             code="DP-EXEC-054",
             hint="make it with `datapipe lineage rebuild` where the folder can be written",
         )
-    config: dict[str, Any] = QUIET | {
+    config = QUIET | {
         "memory_limit": limits.memory,
         "threads": str(limits.threads),
         "temp_directory": "",

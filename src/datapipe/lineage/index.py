@@ -27,7 +27,7 @@ from datapipe.lineage.locks import locked, mutex
 from datapipe.lineage.objects import Objects
 
 LINES_AT_ONCE = 20_000
-QUIET = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+QUIET: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 """No connection of ours ever looks for an extension elsewhere."""
 
 _ARROW = {
@@ -401,7 +401,8 @@ def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(str(path), config=dict(QUIET))
+    """One thread: several compress each block twice and pack it half as well (measured)."""
+    return duckdb.connect(str(path), config=QUIET | {"threads": "1"})
 
 
 def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, bool]:

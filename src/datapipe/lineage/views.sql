@@ -117,29 +117,41 @@ qualify row_number() over (
 
 -- every row that did train a model
 create view model_rows as
-with inputs as (
-  select distinct i.model_id, i.digest, i.dataset_run, unnest(d.source_nos::bigint[]) as source_no
-  from model_inputs i
-  join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
+with inputs as materialized (
+  select row_number() over () as input_no, count(*) over (partition by model_id) = 1 as alone, *
+  from (
+    select model_id, digest, min(dataset_run) as dataset_run from model_inputs group by all
+  )
 ),
 candidates as (
-  select i.model_id, i.digest, i.dataset_run, i.source_no, unnest(range(f.rows)) as ordinal
-  from inputs i
+  select i.input_no, i.alone, i.model_id, i.source_no, unnest(range(f.rows)) as ordinal
+  from (
+    select i.*, unnest(d.source_nos::bigint[]) as source_no
+    from inputs i
+    join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
+  ) i
   join source_facts f using (source_no)
 ),
-named as (
-  select *, (source_no::ubigint << 40) | ordinal::ubigint as row_id from candidates
-),
 gone as (
-  select i.model_id, i.digest, i.dataset_run, r.row_id
-  from (select distinct model_id, digest, dataset_run from inputs) i
+  select i.input_no, r.row_id
+  from inputs i
   join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
   join row_drops r using (step_id)
+  union all
+  select i.input_no, h.row_id
+  from inputs i
+  join model_held_out h using (model_id)
+),
+trained as (
+  select c.*
+  from (
+    select *, (source_no::ubigint << 40) | ordinal::ubigint as row_id from candidates
+  ) c
+  anti join gone g using (input_no, row_id)
 )
-select distinct n.model_id, n.row_id, n.source_no, n.ordinal
-from named n
-anti join gone g using (model_id, digest, dataset_run, row_id)
-anti join model_held_out h using (model_id, row_id);
+select model_id, row_id, source_no, ordinal from trained where alone
+union all
+select distinct model_id, row_id, source_no, ordinal from trained where not alone;
 
 -- which sources a model was trained on, with how many rows
 create view model_sources as
