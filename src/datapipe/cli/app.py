@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - every way out has a code
         explain(error, as_json="--json" in words)
         return exit_code(error)
+    finally:
+        _log_to_nobody()
     return 0
 
 
@@ -208,11 +210,19 @@ def _no_color(_ctx: click.Context, _param: click.Parameter, asked: int) -> None:
         set_colour(on=False)
 
 
-def _log_to_stderr(level: int) -> None:
-    """Show the library's log on stderr: lines, and on a terminal one moving line of progress."""
+def _log_to_nobody() -> None:
+    """Leave the library's log as it was found, for programs that call `main`."""
     logger = logging.getLogger("datapipe")
     for handler in [h for h in logger.handlers if isinstance(h, StatusLine)]:
+        handler.clear()
         logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def _log_to_stderr(level: int) -> None:
+    """Show the library's log on stderr: lines, and on a terminal one moving line of progress."""
+    _log_to_nobody()
+    logger = logging.getLogger("datapipe")
     moving = level == logging.WARNING and sys.stderr.isatty()
     logger.addHandler(StatusLine(level, moving=moving))
     logger.setLevel(logging.INFO if moving else level)

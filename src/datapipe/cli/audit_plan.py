@@ -7,6 +7,7 @@ file is a table.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,15 @@ def fitting(roles: Roles, *, reference: bool) -> list[str]:
 
 
 def _detector(key: str, reference: Path | None) -> Stage:
+    """The stage with its defaults, except that it only notes: an audit changes nothing."""
     stage: Any = find(key)
+    arguments: dict[str, Any] = {}
+    if "on_finding" in {f.name for f in fields(stage)}:
+        arguments["on_finding"] = "note"
     if key == "synthetic.prevalence":
-        made: Stage = stage(reference=str(reference))
-        return made
-    plain: Stage = stage()
-    return plain
+        arguments["reference"] = str(reference)
+    made: Stage = stage(**arguments)
+    return made
 
 
 def reader_of(path: str, roles: Roles) -> Reader:

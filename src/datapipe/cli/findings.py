@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 
-from datapipe.cli.terminal import cut, out, painted, plain, settle
+from datapipe.cli.terminal import cut, line_width, out, painted, plain, settle
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import VERDICTS, Finding
 from datapipe.core.run import Run
 
 MOST = 16
 """Findings shown before the rest is only counted."""
+MOST_KIND = 44
+"""Characters of a finding's kind that are shown."""
 
 
 def show(run: Run, *, headline: str, closing: Sequence[str]) -> None:
@@ -55,15 +56,16 @@ def finding_lines(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
         >>> finding_lines([made], width=100)[0]
         'clean         labels.noise  0.006 [0.002043, 0.01749] n=500  3 of 500 look wrong'
     """
-    limit = width or max(80, shutil.get_terminal_size((120, 24)).columns)
+    limit = width or line_width()
     ordered = sorted(findings, key=lambda f: -VERDICTS.index(f.verdict))
     shown = ordered[: MOST if len(ordered) > MOST + 1 else MOST + 1]
-    kinds = max((len(f.kind) for f in shown), default=0)
+    kinds = min(max((len(f.kind) for f in shown), default=0), MOST_KIND)
     figures = max((len(figure(f.measure)) for f in shown), default=0)
     lines = []
     for finding in shown:
         word = finding.verdict.replace("_", " ").ljust(13)
-        text = f" {finding.kind:<{kinds}}  {figure(finding.measure):<{figures}}  {finding.says}"
+        kind = cut(finding.kind, kinds)
+        text = f" {kind:<{kinds}}  {figure(finding.measure):<{figures}}  {finding.says}"
         lines.append(painted(word, finding.verdict) + cut(plain(text), limit - len(word)))
     rest = ordered[len(shown) :]
     if rest:

@@ -124,7 +124,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, width: int =
     """
     cells = [[plain(shown(c)) for c in row] for row in rows]
     wide = [max([len(h), *(len(r[i]) for r in cells)]) for i, h in enumerate(headers)]
-    limit = width or shutil.get_terminal_size((120, 24)).columns
+    limit = width or line_width()
     lines = []
     for row in [list(headers), *cells]:
         line = "  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip()
@@ -159,6 +159,21 @@ def sheet(value: Mapping[str, Any], *, width: int = 0) -> str:
         inner = sheet(item, width=width) if isinstance(item, Mapping) else _records(item, width)
         lines += [name, *(f"  {line}" for line in inner.splitlines())]
     return "\n".join(lines)
+
+
+def line_width() -> int:
+    """How long a line of text may be: the terminal's width, or anything where there is none.
+
+    Returns:
+        Characters.
+
+    Example:
+        >>> line_width() >= 80
+        True
+    """
+    if not sys.stdout.isatty():
+        return 10_000
+    return max(80, shutil.get_terminal_size((120, 24)).columns)
 
 
 def _is_block(value: Any) -> bool:

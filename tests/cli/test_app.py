@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way out of a command line has its code and says what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from datapipe.cli.app import VERBS
+
+
+def test_help_lists_every_verb_and_the_exit_codes(datapipe):
+    answer = datapipe("--help")
+    assert answer.code == 0
+    assert all(f"  {verb} " in answer.out for verb in VERBS)
+    assert "7 untrusted" in answer.out
+
+
+def test_every_verb_has_a_module_and_a_help_page(datapipe):
+    for verb, (module, line) in VERBS.items():
+        assert importlib.util.find_spec(f"datapipe.cli.{module}"), verb
+        answer = datapipe(verb, "--help")
+        assert (answer.code, answer.err) == (0, ""), verb
+        assert line.split(";")[0].split(",")[0] in " ".join(answer.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "hint"),
+    [
+        (["adit", "a.csv"], "there is no verb 'adit' [DP-USE-001]", "did you mean 'audit'?"),
+        (["audit"], "missing argument 'FILE' [DP-USE-002]", "datapipe audit --help"),
+        (["audit", "a.csv", "--lable", "y"], "no such option '--lable'", "--help"),
+        (["audit", "a.csv", "--seed", "x"], "'--seed'", "--help"),
+        (["sql", "from runs"], "there is no store in .datapipe [DP-USE-005]", "--store DIR"),
+        (["card", "dedup.minhas"], "no stage 'dedup.minhas'", "did you mean 'dedup.minhash'"),
+        (["keys", "nwe"], "no such command 'nwe'", "--help"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_with_what_where_and_a_hint(datapipe, words, told, hint):
+    answer = datapipe(*words)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert told in answer.message
+    lines = answer.err.splitlines()
+    assert lines[1] == ""
+    assert lines[2].startswith("hint: ")
+    assert hint in lines[2]
+    assert "Traceback" not in answer.err
+
+
+def test_nothing_asked_shows_the_help_on_stderr(datapipe):
+    answer = datapipe()
+    assert (answer.code, answer.out) == (2, "")
+    assert "Verbs:" in answer.err
+
+
+def test_an_error_is_one_json_object_on_stderr_with_json(datapipe):
+    import json
+
+    answer = datapipe("sql", "from runs", "--json")
+    assert (answer.code, answer.out) == (2, "")
+    told = json.loads(answer.err)["error"]
+    assert told["code"] == "DP-USE-005"
+    assert told["exit_code"] == 2
+    assert told["hint"].startswith("name one with --store")
+
+
+def test_the_traceback_comes_only_with_vv(datapipe):
+    assert "Traceback" not in datapipe("sql", "from runs", "-v").err
+    assert "Traceback" in datapipe("sql", "from runs", "-vv").err
+
+
+def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe():
+    done = subprocess.run(
+        [sys.executable, "-m", "datapipe", "card"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "dedup.minhash" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m datapipe card | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

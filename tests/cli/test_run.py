@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run` and `plan`: a user's file, its pipelines, and what is wrong with either."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+READ = (
+    "from datapipe import Gate, Pipeline, at_most\n"
+    "from datapipe.stages import ExactDuplicates, ReadCSV\n"
+)
+CLEAN = 'clean = Pipeline("ages", [ReadCSV("a.csv", label="y"), ExactDuplicates()])\n'
+
+
+@pytest.fixture
+def rows(here):
+    (here / "a.csv").write_text("age,y\n31,a\n40,b\n31,a\n50,b\n")
+    return here
+
+
+def test_a_pipeline_runs_and_says_what_it_found(datapipe, rows):
+    (rows / "p.py").write_text(READ + CLEAN)
+    answer = datapipe("run", "p.py", "--seed", "7")
+    assert answer.code == 0
+    assert "4 rows in, 3 left" in answer.out
+    assert "dedup.exact" in answer.out
+    assert len(answer.out.splitlines()) <= 25
+    assert "datapipe sql" in answer.out.splitlines()[-1]
+    again = datapipe("run", "p.py:clean", "--seed", "7", "--json").json
+    assert again["rows"] == 3
+    assert all(step["reused"] for step in again["steps"])
+    assert {"run_id", "verdict", "findings", "row_findings", "artifacts"} <= again.keys()
+    scored = pl.read_parquet(again["row_findings"])
+    assert {"row_id", "source_no", "ordinal", "kind", "score"} <= set(scored.columns)
+    assert {"p_value", "flagged", "action", "reason"} <= set(scored.columns)
+    assert scored.filter(kind="dedup.exact").height == 4
+
+
+def test_a_closed_gate_exits_3_and_still_shows_the_run(datapipe, rows):
+    gate = 'Gate({"dedup.exact": at_most(0.01)})'
+    text = READ + f'p = Pipeline("p", [ReadCSV("a.csv", label="y"), ExactDuplicates(), {gate}])'
+    (rows / "p.py").write_text(text)
+    answer = datapipe("run", "p.py", "--seed", "7", "--json")
+    assert answer.code == 3
+    assert answer.json["verdict"] == "fail"
+    assert answer.json["findings"][-1]["kind"] == "gate"
+    human = datapipe("run", "p.py", "--seed", "7")
+    assert human.code == 3
+    assert "gate closed: dedup.exact" in human.err
+    assert "verdict: fail" in human.out
+
+
+def test_a_run_needs_a_seed(datapipe, rows):
+    (rows / "p.py").write_text(READ + CLEAN)
+    answer = datapipe("run", "p.py")
+    assert answer.code == 2
+    assert "a run needs a seed [DP-USE-010]" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "hint"),
+    [
+        ("from datapipe.stages import MinHas", "p.py:1: there is no stage 'MinHas'", "'MinHash'"),
+        ("x = 1\ny = undefined", "p.py:2: NameError", "mend the file"),
+        ("def broken(:", "p.py:1: SyntaxError", "mend the file"),
+        ("x = 1", "holds 0 pipelines", "assign Pipeline(...) to a name"),
+        (
+            "from datapipe import Pipeline\na = Pipeline('a', [])\nb = Pipeline('b', [])",
+            "holds 2 pipelines",
+            "p.py:a",
+        ),
+        ("from datapipe import Pipeline\na = Pipeline('a', [])", "it has no stages", "list"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_place(datapipe, here, text, told, hint):
+    (here / "p.py").write_text(text)
+    answer = datapipe("plan", "p.py")
+    assert answer.code == 2
+    assert told in answer.message
+    assert hint in answer.err.splitlines()[-1]
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("address", ["gone.py", "gone.py:clean", "http://host/p.py", "notes.txt"])
+def test_a_file_that_is_none_is_refused(datapipe, here, address):
+    (here / "notes.txt").write_text("")
+    answer = datapipe("run", address, "--seed", "1")
+    assert answer.code == 2
+    assert answer.err.count("hint: ") == 1
+
+
+def test_clashing_stages_and_every_other_problem_come_at_once(datapipe, rows):
+    (rows / "p.py").write_text(
+        READ
+        + "from datapipe.stages import ClassBalance, LabelFlips\n"
+        + 'p = Pipeline("p", [ReadCSV("a.csv", label="y"),'
+        ' [LabelFlips(on_finding="relabel"), ClassBalance()], Gate({})])'
+    )
+    pytest.importorskip("datapipe.stages.poisoning.flips")
+    answer = datapipe("plan", "p.py")
+    assert answer.code == 2
+    assert "put them in order" in answer.err
+    assert "no limits are given" in answer.err
+
+
+def test_a_plan_shows_the_steps_and_reads_nothing(datapipe, here):
+    (here / "p.py").write_text(READ + CLEAN)
+    answer = datapipe("plan", "p.py")
+    assert answer.code == 0
+    assert [line.split()[1] for line in answer.out.splitlines()[1:]] == [
+        "ingest.csv",
+        "dedup.exact",
+    ]
+    form = datapipe("plan", "p.py:clean", "--json").json
+    assert [s["stage"] for s in form["steps"]] == ["ingest.csv", "dedup.exact"]
+    assert form["roles"] == {"label": ["y"]}
+    assert not (here / ".datapipe").exists()
+
+
+def test_a_missing_label_column_names_the_closest(datapipe, rows):
+    (rows / "p.py").write_text(READ + 'p = Pipeline("p", [ReadCSV("a.csv", label="agee")])')
+    answer = datapipe("run", "p.py", "--seed", "1")
+    assert answer.code == 2
+    assert "'agee'" in answer.message
+    assert "'age'" in answer.err
