@@ -106,7 +106,7 @@ def facts(stage: type[Stage]) -> str:
 
 
 def with_facts(text: str, stage: type[Stage]) -> str:
-    """A card with its facts brought up to date; the prose is left as it is.
+    r"""A card with its facts brought up to date; the prose is left as it is.
 
     Args:
         text: The card.
@@ -120,7 +120,7 @@ def with_facts(text: str, stage: type[Stage]) -> str:
 
     Example:
         >>> from datapipe.core.gate import Gate
-        >>> with_facts(f"# gate\\n{BEGIN}\\n{END}\\n## Method\\n", Gate).splitlines()[4]
+        >>> with_facts(f"# gate\n{BEGIN}\n{END}\n## Method\n", Gate).splitlines()[4]
         '| stage | `Gate`, version 1 |'
     """
     if not _BLOCK.search(text):
