@@ -125,8 +125,8 @@ class Encoding:
 
         Example:
             >>> words = Encoding("text", (8,), ("t",), {"buckets": 8})
-            >>> words.encode(pl.DataFrame({"t": ["a a", ""]})).take(np.array([0, 1])).sum(1).tolist()
-            [1.0, 0.0]
+            >>> words.encode(pl.DataFrame({"t": ["a a"]})).take(np.array([0])).sum(1).tolist()
+            [1.0]
         """
         for name in self.columns:
             if name not in frame.columns:

@@ -175,7 +175,8 @@ def _weights(data: Dataset) -> NDArray[np.float32]:
     weights = data.values("weight").cast(pl.Float32).to_numpy()
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise DataError(
-            f"weight column {data.roles.one('weight')!r}: finite weights >= 0, not all 0, are needed",
+            f"weight column {data.roles.one('weight')!r}: weights must be finite, >= 0 and"
+            " not all 0",
             code="DP-DATA-023",
             hint="mend the weights, or give the column no role",
         )
