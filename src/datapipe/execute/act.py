@@ -45,7 +45,7 @@ class Acted:
     stop: tuple[Finding, ...]
 
 
-def act(stage: Stage, made: Yield) -> Acted:
+def act(stage: Stage, made: Yield, data: Dataset | None = None) -> Acted:
     """Decide what becomes of the rows that a stage flagged.
 
     Only findings whose verdict is `suspect` or `fail` lead to an action.
@@ -53,6 +53,7 @@ def act(stage: Stage, made: Yield) -> Acted:
     Args:
         stage: Its `on_finding` says what to do; without one, nothing is done.
         made: What it gave back.
+        data: The rows it was given, for the labels as they were before.
 
     Returns:
         The decisions, nothing carried out yet.
@@ -73,7 +74,7 @@ def act(stage: Stage, made: Yield) -> Acted:
             reason = pl.format("{}: {}", pl.lit(finding.kind), pl.col("reason"))
             asides.append(rows.select("row_id", reason.alias("reason")))
         elif action == "relabel":
-            changes.append(_changes(finding))
+            changes.append(_changes(finding, data))
         elif action == "weight":
             kept = (1 - pl.col("score").clip(0, 1)).alias("weight")
             weights.append(rows.select("row_id", kept))
@@ -136,12 +137,19 @@ def _marked(finding: Finding, action: OnFinding) -> Finding:
     return replace(finding, rows=finding.rows.with_columns(done.alias("action")))
 
 
-def _changes(finding: Finding) -> pl.DataFrame:
-    """Suggested labels as changes; `before` is filled in when the labels are at hand."""
+def _changes(finding: Finding, data: Dataset | None) -> pl.DataFrame:
+    """The labels that a finding suggests, beside those that the rows have."""
     rows = finding.flagged.filter(pl.col("suggested").is_not_null())
+    before = pl.lit(None, dtype=pl.String).alias("before")
+    if data is not None:
+        label = data.roles.one("label")
+        held = data.frame([label], row_id=True).select(
+            pl.col(ROW_ID).alias("row_id"), pl.col(label).cast(pl.String).alias("before")
+        )
+        rows, before = rows.join(held, on="row_id", how="left"), pl.col("before")
     return rows.select(
         "row_id",
-        pl.lit(None, dtype=pl.String).alias("before"),
+        before,
         pl.col("suggested").alias("after"),
         pl.format("{}: {}", pl.lit(finding.kind), pl.col("reason")).alias("why"),
         pl.col("score").alias("posterior"),

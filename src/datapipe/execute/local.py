@@ -154,7 +154,7 @@ class _Session:
                 out, outcomes = self._fused(self.data, steps)
             else:
                 yields = [self._run(s) for s in steps]
-                acted = [act(s.stage, y) for s, y in zip(steps, yields, strict=True)]
+                acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
                 moved = applied(self._moved(yields), acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
