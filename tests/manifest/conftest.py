@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from datapipe.manifest.keys import HybridKey, PrivateKey
 
@@ -36,3 +39,22 @@ def reviews(tmp_path: Path) -> Path:
     (folder / "empty").write_bytes(b"")
     (folder / "rows.csv").write_bytes(b"text,label\nhello,1\n" * 50)
     return folder
+
+
+def key_of(name: str) -> PrivateKey:
+    """The key of a person in the examples and vectors; everybody can make it."""
+    seed = hashlib.sha256(b"datapipe test key " + name.encode()).digest()
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(seed))
+
+
+@pytest.fixture(scope="session")
+def person():
+    """The example people: name to private key."""
+    return {name: key_of(name) for name in ("ada", "bob", "cleo", "dora", "eve")}
+
+
+@pytest.fixture(scope="session")
+def dora_hybrid():
+    """Dora signs with a classical and a post-quantum key."""
+    seed = hashlib.sha256(b"datapipe test key dora").digest()
+    return HybridKey((key_of("dora"), PrivateKey(MLDSA65PrivateKey.from_seed_bytes(seed))))

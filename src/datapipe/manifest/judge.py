@@ -101,10 +101,14 @@ def judge(policy: Policy, case: Case) -> tuple[Check, ...]:
     if not fitting:
         what = f"no rule of {policy.name!r} is for {name!r} of type {kind}"
         return (Check.refused("policy", what, Reason.NO_RULE),)
+    try:
+        said = _facts(case.statement)
+    except TrustError as error:
+        return (Check.refused("predicate", error.message, Reason(error.code)),)
     checks: list[Check] = []
     for number, rule in enumerate(fitting, 1):
         label = f"rule {number}" if len(fitting) > 1 else "policy"
-        checks += _judge_rule(policy, rule, case, label)
+        checks += _judge_rule(policy, rule, case, said, label)
     return tuple(checks)
 
 
@@ -149,9 +153,10 @@ def _judge_signed(
     return (held, *judge(policy, Case(statement, signers, at, parents, above)))
 
 
-def _judge_rule(policy: Policy, rule: Rule, case: Case, label: str) -> list[Check]:
+def _judge_rule(
+    policy: Policy, rule: Rule, case: Case, said: Mapping[str, Any], label: str
+) -> list[Check]:
     checks = _judge_owners(policy, rule, case, label)
-    said = _facts(case.statement)
     if rule.licences:
         checks.append(_judge_licences(rule, said, label))
     if rule.uses:
@@ -161,7 +166,7 @@ def _judge_rule(policy: Policy, rule: Rule, case: Case, label: str) -> list[Chec
     if rule.max_age_days is not None:
         checks.append(_judge_age(rule.max_age_days, said, case.at, label))
     if rule.parents:
-        checks += _judge_parents(policy, rule, case, label)
+        checks += _judge_parents(policy, rule, case, said.get("materials", ()), label)
     return checks
 
 
@@ -198,16 +203,17 @@ def _judge_owners(policy: Policy, rule: Rule, case: Case, label: str) -> list[Ch
 def _why_not(key: PolicyKey | None, rule: Rule, at: datetime) -> Reason | None:
     if key is None:
         return Reason.UNKNOWN_SIGNER
-    if rule.roles and not set(rule.roles) & set(key.roles):
+    problem = key.problem(at)
+    if problem is None and rule.roles and not set(rule.roles) & set(key.roles):
         return Reason.WRONG_ROLE
-    return key.problem(at)
+    return problem
 
 
 def _facts(statement: Statement) -> Mapping[str, Any]:
-    """The predicate, typed strictly when it is one of ours."""
+    """What one of our predicates states, its form checked; of other types we know nothing."""
     if any(cls.uri == statement.predicate_type for cls in PREDICATES.values()):
         return read_predicate(statement).to_json()
-    return statement.predicate
+    return {}
 
 
 def _judge_licences(rule: Rule, said: Mapping[str, Any], label: str) -> Check:
@@ -251,9 +257,10 @@ def _judge_age(days: float, said: Mapping[str, Any], at: datetime, label: str) -
     return Check.refused(f"{label}: age", what, Reason.TOO_OLD)
 
 
-def _judge_parents(policy: Policy, rule: Rule, case: Case, label: str) -> list[Check]:
+def _judge_parents(
+    policy: Policy, rule: Rule, case: Case, materials: Sequence[Mapping[str, Any]], label: str
+) -> list[Check]:
     """Each material must have a statement of an allowed type that this same policy accepts."""
-    materials: Sequence[Mapping[str, Any]] = _facts(case.statement).get("materials", ())
     if not materials:
         what = "it names no material"
         return [Check.refused(f"{label}: parents", what, Reason.PARENT_MISSING)]

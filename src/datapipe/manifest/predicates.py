@@ -476,6 +476,38 @@ def write_schemas(folder: str | Path) -> tuple[Path, ...]:
     return tuple(written)
 
 
+def field_table(name: str) -> str:
+    """The table of a predicate's fields for its page, made from the type.
+
+    Args:
+        name: The short name of a predicate.
+
+    Returns:
+        A Markdown table with a final newline.
+
+    Example:
+        >>> field_table("erasure").splitlines()[2][:26]
+        '| `requestId` | string | y'
+    """
+    schema = schemas()[name]
+    rows = ["| Field | Type | Required | Meaning |", "|---|---|---|---|"]
+    for field_name, inner in schema["properties"].items():
+        required = "yes" if field_name in schema["required"] else "no"
+        meaning = inner["description"]
+        rows.append(f"| `{field_name}` | {_type_words(inner)} | {required} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type_words(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return _type_words(schema["anyOf"][0])
+    if "enum" in schema:
+        return ", ".join(f"`{item}`" for item in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type_words(schema['items'])}"
+    return {"^[0-9a-f]{64}$": "sha256"}.get(schema.get("pattern", ""), schema.get("type", "any"))
+
+
 if __name__ == "__main__":
     for schema_file in write_schemas(sys.argv[1] if len(sys.argv) > 1 else "manifests/schemas"):
         sys.stdout.write(f"{schema_file}\n")
