@@ -174,7 +174,14 @@ class SourceReader(Reader):
     ) -> tuple[pl.DataFrame, Finding]:
         """The rows whose label is missing, or the refusal that names the first of them."""
         gone = frame.filter(_missing(label, frame.collect_schema())).select(ROW_ID)
-        ids = gone.collect(engine="streaming")[ROW_ID]
+        try:
+            ids = gone.collect(engine="streaming")[ROW_ID]
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise Malformed(
+                f"{self._uri()}: the column {label!r} cannot be read to its end",
+                code="DP-READ-006",
+                hint="copy the file again from where it was made",
+            ) from error
         total = sum(made.counts) - made.aside.height
         words = f"labels are missing in {ids.len()} of {total} rows"
         if ids.len() and self.missing_labels == "refuse":
@@ -289,5 +296,5 @@ def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
 
 def first_line(error: BaseException) -> str:
     """The first line of another library's message, cut to a readable length."""
-    text = str(error).strip().splitlines()
+    text = str(getattr(error, "message", error)).strip().splitlines()
     return text[0][:160] if text else type(error).__name__

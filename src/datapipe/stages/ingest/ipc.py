@@ -15,7 +15,7 @@ import pyarrow.ipc
 from datapipe.core.context import Context
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
-from datapipe.stages.ingest import _files
+from datapipe.stages.ingest import _files, _flatbuffers
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
@@ -63,7 +63,7 @@ class ReadArrow(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
-        max_batch_bytes: Most decoded bytes in one record batch; > 0.
+        max_batch_bytes: Most bytes that one compressed batch may decode to; > 0.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ class ReadArrow(FileReader):
         2
     """
 
-    max_batch_bytes: int = 1 << 32
+    max_batch_bytes: int = 1 << 30
 
     name: ClassVar[str] = "ingest.ipc"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
@@ -122,20 +122,27 @@ class ReadArrow(FileReader):
             raise _files.wrong_kind(path, "an Arrow IPC file", start)
         rows = 0
         try:
+            for size in _flatbuffers.decoded_sizes(path, is_file=is_file):
+                self._refuse_large(path, size)
             with pa.memory_map(str(path)) as mapped:
                 reader = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
                 refuse_reserved(reader.schema.names, str(path))
                 schema = reader.schema
                 writer = None if is_file else _writer(copy, schema)
                 for batch in _batches(reader):
-                    self._refuse_large(path, batch)
                     batch.validate(full=True)
                     rows += batch.num_rows
                     if writer is not None:
                         writer.write_batch(batch)
                 if writer is not None:
                     writer.close()
-        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        except (
+            _flatbuffers.Damaged,
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            MemoryError,
+        ) as error:
             raise Malformed(
                 f"{path}: damaged at or after row {rows + 1}: {first_line(error)}",
                 code="DP-READ-006",
@@ -143,8 +150,7 @@ class ReadArrow(FileReader):
             ) from error
         return schema, rows, path if is_file else copy
 
-    def _refuse_large(self, path: Path, batch: pa.RecordBatch) -> None:
-        size = sum(b.size for column in batch.columns for b in column.buffers() if b is not None)
+    def _refuse_large(self, path: Path, size: int) -> None:
         if size > self.max_batch_bytes:
             raise LimitExceeded(
                 f"{path}: a batch decodes to {size} bytes; {self.max_batch_bytes} are allowed",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from datapipe.core.context import Context
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
-from datapipe.stages.ingest import _files
+from datapipe.stages.ingest import _files, _footer
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
@@ -111,18 +110,23 @@ class ReadParquet(FileReader):
         counts: list[int] = []
         first: pa.Schema | None = None
         for path in files:
-            with _opened(path) as file:
+            footer = _footer_of(path)
+            with _opened(path, footer) as file:
                 refuse_reserved(file.schema_arrow.names, str(path))
                 first = first if first is not None else file.schema_arrow
                 _same_columns(file.schema_arrow, first, path, files[0])
-                counts.append(file.metadata.num_rows)
+                counts.append(footer.rows)
                 if sum(counts) > self.max_rows:
                     raise LimitExceeded(
                         f"{path}: more than {self.max_rows} rows",
                         code="DP-READ-021",
                         hint="raise max_rows if that many are meant",
                     )
-                _inspect(file, path, self._most_bytes(path), deep=self.checks == "full")
+                most = self._most_bytes(path)
+                if footer.decoded > most:
+                    raise _bomb(path, footer.decoded, most)
+                if self.checks == "full":
+                    _inspect(file, path, footer.rows, most)
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
         )
@@ -132,41 +136,34 @@ class ReadParquet(FileReader):
         return max(FLOOR_BYTES, self.max_ratio * path.stat().st_size)
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    """The file with its footer parsed; anything that is no Parquet file is refused first."""
+def _footer_of(path: Path) -> _footer.Footer:
+    """The footer of a file; anything that is no Parquet file is refused first."""
     size = path.stat().st_size
     start = _files.head(path)
     if not start.startswith(MAGIC):
         raise _files.wrong_kind(path, "a Parquet file", start)
-    with path.open("rb") as raw:
-        raw.seek(max(0, size - 8))
-        tail = raw.read(8)
-    if size < 12 or tail[4:] != MAGIC:
-        raise _cut(path, "its end is missing")
-    (footer,) = struct.unpack("<I", tail[:4])
-    if footer > size - 12:
-        raise _cut(path, f"its footer claims {footer} bytes in a file of {size}")
+    with path.open("rb") as file:
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        if size < 12 or tail[4:] != MAGIC:
+            raise _cut(path, "its end is missing")
+        (length,) = struct.unpack("<I", tail[:4])
+        if length > size - 12:
+            raise _cut(path, f"its footer claims {length} bytes in a file of {size}")
+        file.seek(size - 8 - length)
+        raw = file.read(length)
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=_encoded(path))
+        return _footer.parsed(raw, size)
+    except _footer.Damaged as error:
+        raise _cut(path, error.message) from error
+
+
+def _opened(path: Path, footer: _footer.Footer) -> pq.ParquetFile:
+    """The file as pyarrow opens it; text stays encoded, so that a bomb is seen before it bursts."""
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=footer.encoded)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _cut(path, f"its footer cannot be read: {first_line(error)}") from error
-
-
-def _encoded(path: Path) -> list[str]:
-    """The columns with a dictionary, which stay encoded so that a bomb is seen before it bursts."""
-    meta = pq.read_metadata(path)
-    found: set[str] = set()
-    for chunk in _chunks(meta):
-        if chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page:
-            found.add(chunk.path_in_schema)
-    return sorted(found)
-
-
-def _chunks(meta: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
-    for g in range(meta.num_row_groups):
-        group = meta.row_group(g)
-        for c in range(group.num_columns):
-            yield group.column(c)
 
 
 def _same_columns(schema: pa.Schema, first: pa.Schema, path: Path, other: Path) -> None:
@@ -188,13 +185,8 @@ def _same_columns(schema: pa.Schema, first: pa.Schema, path: Path, other: Path) 
     )
 
 
-def _inspect(file: pq.ParquetFile, path: Path, most: float, *, deep: bool) -> None:
-    """Refuse a file whose rows would need too much memory or whose pages are damaged."""
-    claimed = _claimed_bytes(file.metadata)
-    if claimed > most:
-        raise _bomb(path, claimed, most)
-    if not deep:
-        return
+def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> None:
+    """Decode every page once: refuse damaged ones, and rows that need too much memory."""
     rows, seen = 0, 0
     try:
         for batch in file.iter_batches(batch_size=SCAN_ROWS):
@@ -205,22 +197,8 @@ def _inspect(file: pq.ParquetFile, path: Path, most: float, *, deep: bool) -> No
                 raise _bomb(path, seen, most)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise _cut(path, f"damaged at or after row {rows + 1}: {first_line(error)}") from error
-    if rows != file.metadata.num_rows:
-        raise _cut(path, f"its footer claims {file.metadata.num_rows} rows, its pages hold {rows}")
-
-
-def _claimed_bytes(meta: pq.FileMetaData) -> float:
-    """Decoded bytes as the footer tells; a dictionary counts each time a row uses it."""
-    total = 0.0
-    for chunk in _chunks(meta):
-        size = float(chunk.total_uncompressed_size)
-        if chunk.has_dictionary_page and chunk.is_stats_set:
-            stats = chunk.statistics
-            if stats.has_min_max and isinstance(stats.min_raw, bytes):
-                width = (len(stats.min_raw) + len(stats.max_raw)) / 2
-                size = max(size, width * chunk.num_values)
-        total += size
-    return total
+    if rows != claimed:
+        raise _cut(path, f"its footer claims {claimed} rows, its pages hold {rows}")
 
 
 def _decoded_bytes(column: pa.Array) -> int:

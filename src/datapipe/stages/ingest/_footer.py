@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Parquet footer read by ourselves: a damaged one makes Arrow's own accessors abort the process.
+
+The footer is a Thrift struct in compact protocol. What is needed of it is small: how many rows and
+columns, where pages lie, how large they are. All of it is held against the file's size and against
+each other before an engine opens the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from datapipe.errors import DatapipeError
+
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+MAX_DEPTH = 24
+BYTE_ARRAY = 6
+Fields = Mapping[int, Any]
+
+
+class Damaged(DatapipeError):
+    """A footer that contradicts itself or the file; told by the reader, which knows the file."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One column of one row group.
+
+    Args:
+        path: Its name in the schema, parts joined by dots.
+        is_text: Whether its values are byte arrays.
+        has_dictionary: Whether values stand in a dictionary page.
+        values: How many values it has.
+        decoded: Bytes it decodes to, as far as the footer tells.
+    """
+
+    path: str
+    is_text: bool
+    has_dictionary: bool
+    values: int
+    decoded: int
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a footer says of a file.
+
+    Args:
+        rows: How many rows.
+        chunks: Every column of every row group.
+    """
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def decoded(self) -> int:
+        """Bytes that all rows decode to, as far as the footer tells."""
+        return sum(c.decoded for c in self.chunks)
+
+    @property
+    def encoded(self) -> list[str]:
+        """The text columns with a dictionary."""
+        return sorted({c.path for c in self.chunks if c.is_text and c.has_dictionary})
+
+
+def parsed(raw: bytes, size: int) -> Footer:
+    """The footer in `raw` of a file of `size` bytes, found free of contradictions."""
+    try:
+        meta = _Compact(raw).struct()
+        return _footer(meta, size)
+    except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
+
+
+def _footer(meta: Fields, size: int) -> Footer:
+    leaves = _leaves(meta[2])
+    groups = meta[4]
+    rows = [group[3] for group in groups]
+    if min([meta[3], *rows]) < 0 or sum(rows) != meta[3]:
+        raise Damaged(f"its footer claims {meta[3]} rows, its row groups {sum(rows)}")
+    chunks: list[Chunk] = []
+    for group in groups:
+        if len(group[1]) != len(leaves):
+            raise Damaged(f"a row group has {len(group[1])} columns, the schema {len(leaves)}")
+        for column, leaf in zip(group[1], leaves, strict=True):
+            chunks.append(_chunk(column, leaf, group[3], size))
+    spans = sorted(_span(c[3]) for g in groups if g[3] for c in g[1])
+    for (_, end), (start, _) in pairwise(spans):
+        if start < end:
+            raise Damaged("two columns claim the same bytes")
+    return Footer(meta[3], tuple(chunks))
+
+
+def _leaves(schema: list[Fields]) -> list[tuple[tuple[str, ...], int, bool]]:
+    """Path, physical type and whether it repeats, of every leaf in the order of the schema."""
+    found: list[tuple[tuple[str, ...], int, bool]] = []
+    left = iter(schema)
+
+    def walk(above: tuple[str, ...], element: Fields, repeats: bool, depth: int) -> None:  # noqa: FBT001 - a walk's own state
+        if depth > MAX_DEPTH * 4:
+            raise Damaged("its schema is nested too deep")
+        here = (*above, element[4].decode())
+        again = repeats or element.get(3) == 2
+        for _ in range(element.get(5, 0)):
+            walk(here, next(left), again, depth + 1)
+        if not element.get(5, 0):
+            found.append((here, element[1], again))
+
+    root = next(left, None)
+    if root is None or root.get(5, 0) < 1:
+        raise Damaged("its schema has no columns")
+    try:
+        for _ in range(root[5]):
+            walk((), next(left), False, 0)
+    except (StopIteration, RuntimeError) as error:
+        raise Damaged("its schema ends early") from error
+    if next(left, None) is not None:
+        raise Damaged("its schema has columns that belong nowhere")
+    return found
+
+
+def _chunk(column: Fields, leaf: tuple[tuple[str, ...], int, bool], rows: int, size: int) -> Chunk:
+    meta = column[3]
+    path, kind, repeats = leaf
+    if tuple(p.decode() for p in meta[3]) != path or meta[1] != kind:
+        raise Damaged(f"the column {'.'.join(path)!r} is not the one the schema names")
+    values, raw_size = meta[5], meta[6]
+    start, end = _span(meta)
+    if min(values, raw_size) < 0 or (rows and not 4 <= start <= end <= size - 8):
+        raise Damaged(f"the column {'.'.join(path)!r} lies outside of the file")
+    if not repeats and values != rows:
+        raise Damaged(f"the column {'.'.join(path)!r} has {values} values for {rows} rows")
+    dictionary = meta.get(11, 0) > 0
+    decoded = max(raw_size, _text_bytes(meta)) if kind == BYTE_ARRAY else raw_size
+    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded)
+
+
+def _span(meta: Fields) -> tuple[int, int]:
+    start = meta.get(11, 0) or meta[9]
+    start = min(start, meta[9])
+    return start, start + meta[7]
+
+
+def _text_bytes(meta: Fields) -> int:
+    """Bytes of text once every value is spelt out: a dictionary counts each time it is used."""
+    told = meta.get(16, {}).get(1, 0)
+    stats = meta.get(12, {})
+    ends = [stats[k] for k in (1, 2, 5, 6) if isinstance(stats.get(k), bytes)]
+    guess = meta[5] * sum(map(len, ends)) // len(ends) if ends and meta.get(11, 0) > 0 else 0
+    return max(int(told), guess)
+
+
+class _Compact:
+    """Thrift's compact protocol, as far as a footer needs it; nothing is trusted to be short."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.at = 0
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """A struct as field number to value."""
+        if depth > MAX_DEPTH:
+            raise Damaged("its footer is nested too deep")
+        fields: dict[int, Any] = {}
+        last = 0
+        while head := self._byte():
+            kind, step = head & 15, head >> 4
+            last = last + step if step else self._signed()
+            fields[last] = self._value(kind, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (TRUE, FALSE):
+            return kind == TRUE
+        if kind in (I16, I32, I64):
+            return self._signed()
+        if kind in (BYTE, DOUBLE, BINARY):
+            return self._take({BYTE: 1, DOUBLE: 8}.get(kind) or self._unsigned())
+        if kind in (LIST, SET):
+            return list(self._list(depth))
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        raise Damaged(f"its footer holds a value of the unknown type {kind}")
+
+    def _list(self, depth: int) -> Iterator[Any]:
+        head = self._byte()
+        count = head >> 4
+        count = self._unsigned() if count == 15 else count
+        if count > len(self.raw) - self.at:
+            raise Damaged("its footer holds a list longer than itself")
+        for _ in range(count):
+            kind = head & 15
+            yield self._byte() == 1 if kind in (TRUE, FALSE) else self._value(kind, depth + 1)
+
+    def _take(self, size: int) -> bytes:
+        if size > len(self.raw) - self.at:
+            raise Damaged("its footer ends early")
+        self.at += size
+        return self.raw[self.at - size : self.at]
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.raw[self.at - 1]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+            if shift > 63:
+                raise Damaged("its footer holds a number beyond 64 bits")
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return (value >> 1) ^ -(value & 1)
