@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,33 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         yield connection
+
+
+def lines(
+    connection: duckdb.DuckDBPyConnection, query: str, **values: object
+) -> list[dict[str, Any]]:
+    """The answer to one of our own questions, as JSON values.
+
+    Args:
+        connection: From `opened`.
+        query: The question.
+        values: Values of its `$name` parameters.
+
+    Returns:
+        A dictionary a line; times as ISO 8601 in UTC.
+
+    Example:
+        >>> with duckdb.connect() as connection:
+        ...     lines(connection, "select $n as n", n=1)
+        [{'n': 1}]
+    """
+    relation = connection.sql(query, params=values or None)
+    found = [dict(zip(relation.columns, line, strict=True)) for line in relation.fetchall()]
+    for line in found:
+        for name, value in line.items():
+            if isinstance(value, datetime):
+                line[name] = value.isoformat() + "Z"
+    return found
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, wait_s: float) -> None:

@@ -24,10 +24,13 @@ from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.journal import START, Journal, Mark, Record, sync_folder
 from datapipe.lineage.locks import locked, mutex
-from datapipe.lineage.objects import Objects
+from datapipe.lineage.objects import Objects, bare
 
 LINES_AT_ONCE = 20_000
-QUIET: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+QUIET: dict[str, Any] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 """No connection of ours ever looks for an extension elsewhere."""
 
 _ARROW = {
@@ -275,6 +278,9 @@ def fill(
         ...     fill(connection, [], Objects(Path("nowhere"), Path("nowhere")))
     """
     held: dict[str, list[dict[str, Any]]] = {}
+    loaded = set(
+        connection.execute("select distinct model_id, held_out_object from models").fetchall()
+    )
     for record in records:
         kind, body = record.kind, record.body
         line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
@@ -282,8 +288,9 @@ def fill(
             _insert_object(connection, kind, line | {"object": body.get("object")}, objects)
         else:
             held.setdefault(kind, []).append(line)
-        if kind == "models" and body.get("held_out_object"):
-            named = line | {"object": body["held_out_object"]}
+        if kind == "models" and (line["model_id"], line["held_out_object"]) not in loaded:
+            loaded.add((line["model_id"], line["held_out_object"]))
+            named = line | {"object": line["held_out_object"]}
             _insert_object(connection, "model_held_out", named, objects)
         entry = {"seq": record.seq, "kind": kind, "leaf": record.leaf.hex()}
         entry["recorded_at"] = schema.moment(record.recorded_at)
@@ -385,12 +392,12 @@ def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
     path = objects.find(digest)
     if path is None:
         raise TrustError(
-            f"objects/{digest.removeprefix(PREFIX)} is missing, named by {named_by}",
+            f"objects/{bare(digest)} is missing, named by {named_by}",
             code="DP-TRUST-703",
             hint="restore it from a copy of the store",
-            path=f"objects/{digest.removeprefix(PREFIX)}",
+            path=f"objects/{bare(digest)}",
         )
-    if digest_file(path) != PREFIX + digest.removeprefix(PREFIX):
+    if digest_file(path) != PREFIX + bare(digest):
         raise TrustError(
             f"{path} does not have the digest it is named by",
             code="DP-TRUST-704",

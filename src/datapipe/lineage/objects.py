@@ -75,7 +75,7 @@ class Objects:
                 sync_folder(self.folder)
         except OSError as error:
             raise failed(error, f"{path} could not be moved to {self.folder}") from error
-        self._names[target.stem] = target.name
+        self._names[bare(digest)] = target.name
         return digest, target
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
@@ -113,7 +113,7 @@ class Objects:
         """Where an object is.
 
         Args:
-            digest: Its digest, with or without the prefix.
+            digest: Its digest, with or without the prefix, or its file name.
 
         Returns:
             Its path, or None when it is not here.
@@ -122,10 +122,10 @@ class Objects:
             >>> Objects(Path("nowhere"), Path("nowhere")).find("sha256:00") is None
             True
         """
-        key = digest.removeprefix(PREFIX)
+        key = bare(digest)
         name = self._names.get(key)
         if name is None or not (self.folder / name).is_file():
-            self._names = {n.partition(".")[0]: n for n in self.names()}
+            self._names = {bare(n): n for n in self.names()}
             name = self._names.get(key)
         return self.folder / name if name else None
 
@@ -208,7 +208,7 @@ class Objects:
             folder = self.scratch()
             near = folder / target.name
             shutil.copyfile(path, near)
-            if digest_file(near) != PREFIX + target.name.partition(".")[0]:
+            if digest_file(near) != PREFIX + bare(target.name):
                 raise ExecutionError(
                     f"{path} changed while it was copied", code="DP-EXEC-052", hint="run again"
                 ) from None
@@ -218,6 +218,22 @@ class Objects:
             path.unlink()
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def bare(digest: str) -> str:
+    """What names an object, without prefix and ending.
+
+    Args:
+        digest: A digest in the house form, or an object's file name.
+
+    Returns:
+        Its hexadecimal digits.
+
+    Example:
+        >>> bare("sha256:ab12"), bare("ab12.parquet")
+        ('ab12', 'ab12')
+    """
+    return digest.removeprefix(PREFIX).partition(".")[0]
 
 
 def _hold(folder: Path) -> int:

@@ -141,7 +141,7 @@ class Recall:
                 ).fetchall()
                 steps = connection.execute(
                     "select key, max(seq) from steps where reused_from is null "
-                    "and key is not null group by key"
+                    "and key <> '' group by key"
                 ).fetchall()
         except (DatapipeError, duckdb.Error):
             return START  # slower, and just as right: the journal is read from its start

@@ -5,24 +5,29 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
-from datapipe.lineage.console import ask
-from datapipe.lineage.index import Index, newer, object_columns
+from datapipe.lineage.check import Check, Problem
+from datapipe.lineage.console import ask, opened
+from datapipe.lineage.index import Index, newer, object_columns, sorted_error
 from datapipe.lineage.journal import Entry, Journal, sync_folder
 from datapipe.lineage.locks import failed
 from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
+from datapipe.lineage.rows import why
+from datapipe.lineage.trace import trace
 
 FORMAT = 1
 """Version of the folder's layout and of the journal's frames."""
@@ -330,6 +335,61 @@ class Lineage:
         with self._index.reading():
             return ask(self._index.path, query, values)
 
+    def why(self, row: int | str) -> dict[str, Any]:
+        """Where a row came from, what was thought of it and where it went.
+
+        Args:
+            row: A row id, or `source:ordinal` such as `1:1429`.
+
+        Returns:
+            `row_id source_no ordinal source file dropped history labels models exports`, JSON
+            values only.
+
+        Raises:
+            DeclarationError: The store has no such row.
+
+        Example:
+            >>> # lineage.why("1:1429")["dropped"]
+        """
+        with self._asking() as connection:
+            return why(connection, row)
+
+    def trace(self, digest: str) -> dict[str, Any]:
+        """The way back from an object to its sources, and forward to what was made of it.
+
+        Args:
+            digest: A digest or its first eight or more digits, with or without `sha256:`.
+
+        Returns:
+            `digest kind name run_id dataset steps sources made attestations privacy`, JSON values
+            only.
+
+        Raises:
+            DeclarationError: No object has this digest, or several begin with these digits.
+
+        Example:
+            >>> # lineage.trace("sha256:ab12cd34")["sources"]
+        """
+        with self._asking() as connection:
+            return trace(connection, digest)
+
+    def verify(self) -> list[Problem]:
+        """Whether everything in the store is as it was recorded.
+
+        Looks at every frame of the journal, every checkpoint's root, every object's digest and
+        every line of the index. Who signed a checkpoint is not looked at here.
+
+        Returns:
+            What is wrong, each with the file's name; empty when nothing is.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).verify()
+            []
+        """
+        self._own()
+        return Check(self.store, self._journal, self._objects, self._index).problems()
+
     def rebuild(self, *, accept_loss: bool = False) -> None:
         """Make the index anew from the journal alone.
 
@@ -359,6 +419,17 @@ class Lineage:
         """
         if os.getpid() == self._process:
             self._objects.close()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The index, caught up and opened for our own questions."""
+        self._own()
+        self._freshen()
+        with self._index.reading(), opened(self._index.path) as connection:
+            try:
+                yield connection
+            except duckdb.Error as error:
+                raise sorted_error(error, self._index.path) from error
 
     def _freshen(self) -> None:
         """Catch up; in a folder that cannot be written the index answers as it stands."""

@@ -230,10 +230,14 @@ select distinct run_id, source_no, name, uri, trust
 from sources
 where trust is distinct from 'verified';
 
--- simple composition: an upper bound of what was spent, looser than the accountant's
+-- simple composition: an upper bound of what was spent, looser than the accountant's;
+-- a step that was reused spent nothing
 create view privacy_spend as
 select dataset, unit, sum(delta) as delta, sum(epsilon) as epsilon_sum_bound, count(*) as events
 from privacy_events
+where step_id is null or step_id not in (
+  select step_id from steps where reused_from is not null and step_id is not null
+)
 group by all;
 
 -- which columns each column was made from, in each run
