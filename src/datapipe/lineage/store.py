@@ -22,6 +22,7 @@ from datapipe.lineage.check import Check, Problem
 from datapipe.lineage.console import ask, opened
 from datapipe.lineage.index import Index, newer, object_columns, sorted_error
 from datapipe.lineage.journal import Entry, Journal, sync_folder
+from datapipe.lineage.leases import Leases
 from datapipe.lineage.locks import failed
 from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
@@ -67,6 +68,7 @@ class Lineage:
         self._objects = Objects(self.objects, self.store / "tmp")
         self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
         self._recall = Recall(self._journal, self._index)
+        self._leases = Leases(self.store / "leases")
 
     def append(self, records: Sequence[Entry]) -> None:
         """Record what happened, all of it or nothing; it is durable when this returns.
@@ -91,7 +93,12 @@ class Lineage:
         entries = [(kind, schema.checked(kind, body)) for kind, body in records]
         for kind, body in entries:
             self._check_object(kind, body)
+        ids = [(str(b.get("run_id")), b.get("event")) for k, b in entries if k == "run_events"]
+        for run_id in [r for r, event in ids if event == "started"]:
+            self._hold(run_id)
         self._journal.append(entries)
+        for run_id in [r for r, event in ids if event != "started"]:
+            self._leases.let_go(run_id)
 
     def index(self) -> bool:
         """Bring `lineage.duckdb` up to date with the journal.
@@ -109,6 +116,7 @@ class Lineage:
             True
         """
         self._own()
+        self._leases.bury(self._abandoned)
         return self._index.catch_up()
 
     def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
@@ -411,7 +419,7 @@ class Lineage:
         self._index.rebuild()
 
     def close(self) -> None:
-        """Let go of what this process holds: its temporary folders.
+        """Let go of what this process holds: its temporary folders and the leases of its runs.
 
         Example:
             >>> import tempfile
@@ -419,6 +427,17 @@ class Lineage:
         """
         if os.getpid() == self._process:
             self._objects.close()
+            self._leases.close()
+
+    def _hold(self, run_id: str) -> None:
+        try:
+            self._leases.hold(run_id)
+        except OSError as error:
+            raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
+
+    def _abandoned(self, run_id: str) -> None:
+        """Record, once, that a run's process is gone."""
+        self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -434,6 +453,8 @@ class Lineage:
     def _freshen(self) -> None:
         """Catch up; in a folder that cannot be written the index answers as it stands."""
         try:
+            with contextlib.suppress(PermissionError):
+                self._leases.bury(self._abandoned)
             self._index.catch_up()
         except ExecutionError:
             if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():

@@ -16,7 +16,8 @@ SHORTEST_PREFIX = 8
 
 _KNOWN = """
 with known as (
-  select digest, 'dataset' as kind, '' as name, run_id, step_id, digest as dataset, seq from datasets
+  select digest, 'dataset' as kind, '' as name, run_id, step_id, digest as dataset, seq
+  from datasets
   union all
   select model_id, 'model', name, run_id, step_id, dataset, seq from models
   union all
