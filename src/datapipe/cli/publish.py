@@ -23,6 +23,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.bundle import sign_path
+from datapipe.manifest.checks import Reason
 from datapipe.manifest.facts import FindingSummary, LogPoint, Material, Measure, Terms
 from datapipe.manifest.keyring import moment
 from datapipe.manifest.predicates import DatasetPredicate
@@ -90,7 +91,7 @@ def _copied(lineage: Lineage, found: Mapping[str, Any], folder: Path) -> Path:
     if source is None:
         raise TrustError(
             f"the store has no object {found['digest']}",
-            code="DP-TRUST-900",
+            code=Reason.MISSING.value,
             hint="datapipe verify names what else is missing",
             path=str(lineage.objects),
         )
@@ -112,7 +113,7 @@ def _copied(lineage: Lineage, found: Mapping[str, Any], folder: Path) -> Path:
         partial.unlink()
         raise TrustError(
             f"the object {source} has other content than its digest says",
-            code="DP-TRUST-901",
+            code=Reason.CHANGED.value,
             hint="do not use this store; run the pipeline again in another one",
             path=str(source),
         )

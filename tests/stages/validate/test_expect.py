@@ -66,6 +66,57 @@ def test_it_equals_polars_on_rules_about_rows(ages):
         assert finding.rows.height == len(ages)
 
 
+NUMBERS = st.one_of(st.none(), st.integers(-3, 6), st.sampled_from([2**53 + 1, -(2**60)]))
+FLOATS = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, 2.0, float("nan"), 1e300, -7.25]))
+WORDS = st.one_of(st.none(), st.sampled_from(["", "a", "b", "ab", "é", "日本", "A"]))
+ROWS = st.lists(st.tuples(NUMBERS, FLOATS, WORDS, st.sampled_from([None, True])), min_size=1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(ROWS, st.sampled_from([None, 0.4]), st.booleans())
+def test_the_polars_pass_answers_as_great_expectations_does(rows, mostly, strict):
+    types = {"i": pl.Int64, "f": pl.Float64, "s": pl.String, "b": pl.Boolean}
+    frame = pl.DataFrame(rows, schema=types, orient="row")
+    bounds = {"min_value": 0, "max_value": 2, "strict_min": strict, "strict_max": strict}
+    most = {} if mostly is None else {"mostly": mostly}
+    rules = [
+        rule(kind, column=column, **(arguments | most))
+        for column, sets in (("i", [[0, 1, 2**52]]), ("f", [[0, 1.5, -7.25]]), ("s", [["a", "é"]]))
+        for kind, arguments in (
+            (NOT_NULL, {}),
+            ("expect_column_values_to_be_null", {}),
+            ("expect_column_values_to_be_unique", {}),
+            ("expect_column_values_to_be_in_set", {"value_set": sets[0]}),
+            ("expect_column_values_to_not_be_in_set", {"value_set": sets[0]}),
+        )
+    ]
+    rules += [rule(BETWEEN, column=c, **(bounds | most)) for c in "if"]
+    lengths = "expect_column_value_lengths_to_"
+    rules += [
+        rule(f"{lengths}be_between", column="s", min_value=1, max_value=1, **most),
+        rule(f"{lengths}equal", column="s", value=2, **most),
+        rule(NOT_NULL, column="b", **most),
+        rule("expect_table_row_count_to_be_between", min_value=2, max_value=5),
+        rule("expect_table_row_count_to_equal", value=3),
+    ]
+    rules += [
+        rule(f"expect_column_{what}_to_be_between", column=c, **bounds)
+        for what in ("mean", "min", "max")
+        for c in "if"
+    ]
+    data, nowhere = Dataset.of(frame), Context(0, Path())
+    fast = Expect(rules).run(data, nowhere).findings
+    slow = Expect(rules, engine="gx").run(data, nowhere).findings
+    for ours, theirs in zip(fast, slow, strict=True):
+        mine, yours = ours.to_json(), theirs.to_json()
+        seen = [form["details"].pop("observed", None) for form in (mine, yours)]
+        assert mine == yours
+        assert seen[0] == seen[1] or seen[0] == pytest.approx(seen[1], rel=1e-12)
+        assert (ours.rows is None) == (theirs.rows is None)
+        if ours.rows is not None:
+            assert ours.rows.equals(theirs.rows)
+
+
 def test_rules_about_columns_and_the_table_say_whether_they_hold():
     frame = pl.DataFrame({"x": [1.0, 2.0, 3.0], "y": ["a", "b", "c"]})
     findings = found(

@@ -17,6 +17,7 @@ from typing import Any
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, when the package is imported
 
+import numpy as np
 from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.expectation_configuration import (
@@ -26,6 +27,7 @@ from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.registry import (
     list_registered_expectation_implementations,
 )
+from numpy.typing import NDArray
 
 from datapipe.errors import DeclarationError, nearest
 
@@ -157,6 +159,27 @@ class Rule:
             except DeclarationError as error:
                 wrong.append(error.message)
         return wrong
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What became of one rule.
+
+    Args:
+        holds: Whether the rule holds.
+        looked: How many rows it looked at; None for a rule about a column or the table.
+        broken: bool of shape (n,), the rows that break it; None as above.
+        observed: The statistic of a rule about a column or the table, where there is one.
+
+    Example:
+        >>> Answer(True, observed=3.5).broken is None
+        True
+    """
+
+    holds: bool
+    looked: int | None = None
+    broken: NDArray[np.bool_] | None = None
+    observed: Any = None
 
 
 def read_rules(suite: Suite) -> tuple[Rule, ...]:

@@ -3,22 +3,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, when the package is imported
-
-import great_expectations as gx
 import numpy as np
 import polars as pl
-from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -27,19 +19,15 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.errors import DataError, DeclarationError
+from datapipe.errors import DeclarationError
+from datapipe.stages.validate import _native, _peer
 from datapipe.stages.validate._columns import exists, expressions
-from datapipe.stages.validate._suite import Rule, Suite, read_rules
+from datapipe.stages.validate._suite import Answer, Rule, Suite, read_rules
 
 _BROKEN: dict[str, tuple[Verdict, Severity]] = {
     "critical": ("fail", "high"),
     "warning": ("suspect", "medium"),
     "info": ("suspect", "low"),
-}
-_RESULT = {
-    "result_format": "COMPLETE",
-    "exclude_unexpected_values": True,
-    "return_unexpected_index_query": False,
 }
 
 
@@ -47,10 +35,11 @@ _RESULT = {
 class Expect(Stage):
     """Holds the rows to a suite of expectations and marks the rows that break them.
 
-    The whole suite is one call of Great Expectations over the columns it needs. What it lets pass
-    unseen is closed: no rows, a column of nulls or a condition that selects nothing is
-    *not evaluated*; a column that is absent or a rule that fails inside stops the run; a rule that
-    is unknown, or can never hold, is refused before any data is read.
+    Common rules are one pass of polars over the columns they need; the rest of the suite is one
+    call of Great Expectations, with the same answers. What it lets pass unseen is closed: no rows,
+    a column of nulls or a condition that selects nothing is *not evaluated*; a column that is
+    absent or a rule that fails inside stops the run; a rule that is unknown, or can never hold, is
+    refused before any data is read.
 
     *Method:* each expectation becomes one finding, `validate.<type>.<column>`. A rule about rows
     measures the share of rows that break it (Wilson interval over the rows it looked at), a rule
@@ -61,12 +50,14 @@ class Expect(Stage):
     *Choose it when:* rules are known and must hold, and the rows that break them should be set
     aside with the rule as the reason (`on_finding="quarantine"`).
     *Fails when:* nobody knew the rule; whoever poisons data keeps to the rules.
-    *Cost:* one pass a rule in pandas, memory of the needed columns twice; a second of import.
+    *Cost:* one pass for the common rules; one pass a rule in pandas, and the columns a second time
+    in memory, for the others; a second of import.
 
     Args:
         suite: Path of a suite's JSON (Great Expectations 1.x), or the same as a mapping, or the
             list of its expectations. `NAME.missing` and `NAME.length` may be used as columns.
         on_finding: What is done with rows that break a rule.
+        engine: `auto`, or `gx` to give Great Expectations the common rules too.
 
     Example:
         >>> suite = [{"type": "expect_column_values_to_be_between",
@@ -82,6 +73,7 @@ class Expect(Stage):
 
     suite: Suite = ()
     on_finding: OnFinding = "note"
+    engine: Literal["auto", "gx"] = "auto"
 
     name: ClassVar[str] = "validate.expect"
     raises_findings: ClassVar[tuple[str, ...]] = ("validate.*",)
@@ -91,7 +83,7 @@ class Expect(Stage):
     )
 
     def __hash__(self) -> int:
-        return hash((digest_json(self.suite), self.on_finding))
+        return hash((digest_json(self.suite), self.on_finding, self.engine))
 
     def check(self) -> list[str]:
         """Problems with the suite that can be told without data.
@@ -104,31 +96,33 @@ class Expect(Stage):
             "validate.expect: there is no expectation 'expect_column_to_exists'; did you"
         """
         wrong = super().check()
+        if self.engine not in ("auto", "gx"):
+            wrong.append(f"{self.name}: engine={self.engine!r}; use 'auto' or 'gx'")
         try:
             rules = read_rules(self.suite)
         except DeclarationError as error:
             return [*wrong, f"{self.name}: {error.message}"]
-        with _quiet():
+        with _peer.quiet():
             return [*wrong, *(f"{self.name}: {p}" for rule in rules for p in rule.problems())]
 
     def params(self) -> dict[str, Any]:
         """The parameters, the suite by its content: an edited file is another suite.
 
         Returns:
-            `suite`, as the list of its expectations, and `on_finding`.
+            `suite` as the list of its expectations, `on_finding` and `engine`.
 
         Example:
             >>> Expect([{"type": "expect_column_to_exist", "kwargs": {"column": "a"}}]).params()
-            {'suite': [{'type': 'expect_column_to_exist', ...}], 'on_finding': 'note'}
+            {'suite': [{'type': 'expect_column_to_exist', ...}], 'on_finding': 'note', ...}
         """
         try:
             told: Any = [rule.to_json() for rule in read_rules(self.suite)]
         except DeclarationError:
             told = self.suite
-        return {"suite": told, "on_finding": self.on_finding}
+        return {"suite": told, "on_finding": self.on_finding, "engine": self.engine}
 
     def run(self, data: Dataset, context: Context) -> Yield:
-        """Evaluate the whole suite at once.
+        """Evaluate the suite: one polars pass, and one call of Great Expectations for the rest.
 
         Args:
             data: The rows.
@@ -153,8 +147,11 @@ class Expect(Stage):
         kinds = _kinds(rules)
         if not frame.height:
             return Yield(findings=tuple(_unknown(k, r, "there are no rows") for k, r in kinds))
-        results = _evaluated(frame, rules)
-        return Yield(findings=tuple(_finding(k, r, results[r.number], frame) for k, r in kinds))
+        found = {} if self.engine == "gx" else _native.answers(frame, rules)
+        rest = [rule for rule in rules if rule.number not in found]
+        if rest:
+            found |= _peer.answers(frame, rest)
+        return Yield(findings=tuple(_finding(k, r, found[r.number], frame) for k, r in kinds))
 
 
 def _needed(data: Dataset, rules: Sequence[Rule]) -> pl.DataFrame:
@@ -183,66 +180,34 @@ def _kinds(rules: Sequence[Rule]) -> list[tuple[str, Rule]]:
     return kinds
 
 
-def _evaluated(frame: pl.DataFrame, rules: Sequence[Rule]) -> dict[int, Mapping[str, Any]]:
-    """The whole suite in one call; results by the number of their rule."""
-    with _quiet():
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-        whole = asset.add_batch_definition_whole_dataframe("all")
-        batch = whole.get_batch(batch_parameters={"dataframe": frame.drop(ROW_ID).to_pandas()})
-        suite = gx.ExpectationSuite(name="suite", expectations=[r.expectation() for r in rules])
-        answer = batch.validate(suite, result_format=_RESULT)
-    forms: list[Any] = [r.to_json_dict() for r in answer.results]
-    found: dict[int, Mapping[str, Any]] = {
-        form["expectation_config"]["meta"]["number"]: form for form in forms
-    }
-    if sorted(found) != [r.number for r in rules]:
-        raise DataError(
-            f"validate.expect: {len(rules)} rules were given and {len(found)} were evaluated",
-            code="DP-DATA-041",
-            hint="report it: no rule may be skipped in silence",
-        )
-    return found
-
-
-def _finding(kind: str, rule: Rule, answer: Mapping[str, Any], frame: pl.DataFrame) -> Finding:
+def _finding(kind: str, rule: Rule, answer: Answer, frame: pl.DataFrame) -> Finding:
     """One rule's answer as a finding; what was not looked at is never clean."""
-    result: Mapping[str, Any] = answer["result"]
-    _refuse_failure(rule, answer, frame)
-    if "unexpected_index_list" in result:
-        return _about_rows(kind, rule, answer, frame["_row_id"])
+    if answer.broken is not None and answer.looked is not None:
+        return _about_rows(kind, rule, answer, frame[ROW_ID])
     nothing = _all_null(rule, frame)
     if nothing:
         return _unknown(kind, rule, nothing)
-    holds = bool(answer["success"])
-    verdict, severity = _judged(rule, holds=holds)
-    observed = result.get("observed_value")
+    verdict, severity = _judged(rule, holds=answer.holds)
+    told = {"observed": answer.observed} if _tellable(rule, answer.observed) else {}
     return Finding(
         kind,
         verdict,
-        Estimate.exact(0 if holds else 1, n=frame.height, method="rules broken"),
-        f"{rule} {'holds' if holds else 'is broken'}",
+        Estimate.exact(0 if answer.holds else 1, n=frame.height, method="rules broken"),
+        f"{rule} {'holds' if answer.holds else 'is broken'}",
         severity,
         columns=rule.columns,
-        details={**_details(rule), **({"observed": observed} if _tellable(rule, observed) else {})},
-        remedy="" if holds else "mend the source, or the rule where it is wrong",
+        details={**_details(rule), **told},
+        remedy="" if answer.holds else "mend the source, or the rule where it is wrong",
     )
 
 
-def _about_rows(kind: str, rule: Rule, answer: Mapping[str, Any], row_ids: pl.Series) -> Finding:
+def _about_rows(kind: str, rule: Rule, answer: Answer, row_ids: pl.Series) -> Finding:
     """A rule that each row keeps or breaks."""
-    result: Mapping[str, Any] = answer["result"]
-    looked = int(result["element_count"]) - int(result.get("missing_count") or 0)
+    broken, looked = np.asarray(answer.broken), int(answer.looked or 0)
     if looked == 0:
         return _unknown(kind, rule, "every value is null, or no row meets its condition")
-    broken = np.zeros(len(row_ids), dtype=bool)
-    broken[np.asarray(result["unexpected_index_list"], dtype=np.int64)] = True
     hits = int(broken.sum())
-    if hits != int(result["unexpected_count"]):
-        raise _failed(rule, "rows and counts disagree")
-    holds = bool(answer["success"])
-    verdict, severity = _judged(rule, holds=holds)
+    verdict, severity = _judged(rule, holds=answer.holds)
     return Finding(
         kind,
         verdict,
@@ -251,10 +216,13 @@ def _about_rows(kind: str, rule: Rule, answer: Mapping[str, Any], row_ids: pl.Se
         severity,
         columns=rule.columns,
         rows=scored_rows(
-            row_ids, broken.astype(np.float64), flagged=broken & (not holds), reason=str(rule)
+            row_ids,
+            broken.astype(np.float64),
+            flagged=broken & (not answer.holds),
+            reason=str(rule),
         ),
         details={**_details(rule), "unexpected_count": hits, "unexpected_share": hits / looked},
-        remedy="" if holds else 'set the rows aside with on_finding="quarantine"',
+        remedy="" if answer.holds else 'set the rows aside with on_finding="quarantine"',
     )
 
 
@@ -272,23 +240,6 @@ def _unknown(kind: str, rule: Rule, why: str) -> Finding:
         columns=rule.columns,
         details=_details(rule),
         remedy="give rows that the rule can be held against",
-    )
-
-
-def _refuse_failure(rule: Rule, answer: Mapping[str, Any], frame: pl.DataFrame) -> None:
-    """An exception inside a rule is no verdict; Great Expectations calls it a broken rule."""
-    told = answer.get("exception_info") or {}
-    nested = [v for v in told.values() if isinstance(v, Mapping)]
-    if told.get("raised_exception") or any(v.get("raised_exception") for v in nested):
-        types = ", ".join(f"{c} is {frame.schema[c]}" for c in rule.columns if c in frame.columns)
-        raise _failed(rule, types or "it raised an exception")
-
-
-def _failed(rule: Rule, why: str) -> DataError:
-    return DataError(
-        f"validate.expect: {rule} could not be computed: {why}",
-        code="DP-DATA-042",
-        hint="compare the types of its columns with its arguments",
     )
 
 
@@ -319,17 +270,3 @@ def _details(rule: Rule) -> dict[str, Any]:
         "kwargs": form["kwargs"],
         "severity": form["severity"],
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the package's log lines and warnings, which repeat what the findings say, off stderr."""
-    logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
