@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.errors import SchemaMismatch

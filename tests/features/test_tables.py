@@ -6,12 +6,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.features.hashing import hashed_tfidf
 from datapipe.features.tables import MOST_CATEGORIES, features_of, numeric_features
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_numbers_are_standardised_and_gaps_are_marked():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+
 from datapipe.errors import DeclarationError
 from datapipe.testing.worlds import FAULTS, digits_world, trigger_pixels
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ConfidentLearning`: labels that contradict what the rest of the data says of their row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.stages.labels._judging import (
+    Judgement,
+    Labelled,
+    judged_by_columns,
+    judged_by_fit,
+    labelled,
+)
+
+Classifier = Literal["auto", "kernel", "linear"]
+Rule = Literal["auto", "posterior", "prune"]
+Score = Literal["auto", "posterior", "self_confidence", "margin"]
+CHOICES = {
+    "classifier": ("auto", "kernel", "linear"),
+    "rule": ("auto", "posterior", "prune"),
+    "score": ("auto", "posterior", "self_confidence", "margin"),
+}
+MOST_PAIRS = 10
+"""Class pairs named in a finding."""
+
+
+@dataclass(frozen=True)
+class ConfidentLearning(Stage):
+    """Finds wrong labels with out-of-fold predictions and estimates how many there are.
+
+    *Method:* a classifier predicts every row out of fold; rows that confident learning would prune
+    are left out; the classifier is fitted again and a transition matrix between true and given
+    labels is learnt by EM. A label is an issue when it is likelier wrong than right. With
+    `rule="prune"`, the default where `probabilities` are given, the issues are exactly those of
+    cleanlab's `prune_by_noise_rate`. The noise rate is bracketed without an audit: from below by
+    how often labels contradict the surest predictions, from above by the confident joint.
+    *Assumes:* features say something about the class, and errors differ from row to row.
+    *Choose it when:* each row has one label and there is no second opinion.
+    *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
+    function of the features (a trigger: see `poisoning.trigger_image`), or a class is mislabelled
+    as a whole.
+    *Cost:* 2 x `folds` fits, twice that to choose a classifier; O(n K) memory.
+
+    Args:
+        folds: How many folds, >= 2.
+        classifier: `kernel` (Gaussian kernel least squares), `linear` (logistic regression) or
+            `auto`: linear for texts, else the one under which the given labels are likelier.
+        probabilities: Columns with out-of-fold class probabilities, one a class; a name with `*`
+            stands for all that match. Empty fits a classifier.
+        rule: Which rows are issues: `posterior`, `prune`, or `auto`: prune where probabilities
+            are given, else the posterior.
+        score: How rows are ranked: `posterior` (with given probabilities its rank mean with
+            self-confidence), `self_confidence` or `margin`; `auto` is `posterior`.
+        tolerance: Noise rate in [0, 1] up to which labels count as clean.
+        fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
+        on_finding: What is done with flagged rows.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from datapipe.testing.worlds import digits_world
+        >>> stage = ConfidentLearning(classifier="kernel")
+        >>> made = stage.run(digits_world(7).dataset(), Context(7, Path(".")))
+        >>> [(f.kind, f.verdict) for f in made.findings]
+        [('labels.noise', 'fail'), ('labels.issues', 'fail')]
+
+    References:
+        Northcutt, Jiang & Chuang, 2021, Confident learning: estimating uncertainty in dataset
+        labels.
+    """
+
+    folds: int = 5
+    classifier: Classifier = "auto"
+    probabilities: tuple[str, ...] = ()
+    rule: Rule = "auto"
+    score: Score = "auto"
+    tolerance: float = 0.01
+    fail_above: float = 0.05
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "labels.confident"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label",)
+    raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
+    extra: ClassVar[str] = "learn"
+    references: ClassVar[tuple[str, ...]] = (
+        "Northcutt, Jiang & Chuang, 2021, Confident learning",
+        "Dawid & Skene, 1979, Maximum likelihood estimation of observer error-rates",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> ConfidentLearning(folds=1).check()
+            ['labels.confident: folds=1 must be at least 2']
+        """
+        wrong = super().check()
+        if self.folds < 2:
+            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
+        if not 0 <= self.tolerance <= self.fail_above <= 1:
+            wrong.append(
+                f"{self.name}: tolerance={self.tolerance} and fail_above={self.fail_above}"
+                " must be rates, the first not above the second"
+            )
+        for parameter, allowed in CHOICES.items():
+            chosen = getattr(self, parameter)
+            if chosen not in allowed:
+                wrong.append(f"{self.name}: {parameter}={chosen!r} is none of {', '.join(allowed)}")
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Score every labelled row and estimate the noise rate.
+
+        Args:
+            data: Rows with the role `label`, and features by role or without one.
+            context: Its seed deals the folds.
+
+        Returns:
+            Two findings, `labels.noise` and `labels.issues`; the latter holds the rows.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> few = Dataset.of(pa.table({"x": [1.0, 2.0], "y": [0, 1]}), Roles.of(label="y"))
+            >>> ConfidentLearning().run(few, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        column = data.roles.one("label")
+        fewest = 1 if self.probabilities else self.folds
+        rows = labelled(data.values("label"), fewest)
+        if isinstance(rows, str):
+            return Yield(findings=_not_evaluated(rows, column))
+        if self.probabilities:
+            judged = judged_by_columns(data, rows, self.probabilities)
+        else:
+            judged = judged_by_fit(
+                data, rows, context, folds=self.folds, classifier=self.classifier
+            )
+        if isinstance(judged, str):
+            return Yield(findings=_not_evaluated(judged, column))
+        issues = self._issues(judged)
+        noise = _noise_rate(judged, issues)
+        verdict = self._verdict(judged.surest)
+        if verdict == "clean":
+            issues = np.zeros(issues.size, bool)
+        told = _Told(column, rows, judged, verdict, self.tolerance)
+        return Yield(
+            findings=(
+                told.noise(noise),
+                told.issues(issues, self._scores(judged), data.row_ids),
+            )
+        )
+
+    def _issues(self, judged: Judgement) -> NDArray[np.bool_]:
+        rule = self.rule
+        if rule == "auto":
+            rule = "prune" if self.probabilities else "posterior"
+        return judged.pruned if rule == "prune" else judged.error > 0.5
+
+    def _scores(self, judged: Judgement) -> NDArray[np.float64]:
+        """How doubtful each label is, in [0, 1]."""
+        if self.score in ("auto", "posterior"):
+            return judged.error
+        every = np.arange(judged.given.size)
+        own = judged.probabilities[every, judged.given]
+        if self.score == "self_confidence":
+            return 1.0 - own
+        others = judged.probabilities.copy()
+        others[every, judged.given] = -1.0
+        return np.asarray((1.0 - (own - others.max(1))) / 2.0, np.float64)
+
+    def _verdict(self, surest: Estimate) -> Verdict:
+        """Only labels that contradict the surest predictions count against the data."""
+        if surest.low > self.fail_above:
+            return "fail"
+        return "suspect" if surest.low > self.tolerance else "clean"
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """The two findings of one judgement."""
+
+    column: str
+    rows: Labelled
+    judged: Judgement
+    verdict: Verdict
+    tolerance: float
+
+    def noise(self, rate: Estimate) -> Finding:
+        return Finding(
+            "labels.noise",
+            self.verdict,
+            rate,
+            f"about {rate.value:.1%} of {rate.n} labels are wrong"
+            f" (between {rate.low:.1%} and {rate.high:.1%}; not audited)",
+            severity=self._severity(),
+            columns=(self.column,),
+            details={
+                **self.judged.details,
+                "surest_disagreement": self.judged.surest.to_json(),
+                "confident_joint_rate": self.judged.joint_rate,
+                "min_detectable": self._fewest_detectable(rate.n),
+                "left_out": dict(self.rows.left_out),
+                "classes": len(self.rows.names),
+            },
+            remedy=""
+            if self.verdict == "clean"
+            else "have a sample of the flagged rows relabelled",
+        )
+
+    def issues(
+        self, flags: NDArray[np.bool_], scores: NDArray[np.float64], row_ids: pl.Series
+    ) -> Finding:
+        names = pl.Series(self.judged.names).gather(self.judged.likeliest)
+        suggested = pl.select(pl.when(pl.Series(flags)).then(names)).to_series()
+        lines = scored_rows(
+            row_ids.gather(self.rows.place),
+            scores,
+            flagged=flags,
+            reason="the label contradicts the features",
+            suggested=suggested,
+        )
+        flagged = int(flags.sum())
+        return Finding(
+            "labels.issues",
+            self.verdict,
+            Estimate.rate(flagged, flags.size),
+            f"{flagged} of {flags.size} labels contradict the features of their row",
+            severity=self._severity(),
+            columns=(self.column,),
+            rows=lines,
+            details={"pairs": self._pairs(flags), "left_out": dict(self.rows.left_out)},
+            remedy=""
+            if not flagged
+            else "set on_finding='quarantine', or relabel the flagged rows",
+        )
+
+    def _pairs(self, flags: NDArray[np.bool_]) -> list[dict[str, Any]]:
+        """Which class is given for which, the most frequent first."""
+        k = self.judged.probabilities.shape[1]
+        pairs = self.judged.given[flags] * k + self.judged.likeliest[flags]
+        found, count = np.unique(pairs, return_counts=True)
+        order = np.argsort(-count, kind="stable")[:MOST_PAIRS]
+        names = self.judged.names
+        return [
+            {"given": names[p // k], "likely": names[p % k], "rows": int(n)}
+            for p, n in zip(found[order].tolist(), count[order], strict=True)
+        ]
+
+    def _fewest_detectable(self, n: int) -> int:
+        """How many wrong labels, spread evenly, would not have passed as clean."""
+        seen = self.judged.surest.n
+        told = (h for h in range(1, seen + 1) if Estimate.rate(h, seen).low > self.tolerance)
+        return round(next(told, seen) / max(seen, 1) * n)
+
+    def _severity(self) -> Severity:
+        words: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
+        return words.get(self.verdict, "info")
+
+
+def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
+    """The bracket: the floor of the surest rows, the ceiling of every estimator's upper bound."""
+    n = issues.size
+    point = float(judged.details.get("posterior_rate", judged.error.mean()))
+    shares = (point, judged.joint_rate, float(issues.mean()))
+    highs = [Estimate.rate(round(share * n), n).high for share in shares]
+    low = min(judged.surest.low, point)
+    return Estimate(point, low, max(highs), n=n, method="label-free bracket, not audited")
+
+
+def _not_evaluated(why: str, column: str) -> tuple[Finding, Finding]:
+    unknown = Estimate.unknown(method=why)
+    return tuple(  # type: ignore[return-value]  # two kinds, two findings
+        Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}", columns=(column,))
+        for kind in ConfidentLearning.raises_findings
+    )

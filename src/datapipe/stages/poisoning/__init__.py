@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Poisoning: flipped labels and triggers, found before training and without a clean subset."""

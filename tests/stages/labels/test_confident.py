@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planted flips are found, clean labels are called clean, and the prune rule is cleanlab's."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.roles import Roles
+from datapipe.errors import SchemaMismatch
+from datapipe.stages.labels.confident import ConfidentLearning
+from datapipe.testing.worlds import digits_world
+
+DATA = Path(
+    os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[3].parent / "shared" / "data")
+)
+
+
+def _run(data, **parameters):
+    made = ConfidentLearning(**parameters).run(data, Context(3, Path()))
+    return {f.kind: f for f in made.findings}
+
+
+def _published(name):
+    path = DATA / "labels" / f"{name}_predprobs.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    return Dataset.of(pl.read_parquet(path), Roles.of(label="given", id="item"))
+
+
+def test_planted_flips_are_found_over_several_worlds():
+    right = found = planted = 0
+    for seed in range(40, 46):
+        world = digits_world(seed)
+        rows = _run(world.dataset(), classifier="kernel")["labels.issues"].rows
+        flags, truth = rows["flagged"].to_numpy(), world.planted("flipped")
+        right, found, planted = (
+            right + int((flags & truth).sum()),
+            found + int(flags.sum()),
+            planted + int(truth.sum()),
+        )
+    assert Estimate.rate(right, found).low > 0.95
+    assert Estimate.rate(right, planted).low > 0.90
+
+
+def test_suggested_labels_are_mostly_the_true_ones():
+    world = digits_world(50)
+    rows = _run(world.dataset())["labels.issues"].rows
+    truth = pl.Series(world.clean_labels()).cast(pl.String)
+    hits = rows.with_columns(truth=truth).filter("flagged")
+    assert (hits["suggested"] == hits["truth"]).mean() > 0.9
+    assert rows.filter(~pl.col("flagged"))["suggested"].null_count() == rows.height - hits.height
+
+
+@pytest.mark.parametrize("seed", [60, 61, 62])
+def test_clean_digits_are_clean_and_nothing_is_flagged(seed):
+    made = _run(digits_world(seed, damaged=False).dataset())
+    noise = made["labels.noise"]
+    assert noise.verdict == made["labels.issues"].verdict == "clean"
+    assert noise.measure.high < 0.02
+    assert not made["labels.issues"].rows["flagged"].any()
+    assert made["labels.issues"].rows.height == 1437
+
+
+def test_the_bracket_holds_the_planted_noise_rate():
+    world = digits_world(70)
+    noise = _run(world.dataset())["labels.noise"]
+    wrong = (world.planted("flipped") | world.planted("triggered")).mean()
+    assert noise.measure.low < wrong < noise.measure.high + 0.03
+    assert noise.measure.low > 0.05
+    assert "not audited" in noise.says
+
+
+def test_random_labels_are_not_called_clean():
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {"x": rng.normal(size=400), "z": rng.normal(size=400), "y": rng.integers(0, 2, 400)}
+    )
+    noise = _run(Dataset.of(table, Roles.of(label="y")))["labels.noise"]
+    assert noise.verdict == "fail"
+    assert noise.measure.high > 0.3
+
+
+@pytest.mark.parametrize(("name", "flagged"), [("cifar10", 284), ("20news", 95)])
+def test_given_probabilities_are_pruned_as_cleanlab_does(name, flagged):
+    filters = pytest.importorskip("cleanlab.filter")
+    data = _published(name)
+    rows = _run(data, probabilities=("p*",), tolerance=0.0)["labels.issues"].rows
+    frame = data.frame()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = filters.find_label_issues(
+            frame["given"].to_numpy().astype(int),
+            frame.select(pl.col("^p[0-9]+$")).to_numpy(),
+            n_jobs=1,
+        )
+    assert theirs.sum() == flagged
+    assert np.array_equal(rows["flagged"].to_numpy(), theirs)
+
+
+def test_probabilities_that_do_not_sum_to_one_are_renormalised_and_told():
+    data = _published("cifar10")
+    off = data.with_frame(data.scan(row_id=True).with_columns(pl.col("^p[0-9]+$") * 1.2))
+    plain, scaled = (_run(d, probabilities=("p*",), tolerance=0.0) for d in (data, off))
+    assert scaled["labels.noise"].details["rows_renormalised"] == len(data)
+    ours, theirs = (r["labels.issues"].rows["flagged"] for r in (plain, scaled))
+    assert (ours == theirs).mean() > 0.999
+
+
+def test_columns_that_do_not_fit_the_classes_are_refused():
+    table = pa.table({"y": ["a", "b", "c"] * 30, "p0": [0.5] * 90, "p1": [0.5] * 90})
+    with pytest.raises(SchemaMismatch, match="2 columns of probabilities for 3 classes"):
+        _run(Dataset.of(table, Roles.of(label="y")), probabilities=("p*",))
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        (pa.table({"x": [1.0, 2.0], "y": [0, 1]}), "classes have"),
+        (pa.table({"x": np.zeros(80), "y": ["a"] * 80}), "1 classes"),
+        (pa.table({"y": [0, 1] * 40}), "no column can be learnt from"),
+        (pa.table({"x": np.zeros(300), "y": np.linspace(0, 1, 300)}), "looks like a number"),
+        (pa.table({"x": np.zeros(80), "y": pa.nulls(80, pa.int64())}), "0 classes"),
+    ],
+)
+def test_what_cannot_be_judged_is_not_evaluated(table, why):
+    made = _run(Dataset.of(table, Roles.of(label="y")))
+    assert {f.verdict for f in made.values()} == {"not_evaluated"}
+    assert why in made["labels.noise"].says
+
+
+def test_rows_without_a_label_are_left_out_and_counted():
+    frame = digits_world(80).dataset().frame(row_id=True)
+    gap = pl.int_range(pl.len()) < 10
+    frame = frame.with_columns(pl.when(~gap).then("label").alias("label"))
+    made = _run(Dataset.of(frame, Roles.of(image="image", label="label")))["labels.issues"]
+    assert made.rows.height == frame.height - 10
+    assert made.details["left_out"]["rows without a label"] == 10
+
+
+def test_texts_with_flipped_labels():
+    rng = np.random.default_rng(1)
+    words = {0: ["rain", "cloud", "storm", "wind"], 1: ["goal", "match", "team", "score"]}
+    true = rng.integers(0, 2, 600)
+    texts = [" ".join(rng.choice(words[k], 3)) + f" the {rng.integers(50)}" for k in true]
+    flipped = rng.random(600) < 0.1
+    table = pa.table({"t": texts, "y": np.where(flipped, 1 - true, true)})
+    rows = _run(Dataset.of(table, Roles.of(text="t", label="y")))["labels.issues"].rows
+    flags = rows["flagged"].to_numpy()
+    assert (flags & flipped).sum() / flipped.sum() > 0.9
+    assert (flags & flipped).sum() / flags.sum() > 0.9
+
+
+def test_copies_of_a_wrong_row_do_not_confirm_each_other():
+    world = digits_world(90)
+    frame = world.dataset().frame(row_id=True)
+    wrong = frame.filter(pl.Series(world.planted("flipped"))).head(40)
+    copies = wrong.with_columns(pl.col("_row_id") + 10**9)
+    both = Dataset.of(pl.concat([frame, copies]), Roles.of(image="image", label="label"))
+    rows = _run(both, classifier="kernel")["labels.issues"].rows
+    assert rows.filter(pl.col("row_id").is_in(copies["_row_id"].implode()))["flagged"].mean() > 0.85
+
+
+@pytest.mark.parametrize("score", ["self_confidence", "margin", "posterior"])
+def test_every_score_ranks_planted_flips_first(score):
+    world = digits_world(91)
+    rows = _run(world.dataset(), score=score, classifier="kernel")["labels.issues"].rows
+    assert rows["score"].is_between(0, 1).all()
+    worst = np.argsort(-rows["score"].to_numpy())[:150]
+    assert world.planted("flipped")[worst].mean() > 0.9
+
+
+def test_same_seed_same_rows():
+    data = digits_world(92).dataset()
+    first, second = (_run(data)["labels.issues"].rows for _ in range(2))
+    assert first.equals(second)
+
+
+def test_bad_parameters_are_told():
+    wrong = ConfidentLearning(folds=1, rule="best", tolerance=0.5).check()
+    assert len(wrong) == 3
