@@ -13,7 +13,7 @@ from datapipe._lazy import upward
 from datapipe.core.dataset import ArrowStream, Dataset
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
-from datapipe.core.stage import Reader, RowStage, Stage
+from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, RowStage, Stage
 from datapipe.errors import DeclarationError, MissingRole
 
 StageLike = Stage | Sequence[Stage]
@@ -251,7 +251,7 @@ def _unmet(groups: Sequence[Sequence[Stage]], roles: Roles) -> tuple[list[str], 
             unmade.extend(
                 f"{stage.name} needs a {used}, which no step before it makes"
                 for used in stage.uses
-                if used != "findings" and used not in has
+                if used not in KEPT_BY_THE_EXECUTOR and used not in has
             )
         has.update(*(stage.gives for stage in group))
     return missing, unmade

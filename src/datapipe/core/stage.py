@@ -21,6 +21,8 @@ from datapipe.errors import DeclarationError, SchemaMismatch
 
 OnFinding = Literal["note", "quarantine", "relabel", "weight", "stop"]
 ACTIONS: tuple[OnFinding, ...] = ("note", "quarantine", "relabel", "weight", "stop")
+KEPT_BY_THE_EXECUTOR = ("findings", "privacy")
+"""What a stage may use though no step before it gives it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,11 @@ import pyarrow as pa
 from datapipe.core.digest import canonical
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROLES
-from datapipe.core.stage import FunctionStage, Reader
+from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, FunctionStage, Reader
 from datapipe.errors import DeclarationError
 from datapipe.testing.trial import Skip, Trial
 
-KINDS = ("model", "export", "table", "picture", "receipt", "findings")
+KINDS = ("model", "export", "table", "picture", "receipt", *KEPT_BY_THE_EXECUTOR)
 OneCheck = Callable[[Trial], Iterator[str]]
 
 

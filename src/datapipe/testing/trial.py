@@ -21,7 +21,7 @@ import polars as pl
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.digest import digest_batches, digest_file, digest_json
-from datapipe.core.stage import Reader, Stage, Yield
+from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, Stage, Yield
 from datapipe.errors import DatapipeError
 from datapipe.testing.rows import ordinary_rows
 
@@ -103,7 +103,7 @@ class Trial:
         """
         if isinstance(self.stage, Reader) and self.given is None:
             raise Skip("a reader is tried on files of its own")
-        others = [used for used in self.stage.uses if used != "findings"]
+        others = [used for used in self.stage.uses if used not in KEPT_BY_THE_EXECUTOR]
         if others:
             raise Skip(f"needs a {others[0]} of a step before it")
 
