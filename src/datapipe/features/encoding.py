@@ -262,7 +262,7 @@ def _pixels(frame: pl.DataFrame, columns: Sequence[str]) -> Floats:
         raise DataError(
             f"image column {columns[0]!r}: {bad} of {frame.height} pictures have missing or"
             " infinite pixels",
-            code="DP-DATA-021",
+            code="DP-ENC-001",
             hint="set these rows aside before training",
         )
     return read.values
@@ -290,7 +290,7 @@ def standardised(flat: Floats, shape: tuple[int, ...]) -> Floats:
     if flat.shape[1] != math.prod(shape):
         raise DataError(
             f"pictures have {flat.shape[1]} values, the model was trained on {math.prod(shape)}",
-            code="DP-DATA-020",
+            code="DP-ENC-002",
             hint="resize the pictures to the size that the model knows",
         )
     spread = flat.std(axis=1, keepdims=True)
@@ -309,7 +309,7 @@ def _hashed_words(texts: pl.Series, buckets: int) -> Encoded:
     if texts.null_count():
         raise DataError(
             f"text column {texts.name!r}: {texts.null_count()} texts are missing",
-            code="DP-DATA-021",
+            code="DP-ENC-001",
             hint="set these rows aside before training",
         )
     words = (
@@ -425,7 +425,7 @@ def _numbers(series: pl.Series) -> NDArray[np.float64]:
     if bad:
         raise DataError(
             f"column {series.name!r}: {bad} of {len(series)} values are missing or not finite",
-            code="DP-DATA-021",
+            code="DP-ENC-001",
             hint="fill or set aside these rows, or leave the column out, before training",
         )
     return numbers

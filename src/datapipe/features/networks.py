@@ -134,7 +134,7 @@ def written_by_user(
         >>> written_by_user(lambda shape, n: None, (4,), 2)
         Traceback (most recent call last):
         ...
-        datapipe.errors.DeclarationError: model=<lambda> cannot be imported by name [DP-DECL-021]
+        datapipe.errors.DeclarationError: model=<lambda> cannot be imported by name [DP-NET-001]
         <BLANKLINE>
         hint: define the function at the top of a module and import it from there
     """
@@ -143,7 +143,7 @@ def written_by_user(
     if "<" in name or "." in name or not module:
         raise DeclarationError(
             f"model={name} cannot be imported by name",
-            code="DP-DECL-021",
+            code="DP-NET-001",
             hint="define the function at the top of a module and import it from there",
         )
     return {
@@ -178,7 +178,7 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise DeclarationError(
             f"model={spec['function']} gave {type(made).__name__}, not a torch.nn.Module",
-            code="DP-DECL-021",
+            code="DP-NET-001",
             hint="return a module that takes (rows, *shape) and gives (rows, n_classes)",
         )
     return made
@@ -198,7 +198,7 @@ def _layer(layer: Mapping[str, Any]) -> nn.Module:
     if layer["op"] not in made:
         raise DeclarationError(
             f"the description names the layer {layer['op']!r}; known are {', '.join(made)}",
-            code="DP-DECL-021",
+            code="DP-NET-001",
             hint="use the version of datapipe that trained the model",
         )
     return made[layer["op"]]()
@@ -237,7 +237,7 @@ def load_model(path: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Encodin
         if digest_code(module) != spec["code"]:
             raise TrustError(
                 f"{module} changed since it made the model {path.name}",
-                code="DP-TRUST-021",
+                code="DP-NET-003",
                 hint="check out the code that trained the model, or train again",
                 path=str(path),
             )
@@ -247,7 +247,7 @@ def load_model(path: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Encodin
     except (SafetensorError, RuntimeError, OSError) as error:
         raise DataError(
             f"{path.name} does not hold the weights of the described network: {error}",
-            code="DP-DATA-022",
+            code="DP-NET-002",
             hint="give the file and the facts of one and the same artifact",
         ) from error
     return module_made.eval(), Encoding.from_json(facts["encoding"])

@@ -33,12 +33,12 @@ _TORCH_TYPES = {
 class Contents:
     """The tensors of a file.
 
-    `bytes_by_type` counts the bytes of every tensor; `int8_share` is the share of int8 among the
+    `bytes_by_dtype` counts the bytes of every tensor; `int8_share` is the share of int8 among the
     numbers of weights, which are the tensors with two or more sides.
     """
 
     size_bytes: int
-    bytes_by_type: dict[str, int]
+    bytes_by_dtype: dict[str, int]
     int8_share: float
 
 

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from datapipe.core.artifact import Artifact
@@ -26,19 +23,15 @@ from datapipe.core.finding import Finding, Severity, Verdict
 from datapipe.core.stage import Stage, Yield
 from datapipe.features.networks import load_model, logits
 from datapipe.measure.intervals import paired_difference
-from datapipe.stages.export import _onnx, _reopen
+from datapipe.stages.export import _onnx
+from datapipe.stages.export._clean_process import Answer, Compared, Floats, reopened
 from datapipe.stages.export._contents import Contents, contents
 from datapipe.stages.export._held_out import HeldOut, held_out_rows
 from datapipe.stages.export._int8 import int8_copy, save_program
 
 Format = Literal["pt2", "onnx"]
-Floats = NDArray[np.float32]
-Answer = Callable[[Floats], Floats]
 FORMATS: tuple[Format, ...] = ("pt2", "onnx")
 MEDIA_TYPES = {"pt2": "application/zip", "onnx": "application/onnx"}
-REOPEN_SECONDS = 120
-"""How long the clean process may take: it imports torch on a busy machine."""
-DIFFERENCE_MOST = 1e-5
 INT8_LEAST = 0.9
 """Least share of int8 among the weights for a file that calls itself int8."""
 
@@ -176,7 +169,7 @@ class ExportQuantized(Stage):
             except Exception as error:  # noqa: BLE001 - exporters raise whatever they meet
                 return _unwritten(form, name, error), None
             tried = rows.tried(context)
-            compared = _reopened(form, path, tried, here, Path(folder))
+            compared = reopened(form, path, tried, here, Path(folder))
         held = contents(path)
         measures = _measures(module, here, rows)
         details = {
@@ -185,7 +178,7 @@ class ExportQuantized(Stage):
             "format": form,
             "size_bytes": held.size_bytes,
             "float32_bytes": 4 * int(model.facts["n_parameters"]),
-            "bytes_by_type": held.bytes_by_type,
+            "bytes_by_dtype": held.bytes_by_dtype,
             "int8_share": held.int8_share,
             "compared_rows": len(tried),
             "largest_difference": compared.difference,
@@ -205,14 +198,6 @@ class ExportQuantized(Stage):
         )
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What a clean process made of a file."""
-
-    difference: float | None
-    problem: str = ""
-
-
 def _written(form: Format, module: nn.Module, model: Artifact, path: Path, folder: Path) -> Answer:
     """Write the file; give the quantised network of this process as a function of rows."""
     spec = model.facts["architecture"]
@@ -227,30 +212,6 @@ def _written(form: Format, module: nn.Module, model: Artifact, path: Path, folde
             return np.asarray(rounded(torch.from_numpy(rows)).numpy())
 
     return answer
-
-
-def _reopened(form: Format, path: Path, tried: Floats, here: Answer, folder: Path) -> Compared:
-    """Open the file in a process without datapipe, and compare its answers with ours."""
-    rows, out = folder / "rows.npy", folder / "answers.npy"
-    np.save(rows, tried, allow_pickle=False)
-    command = [sys.executable, "-P", str(_reopen.__file__), form, str(path), str(rows), str(out)]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own program, arguments that we wrote
-            command, capture_output=True, text=True, timeout=REOPEN_SECONDS, check=False, cwd=folder
-        )
-    except subprocess.TimeoutExpired:
-        return Compared(None, f"it did not open within {REOPEN_SECONDS} s")
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        return Compared(None, f"it does not open elsewhere: {lines[-1][:300]}")
-    there = np.load(out, allow_pickle=False)
-    expected = np.concatenate([here(tried), here(tried[:1])])
-    if there.shape != expected.shape or not np.isfinite(there).all():
-        return Compared(None, "opened elsewhere, it gives other shapes or no numbers")
-    difference = float(np.abs(there - expected).max())
-    if difference > DIFFERENCE_MOST:
-        return Compared(difference, f"opened elsewhere, its answers differ by {difference:.2g}")
-    return Compared(difference)
 
 
 def _measures(module: nn.Module, here: Answer, rows: HeldOut) -> dict[str, Estimate]:

@@ -42,7 +42,7 @@ def by_column(data: Dataset, columns: Sequence[str], rows: Ints) -> Clients:
     if len(names) < 2:
         raise DataError(
             f"{' and '.join(columns)} make one client: federated training needs at least two",
-            code="DP-DATA-025",
+            code="DP-TRAIN-003",
             hint="name a column that tells clients apart with by=COLUMN",
         )
     places = pl.Series(range(len(names)), dtype=pl.Int64)

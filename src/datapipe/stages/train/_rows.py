@@ -110,13 +110,13 @@ def _labels(data: Dataset) -> pl.Series:
     if len(labels) < ROWS_LEAST:
         raise DataError(
             f"{len(labels)} rows are too few to train on: at least {ROWS_LEAST} are needed",
-            code="DP-DATA-023",
+            code="DP-TRAIN-001",
             hint="give more rows",
         )
     if labels.null_count():
         raise DataError(
             f"label column {labels.name!r}: {labels.null_count()} labels are missing",
-            code="DP-DATA-023",
+            code="DP-TRAIN-001",
             hint="set rows without a label aside before training",
         )
     if labels.dtype.is_float():
@@ -124,7 +124,7 @@ def _labels(data: Dataset) -> pl.Series:
         if not whole.all():
             raise DataError(
                 f"label column {labels.name!r} holds fractions: these trainers classify",
-                code="DP-DATA-023",
+                code="DP-TRAIN-001",
                 hint="give classes, such as integers or strings",
             )
         return labels.cast(pl.Int64)
@@ -143,7 +143,7 @@ def _classes(labels: pl.Series) -> tuple[Any, ...]:
     if len(found) > min(CLASSES_MOST, len(labels) // 2):
         raise DataError(
             f"label column {labels.name!r} has {len(found)} classes in {len(labels)} rows",
-            code="DP-DATA-023",
+            code="DP-TRAIN-001",
             hint="name the column of classes with label=COLUMN; a key or a number is none",
         )
     plain = (
@@ -155,7 +155,7 @@ def _classes(labels: pl.Series) -> tuple[Any, ...]:
 def _one_class() -> DataError:
     return DataError(
         "all training rows have one class: there is nothing to tell apart",
-        code="DP-DATA-023",
+        code="DP-TRAIN-001",
         hint="give rows of at least two classes",
     )
 
@@ -177,7 +177,7 @@ def _weights(data: Dataset) -> NDArray[np.float32]:
         raise DataError(
             f"weight column {data.roles.one('weight')!r}: weights must be finite, >= 0 and"
             " not all 0",
-            code="DP-DATA-023",
+            code="DP-TRAIN-001",
             hint="mend the weights, or give the column no role",
         )
     return np.asarray(weights)

@@ -101,7 +101,7 @@ def chosen_device(wanted: str) -> str:
     if wanted == "cuda" and not there:
         raise DeclarationError(
             "device='cuda' was asked for, and torch sees no CUDA device here",
-            code="DP-DECL-022",
+            code="DP-TRAIN-011",
             hint="use device='auto' or device='cpu'",
         )
     return "cuda" if there and wanted != "cpu" else "cpu"
@@ -165,13 +165,13 @@ def fitting(spec: Mapping[str, Any], rows: Rows, device: str) -> nn.Module:
     except (RuntimeError, IndexError, TypeError) as error:
         raise DeclarationError(
             f"the network does not take rows of shape {rows.x.shape}: {error}",
-            code="DP-DECL-021",
+            code="DP-TRAIN-010",
             hint="use the shape that model(shape, n_classes) is given",
         ) from error
     if shape != (1, spec["classes"]):
         raise DeclarationError(
             f"the network gave {shape} for one row; (1, {spec['classes']}) was expected",
-            code="DP-DECL-021",
+            code="DP-TRAIN-010",
             hint="return one logit per class",
         )
     return module.to(device)
@@ -182,7 +182,7 @@ def diverged(module: nn.Module) -> None:
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
         raise DataError(
             "training diverged: weights are no longer finite",
-            code="DP-DATA-024",
+            code="DP-TRAIN-002",
             hint="lower learning_rate, or scale the features",
         )
 

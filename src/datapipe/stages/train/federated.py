@@ -173,7 +173,7 @@ class TrainFederated(Training):
             if any(True for _ in module.buffers()):
                 raise DeclarationError(
                     "the network holds running statistics, which averaging would mix",
-                    code="DP-DECL-024",
+                    code="DP-TRAIN-013",
                     hint="use GroupNorm or LayerNorm instead of batch normalisation",
                 )
             took_part = pl.concat(list(self._rounds(module, ready, clients, context)))
@@ -232,7 +232,7 @@ class TrainFederated(Training):
         if not took_part["kept"].any():
             raise DataError(
                 "no client gave a finite update in any round",
-                code="DP-DATA-024",
+                code="DP-TRAIN-002",
                 hint="lower learning_rate, or scale the features",
             )
         return {

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from torch import nn
 
 from datapipe.core.artifact import PrivacyEvent
@@ -25,10 +20,10 @@ from datapipe.stages.train._accounting import (
     admitted,
     curve,
     noise_for,
-    quiet,
     spent,
     steps_within,
 )
+from datapipe.stages.train._noisy_steps import PrivateSteps, unmixed
 from datapipe.stages.train._rows import Prepared, Rows, prepare
 from datapipe.stages.train._training import (
     Trained,
@@ -41,9 +36,6 @@ from datapipe.stages.train._training import (
     positive,
     repeatable,
 )
-
-CHUNK_ROWS = 256
-"""Rows whose gradients are held at once; a larger sample is summed in chunks."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class TrainPrivately(Training):
         noise_multiplier: Noise in units of `clip`, > 0; None solves it for epsilon.
         noise: `seeded` follows from the run's seed; `fresh` is drawn from the operating system,
             and the step is then never reused.
-        ranges: Public (low, high) of numeric columns.
+        ranges: Publicly known (column, low, high) of numeric columns.
         model: A function `model(shape, n_classes)` that makes a torch.nn.Module; importable by
             name. None chooses by role.
         holdout: Share of rows held out for the evaluation, in [0, 1); they are not trained on.
@@ -104,6 +96,7 @@ class TrainPrivately(Training):
 
     name: ClassVar[str] = "train.private"
     raises_findings: ClassVar[tuple[str, ...]] = ("train.private",)
+    uses: ClassVar[tuple[str, ...]] = ("privacy",)
     references: ClassVar[tuple[str, ...]] = (
         "Abadi et al., 2016, Deep learning with differential privacy.",
         "Gopi, Lee & Wutschitz, 2021, Numerical composition of differential privacy.",
@@ -120,7 +113,7 @@ class TrainPrivately(Training):
     budget: float | None = None
     noise_multiplier: float | None = None
     noise: Literal["seeded", "fresh"] = "seeded"
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: tuple[tuple[str, float, float], ...] = ()
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data.
@@ -145,9 +138,11 @@ class TrainPrivately(Training):
             wrong += positive(self, "budget")
         if self.noise not in ("seeded", "fresh"):
             wrong.append(f"{self.name}: noise={self.noise!r} is none of seeded, fresh")
-        for column, (low, high) in self.ranges.items():
-            if not low < high:
-                wrong.append(f"{self.name}: ranges[{column!r}] must be (low, high) with low < high")
+        for known in self.ranges:
+            if len(known) != 3 or not known[1] < known[2]:
+                wrong.append(
+                    f"{self.name}: {known!r} in ranges is no (column, low, high), low < high"
+                )
         return wrong
 
     def cacheable(self) -> bool:
@@ -203,7 +198,7 @@ class TrainPrivately(Training):
             split_seed=self.split_seed,
             test=self.test,
             row_local=True,
-            ranges=self.ranges,
+            ranges={column: (low, high) for column, low, high in self.ranges},
         )
         self._small_delta(len(ready.train))
         sigma, steps = self._schedule()
@@ -225,7 +220,7 @@ class TrainPrivately(Training):
             raise DeclarationError(
                 f"delta={self.delta:g} is no protection for {rows} rows: publishing one of them"
                 " whole would satisfy it",
-                code="DP-DECL-023",
+                code="DP-TRAIN-012",
                 hint=f"use a delta well below {1 / rows:.1g}",
             )
 
@@ -269,6 +264,7 @@ class TrainPrivately(Training):
         return {
             "epochs": self.epochs,
             "epsilon": event.epsilon,
+            "epsilon_target": self.epsilon,
             "delta": event.delta,
             "noise_multiplier": event.sigma,
             "sample_rate": event.sample_rate,
@@ -298,82 +294,3 @@ class TrainPrivately(Training):
             if most > 1:
                 said.append(f"A subject has up to {most} rows: it is protected less than a row.")
         return " ".join(said)
-
-
-class PrivateSteps:
-    """Noisy steps over Poisson samples; the divisor and the noise know nothing of the rows."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        *,
-        sigma: float,
-        clip: float,
-        divisor: int,
-        generator: torch.Generator,
-    ) -> None:
-        self._rowwise = GradSampleModule(module, loss_reduction="sum")
-        self._device = next(module.parameters()).device
-        self.optimiser = DPOptimizer(
-            optimiser,
-            noise_multiplier=sigma,
-            max_grad_norm=clip,
-            expected_batch_size=divisor,
-            loss_reduction="mean",
-            generator=generator,
-        )
-
-    def take(self, rows: Rows, sample: NDArray[np.int64]) -> None:
-        """One step; a sample may be empty, and then it is noise alone."""
-        self.optimiser.zero_grad()
-        chunks = [sample[i : i + CHUNK_ROWS] for i in range(0, len(sample), CHUNK_ROWS)]
-        for number, chunk in enumerate(chunks or [sample]):
-            if number:
-                self.optimiser.zero_grad()  # keeps the clipped sum of the chunks before
-            self._row_gradients(rows, chunk)
-            self.optimiser.signal_skip_step(number + 1 < len(chunks))
-            with quiet():
-                self.optimiser.step()
-
-    def _row_gradients(self, rows: Rows, chunk: NDArray[np.int64]) -> None:
-        """Leave each row's gradient in `grad_sample`; one that is not finite counts as 0.
-
-        A single NaN would void the sum, and its absence or presence would tell of that row.
-        """
-        if not len(chunk):
-            for p in self.optimiser.params:
-                p.grad_sample = p.new_zeros((0, *p.shape))
-            return
-        y = torch.from_numpy(rows.y[chunk]).to(self._device)
-        weights = torch.from_numpy(rows.weights[chunk]).to(self._device)
-        with quiet():
-            said = self._rowwise(torch.from_numpy(rows.x.take(chunk)).to(self._device))
-            losses = nn.functional.cross_entropy(said, y, reduction="none")
-            (weights * losses).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        gradients = [p.grad_sample for p in self.optimiser.params]
-        sound = torch.stack([torch.isfinite(g.flatten(1)).all(1) for g in gradients]).all(0)
-        if not bool(sound.all()):
-            for p, g in zip(self.optimiser.params, gradients, strict=True):
-                p.grad_sample = torch.where(sound.view(-1, *[1] * (g.dim() - 1)), g, 0.0)
-
-    def close(self) -> None:
-        """Take Opacus' hooks and per-row gradients off the module again."""
-        self._rowwise.to_standard_module()
-
-
-def unmixed(module: nn.Module) -> None:
-    """Refuse layers that mix rows, such as batch normalisation: clipping would bound nothing."""
-    problems = ModuleValidator.validate(module, strict=False)
-    if problems:
-        raise DeclarationError(
-            f"the network cannot be trained privately: {problems[0]}",
-            code="DP-DECL-023",
-            hint="use GroupNorm or LayerNorm instead of batch normalisation",
-        )
-    if not all(p.requires_grad for p in module.parameters()):
-        raise DeclarationError(
-            "the network has parameters that need no gradient",
-            code="DP-DECL-023",
-            hint="register frozen tensors as buffers",
-        )
