@@ -20,6 +20,7 @@ from datapipe.manifest.checks import Reason
 from datapipe.manifest.predicates import (
     PREDICATES,
     DatasetPredicate,
+    ErasurePredicate,
     EvaluationPredicate,
     RunPredicate,
     TrainingPredicate,
@@ -71,6 +72,10 @@ def records(cls):
     fields = {name: values(hint) for name, hint in hints_of(cls).items()}
     if cls is TrainingPredicate:
         fields["method"] = st.sampled_from(["plain", "federated"])
+    if cls is EvaluationPredicate:
+        fields["registered"] = st.none()
+    if cls is ErasurePredicate:
+        fields["completed_at"] = st.none()
     return st.builds(cls, **fields)
 
 
@@ -139,6 +144,24 @@ def test_private_training_states_its_budget():
         TrainingPredicate("r", code, 7, "dp-sgd")
     spend = facts.PrivacySpend(3.0, 1e-5, "prv")
     assert TrainingPredicate("r", code, 7, "dp-sgd", privacy=spend).privacy == spend
+
+
+def test_limits_are_registered_before_the_evaluation():
+    def evaluate(index, size):
+        limits = facts.PreRegistration({"recall": 0.9}, ZEROS, index)
+        return EvaluationPredicate("a", registered=limits, log=facts.LogPoint("l", size, ZEROS))
+
+    assert evaluate(3, 4).registered.log_index == 3
+    with pytest.raises(TrustError):
+        evaluate(4, 4)
+
+
+def test_an_erasure_is_not_completed_while_something_is_pending():
+    model = facts.Reached(facts.Material("m", {"sha256": ZEROS}), 1, "pending")
+    at = "2026-01-31T12:00:00Z"
+    assert ErasurePredicate("e", ZEROS, at, reached=(model,)).completed_at is None
+    with pytest.raises(TrustError):
+        ErasurePredicate("e", ZEROS, at, at, reached=(model,))
 
 
 def test_absent_facts_are_left_out():

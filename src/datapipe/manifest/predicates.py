@@ -249,6 +249,10 @@ class EvaluationPredicate(Predicate):
         registered: Limits that were fixed beforehand.
         log: State of the log at signing.
 
+    Raises:
+        TrustError: The limits are said to be registered, and their place in the log is not
+            before the evaluation.
+
     Example:
         >>> EvaluationPredicate("dedup.minhash").figures
         {}
@@ -267,6 +271,15 @@ class EvaluationPredicate(Predicate):
     environment: Environment | None = None
     registered: PreRegistration | None = None
     log: LogPoint | None = None
+
+    def __post_init__(self) -> None:
+        limits = self.registered
+        if limits is not None and (self.log is None or limits.log_index >= self.log.size):
+            raise TrustError(
+                f"the limits for {self.of!r} are not in the log before the evaluation",
+                code=Reason.BAD_FORM.value,
+                hint="register limits first, and state the log's checkpoint with the evaluation",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +357,9 @@ class ErasurePredicate(Predicate):
         reached: Data sets and models that held them.
         log: State of the log at signing.
 
+    Raises:
+        TrustError: It is said to be completed while something it reached is pending.
+
     Example:
         >>> ErasurePredicate("e1", "0" * 64, "2026-01-01T00:00:00Z").rows
         0
@@ -359,6 +375,15 @@ class ErasurePredicate(Predicate):
     rows: Count = 0
     reached: tuple[Reached, ...] = ()
     log: LogPoint | None = None
+
+    def __post_init__(self) -> None:
+        pending = [item.thing.name for item in self.reached if item.remedy == "pending"]
+        if pending and self.completed_at is not None:
+            raise TrustError(
+                f"erasure {self.request_id!r} is not completed: {pending} are pending",
+                code=Reason.BAD_FORM.value,
+                hint="leave out the time of completion until every remedy is done",
+            )
 
 
 AnyPredicate: TypeAlias = (
