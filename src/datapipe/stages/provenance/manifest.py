@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`VerifySources`: is every source what a trusted signer signed?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.digest import digest_file, digest_json
+from datapipe.core.finding import Finding, Verdict
+from datapipe.core.source import Source
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.errors import TrustError
+from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
+from datapipe.manifest.envelope import Envelope, read_limited
+from datapipe.manifest.keys import load_public_keys
+from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
+from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.verify import verify_path
+from datapipe.stages.provenance._sources import named, rows_of, share, with_sources
+
+
+@dataclass(frozen=True)
+class VerifySources(Stage):
+    """Verifies the signature of every source against keys that you trust, and marks the rest.
+
+    *Method:* for each source the signature it declares, or the one beside its files or beside
+    their folder (`<name>.dsse.json`, `<name>.oms.sigstore.json`), is verified: signed by a trusted
+    key, every signed file unchanged, none added or missing, and about the very bytes that were
+    read. One file without a signature makes its whole source unsigned; one that does not hold
+    makes it invalid. The sources carry the answer (`trust`, `signer`) through all later steps.
+    *Assumes:* the trusted keys reached you by another way than the data.
+    *Choose it when:* data comes from others; `on_finding="stop"` ends the run on a bad signature,
+    `"quarantine"` sets the rows of unsigned and invalid sources aside.
+    *Fails when:* the signer signed bad data, or the signer's key was stolen and not revoked.
+    *Cost:* one SHA-256 pass over the files of signed sources; rows are not read.
+
+    Args:
+        trusted: Paths of public keys (PEM); without any, nothing can be evaluated.
+        on_finding: What becomes of rows of unsigned and invalid sources.
+
+    Example:
+        >>> from datapipe.core.dataset import empty
+        >>> made = VerifySources().run(empty(), Context(0, Path(".")))
+        >>> [f.verdict for f in made.findings]
+        ['not_evaluated', 'not_evaluated']
+
+    References:
+        Torres-Arias, Afzali, Kuppusamy, Curtmola & Cappos, 2019, in-toto: providing farm-to-table
+        guarantees for bits and bytes.
+    """
+
+    trusted: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "provenance.manifest"
+    raises_findings: ClassVar[tuple[str, ...]] = ("provenance.unsigned", "provenance.invalid")
+    references: ClassVar[tuple[str, ...]] = (
+        "Torres-Arias, Afzali, Kuppusamy, Curtmola & Cappos, 2019, in-toto",
+    )
+
+    def __post_init__(self) -> None:
+        given = self.trusted
+        paths = (given,) if isinstance(given, (str, os.PathLike)) else tuple(given)
+        object.__setattr__(self, "trusted", tuple(os.fspath(p) for p in paths))
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without data.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> VerifySources(on_finding="relabel").check()
+            ["provenance.manifest: on_finding='relabel' makes no sense for a source's rows"]
+        """
+        wrong = super().check()
+        if self.on_finding == "relabel":
+            wrong.append(f"{self.name}: on_finding='relabel' makes no sense for a source's rows")
+        return wrong
+
+    def cacheable(self) -> bool:
+        """False: keys and signatures lie outside of the data, so an earlier answer may be stale.
+
+        Returns:
+            False.
+
+        Example:
+            >>> VerifySources().cacheable()
+            False
+        """
+        return False
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Verify every source.
+
+        Args:
+            data: Its sources are verified; its rows are only counted.
+            context: Not used.
+
+        Returns:
+            The same rows with the sources' new trust, and the two findings.
+
+        Example:
+            >>> from datapipe.core.dataset import empty
+            >>> VerifySources().run(empty(), Context(0, Path("."))).data.sources
+            ()
+        """
+        paths: tuple[str, ...] = tuple(self.trusted)  # type: ignore[arg-type]  # made so above
+        keys = tuple(key for path in paths for key in load_public_keys(path))
+        answers = [_Answer(s) if not keys else _verified(s, keys) for s in data.sources]
+        known = with_sources(data, [a.source for a in answers])
+        findings = _findings(answers, data.row_ids, trusts=bool(keys))
+        return Yield(data=known, findings=findings)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A source with its trust, and why."""
+
+    source: Source
+    why: str = "no trusted keys were given"
+    looked: bool = field(default=False)
+
+    def told(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            "source": source.name, "source_no": source.number, "trust": source.trust,
+            "signer": source.signer, "why": self.why,
+        }  # fmt: skip
+
+
+def _verified(source: Source, keys: tuple[PublicKey, ...]) -> _Answer:
+    """What the signatures of a source say; anything that is not right makes it invalid."""
+    files = [Path(path).absolute() for path, _ in source.files]
+    if not files:
+        return _unsigned(source, "an object in memory has no signature")
+    try:
+        signed = _signed_paths(source, files)
+    except TrustError as error:
+        return _invalid(source, error.message)
+    lacking = [f for f in files if f not in signed]
+    if lacking and not source.manifest:
+        return _unsigned(source, f"no signature beside {lacking[0].name}")
+    if lacking:
+        return _invalid(source, f"{lacking[0].name} is not among what its manifest signed")
+    why = _broken(source, files, set(signed.values()), keys)
+    if why:
+        return _invalid(source, why)
+    signer = _signer(min(signed.values()), keys)
+    trusted = replace(source, trust="verified", signer=signer)
+    return _Answer(trusted, f"signed by {signer[:12]}", looked=True)
+
+
+def _broken(
+    source: Source, files: Sequence[Path], targets: Collection[Path], keys: tuple[PublicKey, ...]
+) -> str:
+    """Why the signatures about these files or folders do not hold, empty when they do."""
+    for target in sorted(targets):
+        report = verify_path(target, keys=keys)
+        if not report.passed:
+            first = report.failed[0] if report.failed else None
+            return f"{first.name}: {first.reason}" if first else "nothing held"
+    if source.digest and source.digest != _digest(files):
+        return "its files changed after they were read"
+    return ""
+
+
+def _unsigned(source: Source, why: str) -> _Answer:
+    return _Answer(replace(source, trust="unsigned", signer=""), why)
+
+
+def _invalid(source: Source, why: str) -> _Answer:
+    return _Answer(replace(source, trust="invalid", signer=""), why, looked=True)
+
+
+def _signed_paths(source: Source, files: Sequence[Path]) -> dict[Path, Path]:
+    """Each file that some signature is about, to the signed file or folder."""
+    if source.manifest:
+        target = _target(Path(source.manifest).absolute())
+        return {f: target for f in files if f == target or target in f.parents}
+    found: dict[Path, Path] = {}
+    for file in files:
+        for target in (file, file.parent):
+            if any(path.is_file() for path in signature_paths(target)):
+                found[file] = target
+                break
+    return found
+
+
+def _target(manifest: Path) -> Path:
+    """What a signature is about: the file or folder beside it whose name it carries."""
+    for suffix in (ATTESTATION_SUFFIX, OPENSSF_SUFFIX):
+        if manifest.name.endswith(suffix):
+            if not manifest.is_file():
+                raise TrustError(f"its manifest {manifest.name} is missing", path=str(manifest))
+            return manifest.with_name(manifest.name.removesuffix(suffix))
+    raise TrustError(
+        f"its manifest {manifest.name} ends in neither {ATTESTATION_SUFFIX} nor {OPENSSF_SUFFIX}",
+        path=str(manifest),
+    )
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """The digest of a source's bytes, as it was taken when the source was read."""
+    digests = [digest_file(f) for f in files]
+    return digests[0] if len(digests) == 1 else digest_json(digests)
+
+
+def _signer(target: Path, keys: tuple[PublicKey, ...]) -> str:
+    """The key id that signed what was verified a moment ago."""
+    bundle, attestation = signature_paths(target)
+    if attestation.is_file():
+        return Envelope.load(attestation).verify(keys)[0].keyid
+    return read_bundle(read_limited(bundle, LARGEST_BUNDLE_BYTES)).verify(keys).keyid
+
+
+def _findings(
+    answers: Sequence[_Answer], row_ids: pl.Series, *, trusts: bool
+) -> tuple[Finding, ...]:
+    unsigned = [a.source for a in answers if a.source.trust == "unsigned"]
+    invalid = [a for a in answers if a.source.trust == "invalid"]
+    told = {"sources": [a.told() for a in answers]}
+    if not trusts or not answers:
+        why = "no trusted keys were given" if answers else "the rows name no source"
+        return tuple(
+            Finding(
+                kind, "not_evaluated", share(rows_of(row_ids, (), "")), f"not evaluated: {why}",
+                details=told, remedy="name the public keys you trust: trusted=('supplier.pem',)",
+            )
+            for kind in VerifySources.raises_findings
+        )  # fmt: skip
+    rows = rows_of(row_ids, [s.number for s in unsigned], "its source is not signed")
+    words = f"{len(unsigned)} of {len(answers)} sources are not signed"
+    first = Finding(
+        "provenance.unsigned",
+        "suspect" if unsigned else "clean",
+        share(rows),
+        words + (f": {named(unsigned)}" if unsigned else ""),
+        "medium" if unsigned else "info",
+        rows=rows,
+        details=told,
+        remedy="ask the supplier to sign (datapipe sign PATH)" if unsigned else "",
+    )
+    return first, _invalid_finding(answers, invalid, row_ids)
+
+
+def _invalid_finding(
+    answers: Sequence[_Answer], invalid: Sequence[_Answer], row_ids: pl.Series
+) -> Finding:
+    looked = sum(a.looked for a in answers)
+    verdict: Verdict = "fail" if invalid else ("clean" if looked else "not_evaluated")
+    rows = rows_of(row_ids, [a.source.number for a in invalid], "its source's signature is bad")
+    if invalid:
+        names = named([a.source for a in invalid])
+        says = f"{len(invalid)} of {looked} signatures do not hold: {names}; {invalid[0].why}"
+    else:
+        says = f"{looked} of {looked} signatures hold" if looked else "no source has a signature"
+    return Finding(
+        "provenance.invalid",
+        verdict,
+        share(rows),
+        says,
+        "high" if invalid else "info",
+        rows=rows if looked else None,
+        details={"sources": [a.told() for a in answers if a.looked]},
+        remedy="do not use these files; get them again from their signer" if invalid else "",
+    )
