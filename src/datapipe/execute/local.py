@@ -165,16 +165,23 @@ class _Session:
         """Row stages in one streaming pass, and a table of the rows each one set aside."""
         fused = fuse(data, [s.stage for s in steps if isinstance(s.stage, RowStage)])
         out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
-        return out, [self._aside(fused, place) for place in range(len(steps))]
+        return out, self._asides(fused, len(steps))
 
-    def _aside(self, fused: Fused, place: int) -> Outcome:
-        mine = {code: reason for code, (p, reason) in fused.reasons.items() if p == place}
-        if fused.dropped is None or not mine:
-            return Outcome()
-        left = fused.dropped.filter(pl.col(CODE).is_in(list(mine)))
-        words = pl.col(CODE).replace_strict(mine, return_dtype=pl.Categorical())
-        table = left.select("row_id", words.alias("reason")).collect(engine="streaming")
-        return Outcome(aside=self.keeper.table(table), rows_aside=table.height)
+    def _asides(self, fused: Fused, steps: int) -> list[Outcome]:
+        """One table of set-aside rows for each row stage, from one scan for all of them."""
+        if fused.dropped is None:
+            return [Outcome()] * steps
+        dropped = fused.dropped.collect(engine="streaming")
+        outcomes: list[Outcome] = []
+        for place in range(steps):
+            mine = {code: reason for code, (p, reason) in fused.reasons.items() if p == place}
+            left = dropped.filter(pl.col(CODE).is_in(list(mine)))
+            words = pl.col(CODE).replace_strict(
+                mine, return_dtype=pl.Enum(sorted(set(mine.values())))
+            )
+            table = left.select("row_id", words.alias("reason")) if mine else left.clear()
+            outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
+        return outcomes
 
     def _run(self, step: PlannedStep) -> Yield:
         """Run one whole stage; an error that is not ours becomes one that says where."""
