@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a store is what its signers signed: its structure, its statements, its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datapipe.errors import TrustError
+from datapipe.lineage.store import Lineage
+from datapipe.manifest.checks import Check, Reason, Report
+from datapipe.manifest.keys import DEMO_FILE, DEMO_PASSPHRASE, load_key
+from datapipe.manifest.log import Checkpoint
+from datapipe.manifest.policy import Policy
+from datapipe.manifest.signers import HybridKey, PublicKey
+from datapipe.manifest.statement import Subject
+from datapipe.manifest.verify import verify_path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verification of one path, in the form that is printed.
+
+    Args:
+        path: What was verified.
+        checks: `name`, `passed`, `reason`, `code` of every question.
+        note: What a person should know about a pass.
+
+    Example:
+        >>> Answer("a", ({"name": "x", "passed": True, "reason": "y", "code": "z"},)).passed
+        True
+    """
+
+    path: str
+    checks: tuple[dict[str, Any], ...]
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was asked and everything holds."""
+        return bool(self.checks) and not self.failed
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """What does not hold."""
+        return [c for c in self.checks if not c["passed"]]
+
+    @classmethod
+    def of(cls, report: Report) -> Answer:
+        """The same from a report on files.
+
+        Args:
+            report: The report.
+
+        Returns:
+            Its checks as they are printed.
+
+        Example:
+            >>> Answer.of(Report("d", (Check.held("signature", "by ada"),))).checks[0]["reason"]
+            'by ada'
+        """
+        return cls(report.path, tuple(c.to_json() for c in report.checks))
+
+
+def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) -> Answer:
+    """Verify a store.
+
+    Without keys its own demo key is believed, whose passphrase everybody knows: that proves that
+    nothing was damaged, not who made it.
+
+    Args:
+        store: Its folder.
+        keys: Keys that are believed.
+        policy: A policy whose rules must hold, or None.
+
+    Returns:
+        Every check.
+
+    Example:
+        >>> import tempfile
+        >>> store = Path(tempfile.mkdtemp())
+        >>> _ = Lineage(store, create=True)
+        >>> verify_store(store, (), None).failed[0]["reason"]
+        'nothing in this store is signed'
+    """
+    lineage = Lineage(store)
+    problems = lineage.verify()
+    structure = [
+        {"name": str(store / p.path), "passed": False, "reason": p.says, "code": p.code}
+        for p in problems
+    ] or [_form(Check.held("structure", "journal, objects and index are what was recorded"))]
+    believed, note = tuple(keys), ""
+    if not believed and policy is None:
+        believed = _demo_keys(store)
+        note = "integrity only: signed by the store's demo key, which says nothing about who"
+    signed = _statements(lineage, believed, policy) if not problems else []
+    checkpoint = _checkpoint(store, (*believed, *(policy.public_keys if policy else ())))
+    return Answer(str(store), (*structure, *signed, *checkpoint), note)
+
+
+def _statements(
+    lineage: Lineage, keys: Sequence[PublicKey], policy: Policy | None
+) -> list[dict[str, Any]]:
+    """Every statement of the store, with the objects that it is about."""
+
+    def locate(subject: Subject) -> Path | None:
+        return lineage.object_path(subject.digests.get("sha256", ""))
+
+    checks: list[dict[str, Any]] = []
+    lines = lineage.sql("select digest, run_id from attestations order by seq").rows()
+    for digest, run in lines:
+        path = lineage.object_path(digest)
+        if path is None:
+            checks.append(
+                _form(Check.refused(f"run {run}", "its statement is gone", Reason.MISSING))
+            )
+            continue
+        report = verify_path(path, keys=keys, policy=policy, locate=locate)
+        checks += [{**c.to_json(), "name": f"run {run}: {c.name}"} for c in report.checks]
+    return checks
+
+
+def _checkpoint(store: Path, keys: Sequence[PublicKey]) -> list[dict[str, Any]]:
+    """The newest signed state of the log; what it covers was compared with the journal above."""
+    path = store / "log" / "checkpoint"
+    if not path.is_file():
+        return [_form(Check.refused("log", "nothing in this store is signed", Reason.UNSIGNED))]
+    try:
+        point = Checkpoint.load(path).verify(keys)
+    except TrustError as error:
+        return [{"name": str(path), "passed": False, "reason": error.message, "code": error.code}]
+    return [_form(Check.held("log", f"{point.size:,} records under a signed checkpoint"))]
+
+
+def _demo_keys(store: Path) -> tuple[PublicKey, ...]:
+    path = store / "keys" / DEMO_FILE
+    if not path.is_file():
+        return ()
+    key = load_key(path, DEMO_PASSPHRASE)
+    return key.public_keys if isinstance(key, HybridKey) else (key.public_key,)
+
+
+def _form(check: Check) -> dict[str, Any]:
+    return check.to_json()

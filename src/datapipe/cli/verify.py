@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`datapipe verify PATH…`: is it what its signers signed? A store, a folder, a file, evidence.
+
+Exits 4 when anything does not hold, naming the file. Nobody is believed by default: the keys are
+those of `--key`, of `--policy`, or of the key ring.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import datapipe
+from datapipe.cli.options import Json, PassphraseFile, existing
+from datapipe.cli.signing import believed, public_keys
+from datapipe.cli.store_trust import Answer, verify_store
+from datapipe.cli.terminal import note, out, out_json, painted, plain
+from datapipe.errors import TrustError
+from datapipe.manifest.policy import Policy
+from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.verify import EVIDENCE_SUFFIX, verify_path
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+EVIDENCE_KEY = "evidence.pub.pem"
+"""Public key of the project's own evidence, beside its example policies."""
+_MOST = 20
+
+
+@app.command()
+def _verify(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Stores, folders, files.")],
+    *,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="A public key to believe; repeatable."),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", metavar="FILE", help="A trust policy (TOML).")
+    ] = None,
+    policy_key: Annotated[
+        list[Path] | None,
+        typer.Option("--policy-key", metavar="FILE", help="Who must have signed the policy."),
+    ] = None,
+    ring: Annotated[
+        Path | None, typer.Option("--ring", metavar="DIR", help="Key ring to believe.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    rules = None
+    if policy is not None:
+        vouch = [k for f in policy_key or [] for k in public_keys(f, passphrase_file)]
+        rules = Policy.load(existing(policy), signed_by=vouch)
+    alone = policy is not None and not key  # a policy names its own keys
+    named = () if alone else believed(key or [], passphrase_file, ring)
+    answers = [_one(existing(path), named, rules, chosen=bool(key)) for path in paths]
+    if as_json:
+        reports = [{"path": a.path, "passed": a.passed, "checks": a.checks} for a in answers]
+        out_json({"passed": all(a.passed for a in answers), "reports": reports})
+    else:
+        for answer in answers:
+            _tell(answer)
+    broken = next((a for a in answers if not a.passed), None)
+    if broken is not None:
+        raise _refusal(broken, anybody=bool(named or rules))
+
+
+def _one(path: Path, keys: tuple[PublicKey, ...], rules: Policy | None, *, chosen: bool) -> Answer:
+    if (path / "journal").is_dir():
+        return verify_store(path, keys, rules)
+    if not chosen and rules is None and path.is_dir():
+        keys = (*keys, *_evidence_keys(path))
+    return Answer.of(verify_path(path, keys=keys, policy=rules))
+
+
+def _evidence_keys(folder: Path) -> tuple[PublicKey, ...]:
+    """The key of the project's own evidence, for a folder that holds such."""
+    if next(folder.rglob(f"*{EVIDENCE_SUFFIX}"), None) is None:
+        return ()
+    package = Path(datapipe.__file__).resolve().parent
+    for contract in (package / "contract", package.parents[1] / "manifests"):
+        file = contract / "policies" / EVIDENCE_KEY
+        if file.is_file():
+            return public_keys(file, None)
+    return ()
+
+
+def _tell(answer: Answer) -> None:
+    word = painted("trusted", "clean") if answer.passed else painted("NOT trusted", "fail")
+    held = len(answer.checks) - len(answer.failed)
+    out(f"{plain(answer.path)}: {word} ({held:,} of {len(answer.checks):,} checks hold)")
+    for check in answer.failed[:_MOST]:
+        out(plain(f"  refused  {check['name']}: {check['reason']} [{check['code']}]"))
+    if len(answer.failed) > _MOST:
+        out(f"  and {len(answer.failed) - _MOST:,} more; --json lists them")
+    if answer.passed:
+        for check in answer.checks[:3]:
+            out(plain(f"  holds    {check['name']}: {check['reason']}"))
+        if answer.note:
+            note(answer.note)
+
+
+def _refusal(answer: Answer, *, anybody: bool) -> TrustError:
+    first = answer.failed[0] if answer.failed else {"name": "", "reason": "nothing to verify"}
+    return TrustError(
+        f"{answer.path} is not trusted: {first['name']}: {first['reason']}",
+        code=str(first.get("code", "")),
+        hint="do not use it; ask its signer, or sign it anew if the change is yours"
+        if anybody
+        else "nobody is believed yet: give the signer's public key with --key FILE",
+        path=answer.path,
+    )

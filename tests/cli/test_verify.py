@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store made by a run: asked, traced, published, verified, and caught when it is changed."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+PIPELINE = """
+from datapipe import Pipeline
+from datapipe.stages import ExactDuplicates, ReadCSV
+p = Pipeline("ages", [ReadCSV("a.csv", label="y", licence="CC0-1.0"), ExactDuplicates()])
+"""
+
+
+@pytest.fixture
+def ran(datapipe, here, monkeypatch):
+    monkeypatch.setenv("DATAPIPE_KEY_PASSPHRASE", "correct horse")
+    (here / "a.csv").write_text("age,y\n31,a\n40,b\n31,a\n50,b\n")
+    (here / "p.py").write_text(PIPELINE)
+    assert datapipe("run", "p.py", "--seed", "7").code == 0
+    return here
+
+
+def test_a_sound_store_verifies_and_says_what_that_means(datapipe, ran):
+    answer = datapipe("verify", ".datapipe")
+    assert answer.code == 0, answer.err
+    assert ".datapipe: trusted" in answer.out
+    assert "integrity only" in answer.err
+    form = datapipe("verify", ".datapipe", "--json").json
+    assert form["passed"] is True
+    assert all(check["passed"] for check in form["reports"][0]["checks"])
+
+
+def test_a_store_of_somebody_else_is_not_believed(datapipe, ran):
+    assert datapipe("keys", "new", "--out", "other.pem").code == 0
+    answer = datapipe("verify", ".datapipe", "--key", "other.pem")
+    assert answer.code == 4
+    assert "not trusted" in answer.err
+
+
+@pytest.mark.parametrize("where", ["objects/*.parquet", "journal/*.log", "log/checkpoint"])
+def test_a_changed_byte_anywhere_exits_4_and_names_the_file(datapipe, ran, where):
+    file = min((ran / ".datapipe").glob(where))
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(bytes(raw))
+    answer = datapipe("verify", ".datapipe")
+    assert answer.code == 4
+    assert file.name in answer.out
+    assert answer.err.count("hint: ") == 1
+
+
+def test_several_paths_are_verified_and_one_bad_one_is_enough(datapipe, ran):
+    (ran / "loose.csv").write_text("x\n")
+    answer = datapipe("verify", ".datapipe", "loose.csv", "--json")
+    assert answer.code == 4
+    assert [r["passed"] for r in answer.json["reports"]] == [True, False]
+    assert "loose.csv" in json.loads(answer.err)["error"]["message"]
+
+
+def test_a_data_set_is_published_with_signatures_that_verify(datapipe, ran):
+    assert datapipe("keys", "new", "--out", "key.pem").code == 0
+    digest = datapipe("sql", "select digest from datasets order by seq desc", "--json").json[0]
+    short = digest["digest"].removeprefix("sha256:")[:12]
+    answer = datapipe("publish", short, "out", "--key", "key.pem", "--json")
+    assert answer.code == 0, answer.err
+    path = ran / answer.json["path"]
+    assert pl.read_parquet(path).height == 3
+    suffixes = (".oms.sigstore.json", ".dsse.json")
+    assert {p.name for p in path.parent.iterdir()} == {
+        path.name,
+        *(path.name + s for s in suffixes),
+    }
+    assert datapipe("verify", path, "--key", "key.pem").code == 0
+    import base64
+
+    envelope = json.loads(path.with_name(path.name + ".dsse.json").read_text())
+    said = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    assert said["rows"] == 3
+    assert said["terms"]["licences"] == ["CC0-1.0"]
+    assert datapipe("publish", "0123abcd", "out", "--key", "key.pem").code == 2
+
+
+def test_why_and_trace_answer_in_text_and_json(datapipe, ran):
+    answer = datapipe("why", "1:2")
+    assert answer.code == 0
+    assert "dedup.exact" in answer.out
+    assert datapipe("why", "1:2", "--json").json["ordinal"] == 2
+    assert datapipe("why", "1:99").code == 2
+    assert datapipe("why", "nonsense").code == 2
+    digest = datapipe("sql", "select digest from datasets order by seq desc", "--json").json[0]
+    traced = datapipe("trace", digest["digest"])
+    assert traced.code == 0
+    assert "CC0-1.0" in traced.out
+    assert datapipe("trace", "ffffffff", "--json").code == 2
+
+
+def test_the_index_is_rebuilt_and_the_tables_exported(datapipe, ran):
+    (ran / ".datapipe" / "lineage.duckdb").unlink()
+    assert datapipe("lineage", "rebuild").code == 0
+    answer = datapipe("lineage", "export", "tables", "--json")
+    assert answer.code == 0
+    assert answer.json["rows"]["runs"] == 1
+    assert pl.read_parquet(ran / "tables" / "row_drops.parquet").height == 1
+    assert datapipe("lineage", "export", "tables").code == 2  # not empty
+    assert datapipe("lineage", "export", "lines", "--format", "jsonl").code == 0
+    assert (ran / "lines" / "runs.jsonl").read_text().startswith("{")
+
+
+def test_a_report_a_budget_and_the_doctor(datapipe, ran):
+    assert datapipe("report", "-o", "r.html").code == 0
+    assert "<html" in (ran / "r.html").read_text()[:400]
+    assert datapipe("report", "nosuchrun", "-o", "r.html").code == 2
+    assert datapipe("report", "-o", "no/such/folder/r.html").code == 6
+    assert datapipe("budget", "--json").json == []
+    told = datapipe("doctor", "--json").json
+    assert told["store"]["runs"] == 1
+    assert told["core"]["polars"] != "missing"
+
+
+def test_a_new_stage_passes_its_own_test_at_once(datapipe, here):
+    import subprocess
+    import sys
+
+    answer = datapipe("new", "stage", "form.gaps", "--json")
+    assert answer.code == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_gaps.py"],
+        cwd=here, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert datapipe("new", "stage", "form.gaps").code == 2
+    assert datapipe("new", "stage", "Form").code == 2
