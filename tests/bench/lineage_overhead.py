@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Full lineage against the bare polars plan: scan, two filters, four maps, zstd Parquet."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+from peers.sales import FILTERS, MAPS
+
+from datapipe.core.pipeline import Pipeline
+from datapipe.core.stage import RowStage
+from datapipe.stages import ReadParquet
+
+SUBJECT = "datapipe: every row traceable, every step recorded and digested"
+PEER = "the same plan in polars, nothing recorded"
+CASES = ("",)
+ROWS = 10_000_000
+REPEATS = 5
+CHUNK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Drop(RowStage):
+    """Sets rows aside by one named condition."""
+
+    which: str = ""
+    name: ClassVar[str] = "bench.drop"
+
+    def set_aside(self, roles, types):
+        """The condition."""
+        return {self.which: FILTERS[self.which]}
+
+
+@dataclass(frozen=True)
+class Make(RowStage):
+    """Adds one named column."""
+
+    which: str = ""
+    name: ClassVar[str] = "bench.make"
+
+    def columns(self, roles, types):
+        """The column."""
+        return {self.which: MAPS[self.which]}
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """Sales of a thousand shops, in files of a million rows."""
+    rng = np.random.default_rng(0)
+    shops = pl.Series([f"shop {i:04d}" for i in range(1000)] + [None] * 10)
+    (folder / "in").mkdir()
+    for number, start in enumerate(range(0, rows, CHUNK)):
+        n = min(CHUNK, rows - start)
+        pl.DataFrame(
+            {
+                "second": np.arange(start, start + n) + 1_700_000_000,
+                "amount": rng.normal(60, 30, n).round(2),
+                "shop": shops[rng.integers(0, len(shops), n)],
+                "item": rng.integers(0, 50_000, n),
+            }
+        ).write_parquet(folder / "in" / f"{number:03d}.parquet", compression="zstd")
+
+
+def command(role: str, case: str, folder: Path) -> list[str]:
+    """A script each, so that the peer loads polars and nothing of datapipe."""
+    here = Path(__file__).resolve()
+    script = here if role == "subject" else here.parent / "peers" / "sales.py"
+    return [sys.executable, str(script), str(folder)]
+
+
+def subject(folder: Path) -> int:
+    """Run the pipeline in a fresh store."""
+    shutil.rmtree(folder / "store", ignore_errors=True)
+    stages = [ReadParquet(str(folder / "in" / "*.parquet"))]
+    stages += [Drop(which) for which in FILTERS]
+    stages += [Make(which) for which in MAPS]
+    return len(Pipeline("sales", stages).run(seed=7, store=folder / "store").data)
+
+
+if __name__ == "__main__":
+    print(subject(Path(sys.argv[1])))
