@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -16,6 +17,7 @@ from datapipe.manifest.envelope import pae
 from datapipe.manifest.files import FileDigest, hash_tree
 from datapipe.manifest.keys import HybridKey, PrivateKey
 from datapipe.manifest.openssf import read_bundle, write_bundle
+from datapipe.manifest.statement import Statement
 from datapipe.manifest.verify import verify_bundle
 
 TYPE = "application/vnd.in-toto+json"
@@ -213,9 +215,18 @@ def test_duplicate_keys_are_refused_at_both_levels(folder, ada):
     assert reasons(folder, bundle(twice, ada), ada) == [Reason.DUPLICATE_JSON_KEY]
 
 
-def test_an_oversized_payload_is_not_parsed(folder, ada):
-    large = b'{"_type":"' + b"x" * (65 * 1024 * 1024) + b'"}'
-    assert reasons(folder, bundle(large, ada), ada) == [Reason.TOO_LARGE]
+def test_an_oversized_bundle_is_not_read(folder, ada, tmp_path):
+    large = tmp_path / "large.sigstore.json"
+    large.touch()
+    os.truncate(large, 97 * 1024 * 1024)
+    report = verify_bundle(folder, large, keys=ada.public_keys)
+    assert [check.code for check in report.failed] == [Reason.TOO_LARGE]
+
+
+def test_an_oversized_payload_is_not_parsed():
+    with pytest.raises(TrustError) as caught:
+        Statement.from_bytes(bytes(64 * 1024 * 1024 + 1))
+    assert caught.value.code == Reason.TOO_LARGE
 
 
 def test_missing_optional_parts_are_accepted(folder, ada):

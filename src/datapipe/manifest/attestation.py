@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Check, Reason
-from datapipe.manifest.compare import compare_files
+from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.files import FileDigest, Tree, name_problem
 from datapipe.manifest.predicates import DatasetPredicate, read_predicate
 from datapipe.manifest.statement import Statement, Subject
@@ -99,7 +99,11 @@ def attested_files(statement: Statement) -> tuple[tuple[FileDigest, ...], str]:
 
 
 def check_attestation(
-    statement: Statement, path: str | Path, *, left_out: Iterable[str] = ()
+    statement: Statement,
+    path: str | Path,
+    *,
+    left_out: Iterable[str] = (),
+    known: Digests | None = None,
 ) -> tuple[Check, ...]:
     """Compare a `dataset` statement with what lies on the disk.
 
@@ -107,6 +111,7 @@ def check_attestation(
         statement: A statement whose envelope was verified.
         path: The folder or file.
         left_out: Absolute paths that are no content.
+        known: Digests that this verification has made already, added to.
 
     Returns:
         The checks of its files and of its tree.
@@ -124,7 +129,7 @@ def check_attestation(
         files, tree = attested_files(statement)
     except TrustError as error:
         return (Check.refused("statement", error.message, Reason(error.code)),)
-    checks = compare_files(files, path, left_out=left_out)
+    checks = compare_files(files, path, left_out=left_out, known=known)
     if not all(check.passed for check in checks):
         return checks
     return (*checks, _check_tree(files, tree, path))
@@ -133,9 +138,9 @@ def check_attestation(
 def _check_tree(files: tuple[FileDigest, ...], tree: str, path: str | Path) -> Check:
     """The contents are known to be those signed; the tree adds their sizes."""
     top = Path(path)
+    folder = top.is_dir()
     sized = tuple(
-        replace(file, size=(top / file.name if top.is_dir() else top).stat().st_size)
-        for file in files
+        replace(file, size=(top / file.name if folder else top).stat().st_size) for file in files
     )
     if Tree(sized).root != tree:
         return Check.refused("tree", "its digest is not that of the files", Reason.ROOT_MISMATCH)

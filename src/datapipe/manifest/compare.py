@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from datapipe.errors import TrustError
 from datapipe.manifest.checks import Check, Reason
-from datapipe.manifest.files import LEFT_OUT, FileDigest, Found, hash_file, list_files
+from datapipe.manifest.files import LEFT_OUT, FileDigest, Found, hash_file, hash_files, list_files
 
 _SHOWN = 100
+Digests: TypeAlias = dict[tuple[str, str], str]
+"""Path and algorithm to digest, within one verification."""
 
 
 def compare_files(
@@ -19,6 +22,7 @@ def compare_files(
     *,
     left_out: Iterable[str] = (),
     ignored: Iterable[str] = (),
+    known: Digests | None = None,
 ) -> tuple[Check, ...]:
     """Compare signed files with a folder, or with one file.
 
@@ -28,6 +32,8 @@ def compare_files(
         left_out: Absolute paths that are no content, such as the signature itself.
         ignored: Relative paths that the signer passed over. They hide nothing here: a file
             under one of them that was not signed is refused.
+        known: Digests that this verification has made already, added to; so that two signatures
+            on one folder read its files once.
 
     Returns:
         One check for all files together when they agree, else one for each that does not (the
@@ -57,7 +63,8 @@ def compare_files(
     missing = [n for n in wanted if n not in there and f"file {n!r}" not in refused_names]
     added = [name for name in there if name not in wanted]
     checks = list(listing.refused)
-    checks += _changed([(wanted[name], there[name]) for name in wanted if name in there])
+    pairs = [(wanted[name], there[name]) for name in wanted if name in there]
+    checks += _changed(pairs, {} if known is None else known)
     checks += _moved(missing, added, wanted, there)
     checks += _strangers(added, {check.name for check in checks}, ignored)
     if checks:
@@ -66,24 +73,41 @@ def compare_files(
     return (Check.held("files", f"{count} what was signed"),)
 
 
-def _changed(pairs: list[tuple[FileDigest, Found]]) -> list[Check]:
+def _changed(pairs: list[tuple[FileDigest, Found]], known: Digests) -> list[Check]:
     """Hash what is there; a file whose size differs is refused before it is read."""
     checks: list[Check] = []
     for file, found in pairs:
-        if len(checks) == _SHOWN:
-            break
         if file.size >= 0 and file.size != found.size:
             what = f"has {found.size} bytes, {file.size} were signed"
             checks.append(Check.refused(f"file {file.name!r}", what, Reason.CHANGED))
-            continue
-        try:
-            digest, _ = hash_file(found.path, file.algorithm)
-        except TrustError as error:
-            checks.append(Check.refused(f"file {file.name!r}", error.message, Reason(error.code)))
-            continue
-        if digest != file.digest:
+    checks += _hash_into(known, [(f, d) for f, d in pairs if f.size in (-1, d.size)])
+    for file, found in pairs:
+        digest = known.get((found.path, file.algorithm), file.digest)
+        if digest != file.digest and file.size in (-1, found.size):
             what = "has other content than was signed"
             checks.append(Check.refused(f"file {file.name!r}", what, Reason.CHANGED))
+    return checks[:_SHOWN]
+
+
+def _hash_into(known: Digests, pairs: list[tuple[FileDigest, Found]]) -> list[Check]:
+    """Hash all at once; when one cannot be read, one by one, so that each is told."""
+    checks: list[Check] = []
+    for algorithm in sorted({file.algorithm for file, _ in pairs}):
+        fresh = [
+            found
+            for file, found in pairs
+            if file.algorithm == algorithm and (found.path, algorithm) not in known
+        ]
+        try:
+            made = hash_files(fresh, algorithm)
+            known.update({(f.path, algorithm): d.digest for f, d in zip(fresh, made, strict=True)})
+        except TrustError:
+            for found in fresh:
+                try:
+                    known[found.path, algorithm] = hash_file(found.path, algorithm)[0]
+                except TrustError as error:
+                    name = f"file {found.name!r}"
+                    checks.append(Check.refused(name, error.message, Reason(error.code)))
     return checks
 
 

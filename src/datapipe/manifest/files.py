@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,7 @@ HASH_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "blake2b": 64, "blake3":
 
 _LARGE_FILE_BYTES = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -74,7 +77,7 @@ class FileDigest:
     algorithm: str = "sha256"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """All files of a folder, in code-point order of their names.
 
@@ -101,7 +104,7 @@ class Tree:
         """
         return sum(file.size for file in self.files)
 
-    @property
+    @cached_property
     def root(self) -> str:
         """One digest for names, sizes and contents.
 
@@ -317,7 +320,7 @@ def name_problem(name: str) -> Reason | None:
     parts = name.split("/")
     if ".." in parts:
         return Reason.PARENT_PATH
-    if "" in parts or "." in parts or any(ord(char) < 32 or ord(char) == 127 for char in name):
+    if "" in parts or "." in parts or _CONTROL.search(name):
         return Reason.BAD_NAME
     try:
         name.encode()
@@ -398,8 +401,7 @@ def _digest(descriptor: int, size: int, algorithm: str) -> str:
     new = hasher(algorithm)
     made = new()
     if size < _LARGE_FILE_BYTES:
-        while chunk := os.read(descriptor, _LARGE_FILE_BYTES):
-            made.update(chunk)
+        made.update(os.read(descriptor, size + 1))  # a longer file shows in its size afterwards
     else:
         buffer = bytearray(_LARGE_FILE_BYTES)
         view = memoryview(buffer)

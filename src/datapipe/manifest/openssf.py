@@ -267,8 +267,9 @@ def _refuse_order(names: list[str]) -> None:
     """Code points is what the specification says, path parts is what its reference tool writes."""
     if len(set(names)) != len(names):
         raise _refused("a file name stands twice", Reason.DUPLICATE_NAME)
-    by_parts = sorted(names, key=lambda name: PurePosixPath(name).parts)
-    if names not in (sorted(names), by_parts):
+    if names == sorted(names):
+        return
+    if names != sorted(names, key=lambda name: PurePosixPath(name).parts):
         raise _refused("the files are not sorted by name", Reason.UNSORTED)
 
 

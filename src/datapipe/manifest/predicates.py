@@ -530,7 +530,7 @@ def _type_words(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{item}`" for item in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_type_words(schema['items'])}"
-    return {"^[0-9a-f]{64}$": "sha256"}.get(schema.get("pattern", ""), schema.get("type", "any"))
+    return "sha256" if schema.get("pattern") == "^[0-9a-f]{64}$" else str(schema.get("type", "any"))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from datapipe.errors import TrustError
 from datapipe.manifest.attestation import TREE_DIGEST, check_attestation
 from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
 from datapipe.manifest.checks import Check, Reason, Report
-from datapipe.manifest.compare import compare_files
+from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.files import hash_file, list_files, name_problem
 from datapipe.manifest.judge import Case, judge
@@ -39,6 +39,7 @@ class Trust:
         parents: Envelopes of the statements about materials, for policies that ask for them.
         locate: Finds the bytes of a subject that does not lie beside its statement, such as an
             object of a store; returns None when it does not know.
+        known: Digests made in this verification, so that no file is read twice.
 
     Example:
         >>> Trust().keys
@@ -51,6 +52,7 @@ class Trust:
     allow_unknown: bool = False
     parents: tuple[Envelope, ...] = ()
     locate: Locate | None = None
+    known: Digests = field(default_factory=dict)
 
     @property
     def believed(self) -> tuple[PublicKey, ...]:
@@ -287,7 +289,10 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
     tree = any(TREE_DIGEST in subject.digests for subject in statement.subjects)
     if statement.predicate_type == DatasetPredicate.uri and tree:
         target = file.with_name(file.name.removesuffix(ATTESTATION_SUFFIX))
-        return (*checks, *check_attestation(statement, target, left_out=[str(file)]))
+        return (
+            *checks,
+            *check_attestation(statement, target, left_out=[str(file)], known=trust.known),
+        )
     return (*checks, *(_subject(subject, file, trust) for subject in statement.subjects))
 
 
@@ -326,5 +331,7 @@ def _openssf(
     held = Check.held(
         "OpenSSF bundle", f"{bundle.name!r} by {signer.algorithm} {signer.keyid[:12]}"
     )
-    files = compare_files(bundle.files, target, left_out=[str(file)], ignored=bundle.ignored)
+    files = compare_files(
+        bundle.files, target, left_out=[str(file)], ignored=bundle.ignored, known=trust.known
+    )
     return (held, *judged, *files)
