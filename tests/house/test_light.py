@@ -11,7 +11,8 @@ import pytest
 
 HEAVY = {
     "cryptography", "duckdb", "flwr", "great_expectations", "numpy", "onnx", "onnxruntime",
-    "opacus", "pandas", "polars", "pyarrow", "ray", "scipy", "sklearn", "tenseal", "torch", "torchao",
+    "opacus", "pandas", "polars", "pyarrow", "ray", "scipy", "sklearn", "tenseal", "torch",
+    "torchao",
 }  # fmt: skip
 SAY = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
 

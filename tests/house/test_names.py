@@ -79,9 +79,9 @@ def test_no_boolean_positionals(public):
     bad = []
     for p in public:
         if isinstance(p.node, ast.FunctionDef) and not p.module.name.startswith("datapipe.cli"):
-            for argument in [*p.node.args.posonlyargs, *p.node.args.args]:
-                if argument.annotation and ast.unparse(argument.annotation) == "bool":
-                    bad.append(f"{p.where} {argument.arg}")
+            positional = [*p.node.args.posonlyargs, *p.node.args.args]
+            given = {a.arg: ast.unparse(a.annotation) for a in positional if a.annotation}
+            bad.extend(f"{p.where} {name}" for name, kind in given.items() if kind == "bool")
     assert not bad, "\n".join(bad)
 
 

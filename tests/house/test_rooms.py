@@ -72,7 +72,7 @@ def test_every_class_of_the_catalogue_is_named_for_type_checkers(root: Path):
     bad = [
         key
         for key, name in CATALOGUE.items()
-        if f"from datapipe.stages.{key} import {name}\n" not in text
+        if f"from datapipe.stages.{key} import {name} as {name}\n" not in text
     ]
     assert not bad, "\n".join(bad)
 

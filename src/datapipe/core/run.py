@@ -154,8 +154,8 @@ class Run:
 
         Example:
             >>> from datapipe.testing.small import small_run
-            >>> sorted(small_run().why(1))  # doctest: +ELLIPSIS
-            [...]
+            >>> small_run().why("1:1")["dropped"][0]["reason"]
+            'left out by text.long_enough'
         """
         return self.lineage.why(row)
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages, by class name and by catalogue key; each module loads on first use.
 
-from datapipe.stages import ReadParquet, MinHash
-find("dedup.minhash") is MinHash
+    from datapipe.stages import ReadParquet, MinHash
+    find("dedup.minhash") is MinHash
+
+What is imported under `TYPE_CHECKING` is for type checkers and editors only.
 """
 
 from __future__ import annotations
@@ -14,31 +16,31 @@ from datapipe.errors import MissingExtra, UnknownStage, nearest
 
 if TYPE_CHECKING:
     from datapipe.core.stage import Stage
-    from datapipe.stages.balance.classes import ClassBalance
-    from datapipe.stages.balance.groups import GroupBalance
-    from datapipe.stages.dedup.exact import ExactDuplicates
-    from datapipe.stages.dedup.minhash import MinHash
-    from datapipe.stages.dedup.near import NearDuplicates
-    from datapipe.stages.export.quantized import ExportQuantized
-    from datapipe.stages.ingest.csv import ReadCSV
-    from datapipe.stages.ingest.ipc import ReadArrow
-    from datapipe.stages.ingest.jsonl import ReadJSONL
-    from datapipe.stages.ingest.object import ReadObject
-    from datapipe.stages.ingest.parquet import ReadParquet
-    from datapipe.stages.labels.confident import ConfidentLearning
-    from datapipe.stages.labels.dawid_skene import DawidSkene
-    from datapipe.stages.labels.majority import MajorityVote
-    from datapipe.stages.poisoning.flips import LabelFlips
-    from datapipe.stages.poisoning.trigger_image import TriggerImage
-    from datapipe.stages.poisoning.trigger_text import TriggerText
-    from datapipe.stages.provenance.licence import LicenceRule
-    from datapipe.stages.provenance.manifest import VerifySources
-    from datapipe.stages.synthetic.declared import DeclaredSynthetic
-    from datapipe.stages.synthetic.prevalence import SyntheticShare
-    from datapipe.stages.train.federated import TrainFederated
-    from datapipe.stages.train.plain import TrainPlain
-    from datapipe.stages.train.private import TrainPrivately
-    from datapipe.stages.validate.expect import Expect
+    from datapipe.stages.balance.classes import ClassBalance as ClassBalance
+    from datapipe.stages.balance.groups import GroupBalance as GroupBalance
+    from datapipe.stages.dedup.exact import ExactDuplicates as ExactDuplicates
+    from datapipe.stages.dedup.minhash import MinHash as MinHash
+    from datapipe.stages.dedup.near import NearDuplicates as NearDuplicates
+    from datapipe.stages.export.quantized import ExportQuantized as ExportQuantized
+    from datapipe.stages.ingest.csv import ReadCSV as ReadCSV
+    from datapipe.stages.ingest.ipc import ReadArrow as ReadArrow
+    from datapipe.stages.ingest.jsonl import ReadJSONL as ReadJSONL
+    from datapipe.stages.ingest.object import ReadObject as ReadObject
+    from datapipe.stages.ingest.parquet import ReadParquet as ReadParquet
+    from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
+    from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
+    from datapipe.stages.labels.majority import MajorityVote as MajorityVote
+    from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
+    from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
+    from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
+    from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
+    from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
+    from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
+    from datapipe.stages.train.federated import TrainFederated as TrainFederated
+    from datapipe.stages.train.plain import TrainPlain as TrainPlain
+    from datapipe.stages.train.private import TrainPrivately as TrainPrivately
+    from datapipe.stages.validate.expect import Expect as Expect
 
 CATALOGUE = {
     "ingest.parquet": "ReadParquet",

@@ -105,7 +105,8 @@ def _json_form(trial: Trial) -> Iterator[str]:
     if not params or isinstance(trial.stage, FunctionStage):
         raise Skip("it has no fields")
     try:
-        form = json.loads(json.dumps(params, default=_path))
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in params.items()}
+        form = json.loads(json.dumps(plain))
     except TypeError as error:
         raise Skip(str(error)) from error
     if canonical(type(trial.stage)(**form).params()) != canonical(params):
@@ -152,13 +153,6 @@ def _lazy(trial: Trial) -> Iterator[str]:
     done = subprocess.run([sys.executable, "-c", code], check=False)  # noqa: S603 - our own code
     if done.returncode:
         yield f"import datapipe.stages loads {module}"
-
-
-def _path(value: object) -> str:
-    """A path as JSON; anything else has no form there."""
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"the parameter {value!r:.60} is no JSON value")  # what json's hook asks for
 
 
 DECLARED: tuple[OneCheck, ...] = (

@@ -225,7 +225,7 @@ def _entered(stages: Path, key: str, name: str) -> list[Path]:
     ]
     catalogue = stages / "__init__.py"
     text = catalogue.read_text()
-    line = f"    from datapipe.stages.{key} import {name}\n"
+    line = f"    from datapipe.stages.{key} import {name} as {name}\n"
     imports = re.findall(r"^    from datapipe\.stages\..*\n", text, re.MULTILINE)
     after = max((i for i in imports if i < line), default=imports[0])
     text = text.replace(after, after + line, 1)

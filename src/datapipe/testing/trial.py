@@ -26,6 +26,15 @@ from datapipe.errors import DatapipeError
 from datapipe.testing.rows import ordinary_rows
 
 
+class Offline(OSError):
+    """A connection that was refused because a trial has no network.
+
+    Example:
+        >>> isinstance(Offline("example.org"), OSError)
+        True
+    """
+
+
 class Skip(Exception):
     """A check does not apply; its text says why.
 
@@ -268,7 +277,7 @@ def _offline(calls: list[str]) -> Iterator[None]:
         host = str(address[0]) if isinstance(address, tuple) else ""
         if host and not host.startswith(("127.", "::1", "localhost")):
             calls.append(host)
-            raise ConnectionRefusedError(host)
+            raise Offline(host)
         connect(self, address)
 
     socket.socket.connect = refuse  # type: ignore[method-assign,assignment]  # watched, then restored
