@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from datapipe.cli.audit_plan import audit_pipeline
+from datapipe.cli.audit_plan import Beside, audit_pipeline
 from datapipe.cli.findings import show
 from datapipe.cli.options import STORE, Json, Seed, Store, existing
 from datapipe.cli.terminal import out_json, settle
@@ -38,6 +38,16 @@ def _audit(
     reference: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rows known to be good, to compare with.")
     ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Public key of a trusted signer; repeatable."),
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(metavar="WHAT", help="Broken records: refuse or quarantine.")
+    ] = "refuse",
+    missing_labels: Annotated[
+        str, typer.Option(metavar="WHAT", help="Rows without a label: refuse or quarantine.")
+    ] = "refuse",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a report (HTML).")
     ] = None,
@@ -50,8 +60,10 @@ def _audit(
         label=label, text=text, image=image, group=tuple(group or ()), source=source,
         annotator=annotator, subject=subject, id=id_column,
     )  # fmt: skip
-    against = existing(reference) if reference else None
-    run = audit_pipeline(file, roles, reference=against).run(seed=seed, store=store)
+    good = existing(reference) if reference else None
+    trusted = tuple(existing(k) for k in key or ())
+    beside = Beside(good, trusted, on_error, missing_labels)
+    run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)
     settle()

@@ -7,7 +7,7 @@ file is a table.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import DeclarationError
+from datapipe.manifest.bundle import signature_paths
 from datapipe.stages import find
 from datapipe.stages.ingest import reader_key
 
 _MAGIC = ((b"PAR1", "ingest.parquet"), (b"ARROW1", "ingest.ipc"), (b"{", "ingest.jsonl"))
 
 DETECTORS = (
-    ("provenance.manifest", ()),
+    ("provenance.manifest", ("key|signature",)),
     ("dedup.exact", ()),
     ("dedup.minhash", ("text",)),
     ("dedup.near", ("image|table",)),
@@ -38,16 +39,54 @@ DETECTORS = (
     ("labels.majority", ("label", "id", "annotator")),
     ("labels.dawid_skene", ("label", "id", "annotator")),
 )
-"""Catalogue key to what it needs: roles, `table`, `reference`; `a|b` asks for either."""
+"""Catalogue key to what it needs: a role or something `Beside`; `a|b` asks for either."""
 
 
-def audit_pipeline(path: str, roles: Roles, *, reference: Path | None = None) -> Pipeline:
+@dataclass(frozen=True)
+class Beside:
+    """What an audit is given beside the file.
+
+    Args:
+        reference: Trusted rows to compare with.
+        keys: Public keys of signers that are trusted.
+        on_error: What becomes of records that cannot be read: `refuse` or `quarantine`.
+        missing_labels: What becomes of rows without a label: `refuse` or `quarantine`.
+
+    Example:
+        >>> Beside(Path("good.csv")).names("a.csv")
+        {'reference'}
+    """
+
+    reference: Path | None = None
+    keys: tuple[Path, ...] = ()
+    on_error: str = "refuse"
+    missing_labels: str = "refuse"
+
+    def names(self, path: str) -> set[str]:
+        """What there is, by the names that `DETECTORS` uses.
+
+        Args:
+            path: The file that is looked at.
+
+        Returns:
+            Some of `reference`, `key` and `signature` (one lies beside the file).
+
+        Example:
+            >>> Beside(keys=(Path("k.pub"),)).names("a.csv")
+            {'key'}
+        """
+        signed = not has_magic(path) and any(p.is_file() for p in signature_paths(path))
+        there = {"reference": self.reference is not None, "key": self.keys, "signature": signed}
+        return {name for name, is_there in there.items() if is_there}
+
+
+def audit_pipeline(path: str, roles: Roles, *, beside: Beside) -> Pipeline:
     r"""The pipeline of an audit: read, then every detector that fits, each of them only noting.
 
     Args:
         path: A file, or a glob of files of one format.
         roles: What the columns are for.
-        reference: Trusted rows to compare with.
+        beside: Trusted rows and keys, and how strictly to read.
 
     Returns:
         The pipeline; nothing was read.
@@ -56,30 +95,29 @@ def audit_pipeline(path: str, roles: Roles, *, reference: Path | None = None) ->
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "a.csv"
         >>> _ = file.write_text("x,y\n1,a\n")
-        >>> made = audit_pipeline(str(file), Roles.of(label="y"))
+        >>> made = audit_pipeline(str(file), Roles.of(label="y"), beside=Beside())
         >>> [group[0].name for group in made.stages]
-        ['ingest.csv', 'provenance.manifest']
+        ['ingest.csv', 'dedup.exact']
     """
-    keys = fitting(roles, reference=reference is not None)
-    detectors = [_detector(key, reference) for key in keys]
-    return Pipeline(Path(path).name, [reader_of(path, roles), detectors])
+    detectors = [_detector(key, beside) for key in fitting(roles, beside.names(path))]
+    return Pipeline(Path(path).name, [reader_of(path, roles, beside), detectors])
 
 
-def fitting(roles: Roles, *, reference: bool) -> list[str]:
+def fitting(roles: Roles, beside: set[str]) -> list[str]:
     """The keys of the detectors that fit.
 
     Args:
         roles: What the columns are for.
-        reference: Whether trusted rows were given.
+        beside: What `Beside.names` gave.
 
     Returns:
         Catalogue keys in the order of the pipeline.
 
     Example:
-        >>> fitting(Roles.of(text="t"), reference=False)[:3]
-        ['provenance.manifest', 'dedup.exact', 'dedup.minhash']
+        >>> fitting(Roles.of(text="t"), set())[:2]
+        ['dedup.exact', 'dedup.minhash']
     """
-    has = set(roles.columns) | ({"reference"} if reference else set())
+    has = set(roles.columns) | beside
     if not {"text", "image"} & has:
         has.add("table")
     if not {"id", "annotator"} <= has:
@@ -91,24 +129,27 @@ def fitting(roles: Roles, *, reference: bool) -> list[str]:
     ]
 
 
-def _detector(key: str, reference: Path | None) -> Stage:
+def _detector(key: str, beside: Beside) -> Stage:
     """The stage with its defaults, except that it only notes: an audit changes nothing."""
     stage: Any = find(key)
     arguments: dict[str, Any] = {}
     if "on_finding" in {f.name for f in fields(stage)}:
         arguments["on_finding"] = "note"
     if key == "synthetic.prevalence":
-        arguments["reference"] = str(reference)
+        arguments["reference"] = str(beside.reference)
+    if key == "provenance.manifest":
+        arguments["trusted"] = tuple(str(k) for k in beside.keys)
     made: Stage = stage(**arguments)
     return made
 
 
-def reader_of(path: str, roles: Roles) -> Reader:
+def reader_of(path: str, roles: Roles, beside: Beside) -> Reader:
     """The reader of a file's format: by suffix, else by its first bytes.
 
     Args:
         path: A file, or a glob of files of one format.
         roles: What the columns are for.
+        beside: How strictly to read.
 
     Returns:
         The reader.
@@ -120,7 +161,7 @@ def reader_of(path: str, roles: Roles) -> Reader:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "a.jsonl"
         >>> _ = file.write_text("{}")
-        >>> reader_of(str(file), Roles()).name
+        >>> reader_of(str(file), Roles(), Beside()).name
         'ingest.jsonl'
     """
     file = _first_file(refuse_uri(path))
@@ -131,7 +172,9 @@ def reader_of(path: str, roles: Roles) -> Reader:
             hint=f"name its files, such as '{path}/*.parquet'",
         )
     stage: Any = find(_reader_key(file))
-    arguments = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
+    arguments: dict[str, Any] = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
+    for name in {"on_error", "missing_labels"} & {f.name for f in fields(stage)}:
+        arguments[name] = getattr(beside, name)
     reader: Reader = stage(path, **arguments)
     return reader
 

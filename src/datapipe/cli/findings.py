@@ -119,4 +119,5 @@ def verdict_line(verdict: str, findings: Sequence[Finding]) -> str:
         if finding.verdict in ("suspect", "fail") and finding.rows is not None:
             marked.update(finding.flagged["row_id"].to_list())
     word = painted(verdict.replace("_", " "), verdict)
-    return f"verdict: {word} ({told or 'no findings'}); {len(marked):,} rows flagged"
+    rows = "1 row" if len(marked) == 1 else f"{len(marked):,} rows"
+    return f"verdict: {word} ({told or 'no findings'}); {rows} flagged"

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`audit`: what is planted is found, what is clean is clean, what is broken is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from datapipe.cli.audit_plan import Beside, audit_pipeline, fitting
+from datapipe.core.roles import Roles
+
+PROMISED = {
+    "kind",
+    "verdict",
+    "severity",
+    "measure",
+    "p_value",
+    "q_value",
+    "says",
+    "details",
+    "remedy",
+}
+MEASURE = {"value", "low", "high", "n", "method", "level"}
+
+
+def table(rows: int = 240, *, flips: int = 0, copies: int = 0, seed: int = 5) -> pl.DataFrame:
+    """Two classes that four numbers tell apart, with planted flips and copies."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, rows)
+    numbers = rng.normal(size=(rows, 4)) + 3 * label[:, None]
+    given = label.copy()
+    given[:flips] = 1 - given[:flips]
+    made = pl.DataFrame(numbers, schema=["a", "b", "c", "d"]).with_columns(
+        y=pl.Series(np.where(given == 1, "yes", "no"))
+    )
+    return pl.concat([made, made.head(copies)])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "arrow"])
+def test_planted_faults_are_found_in_every_format(datapipe, here, suffix):
+    frame, path = table(flips=20, copies=6), here / f"a.{suffix}"
+    write = {"csv": "write_csv", "jsonl": "write_ndjson", "parquet": "write_parquet"}
+    getattr(frame, write.get(suffix, "write_ipc"))(path)
+    answer = datapipe("audit", path.name, "--label", "y", "--no-fail", "--json")
+    assert answer.code == 0, answer.err
+    said = answer.json
+    assert {"run_id", "verdict", "findings", "row_findings", "artifacts"} <= said.keys()
+    assert all(f.keys() >= PROMISED and f["measure"].keys() >= MEASURE for f in said["findings"])
+    verdicts = {f["kind"]: f["verdict"] for f in said["findings"]}
+    assert verdicts["dedup.exact"] in ("suspect", "fail")
+    assert verdicts["labels.noise"] in ("suspect", "fail")
+    rows = pl.read_parquet(said["row_findings"])
+    copies = rows.filter(pl.col("kind") == "dedup.exact", pl.col("flagged"))
+    assert copies["ordinal"].to_list() == list(range(240, 246))
+    noisy = rows.filter(pl.col("kind") == "labels.issues")
+    assert noisy.height == 246  # a line for every row looked at
+    assert noisy.filter("flagged")["ordinal"].is_in(range(20)).mean() > 0.5
+    assert said["rows"] == 246  # an audit changes nothing
+
+
+def test_a_failed_audit_exits_3_and_a_clean_one_0(datapipe, here):
+    table(flips=60).write_csv("bad.csv")
+    table().write_csv("good.csv")
+    bad = datapipe("audit", "bad.csv", "--label", "y")
+    assert bad.code == 3
+    assert "verdict: fail" in bad.out
+    good = datapipe("audit", "good.csv", "--label", "y")
+    assert good.code == 0
+    assert "fail" not in good.out.split("verdict: ")[1].split("(")[0]
+
+
+def test_the_answer_fits_a_screen_and_ends_with_what_to_do(datapipe, here):
+    table(flips=20).write_csv("a.csv")
+    answer = datapipe("audit", "a.csv", "--label", "y", "--no-fail", "-o", "r.html")
+    lines = answer.out.splitlines()
+    assert len(lines) <= 25
+    assert "a table, as no --text or --image" in lines[0]
+    assert "datapipe sql" in lines[-1]
+    assert "\x1b" not in answer.out
+    assert (here / "r.html").stat().st_size > 1000
+
+
+def test_the_same_seed_gives_the_same_answer(datapipe, here):
+    table(flips=20).write_csv("a.csv")
+    words = ("audit", "a.csv", "--label", "y", "--no-fail", "--json", "--seed", "3", "--store")
+    first, second = (datapipe(*words, store).json for store in ("one", "two"))
+    assert first["findings"] == second["findings"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        ("", 7, "empty"),
+        ("a,y\n", 7, "no rows"),
+        ("a,y\n1,x\n2\n", 7, "a.csv:3"),
+        ("a,y\n1,NaN\n2,\n3,x\n", 7, "labels are missing in 2 of 3 rows"),
+        ("a,b\n1,2\n3,4\n", 2, "'y'"),
+        ('a,y\n"1,x\n2,x\n', 7, "a.csv"),
+        ("a,a,y\n1,2,x\n", 7, "a.csv"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(datapipe, here, content, code, told):
+    (here / "a.csv").write_text(content)
+    answer = datapipe("audit", "a.csv", "--label", "y")
+    assert answer.code == code
+    assert told in answer.message
+    assert answer.err.count("hint: ") == 1
+    assert (answer.out, "Traceback" in answer.err) == ("", False)
+    assert not (here / ".datapipe").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("gone.csv", 2),
+        ("gone/*.csv", 2),
+        ("http://169.254.169.254/a.csv", 2),
+        ("hf://x/a.parquet", 2),
+        ("s3://x/a.csv", 2),
+        ("file:///etc/hosts", 2),
+        ("\\\\host\\share\\a.csv", 2),
+        (".", 2),
+        ("a.xyz", 2),
+        ("a.pkl", 7),
+    ],
+)
+def test_a_path_that_cannot_be_read_is_refused_at_once(datapipe, here, path, code):
+    (here / "a.xyz").write_text("hello")
+    (here / "a.pkl").write_bytes(b"\x80\x04.")
+    answer = datapipe("audit", path, "--label", "y")
+    assert (answer.code, answer.out) == (code, "")
+    assert answer.err.count("hint: ") == 1
+
+
+def test_one_class_and_few_rows_are_not_evaluated(datapipe, here):
+    (here / "a.csv").write_text("a,y\n1,x\n2,x\n3,x\n")
+    answer = datapipe("audit", "a.csv", "--label", "y", "--json")
+    assert answer.code == 0
+    labels = [f for f in answer.json["findings"] if f["kind"].startswith("labels.")]
+    assert {f["verdict"] for f in labels} == {"not_evaluated"}
+    assert answer.json["verdict"] == "not_evaluated"
+
+
+def test_broken_lines_and_missing_labels_are_set_aside_when_asked(datapipe, here):
+    text = table(60).write_csv() + "1,2\n1,2,3,4,\n"
+    (here / "a.csv").write_text(text)
+    aside = ("--on-error", "quarantine", "--missing-labels", "quarantine", "--no-fail")
+    answer = datapipe("audit", "a.csv", "--label", "y", *aside, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["rows"] == 60
+    dropped = datapipe("sql", "select reason from dropped_rows", "--json").json
+    assert len(dropped) == 2
+    wrong = datapipe("audit", "a.csv", "--label", "y", "--on-error", "ignore")
+    assert wrong.code == 2
+
+
+def test_without_suffix_the_first_bytes_decide(datapipe, here):
+    table(60).write_parquet("rows")
+    assert datapipe("audit", "rows", "--label", "y", "--no-fail").code == 0
+
+
+@pytest.mark.parametrize(
+    ("roles", "beside", "among", "not_among"),
+    [
+        ({"label": "y"}, set(), {"dedup.near", "poisoning.flips"}, {"dedup.minhash"}),
+        (
+            {"label": "y", "text": "t"},
+            {"reference"},
+            {"dedup.minhash", "poisoning.trigger_text", "synthetic.prevalence"},
+            {"dedup.near", "poisoning.trigger_image"},
+        ),
+        (
+            {"label": "y", "image": "px"},
+            set(),
+            {"dedup.near", "poisoning.trigger_image"},
+            {"dedup.minhash", "provenance.manifest"},
+        ),
+        ({}, {"key"}, {"provenance.manifest", "dedup.exact"}, {"labels.confident"}),
+        (
+            {"label": "y", "id": "task", "annotator": "who"},
+            set(),
+            {"labels.majority", "labels.dawid_skene"},
+            {"labels.confident"},
+        ),
+        ({"label": "y", "group": "g"}, set(), {"balance.groups"}, set()),
+    ],
+)
+def test_detectors_follow_from_the_roles(roles, beside, among, not_among):
+    keys = set(fitting(Roles.of(**roles), beside))
+    assert among <= keys
+    assert not not_among & keys
+
+
+def test_every_detector_of_an_audit_only_notes(here):
+    table(20).write_csv("a.csv")
+    roles = Roles.of(label="y", group="a")
+    detectors = audit_pipeline("a.csv", roles, beside=Beside()).stages[1]
+    assert {getattr(d, "on_finding", "note") for d in detectors} == {"note"}
