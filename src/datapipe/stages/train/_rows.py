@@ -263,7 +263,8 @@ def _shuffled(row_ids: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
     References: Steele, Lea & Flood, 2014, Fast splittable pseudorandom number generators.
     """
-    mixed = row_ids.astype(np.uint64) + np.uint64(seed % 2**32 + 1) * np.uint64(0x9E3779B97F4A7C15)
+    start = np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = row_ids.astype(np.uint64) + start
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(mixed ^ (mixed >> np.uint64(31)))
