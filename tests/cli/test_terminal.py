@@ -25,8 +25,8 @@ class Screen(io.StringIO):
         return True
 
 
-@pytest.fixture
-def screen(monkeypatch):
+def on_a_screen(monkeypatch) -> Screen:
+    """Both streams on one terminal."""
     terminal.set_colour(on=None)
     monkeypatch.delenv("NO_COLOR", raising=False)
     made = Screen()
@@ -35,7 +35,8 @@ def screen(monkeypatch):
     return made
 
 
-def test_colours_only_on_a_terminal_and_never_with_no_color(screen, monkeypatch):
+def test_colours_only_on_a_terminal_and_never_with_no_color(monkeypatch):
+    on_a_screen(monkeypatch)
     assert terminal.painted("fail", "fail") == "\x1b[1;31mfail\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert terminal.painted("fail", "fail") == "fail"
@@ -44,7 +45,8 @@ def test_colours_only_on_a_terminal_and_never_with_no_color(screen, monkeypatch)
     assert terminal.painted("fail", "fail") == "fail"
 
 
-def test_progress_is_one_moving_line_on_a_terminal_and_warnings_stay(screen):
+def test_progress_is_one_moving_line_on_a_terminal_and_warnings_stay(monkeypatch):
+    screen = on_a_screen(monkeypatch)
     handler = terminal.StatusLine(logging.WARNING, moving=True)
     for level, text in ((logging.INFO, "one"), (logging.INFO, "two"), (logging.WARNING, "look")):
         handler.emit(logging.makeLogRecord({"msg": text, "levelno": level, "levelname": "WARNING"}))
