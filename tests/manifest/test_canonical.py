@@ -81,6 +81,25 @@ def test_order_of_keys_does_not_matter(value):
     assert canonical_json(value) == canonical_json(dict(reversed(value.items())))
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_what_is_written_is_never_too_deep_to_read():
+    assert parse_json(canonical_json(nested(60))) == nested(60)
+    for levels in range(60, 72):
+        try:
+            written = canonical_json({"a": nested(levels)})
+        except DeclarationError:
+            continue
+        parse_json(written)
+    with pytest.raises(DeclarationError):
+        canonical_json(nested(5000))
+
+
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, 2**53, {1: 2}, {"a": {3}}, "\ud800", b"bytes", {"\ud800": 1}]
 )

@@ -191,6 +191,13 @@ def test_signatures_and_keys(folder, ada):
     assert reasons(folder, edited, ada) == [Reason.BAD_SIGNATURE]
 
 
+def test_a_hint_that_names_another_key(folder, ada):
+    """The hint is not signed, so a wrong one is a change that nobody vouched for."""
+    material = {"publicKey": {"hint": "0" * 64}, "tlogEntries": []}
+    data = bundle(statement(), ada, verificationMaterial=material)
+    assert reasons(folder, data, ada) == [Reason.WRONG_KEY]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

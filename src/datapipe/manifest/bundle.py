@@ -10,7 +10,14 @@ from pathlib import Path
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.manifest.attestation import attest
 from datapipe.manifest.envelope import Envelope
-from datapipe.manifest.files import FileDigest, Tree, hash_files, list_files, require_plain
+from datapipe.manifest.files import (
+    FileDigest,
+    Tree,
+    hash_files,
+    list_files,
+    require_plain,
+    whole_path,
+)
 from datapipe.manifest.openssf import bundle_signer, write_bundle
 from datapipe.manifest.predicates import DatasetPredicate
 from datapipe.manifest.remembered import remembered_digests
@@ -59,7 +66,7 @@ def signature_paths(path: str | Path) -> tuple[Path, Path]:
         >>> [path.name for path in signature_paths("some/reviews")]
         ['reviews.oms.sigstore.json', 'reviews.dsse.json']
     """
-    whole = Path(path).absolute()
+    whole = whole_path(path)
     return (
         whole.with_name(whole.name + OPENSSF_SUFFIX),
         whole.with_name(whole.name + ATTESTATION_SUFFIX),
@@ -109,7 +116,7 @@ def sign_path(
     found = require_plain(path, list_files(path))
     tree = Tree(hash_files(found) if memory is None else remembered_digests(found, memory))
     bundle, attestation = signature_paths(path)
-    name = Path(path).absolute().name
+    name = whole_path(path).name
     envelope = Envelope.sign(attest(name, tree, predicate).to_bytes(), *signers)
     single = bundle_signer(signers)
     if single is not None:

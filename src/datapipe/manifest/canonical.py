@@ -36,7 +36,8 @@ def canonical_json(value: Any) -> bytes:
 
     Raises:
         DeclarationError: The value has no canonical form: NaN, an infinity, an integer that a
-            double cannot hold, a key that is not text, half a surrogate pair or another type.
+            double cannot hold, a key that is not text, half a surrogate pair, another type, or
+            nesting that no reader here accepts.
 
     Example:
         >>> canonical_json({"b": 1.0, "a": [1e21, 0.5, "é"]}).decode()
@@ -46,7 +47,7 @@ def canonical_json(value: Any) -> bytes:
         Rundgren, Jordan, Erdtman, 2020, RFC 8785: JSON Canonicalization Scheme.
     """
     parts: list[str] = []
-    _write(value, parts.append)
+    _write(value, parts.append, 0)
     try:
         return "".join(parts).encode()
     except UnicodeEncodeError as error:
@@ -99,7 +100,7 @@ def parse_json(payload: bytes, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES) ->
     return value
 
 
-def _write(value: Any, out: Callable[[str], None]) -> None:
+def _write(value: Any, out: Callable[[str], None], depth: int) -> None:
     if isinstance(value, str):
         out(_quoted(value))
     elif value is None or value is True or value is False:
@@ -110,18 +111,20 @@ def _write(value: Any, out: Callable[[str], None]) -> None:
         out(str(int(value)))
     elif isinstance(value, float):
         out(_ecmascript(value))
+    elif depth > DEEPEST_NESTING:
+        raise _no_form(f"nested deeper than {DEEPEST_NESTING} levels")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             out("," if index else "[")
-            _write(item, out)
+            _write(item, out, depth + 1)
         out("]" if value else "[]")
     elif isinstance(value, dict):
-        _write_object(value, out)
+        _write_object(value, out, depth)
     else:
         raise _no_form(f"{type(value).__name__} is not a JSON type")
 
 
-def _write_object(value: dict[Any, Any], out: Callable[[str], None]) -> None:
+def _write_object(value: dict[Any, Any], out: Callable[[str], None], depth: int) -> None:
     for key in value:
         if not isinstance(key, str):
             raise _no_form(f"the key {key!r} is not text")
@@ -130,7 +133,7 @@ def _write_object(value: dict[Any, Any], out: Callable[[str], None]) -> None:
         out(before)
         out(_quoted(key))
         out(":")
-        _write(value[key], out)
+        _write(value[key], out, depth + 1)
         before = ","
     out("}" if value else "{}")
 

@@ -161,11 +161,11 @@ def list_files(path: str | Path, *, left_out: Iterable[str] = ()) -> Listing:
         >>> [file.name for file in list_files(folder).files]
         ['a.txt']
     """
-    top = str(Path(path).absolute())
+    top = str(whole_path(path))
     try:
         if not Path(top).is_dir():
             return _single(top)
-        skipped = {str(Path(item).absolute()) for item in left_out}
+        skipped = {str(whole_path(item)) for item in left_out}
         skipped |= {f"{top}/{name}" for name in LEFT_OUT}
         entries = list(_walk(top, "", skipped))
     except OSError as error:
@@ -177,6 +177,22 @@ def list_files(path: str | Path, *, left_out: Iterable[str] = ()) -> Listing:
         ) from error
     files = sorted((e for e in entries if isinstance(e, Found)), key=lambda file: file.name)
     return Listing(tuple(files), tuple(e for e in entries if isinstance(e, Check)))
+
+
+def whole_path(path: str | Path) -> Path:
+    """The absolute path without `.` and `..`, links not followed.
+
+    Args:
+        path: Any path, such as `.`.
+
+    Returns:
+        A path whose last part is the name of the folder or file.
+
+    Example:
+        >>> whole_path("/data/reviews/sub/..").name
+        'reviews'
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow a link
 
 
 def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
@@ -401,7 +417,12 @@ def _digest(descriptor: int, size: int, algorithm: str) -> str:
     new = hasher(algorithm)
     made = new()
     if size < _LARGE_FILE_BYTES:
-        made.update(os.read(descriptor, size + 1))  # a longer file shows in its size afterwards
+        left = size
+        while chunk := os.read(descriptor, left + 1):
+            made.update(chunk)
+            left -= len(chunk)
+            if left <= 0:  # a file that grew shows in its size afterwards
+                break
     else:
         buffer = bytearray(_LARGE_FILE_BYTES)
         view = memoryview(buffer)

@@ -10,7 +10,7 @@ from datapipe.errors import TrustError
 from datapipe.manifest.attestation import attest
 from datapipe.manifest.checks import Reason, Report
 from datapipe.manifest.envelope import Envelope
-from datapipe.manifest.files import hash_tree
+from datapipe.manifest.files import hash_tree, whole_path
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import AnyPredicate, DatasetPredicate, read_predicate
 from datapipe.manifest.signers import AnySigner, PublicKey
@@ -74,7 +74,7 @@ class Manifest:
             >>> Manifest.of_path(folder).predicate.files
             1
         """
-        return cls(attest(Path(path).absolute().name, hash_tree(path), predicate))
+        return cls(attest(whole_path(path).name, hash_tree(path), predicate))
 
     @classmethod
     def open(cls, envelope: Envelope | str | Path) -> Manifest:

@@ -72,15 +72,18 @@ class Bundle:
             'p256'
         """
         believed = tuple(keys)
+        named = any(_hint(key) == self.hint for key in believed)
         try:
-            return self.envelope.verify(believed)[0]
+            signer = self.envelope.verify(believed)[0]
         except TrustError as error:
-            named = any(_hint(key) == self.hint for key in believed)
             if error.code == Reason.WRONG_KEY.value and named:
                 raise _refused(
                     "the signature does not hold for the content and its key", Reason.BAD_SIGNATURE
                 ) from error
             raise
+        if self.hint and _hint(signer) != self.hint:
+            raise _refused("it names another key than the one that signed", Reason.WRONG_KEY)
+        return signer
 
 
 def bundle_signer(signers: Iterable[AnySigner]) -> Signer | None:

@@ -15,7 +15,7 @@ from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signatu
 from datapipe.manifest.checks import Check, Reason, Report
 from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
-from datapipe.manifest.files import hash_file, list_files, name_problem
+from datapipe.manifest.files import hash_file, list_files, name_problem, whole_path
 from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
@@ -179,7 +179,7 @@ def verify_path(
         "file 'a.txt'"
     """
     trust = Trust(tuple(keys), policy, at, parents=tuple(parents), locate=locate)
-    whole = Path(path).absolute()
+    whole = whole_path(path)
     if not whole.exists():
         checks: tuple[Check, ...] = (Check.refused("path", "does not exist", Reason.MISSING),)
     elif whole.is_file() and whole.name.endswith(OPENSSF_SUFFIX):
@@ -206,7 +206,7 @@ def verify_bundle(path: str | Path, bundle: str | Path, *, keys: Iterable[Public
         >>> verify_bundle("no-folder", "no-bundle", keys=()).failed[0].code.slug
         'missing'
     """
-    checks = _openssf(Path(bundle).absolute(), Path(path).absolute(), Trust(tuple(keys)))
+    checks = _openssf(whole_path(bundle), whole_path(path), Trust(tuple(keys)))
     return Report(str(path), checks)
 
 
