@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset, empty
@@ -189,7 +190,9 @@ class _Session:
         folder = self.keeper.scratch / uuid.uuid4().hex[:8]
         folder.mkdir()
         try:
-            return stage.run(self.data, self._context(stage, folder))
+            # One thread a matrix product: sums in a fixed order, and no spinning against polars.
+            with threadpool_limits(1):
+                return stage.run(self.data, self._context(stage, folder))
         except GateClosed as closed:
             own = [f for f in closed.findings if f.kind == "gate"]
             self.recorder.gate_closed(step, self.data, own)
