@@ -70,7 +70,7 @@ def test_recall_and_precision_against_all_pairs_of_long_texts(threshold, context
 
 def test_short_texts_are_compared_by_characters(context) -> None:
     rng = np.random.default_rng(3)
-    texts = [" ".join(r) for r in edited(rng, 500, 24)]
+    texts = [" ".join(r) for r in edited(rng, 1200, 40)]
     sets = [{t[i : i + 5] for i in range(len(t) - 4)} for t in texts]
     found = look(texts, context)
     precision, recall = precision_recall(found.rows["flagged"], repeats(resemblances(sets) >= 0.8))
