@@ -130,7 +130,7 @@ def test_the_second_verifier_agrees(root):
     script = root / "manifests" / "vectors" / "verify.py"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
-        [sys.executable, "-s", str(script)],
+        [sys.executable, "-B", "-s", str(script)],
         capture_output=True,
         text=True,
         env=clean,
@@ -147,7 +147,7 @@ def test_the_second_verifier_notices_a_wrong_answer(root, tmp_path):
         for test in form["testGroups"][0]["tests"]:
             test["result"] = "valid" if test["result"] == "invalid" else "invalid"
         (tmp_path / f"{kind}.json").write_text(json.dumps(form))
-    command = [sys.executable, str(folder / "verify.py"), str(tmp_path)]
+    command = [sys.executable, "-B", str(folder / "verify.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "none" not in done.stdout
@@ -175,7 +175,7 @@ def test_half_of_the_vectors_are_invalid_and_each_says_why(root):
 def test_the_vectors_are_those_of_the_script(root, tmp_path):
     script = root / "tests" / "vectors" / "make_vectors.py"
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, env=environment)
+    subprocess.run([sys.executable, "-B", str(script), str(tmp_path)], check=True, env=environment)
     for kind in KINDS:
         fresh = LONG.sub("", (tmp_path / f"{kind}.json").read_text())
         published = LONG.sub("", (root / "manifests" / "vectors" / f"{kind}.json").read_text())
