@@ -155,6 +155,7 @@ def test_the_digest_is_that_of_the_rows_names_and_types():
 def test_an_empty_one_and_how_they_read():
     assert len(empty()) == 0
     assert empty().names == []
+    assert empty(), "a data set without rows is still one; asking must not count rows"
     data = Dataset.of(pa.table({"t": ["x"], "y": [1]}), Roles.of(text="t", label="y"))
     assert repr(data) == "Dataset(1 rows x 2 columns; text=t, label=y)"
 

@@ -150,6 +150,10 @@ class Dataset:
             self._rows = int(self._frame.select(pl.len()).collect(engine="streaming").item())
         return self._rows
 
+    def __bool__(self) -> bool:
+        """Always true: asking whether there is a data set must not count its rows."""
+        return True
+
     def scan(self, *, row_id: bool = False) -> pl.LazyFrame:
         """The rows as a lazy polars plan.
 
