@@ -126,7 +126,7 @@ with inputs as materialized (
 candidates as (
   select i.input_no, i.alone, i.model_id, i.source_no, unnest(range(f.rows)) as ordinal
   from (
-    select i.*, unnest(d.source_nos::bigint[]) as source_no
+    select distinct i.*, unnest(d.source_nos::bigint[]) as source_no
     from inputs i
     join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
   ) i

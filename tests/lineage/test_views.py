@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The views say what a loop over every row says, on small worlds made at random."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass, field
+
+import polars as pl
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from datapipe.lineage.store import Lineage
+
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
+Row = tuple[int, int]
+
+
+@dataclass
+class World:
+    """A store, and the plain Python truth about every row in it."""
+
+    lineage: Lineage
+    chance: random.Random
+    sources: dict[int, int] = field(default_factory=dict)
+    dropped: set[tuple] = field(default_factory=set)
+    history: set[tuple] = field(default_factory=set)
+    labels: set[tuple] = field(default_factory=set)
+    trained: dict[str, set[Row]] = field(default_factory=dict)
+    models: list[tuple[str, str, set[Row], list[int]]] = field(default_factory=list)
+    left: dict[tuple[str, str], set[Row]] = field(default_factory=dict)
+    impact: set[tuple] = field(default_factory=set)
+
+    def table(self, rows: list[Row], **columns: list) -> str:
+        folder = self.lineage.scratch()
+        ids = pl.Series([s << 40 | o for s, o in rows], dtype=pl.UInt64)
+        pl.DataFrame({"row_id": ids, **columns}).write_parquet(folder / "t")
+        digest, _ = self.lineage.put_object(folder / "t", suffix=".parquet")
+        folder.rmdir()
+        return digest
+
+    def some(self, rows: set[Row]) -> list[Row]:
+        return sorted(r for r in rows if self.chance.random() < 0.3)
+
+
+def step_effects(world: World, rows: set[Row], step_id: str, run: str) -> tuple[list, dict]:
+    """One step of its own: records, and what it did to rows."""
+    ids = {"step_id": step_id, "run_id": run}
+    gone = world.some(rows)
+    flagged = world.some(rows)
+    changed = world.some(rows)
+    reasons = [world.chance.choice(["short", "long"]) for _ in gone]
+    actions = [world.chance.choice(["", "quarantine"]) for _ in flagged]
+    records: list = []
+    if gone:
+        records.append(("row_drops", {**ids, "object": world.table(gone, reason=reasons)}))
+    if flagged:
+        table = world.table(
+            [*flagged, *sorted(rows)],
+            score=[0.5] * (len(flagged) + len(rows)),
+            flagged=[True] * len(flagged) + [False] * len(rows),
+            action=actions + [""] * len(rows),
+            reason=[""] * (len(flagged) + len(rows)),
+        )
+        records.append(("row_findings", {**ids, "finding_id": "f", "kind": "a.b", "object": table}))
+    if changed:
+        n = len(changed)
+        table = world.table(changed, before=["0"] * n, after=["1"] * n, why=["w"] * n)
+        records.append(("label_changes", {**ids, "object": table}))
+    effects = {
+        "gone": list(zip(gone, reasons, strict=True)),
+        "flagged": list(zip(flagged, actions, strict=True)),
+        "changed": changed,
+    }
+    return records, effects
+
+
+def note(world: World, run: str, step_id: str, position: int, effects: dict) -> None:
+    """What the truth says about a step of a run, whether it ran or was reused."""
+    stage = f"stage.{position}"
+    for (s, o), reason in effects["gone"]:
+        world.dropped.add((run, s << 40 | o, s, o, f"source {s}", step_id, stage, reason))
+        world.history.add((s << 40 | o, s, o, run, position, stage, "set aside", reason, None))
+    for (s, o), action in effects["flagged"]:
+        event = action or "flagged"
+        world.history.add((s << 40 | o, s, o, run, position, stage, event, "a.b", 0.5))
+    for s, o in effects["changed"]:
+        world.history.add((s << 40 | o, s, o, run, position, stage, "relabelled", "w", None))
+        world.labels.add((s << 40 | o, run, position, stage, "0", "1", "w"))
+
+
+def made(seed: int, folder: str) -> World:
+    chance = random.Random(seed)
+    world = World(Lineage(folder, create=True), chance)
+    for n in range(chance.randint(1, 3)):
+        rows = chance.randint(1, 8)
+        number = world.lineage.source_number(f"sha256:{n}", f"source {n + 1}", rows)
+        world.sources[number] = rows
+    everything = {(s, o) for s, rows in world.sources.items() for o in range(rows)}
+    past: list[tuple[str, dict]] = []
+    for r in range(chance.randint(1, 3)):
+        run, rows, records, ancestors = f"r{r}", set(everything), [], []
+        declared = {s: chance.choice([True, False, None]) for s in world.sources}
+        records += [
+            (
+                "sources",
+                {
+                    "run_id": run,
+                    "source_no": s,
+                    "name": f"source {s}",
+                    "rows": n,
+                    "synthetic": declared[s],
+                    "licence": f"L{r}{s}",
+                },
+            )
+            for s, n in world.sources.items()
+        ]
+        keep = chance.randint(0, len(past))
+        kept, past = past[:keep], past[:keep]
+        groups = [1] * keep + [chance.randint(1, 2) for _ in range(chance.randint(1, 3))]
+        position = 0
+        for group in groups:
+            before = set(rows)
+            for _ in range(group):
+                step_id = f"{run}/{position}"
+                body = {"step_id": step_id, "run_id": run, "position": position}
+                body["stage"] = f"stage.{position}"
+                if position < len(kept):
+                    origin, effects = kept[position]
+                    body["reused_from"] = origin
+                    found: list = []
+                else:
+                    origin = step_id
+                    found, effects = step_effects(world, before, step_id, run)
+                    past.append((origin, effects))
+                records += [("steps", body), *found]
+                ancestors.append(chance.choice([origin, step_id]))
+                note(world, run, step_id, position, effects)
+                rows -= {row for row, _ in effects["gone"]}
+                position += 1
+            digest = f"sha256:{hash((frozenset(rows), 'data')) & 0xFFFF:x}"
+            world.left[digest, run] = set(rows)
+            dataset = {"digest": digest, "run_id": run, "step_id": step_id, "rows": len(rows)}
+            dataset |= {"source_nos": list(world.sources), "ancestor_steps": list(ancestors)}
+            records.append(("datasets", dataset))
+            world.impact |= {(s, "dataset", digest) for s, _ in rows}
+        held = world.some(rows)
+        model = f"model {chance.randint(0, 2)} of {len(rows)}"
+        if model not in world.trained:
+            used = rows - set(held)
+            object_ = world.table(held) if held else ""
+            world.trained[model] = used
+            body = {"model_id": model, "name": "m", "run_id": run, "step_id": step_id}
+            records.append(("models", {**body, "dataset": digest, "held_out_object": object_}))
+            export = {"export_id": f"export of {run}", "run_id": run, "name": "e"}
+            records.append(("exports", {**export, "model": chance.choice([model, "m"])}))
+            world.models.append((model, run, used, list(world.sources)))
+            world.impact |= {(s, "model", model) for s, _ in used}
+            world.impact |= {(s, "export", f"export of {run}") for s, _ in used}
+        cut = chance.randint(0, len(records))
+        world.lineage.append(records[:cut])
+        if chance.random() < 0.5:
+            world.lineage.index()
+        world.lineage.append(records[cut:])
+        check_share(world, run, declared)
+    return world
+
+
+def check_share(world: World, run: str, declared: dict) -> None:
+    found = world.lineage.sql("from synthetic_share where run_id = $run", run=run)
+    for _, digest, rows, declared_rows, share in found.rows():
+        left = world.left[digest, run]
+        wanted = sum(1 for s, _ in left if declared[s])
+        assert (rows, declared_rows) == (len(left), wanted)
+        assert share == (wanted / len(left) if left else None)
+
+
+@settings(max_examples=8, deadline=None, phases=QUICK)
+@given(st.integers(0, 10**9))
+def test_views_agree_with_a_loop_over_every_row(seed):
+    with tempfile.TemporaryDirectory() as folder:
+        world = made(seed, folder)
+        sql = world.lineage.sql
+        assert set(sql("from dropped_rows").rows()) == world.dropped
+        assert sql("from dropped_rows").height == len(world.dropped)
+        assert set(sql("from row_history").rows()) == world.history
+        labels = 'select row_id, run_id, position, stage, "before", "after", why from label_history'
+        assert set(sql(labels).rows()) == world.labels
+        for model, run, used, sources in world.models:
+            found = sql("select source_no, ordinal from model_rows where model_id = $m", m=model)
+            assert sorted(found.rows()) == sorted(used)
+            counts = sql("from model_sources where model_id = $m and run_id = $r", m=model, r=run)
+            wanted = {
+                (s, f"L{run[1]}{s}", sum(1 for source, _ in used if source == s)) for s in sources
+            }
+            assert set(counts.select("source_no", "licence", "rows").rows()) == wanted
+        left = {
+            (digest, run, s): sum(1 for source, _ in rows if source == s)
+            for (digest, run), rows in world.left.items()
+            for s in world.sources
+        }
+        shares = sql("select digest, run_id, source_no, rows from dataset_sources").rows()
+        assert {(d, r, s): n for d, r, s, n in shares} == left
+        assert set(sql("select source_no, kind, digest from source_impact").rows()) == world.impact
+        check_every_row(world)
+        world.lineage.close()
+
+
+def check_every_row(world: World) -> None:
+    for s, rows in world.sources.items():
+        for o in range(rows):
+            answer = world.lineage.why(f"{s}:{o}")
+            assert {d["run_id"] for d in answer["dropped"]} == {
+                d[0] for d in world.dropped if d[1] == s << 40 | o
+            }
+            assert len(answer["history"]) == sum(1 for h in world.history if h[0] == s << 40 | o)
+            assert {m["digest"] for m in answer["models"]} == {
+                m for m, _, used, _ in world.models if (s, o) in used
+            }
+
+
+def test_one_run_in_every_view(filled: Lineage):
+    sql = filled.sql
+    assert sql("select run_id, pipeline, state, verdict from run_status").rows() == [
+        ("r1", "demo", "finished", "clean")
+    ]
+    assert sql("select rows, declared_rows, declared_share from synthetic_share").row(0) == (
+        8,
+        8,
+        1.0,
+    )
+    assert sql("from unsigned_inputs").row(0) == ("r1", 1, "reviews", "reviews.csv", "unsigned")
+    assert sql("select kind, name from source_impact order by kind").rows() == [
+        ("dataset", "dedup.exact"),
+        ("export", "int8"),
+        ("model", "plain"),
+    ]
+
+
+def test_states_follow_from_events(lineage: Lineage):
+    lineage.append([("runs", {"run_id": r}) for r in "abcd"])
+    for run, event in [*zip("abc", ["started"] * 3, strict=True), ("b", "failed"), ("c", "stopped")]:
+        lineage.append([("run_events", {"run_id": run, "event": event})])
+    lineage.append([("findings", {"run_id": "b", "verdict": v}) for v in ("clean", "suspect")])
+    found = lineage.sql("select run_id, state, verdict, ended_at is null from run_status order by 1")
+    assert found.rows() == [
+        ("a", "running", None, True),
+        ("b", "failed", "suspect", False),
+        ("c", "stopped", None, False),
+        ("d", "running", None, True),
+    ]
+
+
+def test_a_budget_is_spent_once_however_often_its_step_is_reused(lineage: Lineage):
+    event = {"dataset": "d", "unit": "row", "epsilon": 1.5, "delta": 1e-5}
+    lineage.append(
+        [
+            ("steps", {"step_id": "a", "run_id": "r1"}),
+            ("privacy_events", {**event, "step_id": "a"}),
+            ("steps", {"step_id": "b", "run_id": "r2", "reused_from": "a"}),
+            ("privacy_events", {**event, "step_id": "b"}),
+            ("steps", {"step_id": "c", "run_id": "r2"}),
+            ("privacy_events", {**event, "step_id": "c"}),
+            ("privacy_events", {**event, "step_id": "c", "unit": "subject"}),
+        ]
+    )
+    assert lineage.sql("from privacy_spend order by unit").rows() == [
+        ("d", "row", 2e-5, 3.0, 2),
+        ("d", "subject", 1e-5, 1.5, 1),
+    ]
+
+
+def test_columns_of_reused_steps(lineage: Lineage):
+    edge = {"column_out": "y", "column_in": "x", "how": "derived"}
+    lineage.append(
+        [
+            ("steps", {"step_id": "a", "run_id": "r1", "stage": "s.t"}),
+            ("column_lineage_edges", {"step_id": "a", "run_id": "r1", **edge}),
+            ("steps", {"step_id": "b", "run_id": "r2", "stage": "s.t", "reused_from": "a"}),
+        ]
+    )
+    assert lineage.sql("from column_lineage order by run_id").rows() == [
+        ("r1", "s.t", "y", "x", "derived"),
+        ("r2", "s.t", "y", "x", "derived"),
+    ]
