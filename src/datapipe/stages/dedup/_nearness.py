@@ -96,8 +96,8 @@ def nearness(
 
 
 def _distances(candidates: Indices, squares: Floats) -> Floats:
-    """To the nearest row that is not equal; a row that equals an earlier one has none of its own."""
-    made = np.sqrt(np.where(squares > 0, squares, np.inf).min(axis=1))
+    """To the nearest row that is not equal; none for a row that equals an earlier one."""
+    made: Floats = np.sqrt(np.where(squares > 0, squares, np.inf).min(axis=1))
     earlier = candidates < np.arange(len(candidates))[:, None]
     made[((squares == 0) & earlier).any(axis=1)] = np.inf
     return made
