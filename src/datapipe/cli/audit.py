@@ -62,7 +62,7 @@ def _audit(
     )  # fmt: skip
     good = existing(reference) if reference else None
     trusted = tuple(existing(k) for k in key or ())
-    beside = Beside(good, trusted, on_error, missing_labels)
+    beside = Beside(good, trusted, on_error, missing_labels, store)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)

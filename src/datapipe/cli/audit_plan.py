@@ -7,12 +7,16 @@ file is a table.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, fields
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from datapipe.cli.options import existing, refuse_uri
+from datapipe.cli.options import STORE, existing, refuse_uri
+from datapipe.core.context import Context
+from datapipe.core.dataset import empty
+from datapipe.core.digest import PREFIX, digest_file
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.core.stage import Reader, Stage
@@ -28,8 +32,8 @@ DETECTORS = (
     ("dedup.exact", ()),
     ("dedup.minhash", ("text",)),
     ("dedup.near", ("image|table",)),
-    ("synthetic.declared", ()),
-    ("synthetic.prevalence", ("text", "reference")),
+    ("synthetic.declared", ("text|source|reference",)),
+    ("synthetic.prevalence", ("reference",)),
     ("poisoning.flips", ("label",)),
     ("poisoning.trigger_image", ("image", "label")),
     ("poisoning.trigger_text", ("text", "label")),
@@ -51,6 +55,7 @@ class Beside:
         keys: Public keys of signers that are trusted.
         on_error: What becomes of records that cannot be read: `refuse` or `quarantine`.
         missing_labels: What becomes of rows without a label: `refuse` or `quarantine`.
+        store: Folder of the store, where trusted rows in other formats are kept as Parquet.
 
     Example:
         >>> Beside(Path("good.csv")).names("a.csv")
@@ -61,6 +66,7 @@ class Beside:
     keys: tuple[Path, ...] = ()
     on_error: str = "refuse"
     missing_labels: str = "refuse"
+    store: Path = STORE
 
     def names(self, path: str) -> set[str]:
         """What there is, by the names that `DETECTORS` uses.
@@ -136,11 +142,28 @@ def _detector(key: str, beside: Beside) -> Stage:
     if "on_finding" in {f.name for f in fields(stage)}:
         arguments["on_finding"] = "note"
     if key == "synthetic.prevalence":
-        arguments["reference"] = str(beside.reference)
+        arguments["reference"] = str(_as_parquet(beside.reference or Path(), beside))
     if key == "provenance.manifest":
         arguments["trusted"] = tuple(str(k) for k in beside.keys)
     made: Stage = stage(**arguments)
     return made
+
+
+def _as_parquet(reference: Path, beside: Beside) -> Path:
+    """The trusted rows as Parquet; other formats are read strictly and kept beside the store."""
+    if reference.suffix.lower() in (".parquet", ".pq"):
+        return reference
+    digest = digest_file(reference).removeprefix(PREFIX)[:16]
+    kept = beside.store / "cache" / f"reference-{digest}.parquet"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            made = reader_of(str(reference), Roles(), beside).run(
+                empty(), Context(0, Path(scratch))
+            )
+            if made.data is not None:
+                made.data.save(kept)
+    return kept
 
 
 def reader_of(path: str, roles: Roles, beside: Beside) -> Reader:
