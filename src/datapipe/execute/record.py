@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -306,8 +306,15 @@ def dataset_record(data: Dataset, ids: Mapping[str, str], ancestors: Sequence[st
     return ("datasets", body)
 
 
+class Known(Protocol):
+    """The part of a run's record that tells of its artifacts so far."""
+
+    keeper: Keeper
+    artifacts: dict[str, Artifact]
+
+
 def artifact_records(
-    outcome: Outcome, data: Dataset, ids: Mapping[str, str], keeper: Keeper
+    outcome: Outcome, data: Dataset, ids: Mapping[str, str], known: Known
 ) -> list[Record]:
     """The journal records of a step's artifacts and of the budget it spent.
 
@@ -315,16 +322,15 @@ def artifact_records(
         outcome: The step's outcome.
         data: The rows it was given.
         ids: `step_id` and `run_id`.
-        keeper: Stores the rows a model did not train on.
+        known: Stores the rows a model did not train on, and knows the artifacts by name.
 
     Returns:
         Records for `models`, `exports`, `artifacts` and `privacy_events`.
 
     Example:
-        >>> # lineage.append(artifact_records(outcome, data, ids, keeper))
+        >>> # lineage.append(artifact_records(outcome, data, ids, recorder))
     """
     records: list[Record] = []
-    by_name = {a.name: a.digest for a in outcome.artifacts}
     for artifact in outcome.artifacts:
         form = artifact.to_json()
         body = {
@@ -337,11 +343,12 @@ def artifact_records(
             if artifact.row_ids is not None:
                 ids_in = data.row_ids
                 left = ids_in.filter(~ids_in.is_in(artifact.row_ids.implode()))
-                held = keeper.table(pl.DataFrame({"row_id": left}))
+                held = known.keeper.table(pl.DataFrame({"row_id": left}))
             extra = {"model_id": artifact.digest, "dataset": data.digest, "held_out_object": held}
             records.append(("models", {**body, **extra}))
         elif artifact.kind == "export":
-            parent = next((by_name.get(p, p) for p in artifact.parents), "")
+            parents = [known.artifacts[p].digest for p in artifact.parents if p in known.artifacts]
+            parent = parents[0] if parents else ""
             records.append(("exports", {**body, "export_id": artifact.digest, "model": parent}))
         else:
             body.update({"digest": artifact.digest, "kind": artifact.kind})

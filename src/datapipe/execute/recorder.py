@@ -186,10 +186,11 @@ class Recorder:
             records += self._io(ids[i], done.before, done.out, done.outcomes[i])
             if not done.origins:
                 records += self._rows(ids[i], done.outcomes[i])
-            records += artifact_records(done.outcomes[i], before, self._ids(ids[i]), self.keeper)
             self._remember(done, i, rows_in, rows_out)
+            ids_of_step = self._ids(ids[i])
+            records += artifact_records(done.outcomes[i], before, ids_of_step, self)
         self._ancestors += list(done.origins or ids)
-        if done.before is None:
+        if done.before is None or done.out.sources != done.before.sources:
             records += self._sources(done.out)
         if done.before is None or done.out.digest != done.before.digest:
             records.append(dataset_record(done.out, self._ids(ids[-1]), self._ancestors))

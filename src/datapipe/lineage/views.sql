@@ -224,11 +224,12 @@ from dataset_sources s
 left join declared d using (run_id, source_no)
 group by all;
 
--- sources that nobody vouched for
+-- sources that nobody vouched for, by the newest word of the run on each
 create view unsigned_inputs as
-select distinct run_id, source_no, name, uri, trust
+select run_id, source_no, name, uri, trust
 from sources
-where trust is distinct from 'verified';
+qualify row_number() over (partition by run_id, source_no order by seq desc) = 1
+    and trust is distinct from 'verified';
 
 -- simple composition: an upper bound of what was spent, looser than the accountant's;
 -- a step that was reused spent nothing
