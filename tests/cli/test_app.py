@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 
@@ -81,6 +82,45 @@ def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe():
     assert "dedup.minhash" in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("stdout", "code"), [("/dev/full", 6), ("&-", 0), ("/dev/null", 0)])
+def test_an_stdout_that_is_full_or_closed(stdout, code):
+    line = f"{sys.executable} -m datapipe card >{stdout}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("disk full" in done.stderr) == (code == 6)
+    assert "Traceback" not in done.stderr
+
+
+SLOW = """
+import time
+from datapipe import Pipeline, stage
+from datapipe.stages import ReadCSV
+@stage("slow.wait", version="1")
+def wait(frame):
+    print("waiting", flush=True)
+    time.sleep(60)
+p = Pipeline("slow", [ReadCSV("a.csv", label="y"), wait()])
+"""
+
+
+def test_ctrl_c_exits_130_and_leaves_a_store_that_answers(datapipe, here):
+    (here / "a.csv").write_text("x,y\n1,a\n2,b\n")
+    (here / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "datapipe", "run", "slow.py", "--seed", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout.readline() == "waiting\n"
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "interrupted [DP-EXEC-130]" in err
+    assert "Traceback" not in err
+    assert datapipe("sql", "select state from run_status", "--json").json == [{"state": "failed"}]
+    unsigned = datapipe("verify", ".datapipe")
+    assert unsigned.code == 4
+    assert "nothing in this store is signed" in unsigned.err
 
 
 def test_a_reader_that_leaves_early_is_no_error():

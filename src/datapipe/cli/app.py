@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 import typer
@@ -132,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     set_colour(on=None)
     _log_to_stderr(logging.WARNING)
     try:
@@ -208,6 +211,13 @@ def _quiet(_ctx: click.Context, _param: click.Parameter, asked: int) -> None:
 def _no_color(_ctx: click.Context, _param: click.Parameter, asked: int) -> None:
     if asked:
         set_colour(on=False)
+
+
+def _open_streams() -> None:
+    """Who closed stdout or stderr wants silence, not a failure."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
 
 
 def _log_to_nobody() -> None:

@@ -20,6 +20,7 @@ from datapipe.cli.terminal import note, out, out_json, painted, plain
 from datapipe.errors import TrustError
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import EVIDENCE_SUFFIX, verify_path
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -73,7 +74,7 @@ def _one(path: Path, keys: tuple[PublicKey, ...], rules: Policy | None, *, chose
         return verify_store(path, keys, rules)
     if not chosen and rules is None and path.is_dir():
         keys = (*keys, *_evidence_keys(path))
-    return Answer.of(verify_path(path, keys=keys, policy=rules))
+    return Answer.of(verify_path(path, keys=keys, policy=rules, locate=_stage_source))
 
 
 def _evidence_keys(folder: Path) -> tuple[PublicKey, ...]:
@@ -86,6 +87,12 @@ def _evidence_keys(folder: Path) -> tuple[PublicKey, ...]:
         if file.is_file():
             return public_keys(file, None)
     return ()
+
+
+def _stage_source(subject: Subject) -> Path | None:
+    """The source of a stage, which is what evidence is about: `dedup/minhash.py`."""
+    source = Path(datapipe.__file__).resolve().parent / "stages" / subject.name
+    return source if source.is_file() else None
 
 
 def _tell(answer: Answer) -> None:
