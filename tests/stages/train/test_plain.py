@@ -58,8 +58,9 @@ def test_weights_are_no_pickle(digits, context) -> None:
     made = TrainPlain(epochs=1).run(digits, context)
     raw = made.artifacts[0].path.read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    assert sum(np.prod(t["shape"]) for k, t in header.items() if k != "__metadata__") == (
-        made.artifacts[0].facts["n_parameters"]
+    assert (
+        sum(np.prod(t["shape"]) for k, t in header.items() if k != "__metadata__")
+        == (made.artifacts[0].facts["n_parameters"])
     )
 
 
@@ -79,7 +80,10 @@ def test_one_seed_gives_one_file_and_leaves_torch_as_it_was(threads, digits, tmp
     assert files[0] == files[1]
     other = tmp_path / "other"
     other.mkdir()
-    assert TrainPlain(epochs=2).run(digits, Context(6, other)).artifacts[0].path.read_bytes() != files[0]
+    assert (
+        TrainPlain(epochs=2).run(digits, Context(6, other)).artifacts[0].path.read_bytes()
+        != files[0]
+    )
 
 
 def test_tables_are_standardised_by_the_training_rows(table, context) -> None:
@@ -179,6 +183,13 @@ def test_weights_of_rows_count(digits, context) -> None:
     assert stage.run(deaf, context).findings[0].measure.value < 0.5
 
 
+def test_weights_that_cannot_be_summed_are_refused(table, context) -> None:
+    for wrong in (-1.0, float("nan"), 1e7, 0.0):
+        frame = table.frame().with_columns(w=pl.lit(wrong))
+        with pytest.raises(DataError, match="'w': weights must lie in"):
+            TrainPlain().run(Dataset.of(frame, Roles.of(label="y", weight="w")), context)
+
+
 def test_noise_is_suspect_and_nothing_held_out_is_not_evaluated(table, context) -> None:
     rng = np.random.default_rng(1)
     noise = Dataset.of(table.frame().with_columns(a=pl.Series(rng.normal(size=400))), table.roles)
@@ -200,12 +211,12 @@ def test_own_network(digits, context, own_module) -> None:
 
 @pytest.mark.parametrize("name", ["narrow", "number"])
 def test_networks_that_do_not_fit_are_refused(name, digits, context, own_module) -> None:
-    with pytest.raises(DeclarationError, match="network gave|gave int"):
+    with pytest.raises(DeclarationError, match=r"network gave|gave int"):
         TrainPlain(model=getattr(own_module, name)).run(digits, context)
 
 
 def test_a_network_nobody_can_import_is_refused_in_the_plan() -> None:
-    assert "cannot be imported by name" in TrainPlain(model=lambda shape, n: None).check()[0]
+    assert "cannot be imported by name" in TrainPlain(model=lambda *_: None).check()[0]
 
 
 BAD = {
@@ -228,7 +239,12 @@ def test_bad_rows_are_refused_before_the_first_batch(columns, says, table, conte
 
 def test_missing_pixels_few_rows_and_no_features_are_refused(digits, context) -> None:
     frame = digits.frame()[:50].with_columns(
-        image=pl.concat([pl.Series([[None] * 64], dtype=pl.Array(pl.Float32, 64)), digits.frame()["image"][1:50]])
+        image=pl.concat(
+            [
+                pl.Series([[None] * 64], dtype=pl.Array(pl.Float32, 64)),
+                digits.frame()["image"][1:50],
+            ]
+        )
     )
     with pytest.raises(DataError, match="1 of"):
         TrainPlain().run(Dataset.of(frame, digits.roles), context)

@@ -17,6 +17,7 @@ from torch import nn
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.errors import BudgetSpent, DeclarationError
 from datapipe.features.encoding import Encoded
@@ -58,8 +59,8 @@ def one_by_one(module: nn.Module, rows: Rows, sample, clip: float, divisor: int)
         (float(rows.weights[i]) * loss).backward()
         slopes = [p.grad for p in module.parameters()]
         norm = torch.sqrt(sum((g**2).sum() for g in slopes))
-        for sum_, slope in zip(total, slopes, strict=True):
-            sum_ += slope * min(1.0, clip / (float(norm) + 1e-6)) / divisor
+        share = min(1.0, clip / (float(norm) + 1e-6)) / divisor
+        total = [t + share * g for t, g in zip(total, slopes, strict=True)]
     return total
 
 
@@ -77,7 +78,10 @@ def moved(module: nn.Module, rows: Rows, sample, *, sigma=0.0, clip=0.3, divisor
 
 
 NETWORKS = {
-    "convolutional": (convolutional((1, 6, 6), 3, channels=(4, 4), hidden=8, activation="tanh"), (1, 6, 6)),
+    "convolutional": (
+        convolutional((1, 6, 6), 3, channels=(4, 4), hidden=8, activation="tanh"),
+        (1, 6, 6),
+    ),
     "perceptron": (perceptron((5,), 3, hidden=(7,)), (5,)),
     "linear": (perceptron((5,), 3, hidden=()), (5,)),
 }
@@ -104,7 +108,8 @@ def test_one_more_row_changes_neither_the_divisor_nor_the_noise() -> None:
     same = np.arange(40)
     quiet = moved(copy.deepcopy(module), rows, same)
     noise = [
-        a - b for a, b in zip(moved(copy.deepcopy(module), rows, same, sigma=2.0), quiet, strict=True)
+        a - b
+        for a, b in zip(moved(copy.deepcopy(module), rows, same, sigma=2.0), quiet, strict=True)
     ]
     assert any(float(n.abs().max()) > 0 for n in noise)
     for n_rows, held in ((40, rows), (41, more)):
@@ -127,7 +132,9 @@ def test_noise_has_the_declared_spread() -> None:
 
 def test_an_empty_sample_is_noise_alone() -> None:
     module = build(perceptron((5,), 3))
-    assert all(float(g.abs().max()) == 0 for g in moved(copy.deepcopy(module), rows_of(9, (5,)), []))
+    assert all(
+        float(g.abs().max()) == 0 for g in moved(copy.deepcopy(module), rows_of(9, (5,)), [])
+    )
     assert all(torch.isfinite(g).all() for g in moved(module, rows_of(9, (5,)), [], sigma=1.0))
 
 
@@ -140,29 +147,29 @@ def test_a_row_whose_gradient_is_no_number_counts_as_none() -> None:
     assert all(torch.equal(a, b) for a, b in zip(with_it, without, strict=True))
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     epsilon=st.floats(0.3, 8.0),
     delta=st.sampled_from([1e-6, 1e-5, 1e-4]),
     sample_rate=st.sampled_from([0.01, 0.05, 0.1, 0.3, 1.0]),
-    steps=st.integers(1, 300),
+    steps=st.integers(5, 200),
 )
 def test_no_schedule_overspends_and_little_is_left(epsilon, delta, sample_rate, steps) -> None:
     sigma = noise_for(epsilon, delta, sample_rate, steps)
     assert 0.97 * epsilon < spent(sigma, sample_rate, steps, delta) <= epsilon
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     epsilon=st.floats(0.5, 8.0), sigma=st.floats(0.6, 4.0), sample_rate=st.sampled_from([0.02, 0.1])
 )
 def test_with_given_noise_training_stops_at_the_budget(epsilon, sigma, sample_rate) -> None:
-    try:
-        steps = steps_within(epsilon, 1e-5, sigma, sample_rate, 200)
-    except BudgetSpent as error:
-        assert error.epsilon > epsilon
-        assert spent(sigma, sample_rate, 1, 1e-5) > epsilon
+    if spent(sigma, sample_rate, 1, 1e-5) > epsilon:
+        with pytest.raises(BudgetSpent) as refused:
+            steps_within(epsilon, 1e-5, sigma, sample_rate, 200)
+        assert refused.value.epsilon > epsilon
         return
+    steps = steps_within(epsilon, 1e-5, sigma, sample_rate, 200)
     assert spent(sigma, sample_rate, steps, 1e-5) <= epsilon
     assert steps == 200 or spent(sigma, sample_rate, steps + 1, 1e-5) > epsilon
 
@@ -186,6 +193,18 @@ def test_what_was_spent_before_counts(digits, context) -> None:
         TrainPrivately(epsilon=3.5001, budget=6.0).run(digits, tired)
 
 
+def test_the_store_keeps_the_account(table, tmp_path) -> None:
+    """The same run again is reused and free; another seed is another release, and too much."""
+    pipeline = Pipeline("private", [TrainPrivately(epochs=0.3, noise_multiplier=1.5)])
+    store = tmp_path / "store"
+    first = pipeline.run(table, seed=1, store=store)
+    assert pipeline.run(table, seed=1, store=store).steps[-1].reused
+    with pytest.raises(BudgetSpent):
+        pipeline.run(table, seed=2, store=store)
+    spent_by_now = first.sql("select sum(epsilon) as e from privacy_events")["e"][0]
+    assert 0 < spent_by_now <= 3.0
+
+
 def test_given_noise_ends_early_and_says_so(digits, context) -> None:
     made = TrainPrivately(noise_multiplier=1.0, epochs=15).run(digits, context)
     facts = made.artifacts[0].facts
@@ -197,7 +216,7 @@ def test_seeded_noise_repeats_and_fresh_noise_does_not(table, tmp_path) -> None:
     def weights(seed: int, noise: str, place: str) -> bytes:
         scratch = tmp_path / place
         scratch.mkdir()
-        stage = TrainPrivately(epochs=0.3, noise=noise)
+        stage = TrainPrivately(epochs=0.3, noise_multiplier=2.0, noise=noise)
         return stage.run(table, Context(seed, scratch)).artifacts[0].path.read_bytes()
 
     assert weights(1, "seeded", "a") == weights(1, "seeded", "b") != weights(2, "seeded", "c")
@@ -208,7 +227,7 @@ def test_seeded_noise_repeats_and_fresh_noise_does_not(table, tmp_path) -> None:
 
 def test_nothing_is_fitted_on_the_rows(table, context) -> None:
     """The encoding of a table is the same whatever the rows hold."""
-    stage = TrainPrivately(epochs=0.2, ranges=(("b", 0.0, 2000.0),))
+    stage = TrainPrivately(epochs=0.2, noise_multiplier=2.0, ranges=(("b", 0.0, 2000.0),))
     other = Dataset.of(
         table.frame().with_columns(a=pl.col("a") * 900 + 5, c=pl.lit("unheard of")), table.roles
     )

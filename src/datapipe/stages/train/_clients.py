@@ -73,7 +73,8 @@ def local_plan(
     Shape (participants, steps, batch). Clients with fewer rows get empty steps at the end, which
     change nothing, so that all can take their steps together.
     """
-    place = np.full(int(of_row.max(initial=0)) + 1, -1)
+    last = max(of_row.max(initial=0), participants.max(initial=0))
+    place = np.full(int(last) + 1, -1)
     place[participants] = np.arange(len(participants))
     rows = np.flatnonzero(place[of_row] >= 0)
     client = place[of_row[rows]]

@@ -19,6 +19,8 @@ from datapipe.features.encoding import Encoded, Encoding, fit_encoding
 
 ROWS_LEAST = 10
 CLASSES_MOST = 1000
+WEIGHT_MOST = 1e6
+"""Larger weights of rows would overflow when they are summed."""
 Ints = NDArray[np.int64]
 
 
@@ -173,10 +175,10 @@ def _weights(data: Dataset) -> NDArray[np.float32]:
     if "weight" not in data.roles:
         return np.ones(len(data), np.float32)
     weights = data.values("weight").cast(pl.Float32).to_numpy()
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+    if not (((weights >= 0) & (weights <= WEIGHT_MOST)).all() and weights.any()):
         raise DataError(
-            f"weight column {data.roles.one('weight')!r}: weights must be finite, >= 0 and"
-            " not all 0",
+            f"weight column {data.roles.one('weight')!r}: weights must lie in"
+            f" [0, {WEIGHT_MOST:g}] and not all be 0",
             code="DP-TRAIN-001",
             hint="mend the weights, or give the column no role",
         )
