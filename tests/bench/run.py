@@ -17,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+from datapipe import __version__
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PACKAGES = ("datapipe", "polars", "pyarrow", "duckdb", "numpy")
+PACKAGES = ("polars", "pyarrow", "duckdb", "numpy")
 ROLES = ("subject", "peer")
 
 METER = """
@@ -136,7 +138,7 @@ def keep(name: str, lines: list[str]) -> None:
     """Store the lines with what they depend on."""
     RESULTS.mkdir(exist_ok=True)
     about = {
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {"datapipe": __version__, **{name: version(name) for name in PACKAGES}},
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
