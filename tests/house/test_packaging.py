@@ -17,7 +17,7 @@ import datapipe
 from datapipe.report import cards
 from datapipe.stages import CATALOGUE, EXTRAS
 
-CORE = {"polars", "pyarrow", "duckdb", "cryptography", "numpy", "typer", "rich"}
+CORE = {"polars", "pyarrow", "duckdb", "cryptography", "numpy", "threadpoolctl", "typer", "rich"}
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import polars as pl
 import typer
 
 from datapipe import __version__
-from datapipe.cli.demo_chain import DELTA, as_delivered, cleaned, write_files
-from datapipe.cli.demo_truth import Score, scores
+from datapipe.cli._demo_chain import DELTA, as_delivered, cleaned, write_files
+from datapipe.cli._demo_truth import Score, scores
 from datapipe.cli.options import STORE, Json, Seed, Store
 from datapipe.cli.terminal import note, out, out_json, settle
 from datapipe.core.estimate import Estimate
@@ -54,7 +54,7 @@ def _demo(
     if as_json:
         out_json(_form(run, delivered, found, closed, report))
     else:
-        for line in _lines(world, run, delivered, found, closed, report):
+        for line in _lines(world, run, found, closed, report):
             out(line)
     if refused:
         raise typer.Exit(3)
@@ -84,7 +84,7 @@ def _form(
 
 
 def _lines(
-    world: World, run: Run, delivered: Run, found: Sequence[Score], closed: str, report: Path
+    world: World, run: Run, found: Sequence[Score], closed: str, report: Path
 ) -> list[str]:
     """At most 25 lines; the last says what to do next."""
     rows = sum(t.num_rows for t, _ in world.sources.values())
@@ -108,9 +108,8 @@ def _lines(
     lines += _models(run)
     lines += _exports(run)
     signed = run.sql("select count(*) as n from attestations")["n"][0]
-    lines.append(
-        f" lineage   {len(run.steps)} steps, {signed} signed statements: datapipe verify {run.store}"
-    )
+    told = f"{len(run.steps)} steps, {signed} signed statements"
+    lines.append(f" lineage   {told}: datapipe verify {run.store}")
     lines.append(f" report    {report} ({report.stat().st_size // 1024} kB)")
     row = _example_row(run)
     lines.append(

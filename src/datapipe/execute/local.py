@@ -31,11 +31,11 @@ from datapipe.core.run import Run
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage, Stage, Yield
 from datapipe.errors import DatapipeError, ExecutionError, GateClosed, Malformed
+from datapipe.execute._opening import Opened, open_readers
+from datapipe.execute._record import Outcome, outcome_of, stored
+from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.fuse import CODE, Fused, fuse
-from datapipe.execute.opening import Opened, open_readers
-from datapipe.execute.record import Outcome, outcome_of, stored
-from datapipe.execute.recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
 from datapipe.lineage.store import Lineage
 
@@ -63,7 +63,15 @@ class LocalExecutor:
             The finished run.
 
         Example:
-            >>> # LocalExecutor().run(pipeline.plan(), data=None, seed=7, store=Path("s"))
+            >>> import tempfile
+            >>> import pyarrow as pa
+            >>> from datapipe.core.pipeline import Pipeline
+            >>> from datapipe.core.stage import RowStage
+            >>> rows = Dataset.of(pa.table({"a": [1, 2]}))
+            >>> plan = Pipeline("p", [RowStage()]).plan(rows)
+            >>> run = LocalExecutor().run(plan, data=rows, seed=7, store=Path(tempfile.mkdtemp()))
+            >>> len(run.data)
+            2
         """
         digests = FileDigests(store / "cache" / "files.json")
         lead, rest = _segments(plan)

@@ -74,9 +74,6 @@ class Opened:
 
         Returns:
             The rows of all sources, lazily; what each reader gave, its rows named.
-
-        Example:
-            >>> # Opened(...).numbered(lineage)
         """
         self.read()
         if self.given is not None:

@@ -16,8 +16,8 @@ from datapipe.core.digest import digest_json
 from datapipe.core.finding import Finding, Verdict, with_q_values, worst
 from datapipe.core.pipeline import Plan, PlannedStep
 from datapipe.core.run import Run, StepRecord
-from datapipe.execute.attest import StepDone, environment, sign_run
-from datapipe.execute.record import (
+from datapipe.execute._attest import StepDone, environment, sign_run
+from datapipe.execute._record import (
     Keeper,
     Outcome,
     Record,
@@ -80,9 +80,6 @@ class GroupDone:
 
         Returns:
             A pair for each step; parallel branches see the same rows.
-
-        Example:
-            >>> # done.counts()
         """
         pairs: list[tuple[int, int]] = []
         rows = sum(s.rows for s in self.out.sources) if self.before is None else len(self.before)
@@ -129,11 +126,7 @@ class Recorder:
         self._steps: list[StepRecord] = []
 
     def begin(self) -> None:
-        """Acknowledge that the run has started.
-
-        Example:
-            >>> # recorder.begin()
-        """
+        """Acknowledge that the run has started."""
         body = {
             "run_id": self.run_id,
             "pipeline": self.plan.pipeline,
@@ -150,9 +143,6 @@ class Recorder:
 
         Args:
             code: The error's code.
-
-        Example:
-            >>> # recorder.failed("DP-EXEC-001")
         """
         self.lineage.append([self._event("failed", {"code": code})])
         self.lineage.index()
@@ -162,9 +152,6 @@ class Recorder:
 
         Args:
             data: The stored rows.
-
-        Example:
-            >>> # recorder.given(data)
         """
         ids = self._ids(f"{self.run_id}/data")
         self.lineage.append([*self._sources(data), dataset_record(data, ids, [])])
@@ -174,9 +161,6 @@ class Recorder:
 
         Args:
             done: The group.
-
-        Example:
-            >>> # recorder.group(done)
         """
         records: list[Record] = []
         before = done.before if done.before is not None else done.out
@@ -203,9 +187,6 @@ class Recorder:
             step: The gate.
             data: The rows it judged.
             findings: Its own findings.
-
-        Example:
-            >>> # recorder.gate_closed(step, data, closed.findings)
         """
         done = GroupDone([step], [""], [Outcome()], data, data, Clock())
         body = self._step(done, 0, len(data), 0)
@@ -225,9 +206,6 @@ class Recorder:
 
         Returns:
             The run.
-
-        Example:
-            >>> # recorder.close(data)
         """
         judged = with_q_values([f for f, _, _ in self.findings])
         self.findings = [(q, d, s) for q, (_, d, s) in zip(judged, self.findings, strict=True)]

@@ -140,9 +140,6 @@ def as_delivered(files: DemoFiles) -> Pipeline:
 
     Returns:
         The pipeline; on damaged digits its gate closes.
-
-    Example:
-        >>> # as_delivered(files).run(seed=7)
     """
     return Pipeline(
         "digits as delivered",
@@ -162,9 +159,6 @@ def cleaned(files: DemoFiles) -> Pipeline:
 
     Returns:
         The pipeline.
-
-    Example:
-        >>> # cleaned(files).run(seed=7)
     """
     test = str(files.test)
     return Pipeline(

@@ -133,9 +133,6 @@ def sign_run(
 
     Returns:
         Digest of the stored envelope.
-
-    Example:
-        >>> # sign_run(lineage, facts, steps, findings, data, artifacts)
     """
     signer = run_signer(lineage.store)
     outputs = [Material(data.path.name if data.path else "rows", _hex(data.digest), rows=len(data))]

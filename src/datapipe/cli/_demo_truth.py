@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from datapipe.cli.demo_chain import row_ids
+from datapipe.cli._demo_chain import row_ids
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.core.run import Run
@@ -79,9 +79,6 @@ def scores(world: World, run: Run) -> list[Score]:
 
     Returns:
         One score a fault, in the order of the chain.
-
-    Example:
-        >>> # scores(world, run)[0].recall
     """
     numbers = {s.name: s.number for s in run.data.sources}
     dropped = run.sql("select row_id, reason from dropped_rows where run_id = $run", run=run.run_id)

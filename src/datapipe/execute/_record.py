@@ -49,6 +49,7 @@ class Outcome:
         changes: Digest of the label changes, empty for none.
         weights: Digest of the new weights, empty for none.
         privacy: Privacy events.
+        trained_on: Artifact name to the digest of the table of rows that trained it.
 
     Example:
         >>> Outcome().to_json()["aside"]
@@ -189,9 +190,6 @@ class Keeper:
 
         Returns:
             A path where nothing is yet.
-
-        Example:
-            >>> # keeper.fresh(".parquet")
         """
         self._count += 1
         return self.scratch / f"{self._count:04d}{suffix}"
@@ -204,9 +202,6 @@ class Keeper:
 
         Returns:
             Its digest; empty when it has no rows.
-
-        Example:
-            >>> # keeper.table(frame)
         """
         if not frame.height:
             return ""
@@ -222,9 +217,6 @@ class Keeper:
 
         Returns:
             The stored data set, digest and row count known.
-
-        Example:
-            >>> # keeper.dataset(data).path
         """
         path = self.fresh(".parquet")
         data.scan(row_id=True).sink_parquet(
@@ -241,9 +233,6 @@ class Keeper:
 
         Returns:
             The artifact with digest and path in the store; digest of its row table or empty.
-
-        Example:
-            >>> # keeper.artifact(made)
         """
         digest, path = self.lineage.put_object(artifact.path, suffix=artifact.path.suffix)
         rows = ""
@@ -263,9 +252,6 @@ def stored(path: Path, digest: str, roles: Roles, sources: Sequence[Source]) -> 
 
     Returns:
         The data set.
-
-    Example:
-        >>> # stored(path, digest, roles, sources)
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - only where a footer is read
 
@@ -284,9 +270,6 @@ def dataset_record(data: Dataset, ids: Mapping[str, str], ancestors: Sequence[st
 
     Returns:
         A record for the table `datasets`.
-
-    Example:
-        >>> # lineage.append([dataset_record(data, ids, ancestors)])
     """
     if data.path is None:
         size, name = 0, ""
@@ -326,9 +309,6 @@ def artifact_records(
 
     Returns:
         Records for `models`, `exports`, `artifacts` and `privacy_events`.
-
-    Example:
-        >>> # lineage.append(artifact_records(outcome, data, ids, recorder))
     """
     records: list[Record] = []
     for artifact in outcome.artifacts:
@@ -372,9 +352,6 @@ def finding_record(finding: Finding, rows: str, ids: Mapping[str, str], number: 
 
     Returns:
         A record for the table `findings`.
-
-    Example:
-        >>> # lineage.append([finding_record(finding, "", ids, 0)])
     """
     form = finding.to_json()
     measure = form.pop("measure")
