@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,14 +51,42 @@ def _demo(
     run, refused = _gated(cleaned(files), seed, store)
     found = [] if undamaged else scores(world, run)
     report = write_report(store, run.run_id, output, extra=_truth(found))
+    told = Told(world, delivered, run, closed, refused, found, report)
     settle()
     if as_json:
-        out_json(_form(run, delivered, found, closed, report))
+        out_json(_form(told))
     else:
-        for line in _lines(world, run, found, closed, report):
+        for line in _lines(told):
             out(line)
     if refused:
         raise typer.Exit(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Everything the demo has to tell.
+
+    Args:
+        world: The digits and the truth about them.
+        delivered: The look at the rows as delivered.
+        run: The cleaning run.
+        closed: Why the gate closed on the rows as delivered; empty when it passed.
+        refused: Why the gate closed on the cleaned rows; empty when it passed.
+        found: What was found of what was planted.
+        report: The report.
+
+    Example:
+        >>> Told.__name__
+        'Told'
+    """
+
+    world: World
+    delivered: Run
+    run: Run
+    closed: str
+    refused: str
+    found: Sequence[Score]
+    report: Path
 
 
 def _gated(pipeline: Pipeline, seed: int, store: Path) -> tuple[Run, str]:
@@ -70,52 +99,59 @@ def _gated(pipeline: Pipeline, seed: int, store: Path) -> tuple[Run, str]:
         return closed.run, closed.message
 
 
-def _form(
-    run: Run, delivered: Run, found: Sequence[Score], closed: str, report: Path
-) -> dict[str, Any]:
+def _form(told: Told) -> dict[str, Any]:
     """The promised object of the cleaned run, with the planted truth and the first look added."""
-    first = delivered.to_json()
     return {
-        **run.to_json(),
-        "planted": [s.to_json() for s in found],
-        "as_delivered": {**first, "gate": closed or "passed"},
-        "report": str(report),
+        **told.run.to_json(),
+        "gate": told.refused or "passed",
+        "planted": [s.to_json() for s in told.found],
+        "as_delivered": {**told.delivered.to_json(), "gate": told.closed or "passed"},
+        "report": str(told.report),
     }
 
 
-def _lines(
-    world: World, run: Run, found: Sequence[Score], closed: str, report: Path
-) -> list[str]:
+def _lines(told: Told) -> list[str]:
     """At most 25 lines; the last says what to do next."""
-    rows = sum(t.num_rows for t, _ in world.sources.values())
+    run, seed = told.run, told.world.seed
+    rows = sum(t.num_rows for t, _ in told.world.sources.values())
     where = "" if run.store == STORE else f" --store {run.store}"
+    statements = run.sql("select count(*) as n from attestations")["n"][0]
+    size = told.report.stat().st_size // 1024
     lines = [
-        f"datapipe {__version__}  demo  seed {world.seed}  run {run.run_id}  store {run.store}"
+        f"datapipe {__version__}  demo  seed {seed}  run {run.run_id}  store {run.store}",
+        _sources(run, rows),
+        _planted(told.found),
+        f" gate      as delivered: {_why(told.closed)}",
+        *_found(told.found),
+        *(_finding(run, kind, words) for kind, words in _TOLD.items()),
+        f" gate      cleaned: {_why(told.refused)}; {len(run.data):,} of {rows:,} rows are left",
+        *_models(run),
+        *_exports(run),
+        f" lineage   {len(run.steps)} steps, {statements} signed statements in the store"
+        f": datapipe verify {run.store}",
+        f" report    {told.report} ({size} kB)",
+        f" next      datapipe why {_example_row(run)}{where}"
+        f"   or   datapipe sql 'from dropped_rows'{where}",
     ]
-    lines += [_sources(run, rows)]
-    if found:
-        planted = "  ".join(f"{s.planted} {s.words}" for s in found)
-        lines.append(f" planted   {planted}  120 declared synthetic")
-    lines.append(f" gate      as delivered: {_why(closed)}")
-    if found:
-        lines.append(f" {'set aside':<25}{'found':>6}   {'precision [95 %]':<24}recall [95 %]")
-        lines += [
+    return [line for line in lines if line]
+
+
+def _planted(found: Sequence[Score]) -> str:
+    planted = ", ".join(f"{s.planted} {s.words}" for s in found)
+    return f" planted   {planted}, 120 declared synthetic" if found else ""
+
+
+def _found(found: Sequence[Score]) -> list[str]:
+    if not found:
+        return []
+    head = f" {'set aside':<25}{'found':>6}   {'precision [95 %]':<24}recall [95 %]"
+    return [
+        head,
+        *(
             f"   {s.words:<23}{s.found:>6}   {_rate(s.precision):<24}{_rate(s.recall)}"
             for s in found
-        ]
-    lines += [_finding(run, kind, words) for kind, words in _TOLD.items()]
-    lines.append(f" gate      cleaned: passed; {len(run.data):,} of {rows:,} rows are left")
-    lines += _models(run)
-    lines += _exports(run)
-    signed = run.sql("select count(*) as n from attestations")["n"][0]
-    told = f"{len(run.steps)} steps, {signed} signed statements"
-    lines.append(f" lineage   {told}: datapipe verify {run.store}")
-    lines.append(f" report    {report} ({report.stat().st_size // 1024} kB)")
-    row = _example_row(run)
-    lines.append(
-        f" next      datapipe why {row}{where}   or   datapipe sql 'from dropped_rows'{where}"
-    )
-    return [line for line in lines if line]
+        ),
+    ]
 
 
 _TOLD = {
@@ -129,7 +165,7 @@ def _sources(run: Run, rows: int) -> str:
     signed = sum(s.rows for s in run.data.sources if s.trust == "verified")
     unsigned = ", ".join(s.name for s in run.data.sources if s.trust != "verified")
     tail = f", {rows - signed:,} unsigned ({unsigned})" if unsigned else ""
-    return f" read      {len(run.data.sources)} sources, {rows:,} rows; {signed:,} with a verified signature{tail}"
+    return f" read      {len(run.data.sources)} sources, {rows:,} rows; {signed:,} verified{tail}"
 
 
 def _why(closed: str) -> str:
