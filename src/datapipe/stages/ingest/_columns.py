@@ -13,7 +13,7 @@ Rule = Callable[[str], pl.Expr]
 """From a column's name to an expression."""
 SAMPLE_ROWS = 2_000
 EXACT_INTEGER = 2**53
-DECIMAL = r"^[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+DECIMAL = r"^-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 SPECIAL = ("NaN", "nan", "inf", "-inf", "Infinity", "-Infinity")
 TRUTHS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 

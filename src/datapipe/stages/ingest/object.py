@@ -44,7 +44,12 @@ class HeldRows:
 
     @functools.cached_property
     def table(self) -> pa.Table:
-        """The rows, validated in full."""
+        """The rows, validated in full.
+
+        Raises:
+            SchemaMismatch: The object does not speak the Arrow stream interface.
+            Malformed: What it gives is no valid Arrow data.
+        """
         if not self.streams:
             raise SchemaMismatch(
                 self.refusal(),

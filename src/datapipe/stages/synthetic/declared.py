@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`DeclaredSynthetic`: the share of rows that somebody declared to be machine-made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, Verdict, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.measure.detection import binomial_tail
+from datapipe.stages.synthetic._declarations import declared, phrased
+
+PEOPLE_RATE = 0.002
+"""Share of people's texts with such a phrase, on the safe side: some are about assistants."""
+ALPHA = 0.01
+
+
+@dataclass(frozen=True)
+class DeclaredSynthetic(Stage):
+    """Counts the rows that are declared synthetic, by their source, a column or a data-set card.
+
+    *Method:* a column that is a flag or names the generator speaks for its row, a source's
+    `synthetic` and `generator` for its rows, a card (`annotations_creators: machine-generated`)
+    for all; the narrower declaration counts. The share is counted, not estimated. Texts with
+    phrases that assistants leave behind are evidence of their own and never change the share.
+    *Assumes:* declarations are true; whoever hides machine-made rows is not found here.
+    *Choose it when:* always, before `SyntheticShare`: what is declared need not be estimated.
+    *Fails when:* nobody declares anything; then it says so.
+    *Cost:* one pass over the ids, one column and the texts.
+
+    Args:
+        column: Column with a flag or the generator's name; empty to look for the usual names.
+        values: The column's values that mean synthetic; empty for true, non-zero or any name that
+            does not stand for people.
+        card: Path of a data-set card that speaks for all rows; empty for none.
+        at_most: Largest declared share that is in order, in [0, 1]; rows are flagged above it.
+        on_finding: What becomes of flagged rows.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pyarrow as pa
+        >>> data = Dataset.of(pa.table({"generator": ["gpt-4", "human", "gpt-4", None]}))
+        >>> found = DeclaredSynthetic().run(data, Context(0, Path("."))).findings[0]
+        >>> found.measure.value, found.details["undeclared"]
+        (0.5, 1)
+
+    References:
+        Gebru, Morgenstern, Vecchione et al., 2021, Datasheets for datasets.
+    """
+
+    column: str = ""
+    values: str | Sequence[str] = ()
+    card: str | os.PathLike[str] = ""
+    at_most: float = 1.0
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "synthetic.declared"
+    raises_findings: ClassVar[tuple[str, ...]] = ("synthetic.declared", "synthetic.phrases")
+    references: ClassVar[tuple[str, ...]] = (
+        "Gebru, Morgenstern, Vecchione et al., 2021, Datasheets for datasets",
+    )
+
+    def __post_init__(self) -> None:
+        given = (self.values,) if isinstance(self.values, str) else tuple(self.values)
+        object.__setattr__(self, "values", tuple(v for v in given if v))
+        object.__setattr__(self, "card", os.fspath(self.card))
+
+    def check(self) -> list[str]:
+        """Problems with the parameters that can be told without data.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> DeclaredSynthetic(at_most=5).check()
+            ['synthetic.declared: at_most=5; a share in [0, 1] is needed']
+        """
+        wrong = super().check()
+        if not 0 <= self.at_most <= 1:
+            wrong.append(f"{self.name}: at_most={self.at_most}; a share in [0, 1] is needed")
+        return wrong
+
+    def cacheable(self) -> bool:
+        """Whether nothing outside of the data is read: False with a card.
+
+        Returns:
+            True without a card.
+
+        Example:
+            >>> DeclaredSynthetic(card="README.md").cacheable()
+            False
+        """
+        return not self.card
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Count the declared rows.
+
+        Args:
+            data: The rows.
+            context: Not used.
+
+        Returns:
+            A finding on the declared share; for texts, one on phrases.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from datapipe.core.dataset import empty
+            >>> DeclaredSynthetic().run(empty(), Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        table = declared(data, self.column, tuple(self.values), card=str(self.card))
+        findings = [self._declared(table)]
+        if "text" in data.roles and len(data):
+            findings.append(_phrases(table["row_id"], data.values("text")))
+        return Yield(findings=tuple(findings))
+
+    def _declared(self, table: pl.DataFrame) -> Finding:
+        synthetic = table["synthetic"].fill_null(value=False)
+        n, hits = table.height, int(synthetic.sum())
+        unknown = int(table["synthetic"].null_count())
+        details: dict[str, Any] = {
+            "synthetic": hits,
+            "human": n - hits - unknown,
+            "undeclared": unknown,
+            "generators": _makers(table.filter(synthetic)),
+        }
+        if unknown == n:
+            return Finding(
+                "synthetic.declared",
+                "not_evaluated",
+                Estimate.unknown(method="nothing is declared", n=n),
+                f"not evaluated: nothing is declared about any of {n} rows",
+                details=details,
+                remedy="declare synthetic=True or False in the readers",
+            )
+        over = hits / n > self.at_most
+        silent = f"; nothing is declared about {unknown}" if unknown else ""
+        return Finding(
+            "synthetic.declared",
+            "suspect" if over else "clean",
+            Estimate.exact(hits / n, n=n),
+            f"{hits} of {n} rows are declared synthetic{silent}",
+            "medium" if over else "info",
+            rows=scored_rows(
+                table["row_id"],
+                synthetic.cast(pl.Float64),
+                flagged=synthetic if over else None,
+                reason="declared synthetic",
+            ),
+            details=details,
+            remedy=f"keep at most a share of {self.at_most:g}" if over else "",
+        )
+
+
+def _makers(rows: pl.DataFrame) -> dict[str, int]:
+    counts = rows.group_by("generator").len().sort(["len", "generator"], descending=[True, False])
+    return {str(g or "not named"): int(k) for g, k in counts.head(50).iter_rows()}
+
+
+def _phrases(row_ids: pl.Series, texts: pl.Series) -> Finding:
+    """Texts that say of themselves who wrote them, against the rate among people's texts."""
+    hit = phrased(texts)
+    n, hits = len(texts), int(hit.sum())
+    p_value = float(binomial_tail(hits, n, PEOPLE_RATE)) if hits else 1.0
+    verdict: Verdict = "suspect" if p_value < ALPHA else "clean"
+    flagged = hit if verdict == "suspect" else pl.Series(np.zeros(n, dtype=bool))
+    return Finding(
+        "synthetic.phrases",
+        verdict,
+        Estimate.rate(hits, n),
+        f"{hits} of {n} texts carry a phrase that assistants leave behind",
+        "low" if verdict == "suspect" else "info",
+        p_value=min(1.0, p_value),
+        rows=scored_rows(
+            row_ids, hit.cast(pl.Float64), flagged=flagged, reason="a phrase of an assistant"
+        ),
+        details={"texts": hits},
+        remedy="ask the source how these texts were made" if verdict == "suspect" else "",
+    )
