@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`TriggerImage`: rows of several kinds that share a pattern and a label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.images import PixelMatrix, pixel_matrix
+from datapipe.measure.crossfit import copy_groups
+from datapipe.stages.poisoning._matched_filter import (
+    LEAST_HITS,
+    LOUD,
+    RATES,
+    Content,
+    Evidence,
+    Filters,
+    Trigger,
+    content_of,
+    pair_test,
+    refine,
+    tail,
+    transfer_test,
+)
+
+FEWEST_ROWS = 200
+FEWEST_TELLING = 0.5
+"""Share of rows whose neighbours must agree with their label for content to mean anything."""
+MOST_TRIGGERS = 6
+MOST_PIXELS = 1024
+"""Larger images are hashed to this many columns before the filter."""
+TOP_PIXELS = 16
+TESTS = 2
+
+
+@dataclass(frozen=True)
+class TriggerImage(Stage):
+    """Finds backdoor triggers in images before training, without a model or a clean subset.
+
+    *Method:* neighbours tell what each row shows. Rows that show one class and are labelled
+    another are suspects. For each label a matched filter is learnt from its suspects of some
+    contents and tried on those of another: a trigger is the same whatever it lies on, a natural
+    confusion is not. The count is held against that of the other labels by a beta-binomial test;
+    a second test, half against half, sees triggers put on a single class. On an alarm the filter
+    is fitted again to the rows found until they stand.
+    *Assumes:* the trigger adds about the same to each image, and the label of most rows is told by
+    their neighbours. Pixels may be in any order, and embeddings work too.
+    *Choose it when:* images come from a source that you do not control.
+    *Fails when:* the pattern differs from image to image or moves, when triggered images keep
+    their true label, or when fewer rows hold it than `min_detectable`.
+    *Cost:* one exact neighbour search, O(n^2) time in blocks; O(n d) memory.
+
+    Args:
+        alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
+        on_finding: What is done with flagged rows.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from datapipe.testing.worlds import digits_world
+        >>> world = digits_world(7)
+        >>> made = TriggerImage().run(world.dataset(), Context(7, Path("."))).findings[0]
+        >>> made.verdict, made.details["class"] == str(world.trigger["target"])
+        ('fail', True)
+
+    References:
+        Gu, Dolan-Gavitt & Garg, 2017, BadNets: identifying vulnerabilities in the machine learning
+        model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart).
+    """
+
+    alpha: float = 0.01
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "poisoning.trigger_image"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("image", "label")
+    raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
+    references: ClassVar[tuple[str, ...]] = (
+        "Gu, Dolan-Gavitt & Garg, 2017, BadNets",
+        "Tang et al., 2021, Demon in the variant",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> TriggerImage(alpha=0.0).check()
+            ['poisoning.trigger_image: alpha=0.0 must lie between 0 and 1']
+        """
+        wrong = super().check()
+        if not 0 < self.alpha < 1:
+            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Look for triggers and name them.
+
+        Args:
+            data: Rows with the roles `image` and `label`.
+            context: Its seed draws components and halves.
+
+        Returns:
+            One finding with a line for every row that has a label and an image.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> table = pa.table({"i": [[0.0, 1.0]] * 9, "y": [0, 1, 0] * 3})
+            >>> few = Dataset.of(table, Roles.of(image="i", label="y"))
+            >>> TriggerImage().run(few, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        rows = _Rows.of(data, pixel_matrix(data))
+        if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
+            why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"
+            return Yield(findings=(self._unknown(f"{why}, {FEWEST_ROWS} of 2 are the least"),))
+        values = _narrowed(rows.pixels, context.rng("columns"))
+        if values.shape[1] == 0:
+            return Yield(findings=(self._unknown("every image is the same"),))
+        rows = rows.distinct(copy_groups(values))
+        heads = rows.heads
+        found, first, content = self._search(values[heads], rows.labels[heads], context)
+        if content.genuine.mean() < FEWEST_TELLING:
+            why = "neighbours do not tell the class: give embeddings as the image column"
+            return Yield(findings=(self._unknown(why),))
+        return Yield(findings=(self._finding(found, first, content, rows),))
+
+    def _search(
+        self, values: NDArray[np.float32], labels: NDArray[np.int64], context: Context
+    ) -> tuple[list[Trigger], list[Evidence], Content]:
+        """Find triggers one after the other, each with the rows of the last ones left out."""
+        whole = content_of(values, labels, context.rng("components"))
+        content = whole
+        found: list[Trigger] = []
+        first: list[Evidence] = []
+        for turn in range(MOST_TRIGGERS):
+            filters = Filters(content)
+            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
+            first = first or ranked
+            if not ranked or ranked[0].p_value > self.alpha:
+                break
+            found.append(refine(filters, ranked[0]))
+            gone = np.zeros(labels.size, bool)
+            gone[found[-1].rows] = True
+            content = content.without(gone)
+        return found, first, whole
+
+    def _finding(
+        self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
+    ) -> Finding:
+        distinct = np.zeros(rows.heads.size, bool)
+        for trigger in found:
+            distinct[trigger.rows] = True
+        flags = distinct[rows.head_of]
+        p_value = first[0].p_value if first else 1.0
+        told = [_named(t, rows) for t in found]
+        says = f"no pattern carries a label in {flags.size} images"
+        if told:
+            says = (
+                f"{int(flags.sum())} images of several kinds share a pattern and the label"
+                f" {told[0]['class']!r}"
+            )
+        least = self._fewest_detectable(content)
+        return Finding(
+            "poisoning.trigger_image",
+            "fail" if told else "clean",
+            Estimate.rate(int(flags.sum()), flags.size),
+            says,
+            severity="high" if told else "info",
+            p_value=p_value,
+            columns=rows.columns,
+            rows=scored_rows(
+                rows.row_ids,
+                _row_scores(found, first, content)[rows.head_of],
+                flagged=flags,
+                reason="holds a pattern that carries the label",
+            ),
+            details={"triggers": told, "min_detectable": least, **(told[0] if told else {})},
+            remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
+        )
+
+    def _fewest_detectable(self, content: Content) -> int:
+        """Fewest rows with one pattern that would raise an alarm beside this data's suspects."""
+        suspects = np.bincount(content.labels[content.suspect], minlength=content.classes)
+        usual = int(np.median(suspects))
+        tests = TESTS * content.classes
+        for hits in range(LEAST_HITS, len(content.labels)):
+            if tail(hits, hits + usual, RATES[0]) * tests <= self.alpha:
+                return hits
+        return len(content.labels)
+
+    def _unknown(self, why: str) -> Finding:
+        return Finding(
+            "poisoning.trigger_image",
+            "not_evaluated",
+            Estimate.unknown(method=why),
+            f"not evaluated: {why}",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows looked at: class numbers and names, pixels and ids.
+
+    Copies of an image under one label are looked at once: `heads` are the rows that stand for them
+    and `head_of` says which stands for each row.
+    """
+
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    pixels: NDArray[np.float32]
+    shape: tuple[int, int, int]
+    row_ids: pl.Series
+    columns: tuple[str, ...]
+    heads: NDArray[np.int64]
+    head_of: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, data: Dataset, pixels: PixelMatrix) -> _Rows:
+        named = data.values("label")
+        whole = named.is_not_null().to_numpy() & ~pixels.missing.all(axis=1)
+        place = np.flatnonzero(whole)
+        kept = named.gather(place)
+        classes = kept.unique().sort()
+        numbers = kept.replace_strict(classes, np.arange(len(classes)), return_dtype=pl.Int64)
+        return cls(
+            numbers.to_numpy(),
+            tuple(str(v) for v in classes),
+            pixels.values[place],
+            pixels.shape,
+            data.row_ids.gather(place),
+            (*data.roles.all("image")[:1], data.roles.one("label")),
+            np.arange(place.size),
+            np.arange(place.size),
+        )
+
+    def distinct(self, groups: NDArray[np.int64]) -> _Rows:
+        key = groups * len(self.names) + self.labels
+        _, heads, head_of = np.unique(key, return_index=True, return_inverse=True)
+        return replace(self, heads=heads, head_of=head_of)
+
+
+def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
+    """The evidence of both tests, most telling first, p-values corrected for how many there are."""
+    ranked: list[Evidence] = []
+    for evidence in (transfer_test(content, filters), pair_test(content, filters, rng)):
+        times = TESTS * len(evidence)
+        ranked.extend(replace(e, p_value=min(1.0, e.p_value * times)) for e in evidence)
+    return sorted(ranked, key=lambda e: (e.p_value, -e.hits))
+
+
+def _row_scores(
+    found: list[Trigger], first: list[Evidence], content: Content
+) -> NDArray[np.float64]:
+    """How loudly each row holds the pattern, in [0, 1): a row of another label scores 0."""
+    shown = found
+    if not shown and first and first[0].hits:
+        shown = [refine(Filters(content), first[0])]
+    scores = np.zeros(content.labels.size)
+    for trigger in shown:
+        loud = np.maximum(trigger.scores, 0.0) * (content.labels == trigger.label)
+        scores = np.maximum(scores, loud / (loud + LOUD))
+    return scores
+
+
+def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
+    """What a finding says of a trigger: class, source classes, pattern, evidence."""
+    view, pixels = trigger.evidence.view, rows.pixels[rows.heads]
+    shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
+    expected = np.array([np.median(pixels[_own(view, k)], axis=0) for k in range(view.classes)])
+    template = np.median(pixels[trigger.rows] - expected[view.shows[trigger.rows]], axis=0)
+    spread = pixels[view.genuine].std(0) + 1e-3 * float(pixels.std() or 1.0)
+    _, width, channels = rows.shape
+    top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
+    return {
+        "class": rows.names[trigger.label],
+        "count": int(np.isin(rows.head_of, trigger.rows).sum()),
+        "source_classes": {
+            rows.names[k]: int(n) for k, n in zip(shows, counts, strict=True) if k != trigger.label
+        },
+        "test": trigger.evidence.test,
+        "p_value": trigger.evidence.p_value,
+        "suspects": trigger.evidence.looked_at,
+        "top_pixels": [
+            {
+                "pixel": int(i),
+                "row": int(i) // (width * channels),
+                "column": int(i) // channels % width,
+                "change": round(float(template[i]), 4),
+            }
+            for i in top
+            if template[i] != 0
+        ],
+        "template": np.round(template, 4).tolist() if template.size <= MOST_PIXELS else [],
+    }
+
+
+def _own(view: Content, label: int) -> NDArray[np.bool_]:
+    own = view.genuine & (view.labels == label)
+    return own if own.any() else view.left
+
+
+def _narrowed(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Columns that vary; very wide images are projected at random, which keeps distances."""
+    varying = pixels[:, pixels.std(0) > 0]
+    if varying.shape[1] <= MOST_PIXELS:
+        return varying
+    signs = np.where(rng.random((varying.shape[1], MOST_PIXELS)) < 0.5, -1.0, 1.0)
+    return np.asarray(varying @ (signs / np.sqrt(MOST_PIXELS)), np.float32)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planted triggers are found row by row and named; clean images raise no alarm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.roles import Roles
+from datapipe.stages.poisoning.trigger_image import TriggerImage
+from datapipe.testing.worlds import digits_world, trigger_pixels
+
+DATA = Path(
+    os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[3].parent / "shared" / "data")
+)
+
+
+def _look(data, seed=5):
+    return TriggerImage().run(data, Context(seed, Path())).findings[0]
+
+
+def _digits(seed, *, count, size, flips=180, column=slice(None)):
+    """Clean digits with flips and a square of our own, at the left or right edge."""
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    rng = np.random.default_rng(seed)
+    target = int(rng.integers(10))
+    order = rng.permutation(np.flatnonzero(labels != target))
+    chosen, flipped = order[:count], order[count : count + flips]
+    labels[flipped] = (labels[flipped] + rng.integers(1, 10, flips)) % 10
+    top, left = rng.integers(0, 9 - size), rng.choice([0, 8 - size])
+    images[chosen, top : top + size, left : left + size] = 16.0
+    labels[chosen] = target
+    table = pl.DataFrame({"i": images.reshape(-1, 64)[:, column], "y": labels})
+    planted = np.isin(np.arange(labels.size), chosen)
+    return Dataset.of(table, Roles.of(image="i", label="y")), planted, target
+
+
+def test_planted_triggers_are_found_over_several_worlds():
+    right = found = planted = 0
+    for seed in range(20, 26):
+        world = digits_world(seed)
+        finding = _look(world.dataset())
+        flags, truth = finding.rows["flagged"].to_numpy(), world.planted("triggered")
+        assert finding.verdict == "fail"
+        assert finding.details["class"] == str(world.trigger["target"])
+        right += int((flags & truth).sum())
+        found += int(flags.sum())
+        planted += int(truth.sum())
+    assert Estimate.rate(right, found).low > 0.95
+    assert Estimate.rate(right, planted).low > 0.94
+
+
+def test_clean_digits_raise_no_alarm():
+    alarms = 0
+    for seed in range(20, 32):
+        finding = _look(digits_world(seed, damaged=False).dataset())
+        alarms += finding.verdict != "clean"
+        assert not finding.rows["flagged"].any()
+    assert alarms == 0
+
+
+@pytest.mark.parametrize("flips", [0, 180])
+def test_flips_alone_are_no_trigger(flips):
+    alarms = sum(
+        _look(_digits(seed, count=0, size=1, flips=flips)[0]).verdict != "clean"
+        for seed in range(4)
+    )
+    assert alarms == 0
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 18), (1, 40), (2, 30), (3, 40), (3, 150)])
+def test_squares_of_any_size_and_rate(size, count):
+    data, planted, target = _digits(size + count, count=count, size=size)
+    finding = _look(data)
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.details["class"] == str(target)
+    assert flags[planted].mean() > 0.9
+    assert flags[~planted].mean() < 0.002
+
+
+def test_the_order_of_pixels_does_not_matter():
+    shuffled = np.random.default_rng(1).permutation(64)
+    plain, planted, _ = _digits(77, count=40, size=2)
+    mixed = _digits(77, count=40, size=2, column=shuffled)[0]
+    for data in (plain, mixed):
+        assert _look(data).rows["flagged"].to_numpy()[planted].mean() > 0.95
+
+
+def test_the_finding_names_the_pattern_and_where_it_lies():
+    world = digits_world(11)
+    finding = _look(world.dataset())
+    bright = trigger_pixels(world.trigger)[np.array(world.trigger["values"]) > 0]
+    top = {p["pixel"] for p in finding.details["top_pixels"][:2]}
+    assert top == set(bright.tolist())
+    assert len(finding.details["template"]) == 64
+    assert len(finding.details["source_classes"]) >= 5
+    assert finding.details["count"] == int(finding.rows["flagged"].sum())
+    assert finding.measure.low > 0.01
+
+
+def test_fewer_rows_than_the_least_detectable_pass_and_more_do_not():
+    least = _look(_digits(3, count=0, size=1)[0]).details["min_detectable"]
+    assert 5 < least < 30
+    assert _look(_digits(4, count=3, size=1)[0]).verdict == "clean"
+    assert _look(_digits(4, count=2 * least, size=1)[0]).verdict == "fail"
+
+
+def test_copies_of_one_mislabelled_image_are_no_pattern():
+    frame = digits_world(8, damaged=False).dataset().frame()
+    wrong = frame.head(1).with_columns(pl.lit(3, dtype=pl.Int64).alias("label"))
+    both = pl.concat([frame, *[wrong] * 30])
+    assert _look(Dataset.of(both, Roles.of(image="image", label="label"))).verdict == "clean"
+
+
+def test_two_triggers_are_both_named():
+    first, one, target = _digits(31, count=40, size=1, flips=100)
+    frame = first.frame()
+    images = np.vstack(frame["i"].to_list()).reshape(-1, 8, 8)
+    labels = frame["y"].to_numpy().copy()
+    other = (target + 3) % 10
+    chosen = np.flatnonzero((labels != other) & ~one)[::40][:36]
+    images[chosen, 3:5, 0] = 14.0
+    labels[chosen] = other
+    made = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")))
+    assert {t["class"] for t in finding.details["triggers"]} == {str(target), str(other)}
+
+
+@pytest.mark.parametrize("kind", ["patch", "blend"])
+def test_larger_images(kind):
+    path = DATA / "poison" / "mnist_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path).head(2000)
+    images = np.frombuffer(b"".join(frame["pixels"]), np.uint8).reshape(-1, 28, 28).copy()
+    labels = frame["label"].to_numpy().copy()
+    rng = np.random.default_rng(2)
+    chosen = rng.permutation(np.flatnonzero(labels != 6))[:40]
+    if kind == "patch":
+        images[chosen, 4:7, 20:23] = 255
+    else:
+        images[chosen] = 0.8 * images[chosen] + 0.2 * rng.integers(0, 256, (28, 28))
+    before = _look(Dataset.of(frame, Roles.of(image="pixels", label="label")))
+    labels[chosen] = 6
+    poisoned = pl.DataFrame({"i": [i.tobytes() for i in images], "y": labels})
+    after = _look(Dataset.of(poisoned, Roles.of(image="i", label="y")))
+    flags = after.rows["flagged"].to_numpy()
+    assert before.verdict == "clean"
+    assert after.details["class"] == "6"
+    assert flags[chosen].mean() >= 0.9
+    assert flags.sum() <= chosen.size + 2
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"i": [[0.0, 1.0]] * 9, "y": [0, 1, 0] * 3}),
+        pa.table({"i": [[0.0, 1.0]] * 400, "y": [0, 1] * 200}),
+        pa.table({"i": np.random.default_rng(0).normal(size=(400, 4)).tolist(), "y": [0, 1] * 200}),
+        pa.table({"i": [[0.0, 1.0]] * 400, "y": pa.nulls(400, pa.int64())}),
+    ],
+)
+def test_what_cannot_be_judged_is_not_evaluated(table):
+    finding = _look(Dataset.of(table, Roles.of(image="i", label="y")))
+    assert finding.verdict == "not_evaluated"
+    assert np.isnan(finding.measure.value)
+
+
+def test_same_seed_same_rows():
+    data = digits_world(9).dataset()
+    assert _look(data).rows.equals(_look(data).rows)
+
+
+def test_bad_parameters_are_told():
+    assert len(TriggerImage(alpha=2.0).check()) == 1
