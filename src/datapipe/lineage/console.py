@@ -237,7 +237,8 @@ def _answer(
 
 def _counted(column: pl.Series) -> pl.Series:
     """Sums of integers come as decimals of 38 digits; most are counts and fit 64 bits."""
-    return column.cast(pl.Int64) if column.abs().max() in range(2**63) else column
+    largest = column.abs().max()
+    return column.cast(pl.Int64) if largest is None or largest < 2**63 else column
 
 
 def _sorted(error: Exception, path: Path, limits: Limits, *, overdue: bool) -> DatapipeError:

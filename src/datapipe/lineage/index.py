@@ -92,6 +92,7 @@ class Index:
         deadline = time.monotonic() + wait_s
         try:
             with self._alone(deadline):
+                tail = self._journal.tail().mark  # while we waited others may have gone on
                 self._add(tail, deadline)
                 self._seen = (tail.seq, self._identity())
         except _HeldError:
@@ -113,10 +114,9 @@ class Index:
             >>> home = Path(tempfile.mkdtemp())
             >>> Index(home / "i.duckdb", Journal(home), Objects(home, home)).rebuild()
         """
-        tail = self._journal.tail().mark
         try:
             with self._alone(time.monotonic() + wait_s):
-                self._rebuild(tail)
+                self._rebuild(self._journal.tail().mark)
         except _HeldError as held:
             raise ExecutionError(
                 f"{self.path} is held by a reader; waited {wait_s:g} s",

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question may not write, read elsewhere, change settings, or run for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
+from datapipe.lineage.console import Limits, ask
+from datapipe.lineage.store import Lineage
+
+REFUSED = """
+copy runs to '{out}'
+copy (select 1) to '{out}' (format parquet)
+copy runs from '/etc/passwd'
+export database '{out}'
+import database '{out}'
+attach '{out}'
+attach '{index}' as again
+attach ':memory:' as mine
+detach lineage
+use memory
+install httpfs
+load httpfs
+install 'spatial' from 'http://127.0.0.1:9/'
+set memory_limit = '1TB'
+set threads = 64
+set enable_external_access = true
+set lock_configuration = false
+set temp_directory = '{out}'
+reset enable_external_access
+pragma enable_external_access
+pragma database_list
+pragma memory_limit = '1TB'
+checkpoint
+force checkpoint lineage
+vacuum
+analyze
+begin
+commit
+call enable_logging('QueryLog')
+prepare p as select 1
+execute p
+create table x as select 1
+create temp table x as select 1
+create or replace view dropped_rows as select 1
+create macro f() as 1
+create secret s (type s3)
+insert into runs (run_id) values ('x')
+update runs set run_id = 'x'
+delete from runs
+truncate runs
+drop table runs
+drop view dropped_rows
+alter table runs add column x int
+comment on table runs is 'x'
+from read_text('/etc/passwd')
+from read_csv('/etc/passwd')
+from read_blob('/etc/passwd')
+from read_parquet('{out}')
+from read_json('{out}')
+from '/etc/passwd'
+from '{index}'
+from glob('/*')
+from sniff_csv('/etc/passwd')
+from parquet_metadata('{out}')
+from parquet_schema('{out}')
+from query('copy runs to ''{out}''')
+from query_table('/etc/passwd')
+from enable_logging('QueryLog', storage = 'file', storage_path = '{out}')
+from disable_logging()
+from duckdb_secrets()
+from which_secret('a', 'b')
+from read_csv('https://127.0.0.1:9/a.csv')
+from 's3://bucket/a.parquet'
+from local_variable
+from arrow_scan(140000, 140000, 140000)
+from pandas_scan(140000)
+select getenv('HOME')
+select 1; select 2
+select 1; drop table runs
+
+not sql at all
+select
+""".strip("\n").split("\n")
+
+
+@pytest.mark.parametrize("question", REFUSED)
+def test_nothing_gets_out_or_in(filled: Lineage, question: str, monkeypatch):
+    local_variable = filled.sql("from runs")
+    assert local_variable.height == 1
+    folder = filled.store.parent
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    index = filled.store / "lineage.duckdb"
+    before = index.read_bytes(), sorted(p.name for p in folder.rglob("*"))
+    with pytest.raises(DatapipeError) as caught:
+        filled.sql(question.format(out=folder / "out", index=index))
+    assert caught.value.exit_code in (2, 6), caught.value
+    assert (index.read_bytes(), sorted(p.name for p in folder.rglob("*"))) == before
+
+
+ANSWERED = [
+    "from dropped_rows",
+    "FROM dropped_rows SELECT count(*)",
+    "select reason, count(*) as n from dropped_rows group by all order by n",
+    "with a as (select 1 as b) from a",
+    "values (1, 2)",
+    "describe dropped_rows",
+    "summarize findings",
+    "show tables",
+    "explain from dropped_rows",
+    "select * from steps; -- done",
+    "select params ->> 'b' from steps",
+    "from log_root_at(3)",
+]
+
+
+@pytest.mark.parametrize("question", ANSWERED)
+def test_questions_are_answered(filled: Lineage, question: str):
+    assert filled.sql(question).height > 0
+
+
+def test_values_are_values_and_not_sql(filled: Lineage):
+    query = "select count(*) from runs where run_id = $run"
+    assert filled.sql(query, run="r1").item() == 1
+    assert filled.sql(query, run="r1' or 'a' = 'a").item() == 0
+    with pytest.raises(DeclarationError, match="run"):
+        filled.sql(query)
+    with pytest.raises(DeclarationError, match="other"):
+        filled.sql(query, run="r1", other=1)
+
+
+def test_counts_are_integers(filled: Lineage):
+    assert filled.sql("select sum(rows) as n from sources").item() == 10
+    assert filled.sql("select sum(rows) as n from sources where false").item() is None
+    assert filled.sql("select (2::hugeint ** 100)::hugeint as n").item() == 2**100
+
+
+def test_a_wrong_name_is_told_with_the_closest(filled: Lineage):
+    with pytest.raises(DeclarationError) as caught:
+        filled.sql("from droped_rows")
+    assert "dropped_rows" in str(caught.value)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("question", "limits", "says"),
+    [
+        ("select count(*) from range(1e9::int) a, range(1e9::int) b", Limits(0.3), "longer than 0.3"),
+        ("select sleep_ms(60000)", Limits(0.3), "longer than 0.3"),
+        (
+            "select i from range(1e9::int) t(i) order by hash(i)",
+            Limits(20, memory="100MB"),
+            "more than 100MB of memory",
+        ),
+        ("from range(1e12::bigint)", Limits(20, answer_bytes=10_000_000), "larger than 10,000,000"),
+        (
+            "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
+            Limits(0.5, memory="200MB"),
+            "the question",
+        ),
+    ],
+)
+def test_a_runaway_question_is_stopped(filled: Lineage, question, limits, says):
+    with pytest.raises(ExecutionError, match=says) as caught:
+        ask(filled.store / "lineage.duckdb", question, {}, limits)
+    assert caught.value.exit_code == 6
+    assert filled.sql("from runs").height == 1
+
+
+def test_no_index_is_made_by_asking(tmp_path: Path):
+    with pytest.raises(ExecutionError, match="is not there"):
+        ask(tmp_path / "lineage.duckdb", "select 1", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_quotes_spaces_and_letters(tmp_path: Path):
+    lineage = Lineage(tmp_path / "it's a \"störe\"; drop" / ("x" * 200), create=True)
+    lineage.append([("runs", {"run_id": "r"})])
+    assert lineage.sql("from runs").height == 1
+    lineage.rebuild()
+    assert lineage.verify() == []
