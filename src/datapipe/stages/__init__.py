@@ -113,7 +113,7 @@ def find(key: str) -> type[Stage]:
         ...
         datapipe.errors.UnknownStage: there is no stage 'dedup.minhas' [DP-DECL-001]
         <BLANKLINE>
-        hint: did you mean 'dedup.minhash' or 'dedup.near'?
+        hint: did you mean 'dedup.minhash' or 'dedup.near' or 'dedup.exact'?
     """
     wanted = _KEYS.get(key, key)
     if wanted in CATALOGUE:
