@@ -111,6 +111,13 @@ def test_consent(declared, required, verdict):
     assert (licence.verdict, consent.verdict) == ("clean", verdict)
 
 
+def test_a_source_without_rows_left_breaks_no_rule():
+    good = Source("good", "a", licence="MIT", number=1, rows=2)
+    gone = Source("gone", "b", licence="GPL-3.0-only", consent="denied", number=2)
+    licence, consent = judged(rows_of(good, gone), allowed="MIT")
+    assert (licence.verdict, consent.verdict) == ("clean", "clean")
+
+
 def test_rows_without_sources_are_not_evaluated():
     licence, consent = judged(empty(), allowed=["MIT"])
     assert (licence.verdict, consent.verdict) == ("not_evaluated", "not_evaluated")

@@ -14,10 +14,22 @@ from datapipe.core.roles import ORDINAL_BITS
 from datapipe.core.source import Source
 
 
+def owners(row_ids: pl.Series) -> pl.Series:
+    """The number of the source of each row, int64."""
+    return (
+        row_ids.to_frame("id").select((pl.col("id") // 2**ORDINAL_BITS).cast(pl.Int64)).to_series()
+    )
+
+
+def present(sources: Sequence[Source], row_ids: pl.Series) -> list[Source]:
+    """The sources of which a row is left; a source whose rows all left breaks no rule."""
+    numbers = set(owners(row_ids).unique())
+    return [s for s in sources if s.number in numbers]
+
+
 def rows_of(row_ids: pl.Series, numbers: Collection[int], reason: str) -> pl.DataFrame:
     """A line for every row, those of the given sources flagged with score 1."""
-    owner = row_ids.to_frame("row_id").select((pl.col("row_id") // 2**ORDINAL_BITS).cast(pl.Int64))
-    hit = owner.to_series().is_in(sorted(numbers))
+    hit = owners(row_ids).is_in(sorted(numbers))
     return scored_rows(row_ids, hit.cast(pl.Float64), flagged=hit, reason=reason)
 
 

@@ -14,7 +14,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
 from datapipe.core.source import Source
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.stages.provenance._sources import named, rows_of, share
+from datapipe.stages.provenance._sources import named, present, rows_of, share
 from datapipe.stages.provenance._spdx import allows
 
 
@@ -98,7 +98,8 @@ class LicenceRule(Stage):
             >>> made.findings[0].verdict
             'not_evaluated'
         """
-        ids, sources = data.row_ids, data.sources
+        ids = data.row_ids
+        sources = present(data.sources, ids)
         undeclared = [s for s in sources if not s.licence.strip()]
         refused = [s for s in sources if s.licence.strip() and not allows(s.licence, self.allowed)]
         denied = [s for s in sources if s.consent == "denied"]

@@ -24,7 +24,7 @@ from datapipe.manifest.keys import load_public_keys
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.signers import PublicKey
 from datapipe.manifest.verify import verify_path
-from datapipe.stages.provenance._sources import named, rows_of, share, with_sources
+from datapipe.stages.provenance._sources import named, present, rows_of, share, with_sources
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,10 @@ class VerifySources(Stage):
         keys = tuple(key for path in paths for key in load_public_keys(path))
         answers = [_Answer(s) if not keys else _verified(s, keys) for s in data.sources]
         known = with_sources(data, [a.source for a in answers])
-        findings = _findings(answers, data.row_ids, trusts=bool(keys))
+        ids = data.row_ids
+        left = {s.number for s in present(data.sources, ids)}
+        judged = [a for a in answers if a.source.number in left]
+        findings = _findings(judged, ids, trusts=bool(keys))
         return Yield(data=known, findings=findings)
 
 
