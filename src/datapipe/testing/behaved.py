@@ -22,7 +22,7 @@ from datapipe.core.stage import RowStage, Yield
 from datapipe.errors import DatapipeError
 from datapipe.testing import rows
 from datapipe.testing.declared import OneCheck
-from datapipe.testing.trial import Skip, Trial, fingerprint, global_states, other_globals
+from datapipe.testing.trial import Skip, Trial, fingerprint, global_states, inside, other_globals
 
 
 def _runs(trial: Trial) -> Iterator[str]:
@@ -192,9 +192,9 @@ def _recorded(trial: Trial) -> Iterator[str]:
     """In a pipeline it is recorded, and an unchanged second run reuses what it made."""
     trial.made()
     pipeline = Pipeline("trial", [trial.stage])
-    with tempfile.TemporaryDirectory() as store:
-        first = pipeline.run(trial.data, seed=trial.seed, store=store)
-        again = pipeline.run(trial.data, seed=trial.seed, store=store)
+    with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
+        first = pipeline.run(trial.data, seed=trial.seed, store="store")
+        again = pipeline.run(trial.data, seed=trial.seed, store="store")
         if first.data.digest != again.data.digest:
             yield "two runs with one seed left different rows"
         if trial.stage.cacheable() and not all(step.reused for step in again.steps):

@@ -139,7 +139,7 @@ class Trial:
         outside = Path(room.name) / "outside"
         scratch.mkdir()
         outside.mkdir()
-        with _inside(outside), _offline(self.calls):
+        with inside(outside), _offline(self.calls):
             made = self.stage.run(data, Context(seed=self.seed, scratch=scratch))
             if isinstance(made, Yield) and made.data is not None:
                 _ = made.data.digest  # a lazy result is worked out here, where it is watched
@@ -259,7 +259,20 @@ def global_states() -> dict[str, Any]:
 
 
 @contextmanager
-def _inside(folder: Path) -> Iterator[None]:
+def inside(folder: Path) -> Iterator[None]:
+    """Another working directory for a while.
+
+    Args:
+        folder: The directory.
+
+    Yields:
+        Nothing; the working directory is put back when the block ends.
+
+    Example:
+        >>> with inside(Path("/")):
+        ...     Path.cwd() == Path("/")
+        True
+    """
     before = Path.cwd()
     os.chdir(folder)
     try:
