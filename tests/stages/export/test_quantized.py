@@ -22,6 +22,7 @@ from torch import nn
 from datapipe.core.artifact import Artifact
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.errors import DeclarationError
 from datapipe.features.encoding import fit_encoding
@@ -30,6 +31,7 @@ from datapipe.stages.export import _clean_process, _onnx, _reopen
 from datapipe.stages.export._contents import contents
 from datapipe.stages.export._int8 import int8_copy, int8_values, save_program
 from datapipe.stages.export.quantized import ExportQuantized
+from datapipe.stages.train.plain import TrainPlain
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +343,19 @@ def test_rows_of_a_test_file_are_found_again(network, digits, tmp_path) -> None:
     unrelated = Dataset.of(digits.frame()[200:300], digits.roles)
     finding = ExportQuantized(formats=("onnx",)).run(unrelated, context).findings[0]
     assert (finding.measure.n, finding.verdict) == (100, "clean")
+
+
+def test_in_a_pipeline_the_newest_model_is_exported_and_reused(digits, tmp_path) -> None:
+    stages = [TrainPlain(epochs=3), ExportQuantized(formats=("onnx",))]
+    pipeline = Pipeline("small", stages)
+    run = pipeline.run(digits, seed=1, store=tmp_path / "store")
+    assert run.finding("export.onnx").verdict == "clean"
+    assert run.finding("export.onnx").measure.n > 300
+    assert run.artifacts["plain.int8.onnx"].path.is_file()
+    again = pipeline.run(digits, seed=1, store=tmp_path / "store")
+    assert all(step.reused for step in again.steps)
+    with pytest.raises(DeclarationError, match="needs a model"):
+        Pipeline("none", stages[1:]).plan(digits)
 
 
 def test_wrong_parameters_are_told_in_the_plan() -> None:
