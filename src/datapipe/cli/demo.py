@@ -127,7 +127,7 @@ def _lines(told: Told) -> list[str]:
         f" gate      cleaned: {_why(told.refused)}; {len(run.data):,} of {rows:,} rows are left",
         *_models(run),
         *_exports(run),
-        f" lineage   {len(run.steps)} steps, {statements} signed statements; datapipe verify {run.store}",
+        f" lineage   {len(run.steps)} steps, {statements} statements; datapipe verify {run.store}",
         f" report    {told.report} ({size} kB)",
         f" next      datapipe why {_example_row(run)}{where} · datapipe sql 'from findings'{where}",
     ]
