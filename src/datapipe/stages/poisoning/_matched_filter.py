@@ -256,7 +256,7 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
     """From the first hits to every row that holds the pattern, and to the pattern itself.
 
     The filter is fitted again to the rows found. A row holds the pattern when its score lies above
-    what 99.9 % of other labels' genuine rows stay below, and nearer to the found rows than to none.
+    the widest gap between what 99.9 % of other labels' genuine rows stay below and the rows found.
     """
     content = evidence.view
     spread = filters.spread(evidence.label)
@@ -267,13 +267,22 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
         weights = np.linalg.solve(spread, content.residual[rows].mean(0))
         scores = _scores(content, weights, evidence.label)
         clean = scores[content.genuine & (content.labels != evidence.label)]
-        bar = max(float(np.quantile(clean, 0.999)), LOUD, 0.5 * float(np.median(scores[rows])))
+        low = max(float(np.quantile(clean, 0.999)), LOUD)
+        bar = _widest_gap(scores[mine], low, float(np.median(scores[rows])))
         found = mine[scores[mine] > bar]
         if found.size == 0 or np.array_equal(found, rows):
             break
         rows = found
     template = np.median(content.residual[rows], axis=0)
     return Trigger(evidence.label, evidence, rows, scores, template)
+
+
+def _widest_gap(scores: Floats, low: float, high: float) -> float:
+    """The middle of the widest gap between scores in a range: where two groups part."""
+    inside = np.sort(scores[(scores > low) & (scores < high)])
+    edges = np.concatenate([[low], inside, [max(low, high)]])
+    widest = int(np.argmax(np.diff(edges)))
+    return float(edges[widest] + edges[widest + 1]) / 2.0
 
 
 def _scores(content: Content, weights: Floats, label: int) -> Floats:
