@@ -57,3 +57,27 @@ def test_what_cannot_be_written_is_told_before_anything_runs(datapipe, flipped, 
     assert datapipe("labels", "issues", "a.csv", "--label", "y", "-o", "b.xml").code == 2
     assert datapipe("labels", "relabel", "a.csv", "--label", "y").code == 2
     assert not (here / ".datapipe").exists()
+
+
+def test_answers_of_several_annotators_become_one_label_an_item(datapipe, here):
+    rng = np.random.default_rng(2)
+    true = rng.integers(0, 2, 80)
+    lines = []
+    for who, skill in (("ann", 0.95), ("bob", 0.9), ("cy", 0.9), ("dee", 0.55), ("eve", 0.55)):
+        right = rng.random(80) < skill
+        answers = np.where(right, true, 1 - true).tolist()
+        lines += [(q, who, answer) for q, answer in enumerate(answers)]
+    pl.DataFrame(lines, schema=["q", "who", "answer"], orient="row").write_csv("a.csv")
+    roles = ("--label", "answer", "--id", "q", "--annotator", "who")
+    shares = {}
+    for method in ("dawid-skene", "majority"):
+        words = (*roles, "--method", method, "-o", "b.parquet", "--json")
+        answer = datapipe("labels", "aggregate", "a.csv", *words)
+        assert answer.code == 0, answer.err
+        made = pl.read_parquet("b.parquet").sort("item")
+        assert made["item"].to_list() == list(range(80))
+        shares[method] = float((made["label"].to_numpy() == true).mean())
+    assert shares["dawid-skene"] >= max(0.9, shares["majority"] - 0.02)
+    wrong = datapipe("labels", "aggregate", "a.csv", *roles, "--method", "majorty")
+    assert wrong.code == 2
+    assert "'majority'" in wrong.err

@@ -18,11 +18,12 @@ from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import OnFinding
-from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError, nearest
 from datapipe.stages import find
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
+_METHODS = ("dawid_skene", "majority")
 File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")]
 Label = Annotated[str, typer.Option(metavar="COL", help="The labels to be judged.")]
 Text = Annotated[str, typer.Option(metavar="COL", help="A text.")]
@@ -106,6 +107,46 @@ def _relabel(
     else:
         out(_line(run))
         out(plain(f"{changed:,} labels changed, every one in label_history; written to {output}"))
+
+
+@app.command("aggregate", help="One label an item from the answers of several annotators.")
+def _aggregate(
+    file: File,
+    *,
+    label: Annotated[str, typer.Option(metavar="COL", help="The answers.")],
+    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="The item answered.")],
+    annotator: Annotated[str, typer.Option(metavar="COL", help="Who answered.")],
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="dawid_skene or majority.")
+    ] = "dawid_skene",
+    output: Output = None,
+    as_json: Json = False,
+    store: Store = STORE,
+    seed: Seed = 0,
+) -> None:
+    name = method.replace("-", "_")
+    if name not in _METHODS:
+        raise DeclarationError(
+            f"there is no method {method!r}", code="DP-USE-042", hint=nearest(name, _METHODS)
+        )
+    if output is not None:
+        _known_format(output)
+    stage: Any = find(f"labels.{name}")
+    reader = reader_of(file, Roles.of(label=label, id=id_column, annotator=annotator), Beside())
+    run = Pipeline(Path(file).name, [reader, stage()]).run(seed=seed, store=store)
+    settle()
+    finding = run.finding(f"labels.{name}")
+    items = pl.read_parquet(run.artifacts[f"{name}.items"].path)
+    flat = items.select("item", "label", "posterior", "answers")
+    if output is not None:
+        _write(flat, output)
+    if as_json:
+        out_json({**run.to_json(), "items": flat.to_dicts()})
+        return
+    out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.says}"))
+    unsure = flat.sort("posterior").head(10)
+    out(table(unsure.columns, unsure.rows()))
+    out(f"{flat.height:,} items, the ten least sure above; -o FILE writes all")
 
 
 def _judged(file: str, roles: Roles, action: OnFinding, seed: int, store: Path) -> Run:
