@@ -14,8 +14,8 @@ BANNED = {
 }  # fmt: skip
 SPDX = "# SPDX-License-Identifier: Apache-2.0"
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*")
-CATCH_ALL = {"sql": "values"}
-"""The one place where names are the caller's own: the parameters of a query."""
+CATCH_ALL = {"sql": "values", "lines": "values"}
+"""The one kind of place where names are the caller's own: the parameters of a query."""
 
 IGNORE = re.compile(r"#\s*type:\s*ignore(?P<rest>.*)")
 NOQA = re.compile(r"#\s*noqa(?P<rest>.*)", re.IGNORECASE)

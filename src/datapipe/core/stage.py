@@ -459,7 +459,7 @@ def stage(
     if not (family.isidentifier() and method.replace(".", "_").isidentifier()):
         raise DeclarationError(
             f"{key!r} is no stage key",
-            code="DP-DECL-013",
+            code="DP-DECL-016",
             hint="use family.method, such as text.lower",
         )
 
