@@ -87,8 +87,7 @@ select
 """.strip("\n").split("\n")
 
 
-@pytest.mark.parametrize("question", REFUSED)
-def test_nothing_gets_out_or_in(filled: Lineage, question: str, monkeypatch):
+def test_nothing_gets_out_or_in(filled: Lineage, monkeypatch):
     local_variable = filled.sql("from runs")
     assert local_variable.height == 1
     folder = filled.store.parent
@@ -96,10 +95,11 @@ def test_nothing_gets_out_or_in(filled: Lineage, question: str, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     index = filled.store / "lineage.duckdb"
     before = index.read_bytes(), sorted(p.name for p in folder.rglob("*"))
-    with pytest.raises(DatapipeError) as caught:
-        filled.sql(question.format(out=folder / "out", index=index))
-    assert caught.value.exit_code in (2, 6), caught.value
-    assert (index.read_bytes(), sorted(p.name for p in folder.rglob("*"))) == before
+    for question in REFUSED:
+        with pytest.raises(DatapipeError) as caught:
+            print(question, filled.sql(question.format(out=folder / "out", index=index)))
+        assert caught.value.exit_code in (2, 6), caught.value
+        assert (index.read_bytes(), sorted(p.name for p in folder.rglob("*"))) == before, question
 
 
 ANSWERED = [
@@ -118,9 +118,9 @@ ANSWERED = [
 ]
 
 
-@pytest.mark.parametrize("question", ANSWERED)
-def test_questions_are_answered(filled: Lineage, question: str):
-    assert filled.sql(question).height > 0
+def test_questions_are_answered(filled: Lineage):
+    for question in ANSWERED:
+        assert filled.sql(question).height > 0, question
 
 
 def test_values_are_values_and_not_sql(filled: Lineage):
@@ -149,7 +149,11 @@ def test_a_wrong_name_is_told_with_the_closest(filled: Lineage):
 @pytest.mark.parametrize(
     ("question", "limits", "says"),
     [
-        ("select count(*) from range(1e9::int) a, range(1e9::int) b", Limits(0.3), "longer than 0.3"),
+        (
+            "select count(*) from range(1e9::int) a, range(1e9::int) b",
+            Limits(0.3),
+            "longer than 0.3",
+        ),
         ("select sleep_ms(60000)", Limits(0.3), "longer than 0.3"),
         (
             "select i from range(1e9::int) t(i) order by hash(i)",
@@ -178,7 +182,7 @@ def test_no_index_is_made_by_asking(tmp_path: Path):
 
 
 def test_a_folder_with_quotes_spaces_and_letters(tmp_path: Path):
-    lineage = Lineage(tmp_path / "it's a \"störe\"; drop" / ("x" * 200), create=True)
+    lineage = Lineage(tmp_path / 'it\'s a "störe"; drop' / ("x" * 200), create=True)
     lineage.append([("runs", {"run_id": "r"})])
     assert lineage.sql("from runs").height == 1
     lineage.rebuild()

@@ -77,7 +77,10 @@ def test_values_come_back_as_they_were_given(lineage: Lineage):
     lineage.append(
         [
             ("findings", {"kind": "a.b", "value": float("nan"), "low": 0.25, "details": details}),
-            ("runs", {"run_id": "x'); drop table runs; --\x00", "started_at": "2026-05-01T02:00+02"}),
+            (
+                "runs",
+                {"run_id": "x'); drop table runs; --\x00", "started_at": "2026-05-01T02:00+02"},
+            ),
         ]
     )
     found = lineage.sql("select value, low, details, columns from findings").row(0)
@@ -147,7 +150,9 @@ def test_the_file_can_be_read_by_plain_duckdb_while_we_are_idle(filled: Lineage)
 def test_a_newer_index_is_refused_and_an_older_one_rebuilt(filled: Lineage):
     def stamp(version: int) -> None:
         with duckdb.connect(str(filled.store / "lineage.duckdb")) as connection:
-            connection.execute(f"insert into meta select * replace ({version} as schema_version) from meta")
+            connection.execute(
+                f"insert into meta select * replace ({version} as schema_version) from meta"
+            )
 
     before = dump(filled)
     with duckdb.connect(str(filled.store / "lineage.duckdb")) as connection:

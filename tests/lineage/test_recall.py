@@ -7,7 +7,13 @@ from datapipe.lineage.store import Lineage
 
 
 def step(key: str, step_id: str, run: str = "r1", **more: object) -> tuple[str, dict]:
-    return "steps", {"step_id": step_id, "run_id": run, "key": key, "result": {"of": step_id}, **more}
+    return "steps", {
+        "step_id": step_id,
+        "run_id": run,
+        "key": key,
+        "result": {"of": step_id},
+        **more,
+    }
 
 
 def test_numbers_belong_to_content_and_name(lineage: Lineage):
@@ -19,7 +25,9 @@ def test_numbers_belong_to_content_and_name(lineage: Lineage):
     lineage.index()
     assert Lineage(lineage.store).source_number("sha256:a", "y", 1) == 3
     assert Lineage(lineage.store).source_number("sha256:c", "y", 1) == 4
-    assert lineage.sql("select source_no from source_numbers order by seq")["source_no"].to_list() == [
+    assert lineage.sql("select source_no from source_numbers order by seq")[
+        "source_no"
+    ].to_list() == [
         1,
         2,
         3,

@@ -15,10 +15,7 @@ from datapipe.lineage.index import make
 from datapipe.lineage.store import Lineage
 
 CONTRACT = Path(__file__).parents[2] / "manifests" / "lineage"
-PROMISED_TABLES = (
-    "runs run_events steps step_io datasets sources findings row_findings label_changes models "
-    "exports privacy_events attestations log_entries log_checkpoints"
-).split()
+PROMISED_TABLES = ["runs", "run_events", "steps", "step_io", "datasets", "sources", "findings", "row_findings", "label_changes", "models", "exports", "privacy_events", "attestations", "log_entries", "log_checkpoints"]
 PROMISED_VIEWS = {
     "run_status": "run_id pipeline state started_at ended_at verdict",
     "dropped_rows": "run_id row_id source_no ordinal source step_id stage reason",

@@ -240,10 +240,16 @@ def test_one_run_in_every_view(filled: Lineage):
 
 def test_states_follow_from_events(lineage: Lineage):
     lineage.append([("runs", {"run_id": r}) for r in "abcd"])
-    for run, event in [*zip("abc", ["started"] * 3, strict=True), ("b", "failed"), ("c", "stopped")]:
+    for run, event in [
+        *zip("abc", ["started"] * 3, strict=True),
+        ("b", "failed"),
+        ("c", "stopped"),
+    ]:
         lineage.append([("run_events", {"run_id": run, "event": event})])
     lineage.append([("findings", {"run_id": "b", "verdict": v}) for v in ("clean", "suspect")])
-    found = lineage.sql("select run_id, state, verdict, ended_at is null from run_status order by 1")
+    found = lineage.sql(
+        "select run_id, state, verdict, ended_at is null from run_status order by 1"
+    )
     assert found.rows() == [
         ("a", "running", None, True),
         ("b", "failed", "suspect", False),

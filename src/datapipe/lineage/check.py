@@ -134,7 +134,9 @@ class Check:
     def _checkpoints(self) -> Iterator[Problem]:
         """Checkpoints that the journal no longer keeps, by what was recorded and what is filed."""
         recorded = [r.body for r in self._records if r.is_of("log_checkpoints")]
-        recorded = [b for b in recorded if None not in (b.get("size"), b.get("root"), b.get("note"))]
+        recorded = [
+            b for b in recorded if None not in (b.get("size"), b.get("root"), b.get("note"))
+        ]
         noted: dict[int, list[bytes]] = {}
         for body in recorded:  # two runs at once may have signed the same size
             noted.setdefault(int(body["size"]), []).append(str(body["note"]).encode())

@@ -26,12 +26,21 @@ from datapipe.lineage.index import QUIET, is_held, sorted_error
 
 BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-_DAMAGE = (
-    duckdb.InternalException,
-    duckdb.FatalException,
-    duckdb.SerializationException,
-    duckdb.IOException,
+_MISTAKES = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.InvalidTypeException,
+    duckdb.NotImplementedException,
+    duckdb.OutOfRangeException,
+    duckdb.ParserException,
+    duckdb.PermissionException,
+    duckdb.SyntaxException,
+    duckdb.TransactionException,
+    duckdb.TypeMismatchException,
 )
+"""What whoever asks can mend; any other error is about the file."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +246,7 @@ def _answer(
 
 def _counted(column: pl.Series) -> pl.Series:
     """Sums of integers come as decimals of 38 digits; most are counts and fit 64 bits."""
-    largest = column.abs().max()
-    return column.cast(pl.Int64) if largest is None or largest < 2**63 else column
+    return column if (column.abs() >= 2**63).any() else column.cast(pl.Int64)
 
 
 def _sorted(error: Exception, path: Path, limits: Limits, *, overdue: bool) -> DatapipeError:
@@ -256,9 +264,7 @@ def _sorted(error: Exception, path: Path, limits: Limits, *, overdue: bool) -> D
             code="DP-EXEC-055",
             hint="ask for less: a filter on run_id or row_id helps most",
         )
-    if isinstance(error, (*_DAMAGE, OSError)) and not isinstance(error, duckdb.PermissionException):
-        return sorted_error(error, path)
-    return _misread(error)
+    return _misread(error) if isinstance(error, _MISTAKES) else sorted_error(error, path)
 
 
 def _misread(error: Exception) -> DeclarationError:
