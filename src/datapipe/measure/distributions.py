@@ -37,9 +37,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
         Lentz, 1976, Generating Bessel functions in Mie scattering calculations.
     """
     if a <= 0 or b <= 0:
-        raise DeclarationError(
-            f"beta_cdf(a={a}, b={b}): both shapes must be positive", code="DP-DECL-010"
-        )
+        raise DeclarationError(f"beta_cdf(a={a}, b={b}): both shapes must be positive")
     if x <= 0:
         return 0.0
     if x >= 1:
@@ -147,9 +145,7 @@ def chi2_tail(x: float, freedom: float) -> float:
         0.05
     """
     if freedom <= 0:
-        raise DeclarationError(
-            f"chi2_tail(freedom={freedom}): it must be positive", code="DP-DECL-010"
-        )
+        raise DeclarationError(f"chi2_tail(freedom={freedom}): it must be positive")
     a, half = freedom / 2, x / 2
     if half <= 0:
         return 1.0

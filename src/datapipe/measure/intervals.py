@@ -263,9 +263,7 @@ def bootstrap(
         Efron, 1987, Better bootstrap confidence intervals.
     """
     if repeats < 100:
-        raise DeclarationError(
-            f"bootstrap(repeats={repeats}): at least 100 are needed", code="DP-DECL-010"
-        )
+        raise DeclarationError(f"bootstrap(repeats={repeats}): at least 100 are needed")
     x = np.asarray(values)
     n = x.shape[0]
     if n < 2:
@@ -294,7 +292,6 @@ def _figures(samples: NDArray[Any], statistic: Statistic) -> Floats:
     if figures.shape != (samples.shape[0],):
         raise DeclarationError(
             f"bootstrap: the statistic gave shape {figures.shape} for {samples.shape[0]} resamples",
-            code="DP-DECL-010",
             hint="reduce along axis 1, such as lambda x: x.mean(axis=1)",
         )
     return figures
@@ -308,9 +305,7 @@ def _jackknife(x: NDArray[Any], statistic: Statistic) -> Floats:
     )
 
 
-def _bca_shares(
-    drawn: Floats, point: float, left_out: Floats, level: float
-) -> tuple[float, float]:
+def _bca_shares(drawn: Floats, point: float, left_out: Floats, level: float) -> tuple[float, float]:
     """At which shares of the resampled figures the interval's ends lie."""
     normal = NormalDist()
     below = float((drawn < point).mean() + (drawn == point).mean() / 2)
@@ -375,8 +370,7 @@ def rows_for_margin(rate: float, margin: float, *, level: float = 0.95) -> int:
     """
     if not 0 <= rate <= 1 or not 0 < margin < 0.5:
         raise DeclarationError(
-            f"rows_for_margin(rate={rate}, margin={margin}): 0..1 and 0..0.5 are needed",
-            code="DP-DECL-010",
+            f"rows_for_margin(rate={rate}, margin={margin}): 0..1 and 0..0.5 are needed"
         )
     z = _z(level)
 
@@ -394,9 +388,7 @@ def rows_for_margin(rate: float, margin: float, *, level: float = 0.95) -> int:
     return high
 
 
-def _held(
-    value: float, low: float, high: float, *, n: int, method: str, level: float
-) -> Estimate:
+def _held(value: float, low: float, high: float, *, n: int, method: str, level: float) -> Estimate:
     """An estimate whose interval holds its value in spite of rounding."""
     return Estimate(value, min(low, value), max(high, value), n=n, method=method, level=level)
 
@@ -413,7 +405,6 @@ def _counts(hits: int, n: int) -> None:
     if not 0 <= hits <= n:
         raise DeclarationError(
             f"hits={hits}, n={n}: hits must lie within 0..n",
-            code="DP-DECL-010",
             hint="count hits among the n rows that were looked at",
         )
 
@@ -421,6 +412,5 @@ def _counts(hits: int, n: int) -> None:
 def _same_length(a: NDArray[Any], b: NDArray[Any], where: str) -> None:
     if a.size != b.size:
         raise DeclarationError(
-            f"{where}: {a.size} and {b.size} rows; the two must be the same rows",
-            code="DP-DECL-010",
+            f"{where}: {a.size} and {b.size} rows; the two must be the same rows"
         )
