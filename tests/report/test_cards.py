@@ -102,6 +102,6 @@ def test_drift_is_noticed_and_mended(root: Path, tmp_path: Path, monkeypatch, ca
 
 
 def test_an_unknown_card_is_told_with_the_nearest():
-    with pytest.raises(DeclarationError, match="no card 'dedup.exactly'") as told:
+    with pytest.raises(DeclarationError, match=r"no card 'dedup\.exactly'") as told:
         cards.card("dedup.exactly")
     assert "'dedup.exact'" in told.value.hint
