@@ -45,7 +45,7 @@ class NearDuplicates(Stage):
     *Cost:* O(n^2 d) time for exact neighbours, blocked; the feature matrix in memory.
 
     Args:
-        level: Most to expect of two things, in (0, 0.5): the share of wrong rows among those marked,
+        level: Most to expect of two things, in (0, 0.5): the share of wrong rows among the marked,
             and the chance to mark any row of data without copies.
         on_finding: What is done with the repeated rows.
 
