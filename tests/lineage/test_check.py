@@ -140,7 +140,7 @@ def test_flipped_bits_in_the_index_never_give_another_answer(filled: Lineage):
     index = filled.store / "lineage.duckdb"
     whole = index.read_bytes()
     chance = random.Random(3)
-    refused = 0
+    codes: list[int] = []
     for _ in range(30):
         data = bytearray(whole)
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
@@ -148,11 +148,10 @@ def test_flipped_bits_in_the_index_never_give_another_answer(filled: Lineage):
         try:
             found = [Lineage(filled.store).sql(q) for q in questions]
         except DatapipeError as error:
-            assert error.exit_code in (4, 6)
-            refused += 1
+            codes.append(error.exit_code)
         else:
             assert all(a.equals(b) for a, b in zip(found, truth, strict=True))
-    assert refused > 0
+    assert set(codes) in ({4}, {4, 6})
 
 
 def test_a_torn_end_that_nobody_was_promised_is_no_problem(filled: Lineage):

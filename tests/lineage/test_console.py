@@ -162,7 +162,7 @@ def test_a_wrong_name_is_told_with_the_closest(filled: Lineage):
         ),
         ("from range(1e12::bigint)", Limits(20, answer_bytes=10_000_000), "larger than 10,000,000"),
         (
-            "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r",
+            "with recursive r(n) as (select 1 union all select n + 1 from r) select max(n) from r",
             Limits(0.5, memory="200MB"),
             "the question",
         ),

@@ -7,8 +7,8 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,22 +120,14 @@ def test_a_child_of_a_fork_is_refused_and_told_what_to_do(filled: Lineage):
 
 
 def test_threads_share_one_store(filled: Lineage):
-    failed: list[BaseException] = []
+    def work(name: int) -> int:
+        for n in range(8):
+            filled.append([("runs", {"run_id": f"{name}/{n}"})])
+            assert filled.sql("select count(*) from runs").item() > n
+        return name
 
-    def work(name: int) -> None:
-        try:
-            for n in range(8):
-                filled.append([("runs", {"run_id": f"{name}/{n}"})])
-                filled.sql("select count(*) from runs")
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == list(range(4))
     assert filled.sql("select count(*) from runs").item() == 33
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The journal keeps what it acknowledged, sets aside what it did not, and says when it lost some."""
+"""The journal keeps what it acknowledged, sets the rest aside, and says when it lost some."""
 
 from __future__ import annotations
 

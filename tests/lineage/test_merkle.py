@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontier agrees with the recursive definition, with the SQL in the store and with a vector."""
+"""The frontier agrees with the definition, with the SQL in the store and with a vector."""
 
 from __future__ import annotations
 

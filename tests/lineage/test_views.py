@@ -97,74 +97,79 @@ def made(seed: int, folder: str) -> World:
         rows = chance.randint(1, 8)
         number = world.lineage.source_number(f"sha256:{n}", f"source {n + 1}", rows)
         world.sources[number] = rows
-    everything = {(s, o) for s, rows in world.sources.items() for o in range(rows)}
     past: list[tuple[str, dict]] = []
     for r in range(chance.randint(1, 3)):
-        run, rows, records, ancestors = f"r{r}", set(everything), [], []
-        declared = {s: chance.choice([True, False, None]) for s in world.sources}
-        records += [
-            (
-                "sources",
-                {
-                    "run_id": run,
-                    "source_no": s,
-                    "name": f"source {s}",
-                    "rows": n,
-                    "synthetic": declared[s],
-                    "licence": f"L{r}{s}",
-                },
-            )
-            for s, n in world.sources.items()
-        ]
-        keep = chance.randint(0, len(past))
-        kept, past = past[:keep], past[:keep]
-        groups = [1] * keep + [chance.randint(1, 2) for _ in range(chance.randint(1, 3))]
-        position = 0
-        for group in groups:
-            before = set(rows)
-            for _ in range(group):
-                step_id = f"{run}/{position}"
-                body = {"step_id": step_id, "run_id": run, "position": position}
-                body["stage"] = f"stage.{position}"
-                if position < len(kept):
-                    origin, effects = kept[position]
-                    body["reused_from"] = origin
-                    found: list = []
-                else:
-                    origin = step_id
-                    found, effects = step_effects(world, before, step_id, run)
-                    past.append((origin, effects))
-                records += [("steps", body), *found]
-                ancestors.append(chance.choice([origin, step_id]))
-                note(world, run, step_id, position, effects)
-                rows -= {row for row, _ in effects["gone"]}
-                position += 1
-            digest = f"sha256:{hash((frozenset(rows), 'data')) & 0xFFFF:x}"
-            world.left[digest, run] = set(rows)
-            dataset = {"digest": digest, "run_id": run, "step_id": step_id, "rows": len(rows)}
-            dataset |= {"source_nos": list(world.sources), "ancestor_steps": list(ancestors)}
-            records.append(("datasets", dataset))
-            world.impact |= {(s, "dataset", digest) for s, _ in rows}
-        held = world.some(rows)
-        model = f"model {chance.randint(0, 2)} of {len(rows)}"
-        if model not in world.trained:
-            used = rows - set(held)
-            object_ = world.table(held) if held else ""
-            world.trained[model] = used
-            body = {"model_id": model, "name": "m", "run_id": run, "step_id": step_id}
-            records.append(("models", {**body, "dataset": digest, "held_out_object": object_}))
-            export = {"export_id": f"export of {run}", "run_id": run, "name": "e"}
-            records.append(("exports", {**export, "model": chance.choice([model, "m"])}))
-            world.models.append((model, run, used, list(world.sources)))
-            world.impact |= {(s, "model", model) for s, _ in used}
-            world.impact |= {(s, "export", f"export of {run}") for s, _ in used}
-        cut = chance.randint(0, len(records))
-        world.lineage.append(records[:cut])
-        if chance.random() < 0.5:
-            world.lineage.index()
-        world.lineage.append(records[cut:])
-        check_share(world, run, declared)
+        past = one_run(world, f"r{r}", past)
     return world
+
+
+def one_run(world: World, run: str, past: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
+    """Record a run that reuses some steps of the one before and may train a model."""
+    chance = world.chance
+    rows = {(s, o) for s, n in world.sources.items() for o in range(n)}
+    declared = {s: chance.choice([True, False, None]) for s in world.sources}
+    records = [("sources", source_body(run, s, n, declared[s])) for s, n in world.sources.items()]
+    ancestors: list[str] = []
+    keep = chance.randint(0, len(past))
+    kept, past = past[:keep], past[:keep]
+    position = 0
+    for group in [1] * keep + [chance.randint(1, 2) for _ in range(chance.randint(1, 3))]:
+        before = set(rows)
+        for _ in range(group):
+            step_id = f"{run}/{position}"
+            body = {"step_id": step_id, "run_id": run, "position": position}
+            body["stage"] = f"stage.{position}"
+            found: list = []
+            if position < len(kept):
+                origin, effects = kept[position]
+                body["reused_from"] = origin
+            else:
+                origin = step_id
+                found, effects = step_effects(world, before, step_id, run)
+                past.append((origin, effects))
+            records += [("steps", body), *found]
+            ancestors.append(chance.choice([origin, step_id]))
+            note(world, run, step_id, position, effects)
+            rows -= {row for row, _ in effects["gone"]}
+            position += 1
+        digest = f"sha256:{hash(frozenset(rows)) & 0xFFFF:x}"
+        world.left[digest, run] = set(rows)
+        dataset = {"digest": digest, "run_id": run, "step_id": step_id, "rows": len(rows)}
+        dataset |= {"source_nos": list(world.sources), "ancestor_steps": list(ancestors)}
+        records.append(("datasets", dataset))
+        world.impact |= {(s, "dataset", digest) for s, _ in rows}
+    records += training(world, rows, digest, step_id)
+    cut = chance.randint(0, len(records))
+    world.lineage.append(records[:cut])
+    if chance.random() < 0.5:
+        world.lineage.index()
+    world.lineage.append(records[cut:])
+    check_share(world, run, declared)
+    return past
+
+
+def source_body(run: str, number: int, rows: int, synthetic: object) -> dict:
+    body = {"run_id": run, "source_no": number, "name": f"source {number}", "rows": rows}
+    return body | {"synthetic": synthetic, "licence": f"L{run[1:]}{number}"}
+
+
+def training(world: World, rows: set[Row], digest: str, step_id: str) -> list:
+    """A model of these rows less some held out, and an export of it."""
+    run = step_id.partition("/")[0]
+    held = world.some(rows)
+    model = f"model {world.chance.randint(0, 2)} of {len(rows)}"
+    if model in world.trained:
+        return []
+    used = rows - set(held)
+    world.trained[model] = used
+    body = {"model_id": model, "name": "m", "run_id": run, "step_id": step_id, "dataset": digest}
+    body["held_out_object"] = world.table(held) if held else ""
+    export = {"export_id": f"export of {run}", "run_id": run, "name": "e"}
+    export["model"] = world.chance.choice([model, "m"])
+    world.models.append((model, run, used, list(world.sources)))
+    world.impact |= {(s, "model", model) for s, _ in used}
+    world.impact |= {(s, "export", f"export of {run}") for s, _ in used}
+    return [("models", body), ("exports", export)]
 
 
 def check_share(world: World, run: str, declared: dict) -> None:

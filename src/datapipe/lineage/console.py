@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
-from datapipe.lineage.index import QUIET, is_held, sorted_error
+from datapipe.lineage.engine import QUIET, is_held, sorted_error
 
 BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.errors import ExecutionError
-from datapipe.lineage.journal import sync_folder
+from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.locks import failed, locked
 
 

@@ -17,7 +17,8 @@ from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import Limits, opened
 from datapipe.lineage.index import Index
-from datapipe.lineage.journal import START, Journal, Mark, Record
+from datapipe.lineage.journal import Journal
+from datapipe.lineage.records import START, Mark, Record
 
 LARGEST_SOURCE_NUMBER = 2**24 - 1
 _GLANCE = Limits(wait_s=1.0)

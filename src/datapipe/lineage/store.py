@@ -20,13 +20,17 @@ from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
 from datapipe.lineage.console import ask, opened
-from datapipe.lineage.index import Index, newer, object_columns, sorted_error
-from datapipe.lineage.journal import Entry, Journal, sync_folder
+from datapipe.lineage.durable import sync_folder
+from datapipe.lineage.engine import newer, sorted_error
+from datapipe.lineage.index import Index
+from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
+from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
 from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
+from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
 from datapipe.lineage.trace import trace
 

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of the journal as lines of the index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datapipe.core.digest import PREFIX, digest_file
+from datapipe.errors import TrustError
+from datapipe.lineage import schema
+from datapipe.lineage.objects import Objects, bare
+from datapipe.lineage.records import Record
+
+LINES_AT_ONCE = 20_000
+
+_ARROW = {
+    "varchar": pa.string(),
+    "json": pa.string(),
+    "boolean": pa.bool_(),
+    "bigint": pa.int64(),
+    "ubigint": pa.uint64(),
+    "double": pa.float64(),
+    "timestamp": pa.timestamp("us"),
+}
+
+
+def make(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the promised tables and views in an empty database.
+
+    Args:
+        connection: Open for writing.
+
+    Example:
+        >>> with duckdb.connect() as connection:
+        ...     make(connection)
+        ...     connection.sql("select count(*) from dropped_rows").fetchall()
+        [(0,)]
+    """
+    connection.execute("begin")
+    connection.execute(schema.text("schema.sql"))
+    connection.execute(schema.text("views.sql"))
+    connection.execute("commit")
+
+
+def fill(
+    connection: duckdb.DuckDBPyConnection, records: Iterable[Record], objects: Objects
+) -> None:
+    """Add records to the tables, each to its own and to the log.
+
+    Args:
+        connection: Open for writing, within a transaction.
+        records: Records of the journal.
+        objects: Where the rows that records name are kept.
+
+    Raises:
+        TrustError: An object that a record names is missing or damaged.
+
+    Example:
+        >>> with duckdb.connect() as connection:
+        ...     make(connection)
+        ...     fill(connection, [], Objects(Path("nowhere"), Path("nowhere")))
+    """
+    held: dict[str, list[dict[str, Any]]] = {}
+    loaded = set(
+        connection.execute("select distinct model_id, held_out_object from models").fetchall()
+    )
+    for record in records:
+        kind, body = record.kind, record.body
+        line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
+        if kind in schema.FROM_OBJECT:
+            _insert_object(connection, kind, line | {"object": body.get("object")}, objects)
+        else:
+            held.setdefault(kind, []).append(line)
+        if kind == "models" and (line["model_id"], line["held_out_object"]) not in loaded:
+            loaded.add((line["model_id"], line["held_out_object"]))
+            named = line | {"object": line["held_out_object"]}
+            _insert_object(connection, "model_held_out", named, objects)
+        entry = {"seq": record.seq, "kind": kind, "leaf": record.leaf.hex()}
+        entry["recorded_at"] = schema.moment(record.recorded_at)
+        held.setdefault("log_entries", []).append(entry)
+        if len(held["log_entries"]) >= LINES_AT_ONCE:
+            _insert(connection, held)
+    _insert(connection, held)
+
+
+def object_columns(kind: str) -> tuple[str, ...]:
+    """The columns of a table whose values stand in a Parquet object.
+
+    Args:
+        kind: Name of a table.
+
+    Returns:
+        Their names, `row_id` first; empty for a table that holds its own values.
+
+    Example:
+        >>> object_columns("row_drops"), object_columns("runs")
+        (('row_id', 'reason'), ())
+    """
+    return ("row_id",) if kind == "model_held_out" else schema.FROM_OBJECT.get(kind, ())
+
+
+def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
+    """The path of an object whose bytes still have the digest it is named by.
+
+    Args:
+        objects: The store's objects.
+        digest: The digest a record names.
+        named_by: Which record, for the message.
+
+    Returns:
+        Its path.
+
+    Raises:
+        TrustError: It is missing or its bytes have changed.
+
+    Example:
+        >>> import tempfile
+        >>> home = Path(tempfile.mkdtemp())
+        >>> objects = Objects(home / "objects", home / "tmp")
+        >>> sound_object(objects, objects.put_bytes(b"abc")[0], "a test").is_file()
+        True
+    """
+    path = objects.find(digest)
+    if path is None:
+        raise TrustError(
+            f"objects/{bare(digest)} is missing, named by {named_by}",
+            code="DP-TRUST-703",
+            hint="restore it from a copy of the store",
+            path=f"objects/{bare(digest)}",
+        )
+    if digest_file(path) != PREFIX + bare(digest):
+        raise TrustError(
+            f"{path} does not have the digest it is named by",
+            code="DP-TRUST-704",
+            hint="restore it from a copy of the store",
+            path=str(path),
+        )
+    return path
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, held: dict[str, list[dict[str, Any]]]) -> None:
+    for kind, lines in held.items():
+        columns = schema.tables()[kind].columns
+        fields = pa.schema([(c.name, _ARROW[c.type]) for c in columns])
+        connection.register("new_lines", pa.Table.from_pylist(lines, schema=fields))
+        connection.execute(f"insert into {kind} by name from new_lines")
+        connection.unregister("new_lines")
+    held.clear()
+
+
+def _insert_object(
+    connection: duckdb.DuckDBPyConnection, kind: str, line: dict[str, Any], objects: Objects
+) -> None:
+    """Add the rows of an object that a record names; only after its digest was checked."""
+    if not line["object"]:
+        return
+    path = sound_object(objects, line["object"], f"{kind} of record {line['seq']}")
+    there = set(pq.read_schema(path).names)
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+    for column in schema.tables()[kind].columns:
+        if column.name in object_columns(kind) and column.name in there:
+            parts.append(f'"{column.name}"::{column.type}')
+        else:
+            parts.append(f"${column.name}::{column.type}")
+            values[column.name] = line.get(column.name)
+    wanted = " where flagged or action <> ''" if kind == "row_findings" else ""
+    quoted = str(path).replace("'", "''")
+    rows = f"select {', '.join(parts)} from read_parquet('{quoted}'){wanted}"  # noqa: S608 - our names
+    connection.execute(f"insert into {kind} {rows}", values)
