@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that are answers of annotators: into codes, and the consensus back into rows."""
+"""Answers of several annotators as numbers, and what both ways of joining them report."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,185 +15,215 @@ from datapipe.core.artifact import Artifact
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, Verdict, scored_rows
-from datapipe.core.roles import ROW_ID
+from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.stage import Yield
-from datapipe.errors import Malformed
-from datapipe.measure.crowd import Answers, Consensus
 
-FEWEST_ITEMS = 10
-"""Items with two or more answers under which agreement is not judged."""
+KINDS = ("labels.aggregate", "labels.annotators")
+LEAST_ANSWERS = 10
+"""Annotators with fewer answers are not judged."""
+MOST_NAMED = 20
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
-    """Answers and the names behind their codes.
+class Answers:
+    """Who (`who`) said what (`said`) of which item (`item`), each as a number.
 
-    Args:
-        answers: The answers; an annotator's repeated identical answers count once.
-        frame: One line a row: `_row_id`, `item`, `annotator`, `label` as codes.
-        items: Item names by code.
-        annotators: Annotator names by code.
-        labels: Label values by code.
-        repeated: Rows that repeat an annotator's answer to the same item.
+    `weight` shares one voice among the answers that one annotator gave to one item. `place` is the
+    row of each answer in the data set.
     """
 
-    answers: Answers
-    frame: pl.DataFrame
+    item: Ints
+    who: Ints
+    said: Ints
+    weight: Floats
+    place: Ints
     items: pl.Series
     annotators: pl.Series
-    labels: pl.Series
-    repeated: int
+    classes: pl.Series
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many items, annotators and classes there are."""
+        return len(self.items), len(self.annotators), len(self.classes)
+
+    def votes(self) -> Floats:
+        """Weight of the answers for each class: float64, shape (items, classes)."""
+        n, _, k = self.shape
+        flat = np.bincount(self.item * k + self.said, self.weight, minlength=n * k)
+        return np.asarray(flat.reshape(n, k), np.float64)
 
 
-def coded(data: Dataset) -> Coded:
-    """Read the answers of a data set.
-
-    Args:
-        data: Rows with the roles `id` (the item), `annotator` and `label`.
-
-    Returns:
-        The answers as codes.
-
-    Raises:
-        Malformed: An item, annotator or label is missing in a row.
-    """
-    names = [data.roles.one(r) for r in ("id", "annotator", "label")]
-    frame = data.frame(names, row_id=True)
-    for role, name in zip(("item", "annotator", "label"), names, strict=True):
-        column = frame[name]
-        empty = column.is_null() | (column.is_nan() if column.dtype.is_float() else False)
-        if empty.any():
-            raise Malformed(
-                f"the {role} is missing in {int(empty.sum())} rows,"
-                f" first at row {empty.arg_true()[0]}",
-                code="DP-DATA-030",
-                hint="set such rows aside before answers are put together",
-            )
-    values = [frame[name].unique().sort() for name in names]
-    codes = [
-        frame[name].replace_strict(v, pl.int_range(v.len(), eager=True), return_dtype=pl.Int64)
-        for name, v in zip(names, values, strict=True)
-    ]
-    lines = pl.DataFrame([frame[ROW_ID], *codes])
-    lines.columns = [ROW_ID, "item", "annotator", "label"]
-    once = lines.unique(["item", "annotator", "label"], maintain_order=True)
-    item, annotator, label = (once[c].to_numpy() for c in ("item", "annotator", "label"))
-    n_items, n_annotators, n_classes = (v.len() for v in values)
-    answers = Answers(item, annotator, label, n_items, n_annotators, n_classes)
-    return Coded(
-        answers, lines, values[0], values[1], values[2], repeated=lines.height - once.height
-    )
-
-
-def told(name: str, made: Consensus, answers: Coded, context: Context) -> Yield:
-    """A consensus as a finding, a table of items and a table of annotators.
-
-    Args:
-        name: Catalogue key of the stage.
-        made: The consensus.
-        answers: What it was made from.
-        context: Its scratch folder takes the tables.
-
-    Returns:
-        The finding `<name>`, the items and the annotators.
-    """
-    lines = answers.frame
-    own = made.posterior[lines["item"].to_numpy(), lines["label"].to_numpy()]
-    chosen = made.posterior.argmax(1)
-    differs = lines["label"].to_numpy() != chosen[lines["item"].to_numpy()]
-    votes = answers.answers.votes()
-    several = votes.sum(1) > 1
-    artifacts = (
-        _items(name, made, answers, votes, context.scratch),
-        _annotators(name, answers, differs, context.scratch),
-    )
-    details = {
-        "items": int(several.size),
-        "items_with_several_answers": int(several.sum()),
-        "annotators": answers.annotators.len(),
-        "classes": answers.labels.len(),
-        "repeated_answers": answers.repeated,
-        "iterations": made.iterations,
-        "undecided_items": int((made.posterior.max(1) < 0.5 + 1e-9).sum()),
-    }
-    if several.sum() < FEWEST_ITEMS or answers.labels.len() < 2:
-        why = f"{int(several.sum())} items have two or more answers; {FEWEST_ITEMS} are needed"
-        if answers.labels.len() < 2:
-            why = "every answer is the same label"
-        measure = Estimate.unknown(method=why)
-        finding = Finding(name, "not_evaluated", measure, why, details=details)
-        return Yield(findings=(finding,), artifacts=artifacts)
-    judged = several[lines["item"].to_numpy()]
-    measure = Estimate.rate(int((differs & judged).sum()), int(judged.sum()))
-    verdict: Verdict = "suspect" if measure.low > 0.25 else "clean"
-    suggested = answers.labels.cast(pl.String).gather(chosen[lines["item"].to_numpy()])
-    rows = scored_rows(
-        lines[ROW_ID],
-        1 - own,
-        flagged=differs & judged if verdict != "clean" else np.zeros(len(own), bool),
-        reason="answer differs from the consensus of its item",
-        suggested=suggested,
-    )
-    says = (
-        f"{measure.value:.1%} of {measure.n:,} answers differ from the consensus of their item"
-        f" ({answers.annotators.len()} annotators, {several.size:,} items)"
-    )
-    return Yield(
-        findings=(
-            Finding(
-                name,
-                verdict,
-                measure,
-                says,
-                severity="medium" if verdict == "suspect" else "info",
-                columns=(),
-                rows=rows,
-                details=details,
-                remedy="look at the annotators' table; ask again where the posterior is low",
-            ),
-        ),
-        artifacts=artifacts,
-    )
-
-
-def _items(
-    name: str, made: Consensus, answers: Coded, votes: NDArray[Any], folder: Path
-) -> Artifact:
-    chosen = made.posterior.argmax(1)
-    table = pl.DataFrame(
+def answers_of(data: Dataset) -> Answers | str:
+    """Number the answers; rows without an item, an annotator or a label are left out."""
+    frame = pl.DataFrame(
         {
-            "item": answers.items,
-            "label": answers.labels.gather(chosen),
-            "posterior": made.posterior.max(1),
-            "answers": votes.sum(1).astype(np.int64),
-            "posteriors": pl.Series(made.posterior, dtype=pl.Array(pl.Float64, votes.shape[1])),
+            "item": data.values("id"),
+            "who": data.values("annotator"),
+            "said": data.values("label"),
         }
+    ).with_row_index("place")
+    frame = frame.drop_nulls()
+    if frame.is_empty():
+        return "no row has an item, an annotator and a label"
+    coded = {c: frame[c].unique().sort() for c in ("item", "who", "said")}
+    if len(coded["said"]) < 2:
+        return "every answer is the same"
+    if frame.select(pl.struct("item", "who").n_unique()).item() == len(coded["item"]):
+        return "no item has the answers of two annotators"
+    numbers = {
+        c: frame[c].replace_strict(u, np.arange(len(u)), return_dtype=pl.Int64).to_numpy()
+        for c, u in coded.items()
+    }
+    weight = frame.select(1.0 / pl.len().over("item", "who")).to_series().to_numpy()
+    place = frame["place"].to_numpy().astype(np.int64)
+    return Answers(
+        numbers["item"],
+        numbers["who"],
+        numbers["said"],
+        weight,
+        place,
+        coded["item"],
+        coded["who"],
+        coded["said"],
     )
-    facts = {"rows": table.height, "classes": answers.labels.cast(pl.String).to_list()}
-    return _stored(f"{name.partition('.')[2]}.items", table, folder, facts)
 
 
-def _annotators(name: str, answers: Coded, differs: NDArray[np.bool_], folder: Path) -> Artifact:
-    """Agreement of each annotator with the consensus, with its interval."""
-    who = answers.frame["annotator"].to_numpy()
-    given = np.bincount(who, minlength=answers.annotators.len())
-    agreed = np.bincount(who, ~differs, minlength=answers.annotators.len()).astype(np.int64)
-    rates = [Estimate.rate(int(a), int(n)) for a, n in zip(agreed, given, strict=True)]
-    table = pl.DataFrame(
+def skills(answers: Answers, shares: Floats) -> pl.DataFrame:
+    """How often each annotator agrees with the joined labels, with Wilson's interval.
+
+    `chance` is how often he would agree if his answers had nothing to do with the item. He is
+    judged `at_chance` when even the upper bound lies nearer to chance than to the average skill.
+    """
+    _, people, classes = answers.shape
+    count = np.bincount(answers.who, answers.weight, minlength=people)
+    right = np.bincount(
+        answers.who, answers.weight * shares[answers.item, answers.said], minlength=people
+    )
+    habit = np.bincount(
+        answers.who * classes + answers.said, answers.weight, minlength=people * classes
+    ).reshape(people, classes)
+    chance = (habit / np.maximum(count, 1e-12)[:, None]) @ shares.mean(0)
+    average = right.sum() / max(count.sum(), 1e-12)
+    told = [
+        Estimate.rate(min(round(r), round(c)), max(1, round(c)))
+        for r, c in zip(right, count, strict=True)
+    ]
+    high = np.array([t.high for t in told])
+    return pl.DataFrame(
         {
             "annotator": answers.annotators,
-            "answers": given,
-            "agreement": [r.value for r in rates],
-            "agreement_low": [r.low for r in rates],
-            "agreement_high": [r.high for r in rates],
+            "answers": np.bincount(answers.who, minlength=people),
+            "skill": [t.value for t in told],
+            "low": [t.low for t in told],
+            "high": high,
+            "chance": chance,
+            "at_chance": (count >= LEAST_ANSWERS) & (high < (chance + average) / 2.0),
         }
     )
-    facts = {"rows": table.height, "interval": "wilson, level 0.95"}
-    return _stored(f"{name.partition('.')[2]}.annotators", table, folder, facts)
 
 
-def _stored(name: str, table: pl.DataFrame, folder: Path, facts: dict[str, Any]) -> Artifact:
-    path = folder / f"{name}.parquet"
-    table.write_parquet(path, compression="zstd")
-    return Artifact(name, "table", path, "application/vnd.apache.parquet", facts)
+def reported(
+    answers: Answers | str, shares: Floats, context: Context, data: Dataset, method: str
+) -> Yield:
+    """Both findings and both tables of one way to join answers."""
+    if isinstance(answers, str):
+        unknown = Estimate.unknown(method=answers)
+        says = f"not evaluated: {answers}"
+        return Yield(findings=tuple(Finding(k, "not_evaluated", unknown, says) for k in KINDS))
+    people = skills(answers, shares)
+    found = (_aggregate(answers, shares, data, method), _annotators(answers, shares, people, data))
+    tables = {"labels": _joined(answers, shares), "annotators": people}
+    return Yield(
+        findings=found,
+        artifacts=tuple(_table(n, t, context, method, answers) for n, t in tables.items()),
+    )
+
+
+def _joined(answers: Answers, shares: Floats) -> pl.DataFrame:
+    best = shares.argmax(1)
+    top = shares.max(1)
+    return pl.DataFrame(
+        {
+            "item": answers.items,
+            "label": answers.classes.gather(best),
+            "posterior": top,
+            "n": np.bincount(answers.item, minlength=best.size),
+            "tied": (shares >= top[:, None] - 1e-9).sum(1) > 1,
+        }
+    )
+
+
+def _table(
+    name: str, table: pl.DataFrame, context: Context, method: str, answers: Answers
+) -> Artifact:
+    path = context.scratch / f"{method}.{name}.parquet"
+    table.write_parquet(path)
+    facts: Mapping[str, Any] = {
+        "method": method,
+        "columns": table.columns,
+        "rows": table.height,
+        "classes": [str(c) for c in answers.classes.to_list()],
+    }
+    return Artifact(f"{method}.{name}", "table", path, "application/vnd.apache.parquet", facts)
+
+
+def _aggregate(answers: Answers, shares: Floats, data: Dataset, method: str) -> Finding:
+    n, people, _ = answers.shape
+    sure = shares.max(1)
+    half = 1.96 * float(sure.std()) / np.sqrt(n)
+    value = float(sure.mean())
+    measure = Estimate(
+        value, max(0.0, value - half), min(1.0, value + half), n=n, method="mean posterior"
+    )
+    doubt = 1.0 - shares[answers.item, answers.said]
+    return Finding(
+        "labels.aggregate",
+        "clean",
+        measure,
+        f"{answers.item.size} answers of {people} annotators joined to {n} labels;"
+        f" {value:.1%} of them right if the model holds (not audited)",
+        columns=(data.roles.one("label"),),
+        rows=scored_rows(data.row_ids.gather(answers.place), doubt),
+        details={
+            "method": method,
+            "items": n,
+            "annotators": people,
+            "answers_per_item": answers.item.size / n,
+            "unsure_items": int((sure < 0.8).sum()),
+            "min_detectable": 2,
+        },
+    )
+
+
+def _annotators(answers: Answers, shares: Floats, people: pl.DataFrame, data: Dataset) -> Finding:
+    bad = people["at_chance"].to_numpy()
+    judged = int((people["answers"] >= LEAST_ANSWERS).sum())
+    flags = bad[answers.who]
+    doubt = 1.0 - shares[answers.item, answers.said]
+    if judged == 0:
+        unknown = Estimate.unknown(method="too few answers an annotator")
+        says = f"not evaluated: no annotator gave {LEAST_ANSWERS} answers"
+        return Finding("labels.annotators", "not_evaluated", unknown, says)
+    return Finding(
+        "labels.annotators",
+        "suspect" if bad.any() else "clean",
+        Estimate.rate(int(bad.sum()), judged),
+        f"{int(bad.sum())} of {judged} annotators answer no better than chance",
+        severity="medium" if bad.any() else "info",
+        columns=(data.roles.one("annotator"),),
+        rows=scored_rows(
+            data.row_ids.gather(answers.place),
+            doubt,
+            flagged=flags,
+            reason="the annotator answers no better than chance",
+        ),
+        details={
+            "at_chance": np.flatnonzero(bad)[:MOST_NAMED].tolist(),
+            "judged": judged,
+            "min_detectable": LEAST_ANSWERS,
+        },
+        remedy="leave these annotators out and aggregate again" if bad.any() else "",
+    )

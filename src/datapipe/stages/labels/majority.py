@@ -1,68 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`MajorityVote`: one label an item from several annotators' answers, everybody counting alike."""
+"""`MajorityVote`: the answer that most annotators gave."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.measure.crowd import majority
-from datapipe.stages.labels._answers import coded, told
+from datapipe.stages.labels._answers import KINDS, answers_of, reported
 
 
 @dataclass(frozen=True)
 class MajorityVote(Stage):
-    """Merges answers to one label an item by counting votes.
+    """Joins the answers of several annotators to one label an item, each voice alike.
 
-    *Method:* the share of votes is the posterior; ties go to the smallest label and show as a
-    posterior of at most one half.
-    *Assumes:* annotators are about equally good, and mistakes are not shared.
-    *Choose it when:* each annotator gave few answers, so that their skill cannot be estimated.
-    *Fails when:* a few annotators answer at random or in league: each of their answers counts as
-    much as an expert's. `DawidSkene` weighs them.
-    *Cost:* one pass over the answers, O(answers + items x classes) memory.
+    *Method:* counts answers; the posterior of a class is its share of the votes. An annotator who
+    answered an item twice has one voice there. Ties go to the first class in order and are marked.
+    *Assumes:* annotators err independently and none is much better than the others.
+    *Choose it when:* annotators gave a handful of answers each, so that no skill can be learnt.
+    *Fails when:* a majority of an item's annotators share an error, or are bots.
+    *Cost:* one pass; O(items x classes) memory.
 
     Args:
-        on_finding: What is done with answers that differ from the consensus of their item.
+        on_finding: What is done with the answers of annotators who answer at chance.
 
     Example:
-        >>> import tempfile, polars as pl
+        >>> import pyarrow as pa, tempfile
         >>> from pathlib import Path
         >>> from datapipe.core.roles import Roles
-        >>> frame = pl.DataFrame({"q": [i // 3 for i in range(60)], "who": list("abc") * 20,
-        ...                       "answer": ["yes", "yes", "no"] * 20})
-        >>> data = Dataset.of(frame, Roles.of(id="q", annotator="who", label="answer"))
-        >>> made = MajorityVote().run(data, Context(1, Path(tempfile.mkdtemp())))
-        >>> pl.read_parquet(made.artifacts[0].path)["label"].unique().to_list()
-        ['yes']
+        >>> table = pa.table({"i": [1, 1, 1, 2, 2], "w": list("abcab"), "y": list("xxzzz")})
+        >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
+        >>> made = MajorityVote().run(data, Context(0, Path(tempfile.mkdtemp())))
+        >>> import polars as pl
+        >>> pl.read_parquet(made.artifacts[0].path)["label"].to_list()
+        ['x', 'z']
 
     References:
-        Snow et al., 2008, Cheap and fast - but is it good?
+        Sheng, Provost & Ipeirotis, 2008, Get another label? Improving data quality and data mining
+        using multiple, noisy labelers.
     """
 
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.majority"
-    needs: ClassVar[tuple[str, ...]] = ("id", "annotator", "label")
-    raises_findings: ClassVar[tuple[str, ...]] = ("labels.majority",)
-    references: ClassVar[tuple[str, ...]] = ("Snow et al., 2008, Cheap and fast - but is it good?",)
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
+    gives: ClassVar[tuple[str, ...]] = ("table",)
+    raises_findings: ClassVar[tuple[str, ...]] = KINDS
+    references: ClassVar[tuple[str, ...]] = (
+        "Sheng, Provost & Ipeirotis, 2008, Get another label?",
+    )
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Count the votes.
 
         Args:
-            data: One row an answer, with the roles `id` (the item), `annotator` and `label`.
+            data: One answer a row, with the roles `id` (the item), `annotator` and `label`.
             context: Its scratch folder takes the tables.
 
         Returns:
-            The finding `labels.majority`, a table of items and a table of annotators.
+            Findings `labels.aggregate` and `labels.annotators`; tables `majority.labels` (item,
+            label, posterior, n, tied) and `majority.annotators` (annotator, answers, skill...).
 
         Example:
-            >>> MajorityVote.needs
-            ('id', 'annotator', 'label')
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> table = pa.table({"i": [1, 2], "w": ["a", "b"], "y": ["x", "z"]})
+            >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
+            >>> MajorityVote().run(data, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
         """
-        answers = coded(data)
-        return told(self.name, majority(answers.answers), answers, context)
+        answers = answers_of(data)
+        if isinstance(answers, str):
+            return reported(answers, np.empty((0, 0)), context, data, "majority")
+        votes = answers.votes()
+        return reported(answers, votes / votes.sum(1, keepdims=True), context, data, "majority")

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`LabelFlips`: labels that somebody moved, at random or from one class to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.linear import text_predictor
+from datapipe.features.tables import features_of
+from datapipe.measure.crossfit import (
+    Predict,
+    Refit,
+    copy_groups,
+    kernel_predictor,
+    refit,
+    stratified_folds,
+    surest_disagreement,
+)
+from datapipe.measure.detection import (
+    benjamini_hochberg,
+    beta_binomial_tail,
+    binomial_tail,
+)
+from datapipe.measure.neighbours import principal
+
+FEWEST_ROWS = 100
+WIDE = 96
+COMPONENTS = 64
+LEAST_PAIR = 5
+"""Fewer flips between two classes than this name no pair."""
+UNEVEN = 3.0
+"""Natural unevenness: a pair may hold this many times its even share and still be random."""
+STRENGTH = 20.0
+MOST_NAMED = 10
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LabelFlips(Stage):
+    """Finds flipped labels, says whether they are random or aimed, and whose they are.
+
+    *Method:* two rounds of out-of-fold prediction, the second without the labels that the first
+    contradicts. The verdict rests on the surest predictions alone: of each class, and of all, how
+    often the label contradicts them is held against `tolerance` by a binomial tail. Flagged rows
+    are those likelier wrong than right; a pair of classes that holds more of them than an uneven
+    chance allows is named. With a `source` or `annotator`, each is held against the others.
+    *Assumes:* features tell the class of most rows.
+    *Choose it when:* labels come from people or sources that could gain by changing them.
+    *Fails when:* flips are few (`min_detectable`), or follow a pattern in the features.
+    *Cost:* 2 x `folds` fits; O(n^2) time in blocks for copies.
+
+    Args:
+        folds: How many folds, >= 2.
+        tolerance: Share in [0, 1) of the surest rows whose label may be wrong by nature.
+        alpha: Chance of an alarm on data within the tolerance, in (0, 1).
+        on_finding: What is done with flagged rows.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from datapipe.testing.worlds import digits_world
+        >>> made = LabelFlips().run(digits_world(7).dataset(), Context(7, Path("."))).findings[0]
+        >>> made.verdict, made.details["pattern"]
+        ('fail', 'random')
+
+    References:
+        Northcutt, Jiang & Chuang, 2021, Confident learning; Biggio, Nelson & Laskov, 2011, Support
+        vector machines under adversarial label noise.
+    """
+
+    folds: int = 5
+    tolerance: float = 0.02
+    alpha: float = 0.01
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "poisoning.flips"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label",)
+    raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
+    extra: ClassVar[str] = "learn"
+    references: ClassVar[tuple[str, ...]] = (
+        "Northcutt, Jiang & Chuang, 2021, Confident learning",
+        "Biggio, Nelson & Laskov, 2011, Support vector machines under adversarial label noise",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> LabelFlips(folds=1).check()
+            ['poisoning.flips: folds=1 must be at least 2']
+        """
+        wrong = super().check()
+        if self.folds < 2:
+            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
+        if not 0 < self.alpha < 1 or not 0 <= self.tolerance < 1:
+            wrong.append(
+                f"{self.name}: alpha={self.alpha} and tolerance={self.tolerance} must lie"
+                " between 0 and 1"
+            )
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Look for flips and name their pair and their source.
+
+        Args:
+            data: Rows with the role `label`, and features by role or without one.
+            context: Its seed deals the folds.
+
+        Returns:
+            One finding with a line for every labelled row.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> few = Dataset.of(pa.table({"x": [1.0, 2.0], "y": [0, 1]}), Roles.of(label="y"))
+            >>> LabelFlips().run(few, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        named = data.values("label")
+        counts = named.drop_nulls().value_counts(name="n").filter(pl.col("n") >= self.folds)
+        classes = counts[named.name].sort()
+        place = np.flatnonzero(named.is_in(classes.implode()).fill_null(value=False).to_numpy())
+        why = _too_little(named, len(classes), place.size)
+        features = features_of(data)
+        if features.values.shape[1] == 0:
+            why = why or "no column can be learnt from: give one the role image or text"
+        if why:
+            unknown = Estimate.unknown(method=why)
+            says = f"not evaluated: {why}"
+            return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
+        labels = named.gather(place).replace_strict(
+            classes, np.arange(len(classes)), return_dtype=pl.Int64
+        )
+        values = features.values[place]
+        if features.kind == "image" and values.shape[1] > WIDE:
+            values = principal(values, COMPONENTS, context.rng("components")).project(values)
+        numbers = labels.to_numpy()
+        if features.kind == "text":
+            texts = data.values("text").gather(place)
+            predict: Predict = text_predictor(texts, numbers, len(classes))
+        else:
+            rng = context.rng("landmarks")
+            predict = kernel_predictor(values, numbers, len(classes), rng)
+        fold = stratified_folds(numbers, self.folds, context.rng("folds"), copy_groups(values))
+        made = refit(predict, numbers, fold, len(classes))
+        rows = _Rows(place, numbers, tuple(str(c) for c in classes))
+        return Yield(findings=(self._finding(data, rows, made),))
+
+    def _finding(self, data: Dataset, rows: _Rows, made: Refit) -> Finding:
+        surest = _surest(rows.labels, made)
+        tails = [binomial_tail(round(s.value * s.n), s.n, self.tolerance) for s in surest if s.n]
+        p_value = min(1.0, min(tails) * len(tails))
+        found = p_value <= self.alpha
+        flags = (made.posterior.error > 0.5) & found
+        likely = made.posterior.likeliest
+        pairs = _pairs(rows, likely, flags)
+        aimed = [p for p in pairs if p["p_value"] <= self.alpha]
+        pattern = ("targeted" if aimed else "random") if found else "none"
+        suggested = pl.select(
+            pl.when(pl.Series(flags)).then(pl.Series(rows.names).gather(likely))
+        ).to_series()
+        return Finding(
+            self.name,
+            "fail" if found else "clean",
+            Estimate.rate(int(flags.sum()), flags.size),
+            _says(int(flags.sum()), flags.size, aimed),
+            severity="high" if found else "info",
+            p_value=p_value,
+            columns=(data.roles.one("label"),),
+            rows=scored_rows(
+                data.row_ids.gather(rows.place),
+                made.posterior.error,
+                flagged=flags,
+                reason="the label looks flipped",
+                suggested=suggested,
+            ),
+            details={
+                "pattern": pattern,
+                "pair": [aimed[0]["from"], aimed[0]["to"]] if aimed else [],
+                "pairs": pairs[:MOST_NAMED],
+                "sources": _accused(data, rows, made.posterior.error > 0.5, self.alpha),
+                "surest_disagreement": surest[0].to_json(),
+                "min_detectable": self._fewest_detectable(surest[0], len(tails), flags.size),
+            },
+            remedy="set on_finding='quarantine' or 'relabel', and ask who labelled"
+            if found
+            else "",
+        )
+
+    def _fewest_detectable(self, surest: Estimate, tests: int, n: int) -> int:
+        """How many flips, spread evenly, would have raised the alarm."""
+        for hits in range(1, surest.n + 1):
+            if binomial_tail(hits, surest.n, self.tolerance) * tests <= self.alpha:
+                return round(hits / surest.n * n)
+        return n
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The rows looked at: their places, class numbers, and what the numbers stand for."""
+
+    place: Ints
+    labels: Ints
+    names: tuple[str, ...]
+
+
+def _too_little(named: pl.Series, classes: int, rows: int) -> str:
+    if named.dtype.is_float() and classes > 100:
+        return f"the label has {classes} values: it looks like a number, not a class"
+    if classes < 2 or rows < FEWEST_ROWS:
+        return f"{rows} rows of {classes} classes, {FEWEST_ROWS} rows of 2 are the least"
+    return ""
+
+
+def _surest(labels: Ints, made: Refit) -> list[Estimate]:
+    """How often labels contradict the surest predictions: of all rows, then of each class."""
+    chosen = made.first.argmax(1)
+    every = [surest_disagreement(labels, made.first)]
+    for k in np.unique(chosen):
+        own = chosen == k
+        every.append(surest_disagreement(labels[own], made.first[own]))
+    return every
+
+
+def _pairs(rows: _Rows, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
+    """Which class was moved to which, the fullest pair first, each held against an even share."""
+    k = len(rows.names)
+    pairs, counts = np.unique(likely[flags] * k + rows.labels[flags], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    total, even = int(counts.sum()), min(1.0, UNEVEN / (k * (k - 1)))
+    told = []
+    for pair, count in zip(pairs[order].tolist(), counts[order].tolist(), strict=True):
+        tail = binomial_tail(count, total, even) if count >= LEAST_PAIR else 1.0
+        told.append(
+            {
+                "from": rows.names[pair // k],
+                "to": rows.names[pair % k],
+                "rows": count,
+                "p_value": min(1.0, tail * k * (k - 1)),
+            }
+        )
+    return told
+
+
+def _accused(data: Dataset, rows: _Rows, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
+    """Sources or annotators whose labels contradict more often than the others' do."""
+    role = next((r for r in ("source", "annotator") if r in data.roles), "")
+    if not role:
+        return []
+    frame = pl.DataFrame({"who": data.values(role).gather(rows.place), "wrong": wrong})
+    counts = frame.drop_nulls().group_by("who").agg(pl.len().alias("n"), pl.sum("wrong"))
+    counts = counts.sort("who")
+    n, hits = counts["n"].to_numpy(), counts["wrong"].to_numpy()
+    if n.size < 2:
+        return []
+    rates = (hits.sum() - hits + 1.0) / (n.sum() - n + 2.0)
+    tails = [
+        beta_binomial_tail(int(h), int(m), STRENGTH * r, STRENGTH * (1 - r))
+        for h, m, r in zip(hits, n, rates, strict=True)
+    ]
+    q_values = benjamini_hochberg(tails)
+    worst = [int(i) for i in np.argsort(q_values, kind="stable") if q_values[i] <= alpha]
+    return [
+        {
+            "column": data.roles.one(role),
+            "number": i,
+            "rows": int(n[i]),
+            "flagged": int(hits[i]),
+            "q_value": float(q_values[i]),
+        }
+        for i in worst[:MOST_NAMED]
+    ]
+
+
+def _says(flagged: int, n: int, aimed: list[dict[str, Any]]) -> str:
+    if not flagged:
+        return f"no more of {n} labels contradict the surest predictions than nature allows"
+    if aimed:
+        pair = f"{aimed[0]['from']!r} to {aimed[0]['to']!r}"
+        return f"{flagged} of {n} labels look flipped, mostly from {pair}"
+    return f"{flagged} of {n} labels look flipped, with no aim"
