@@ -180,8 +180,8 @@ def test_without_suffix_the_first_bytes_decide(datapipe, here):
         (
             {"label": "y", "id": "task", "annotator": "who"},
             set(),
-            {"labels.majority", "labels.dawid_skene"},
-            {"labels.confident"},
+            {"labels.dawid_skene", "balance.classes"},
+            {"labels.confident", "dedup.exact", "poisoning.flips"},
         ),
         ({"label": "y", "group": "g"}, set(), {"balance.groups"}, set()),
     ],

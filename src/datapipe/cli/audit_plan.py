@@ -29,21 +29,23 @@ _MAGIC = ((b"PAR1", "ingest.parquet"), (b"ARROW1", "ingest.ipc"), (b"{", "ingest
 
 DETECTORS = (
     ("provenance.manifest", ("key|signature",)),
-    ("dedup.exact", ()),
-    ("dedup.minhash", ("text",)),
-    ("dedup.near", ("image|table",)),
+    ("dedup.exact", ("one answer a row",)),
+    ("dedup.minhash", ("text", "one answer a row")),
+    ("dedup.near", ("image|table", "one answer a row")),
     ("synthetic.declared", ("text|source|reference",)),
     ("synthetic.prevalence", ("reference",)),
-    ("poisoning.flips", ("label",)),
-    ("poisoning.trigger_image", ("image", "label")),
-    ("poisoning.trigger_text", ("text", "label")),
+    ("poisoning.flips", ("label", "one answer a row")),
+    ("poisoning.trigger_image", ("image", "label", "one answer a row")),
+    ("poisoning.trigger_text", ("text", "label", "one answer a row")),
     ("balance.classes", ("label",)),
     ("balance.groups", ("label", "group")),
     ("labels.confident", ("label", "one answer a row")),
-    ("labels.majority", ("label", "id", "annotator")),
     ("labels.dawid_skene", ("label", "id", "annotator")),
 )
-"""Catalogue key to what it needs: a role or something `Beside`; `a|b` asks for either."""
+"""Catalogue key to what it needs: a role or something `Beside`; `a|b` asks for either.
+
+With an item and an annotator each row is one of several answers: rows of one item repeat on purpose,
+so that copies and odd labels are not looked for."""
 
 
 @dataclass(frozen=True)

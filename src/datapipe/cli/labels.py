@@ -135,9 +135,9 @@ def _aggregate(
     reader = reader_of(file, Roles.of(label=label, id=id_column, annotator=annotator), Beside())
     run = Pipeline(Path(file).name, [reader, stage()]).run(seed=seed, store=store)
     settle()
-    finding = run.finding(f"labels.{name}")
-    items = pl.read_parquet(run.artifacts[f"{name}.items"].path)
-    flat = items.select("item", "label", "posterior", "answers")
+    finding = next(f for f in run.findings if f.family == "labels")
+    items = _items(run)
+    flat = items.select(n for n, kind in items.schema.items() if not kind.is_nested())
     if output is not None:
         _write(flat, output)
     if as_json:
@@ -147,6 +147,16 @@ def _aggregate(
     unsure = flat.sort("posterior").head(10)
     out(table(unsure.columns, unsure.rows()))
     out(f"{flat.height:,} items, the ten least sure above; -o FILE writes all")
+
+
+def _items(run: Run) -> pl.DataFrame:
+    """The table with one label an item."""
+    for artifact in run.artifacts.values():
+        if artifact.kind == "table":
+            found = pl.read_parquet(artifact.path)
+            if {"item", "label", "posterior"} <= set(found.columns):
+                return found
+    return pl.DataFrame(schema={"item": pl.String, "label": pl.String, "posterior": pl.Float64})
 
 
 def _judged(file: str, roles: Roles, action: OnFinding, seed: int, store: Path) -> Run:
