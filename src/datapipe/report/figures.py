@@ -1,49 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures as plain SVG: readable without a script, coloured by the page's own variables."""
+"""Figures as plain SVG: readable without a script, coloured by the page's own variables.
+
+One unit of a view box is one pixel of the page's column, so that text is as large as it says.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from datapipe.core.estimate import Estimate
+from datapipe.report.wording import is_share, number, percent, said, short
 
-WIDTH = 640
-LABEL = 190
-ROW = 26
+WIDTH = 960
+LABEL = 300
+VALUE = 210
+CHARACTER = 7.1
+"""Width of a character of 12 px text, rounded up."""
 
 
 @dataclass(frozen=True)
-class Node:
-    """A box in the lineage picture.
+class Mark:
+    """A line of the interval figure.
 
     Args:
-        key: Unique name.
-        title: First line.
-        detail: Second line.
-        state: `source`, `unsigned`, `step`, `stopped`, `data`, `model` or `export`.
-        layer: Column from the left, 0-based.
+        label: What it is.
+        now: The figure.
+        kind: CSS class of the mark: a verdict, or empty.
+        before: The same figure at an earlier look, or None.
 
     Example:
-        >>> Node("a", "clinic-a", "899 rows", "source", 0).layer
-        0
+        >>> Mark("noise", Estimate.rate(1, 9)).before is None
+        True
     """
 
-    key: str
-    title: str
-    detail: str
-    state: str
-    layer: int
+    label: str
+    now: Estimate
+    kind: str = ""
+    before: Estimate | None = None
 
 
 def svg(width: float, height: float, body: str, *, title: str) -> str:
-    """An SVG element that scales with the page and says what it shows.
+    """An SVG element that shrinks with the page and says what it shows.
 
     Args:
-        width: Width of the view box, in units.
-        height: Height of the view box, in units.
+        width: Width of the view box, in pixels.
+        height: Height of the view box, in pixels.
         body: What is drawn.
         title: What a reader who cannot see it is told.
 
@@ -55,8 +59,8 @@ def svg(width: float, height: float, body: str, *, title: str) -> str:
         '<svg'
     """
     return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{body}</svg>"
+        f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img"'
+        f' aria-label="{escape(title)}"><title>{escape(title)}</title>{body}</svg>'
     )
 
 
@@ -75,86 +79,102 @@ def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "start
 
     Example:
         >>> text(1, 2, "a<b")
-        '<text x="1" y="2" class="" text-anchor="start">a&lt;b</text>'
+        '<text x="1" y="2">a&lt;b</text>'
     """
-    return f'<text x="{x:g}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+    mark = f' class="{escape(kind)}"' if kind else ""
+    at = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text x="{_f(x)}" y="{_f(y)}"{mark}{at}>{escape(words)}</text>'
 
 
-def intervals(lines: Sequence[tuple[str, Estimate, str]], *, title: str) -> str:
-    """Figures as dots with their intervals, one a line, on a common scale.
+def intervals(marks: Sequence[Mark], *, title: str) -> str:
+    """Figures as dots with their intervals on a common scale, earlier looks as hollow dots below.
 
     Args:
-        lines: (label, estimate, CSS class of the mark) of each.
+        marks: The lines; those without a finite interval are left out. Shares are given in percent
+            when all of them are shares.
         title: What the picture shows.
 
     Returns:
         The SVG; empty when there is no line.
 
     Example:
-        >>> intervals([("noise", Estimate.rate(9, 100), "fail")], title="t").count("<circle")
+        >>> intervals([Mark("noise", Estimate.rate(9, 100), "fail")], title="t").count("<circle")
         1
     """
-    drawn = [(name, e, kind) for name, e, kind in lines if math.isfinite(e.high)]
+    drawn = [m for m in marks if _finite(m.now)]
     if not drawn:
         return ""
-    low = min(0.0, *(e.low for _, e, _ in drawn))
-    high = _ceiling(max(e.high for _, e, _ in drawn))
-    scale = (WIDTH - LABEL - 90) / ((high - low) or 1)
-    parts = [_axis(low, high, scale, len(drawn) * ROW + 6)]
-    for i, (name, e, kind) in enumerate(drawn):
-        y = i * ROW + 18
-        x0, x1 = (LABEL + (v - low) * scale for v in (e.low, e.high))
-        parts.append(text(LABEL - 10, y + 4, _short(name, 30), anchor="end"))
-        parts.append(
-            f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y}" y2="{y}" class="whisker {kind}"/>'
-        )
-        shown = "unknown" if math.isnan(e.value) else _number(e.value)
-        if not math.isnan(e.value):
-            x = LABEL + (e.value - low) * scale
-            parts.append(f'<circle cx="{x:.1f}" cy="{y}" r="4.5" class="dot {kind}"/>')
-        parts.append(text(WIDTH - 4, y + 4, shown, kind="figure", anchor="end"))
-    return svg(WIDTH, len(drawn) * ROW + 34, "".join(parts), title=title)
+    seen = [e for m in drawn for e in (m.now, m.before) if e is not None and _finite(e)]
+    ticks = scale([e.low for e in seen], [e.high for e in seen])
+    step = (WIDTH - LABEL - VALUE) / (ticks[-1] - ticks[0])
+    height = sum(_tall(m) for m in drawn) + 8
+    one = percent if all(is_share(e) for e in seen) else number
+    parts = []
+    for tick in ticks:
+        x = LABEL + (tick - ticks[0]) * step
+        parts.append(_line(x, 4, x, height, "grid"))
+        parts.append(text(x, height + 16, one(tick), kind="tick", anchor="middle"))
+    y = 4.0
+    for mark in drawn:
+        parts.append(_mark(mark, y, ticks[0], step))
+        y += _tall(mark)
+    return svg(WIDTH, height + 24, "".join(parts), title=title)
 
 
 def bars(
-    labels: Sequence[str], counts: Sequence[float], *, title: str, marked: Sequence[float] = ()
+    labels: Sequence[str],
+    counts: Sequence[float],
+    *,
+    title: str,
+    before: Sequence[float] = (),
+    spans: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """Counts as horizontal bars; a second, darker bar shows a part of each.
+    """Counts as horizontal bars, with what they were before as an outline behind them.
 
     Args:
         labels: Names of the bars.
         counts: Their lengths, >= 0.
         title: What the picture shows.
-        marked: The part of each count that is marked, or empty.
+        before: Length of each outline, or empty.
+        spans: (low, high) of each count's interval, or empty.
 
     Returns:
         The SVG; empty when there is no bar.
 
     Example:
-        >>> bars(["a", "b"], [3, 1], title="t").count("<rect")
-        2
+        >>> bars(["a", "b"], [3, 1], title="t", before=[4, 2]).count("<rect")
+        4
     """
     if not labels:
         return ""
-    scale = (WIDTH - LABEL - 90) / (max(counts) or 1)
+    left, tall = 170, 22
+    longest = max([*counts, *before, *(high for _, high in spans)]) or 1
+    step = (WIDTH - left - 120) / longest
     parts: list[str] = []
     for i, (name, count) in enumerate(zip(labels, counts, strict=True)):
-        y = i * 22 + 4
-        parts.append(text(LABEL - 10, y + 13, _short(name, 30), anchor="end"))
-        parts.append(
-            f'<rect x="{LABEL}" y="{y}" width="{count * scale:.1f}" height="16" class="bar"/>'
-        )
-        if marked and marked[i]:
-            parts.append(
-                f'<rect x="{LABEL}" y="{y}" width="{marked[i] * scale:.1f}" height="16" class="bar part"/>'
-            )
-        shown = _number(count) + (f" ({_number(marked[i])})" if marked and marked[i] else "")
-        parts.append(text(LABEL + count * scale + 6, y + 13, shown, kind="figure"))
-    return svg(WIDTH, len(labels) * 22 + 8, "".join(parts), title=title)
+        y = i * tall + 4
+        parts.append(text(left - 10, y + 13, short(name, 22), anchor="end"))
+        ends = [count]
+        if before:
+            parts.append(_rect(left, y, before[i] * step, 16, "was"))
+            ends.append(before[i])
+        parts.append(_rect(left, y + 3, count * step, 10, "bar"))
+        if spans:
+            low, high = (left + v * step for v in spans[i])
+            parts.append(_line(low, y + 8, high, y + 8, "span"))
+            ends.append(spans[i][1])
+        told = number(count) + (f" of {number(before[i])}" if before else "")
+        parts.append(text(left + max(ends) * step + 8, y + 13, told, kind="figure"))
+    return svg(WIDTH, len(labels) * tall + 8, "".join(parts), title=title)
 
 
 def histogram(
-    counts: Sequence[int], flagged: Sequence[int], edges: Sequence[float], *, title: str
+    counts: Sequence[int],
+    flagged: Sequence[int],
+    edges: Sequence[float],
+    *,
+    title: str,
+    threshold: float | None = None,
 ) -> str:
     """Scores of rows as a histogram on a square-root scale, flagged rows on top.
 
@@ -163,6 +183,7 @@ def histogram(
         flagged: Rows flagged in each bin.
         edges: Bin edges, one more than bins.
         title: What the picture shows.
+        threshold: The lowest score that was flagged, or None.
 
     Returns:
         The SVG; empty when there is no row.
@@ -174,33 +195,48 @@ def histogram(
     top = max((a + b for a, b in zip(counts, flagged, strict=True)), default=0)
     if not top:
         return ""
-    height, base = 110, 122
-    wide = (WIDTH - 20) / len(counts)
+    left, right, height, base = 60, WIDTH - 14, 120, 134
+    wide = (right - left) / len(counts)
     parts: list[str] = []
     for i, (plain, marked) in enumerate(zip(counts, flagged, strict=True)):
         tall = math.sqrt((plain + marked) / top) * height
         share = marked / (plain + marked) if plain + marked else 0
-        x = 10 + i * wide
+        x = left + i * wide
         if plain:
-            parts.append(_bin(x, base - tall, wide, tall * (1 - share), "bar"))
+            parts.append(_rect(x, base - tall, wide - 1, tall * (1 - share), "bar"))
         if marked:
-            parts.append(_bin(x, base - tall * share, wide, tall * share, "bar fail"))
-    parts.append(f'<line x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}" class="axis"/>')
-    for share in (0.0, 0.5, 1.0):
-        value = edges[0] + share * (edges[-1] - edges[0])
-        anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        parts.append(
-            text(10 + share * (WIDTH - 20), base + 15, _number(value), kind="tick", anchor=anchor)
-        )
-    return svg(WIDTH, base + 20, "".join(parts), title=title)
+            parts.append(_rect(x, base - tall * share, wide - 1, tall * share, "bar fail"))
+    parts.append(_line(left, base, right, base, "axis"))
+    parts.append(text(left - 8, base - height + 4, number(top), kind="tick", anchor="end"))
+    parts.append(text(left - 8, base + 4, "0 rows", kind="tick", anchor="end"))
+    span = (edges[-1] - edges[0]) or 1
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        x = left + share * (right - left)
+        told = number(edges[0] + share * span)
+        parts.append(text(x, base + 16, told, kind="tick", anchor=anchor))
+    if threshold is not None and edges[0] <= threshold <= edges[-1]:
+        x = left + (threshold - edges[0]) / span * (right - left)
+        anchor = "end" if x > WIDTH / 2 else "start"
+        parts.append(_line(x, base - height, x, base, "limit"))
+        told = f"flagged from {number(threshold)}"
+        shift = -6 if anchor == "end" else 6
+        parts.append(text(x + shift, base - height + 10, told, kind="tick", anchor=anchor))
+    return svg(WIDTH, base + 22, "".join(parts), title=title)
 
 
-def curve(points: Sequence[tuple[float, float]], *, title: str, limit: float | None = None) -> str:
+def curve(
+    points: Sequence[tuple[float, float]],
+    *,
+    title: str,
+    axes: tuple[str, str] = ("", ""),
+    limit: float | None = None,
+) -> str:
     """A line through points, with a limit drawn across.
 
     Args:
         points: (x, y) in the order of x, y >= 0.
         title: What the picture shows.
+        axes: Names of x and y.
         limit: A value of y that must not be passed, or None.
 
     Returns:
@@ -212,126 +248,149 @@ def curve(points: Sequence[tuple[float, float]], *, title: str, limit: float | N
     """
     if len(points) < 2:
         return ""
-    left, right, height, base = 46, WIDTH - 14, 150, 162
-    most_x = max(x for x, _ in points) or 1
-    most_y = _ceiling(max([y for _, y in points] + [limit or 0]))
-    spot = [(left + x / most_x * (right - left), base - y / most_y * height) for x, y in points]
-    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spot)}" class="line"/>']
-    parts.append(f'<line x1="{left}" x2="{right}" y1="{base}" y2="{base}" class="axis"/>')
-    for share in (0.0, 0.5, 1.0):
-        y = base - share * height
-        parts.append(text(left - 6, y + 4, _number(share * most_y), kind="tick", anchor="end"))
-        parts.append(
-            text(
-                left + share * (right - left),
-                base + 16,
-                _number(share * most_x),
-                kind="tick",
-                anchor="middle",
-            )
-        )
+    left, right, height, base = 60, WIDTH - 60, 160, 186
+    across = scale([0.0], [max(x for x, _ in points)])
+    up = scale([0.0], [max([y for _, y in points] + [limit or 0])])
+    spot = [(left + x / across[-1] * (right - left), base - y / up[-1] * height) for x, y in points]
+    parts = [text(left - 8, 14, axes[1], kind="tick", anchor="start")]
+    for tick in up:
+        y = base - tick / up[-1] * height
+        parts.append(_line(left, y, right, y, "axis" if tick == 0 else "grid"))
+        parts.append(text(left - 8, y + 4, number(tick), kind="tick", anchor="end"))
+    for tick in across:
+        x = left + tick / across[-1] * (right - left)
+        parts.append(text(x, base + 16, number(tick), kind="tick", anchor="middle"))
+    parts.append(text(right, base + 32, axes[0], kind="tick", anchor="end"))
     if limit is not None:
-        y = base - limit / most_y * height
-        parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="limit"/>')
-        parts.append(text(right, y - 5, f"limit {_number(limit)}", kind="tick", anchor="end"))
-    return svg(WIDTH, base + 22, "".join(parts), title=title)
+        y = base - limit / up[-1] * height
+        parts.append(_line(left, y, right, y, "limit"))
+        parts.append(text(right, y - 5, f"limit {number(limit)}", kind="tick", anchor="end"))
+    parts.append(
+        f'<polyline points="{" ".join(f"{_f(x)},{_f(y)}" for x, y in spot)}" class="line"/>'
+    )
+    parts.extend(f'<circle cx="{_f(x)}" cy="{_f(y)}" r="3" class="dot"/>' for x, y in spot)
+    return svg(WIDTH, base + 38, "".join(parts), title=title)
 
 
-def lineage(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], *, title: str) -> str:
-    """A layered graph: sources on the left, models and exports on the right.
+def heat(
+    names: Sequence[str],
+    cells: Sequence[Sequence[int]],
+    *,
+    title: str,
+    axes: tuple[str, str] = ("", ""),
+) -> str:
+    """Counts in a square grid, darker where there are more.
 
     Args:
-        nodes: The boxes.
-        edges: (from key, to key).
+        names: Names of the rows, which are those of the columns too.
+        cells: Counts, one list a row.
         title: What the picture shows.
+        axes: What rows and columns are.
 
     Returns:
-        The SVG; empty without nodes.
+        The SVG; empty when every count is 0.
 
     Example:
-        >>> two = [Node("a", "a", "", "source", 0), Node("b", "b", "", "data", 1)]
-        >>> lineage(two, [("a", "b")], title="t").count('class="edge"')
-        1
+        >>> heat(["a", "b"], [[0, 3], [1, 0]], title="t").count("<rect")
+        4
     """
-    if not nodes:
+    top = max((n for row in cells for n in row), default=0)
+    if not top:
         return ""
-    wide, tall, gap_x, gap_y, per_row = 150, 44, 26, 14, 6
-    spots = _places(nodes, wide, tall, gap_x, gap_y, per_row)
-    parts = [_edge(spots[a], spots[b], wide, tall) for a, b in edges if a in spots and b in spots]
-    for node in nodes:
-        x, y = spots[node.key]
-        parts.append(
-            f'<g class="node {node.state}"><rect x="{x}" y="{y}" width="{wide}" height="{tall}" rx="6"/>'
-            f"<title>{escape(node.title)}: {escape(node.detail)}</title>"
-            + text(x + 9, y + 18, _short(node.title, 21), kind="name")
-            + text(x + 9, y + 34, _short(node.detail, 25), kind="tick")
-            + "</g>"
-        )
-    width = max(x for x, _ in spots.values()) + wide + 4
-    height = max(y for _, y in spots.values()) + tall + 6
-    return svg(width, height, "".join(parts), title=title)
+    left, head = 130, 44
+    side = min(46, (WIDTH - left - 10) / len(names))
+    most = max(3, int(side / CHARACTER))
+    parts = [
+        text(left, 14, f"{axes[1]} →", kind="tick"),
+        text(left - 10, head - 6, f"{axes[0]} ↓", kind="tick", anchor="end"),
+    ]
+    for i, name in enumerate(names):
+        middle = i * side + side / 2
+        parts.append(text(left + middle, head - 6, short(name, most), anchor="middle"))
+        parts.append(text(left - 10, head + middle + 4, short(name, 17), anchor="end"))
+        for j, n in enumerate(cells[i]):
+            x, y, shade = left + j * side, head + i * side, round(math.sqrt(n / top), 2)
+            parts.append(
+                f'<rect x="{_f(x)}" y="{_f(y)}" width="{_f(side - 1)}" height="{_f(side - 1)}"'
+                + (f' class="heat" fill-opacity="{shade:g}"/>' if n else ' class="none"/>')
+            )
+            if n:
+                kind = "figure on" if shade > 0.6 else "figure"
+                where = (x + side / 2, y + side / 2 + 4)
+                parts.append(text(*where, number(n), kind=kind, anchor="middle"))
+    width = left + side * len(names) + 6
+    return svg(width, head + side * len(names) + 6, "".join(parts), title=title)
 
 
-def _places(
-    nodes: Sequence[Node], wide: int, tall: int, gap_x: int, gap_y: int, per_row: int
-) -> Mapping[str, tuple[int, int]]:
-    """Columns by layer; after `per_row` columns the picture goes on in a new band below."""
-    layers: dict[int, list[Node]] = {}
-    for node in nodes:
-        layers.setdefault(node.layer, []).append(node)
-    order = sorted(layers)
-    spots: dict[str, tuple[int, int]] = {}
-    top = 4
-    for start in range(0, len(order), per_row):
-        band = order[start : start + per_row]
-        most = max(len(layers[layer]) for layer in band)
-        for column, layer in enumerate(band):
-            lead = (most - len(layers[layer])) * (tall + gap_y) // 2
-            for i, node in enumerate(layers[layer]):
-                spots[node.key] = (2 + column * (wide + gap_x), top + lead + i * (tall + gap_y))
-        top += most * (tall + gap_y) + 18
-    return spots
+def scale(lows: Sequence[float], highs: Sequence[float]) -> list[float]:
+    """Round tick values around a range; from 0 unless the range is far from it.
+
+    Args:
+        lows: Lower ends, finite.
+        highs: Upper ends, finite.
+
+    Returns:
+        Two to seven ticks in rising order; the first and the last enclose the range.
+
+    Example:
+        >>> scale([0.0], [0.133])
+        [0.0, 0.05, 0.1, 0.15]
+        >>> scale([0.85], [0.997])
+        [0.85, 0.9, 0.95, 1.0]
+    """
+    low, high = min(lows), max(highs)
+    if 0 <= low <= high * 0.6:
+        low = 0.0
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / 4))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= 5)
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def _edge(a: tuple[int, int], b: tuple[int, int], wide: int, tall: int) -> str:
-    if b[0] > a[0] + wide:
-        x0, y0, x1, y1 = float(a[0] + wide), a[1] + tall / 2, float(b[0]), b[1] + tall / 2
-        middle = (x0 + x1) / 2
-        path = f"M{x0} {y0} C{middle} {y0} {middle} {y1} {x1} {y1}"
-    else:  # the picture goes on in the band below: leave by the foot, enter by the head
-        x0, y0, x1, y1 = a[0] + wide / 2, float(a[1] + tall), b[0] + wide / 2, float(b[1])
-        middle = (y0 + y1) / 2
-        path = f"M{x0} {y0} C{x0} {middle} {x1} {middle} {x1} {y1}"
-    return f'<path d="{path}" class="edge"/>'
+def _tall(mark: Mark) -> int:
+    return 26 if mark.before is None else 40
 
 
-def _bin(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width - 1, 1):.1f}" height="{max(height, 0.8):.1f}" class="{kind}"/>'
+def _mark(mark: Mark, y: float, low: float, step: float) -> str:
+    def at(value: float) -> float:
+        return LABEL + (value - low) * step
 
-
-def _axis(low: float, high: float, scale: float, height: float) -> str:
-    parts = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        value = low + share * (high - low)
-        x = LABEL + (value - low) * scale
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{height:g}" class="grid"/>')
-        parts.append(text(x, height + 16, _number(value), kind="tick", anchor="middle"))
+    middle = y + 13
+    most = int((LABEL - 14) / CHARACTER)
+    parts = [text(LABEL - 12, middle + 4, short(mark.label, most), anchor="end")]
+    parts.append(text(WIDTH - VALUE + 16, middle + 4, said(mark.now), kind="figure"))
+    parts.append(_whisker(mark.now, at, middle, mark.kind))
+    if mark.before is not None and _finite(mark.before):
+        parts.append(_whisker(mark.before, at, middle + 14, "old"))
+        told = f"before {said(mark.before)}"
+        parts.append(text(WIDTH - VALUE + 16, middle + 18, told, kind="tick"))
     return "".join(parts)
 
 
-def _ceiling(value: float) -> float:
-    """The next round number: 1, 2 or 5 times a power of ten."""
-    if value <= 0 or not math.isfinite(value):
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return float(next(m * power for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-12)))
+def _whisker(e: Estimate, at: Callable[[float], float], y: float, kind: str) -> str:
+    drawn = _line(at(e.low), y, at(e.high), y, f"whisker {kind}".strip())
+    if math.isnan(e.value):
+        return drawn
+    return f'{drawn}<circle cx="{_f(at(e.value))}" cy="{_f(y)}" r="4.5" class="dot {kind}"/>'
 
 
-def _number(value: float) -> str:
-    if value == int(value) and abs(value) < 1e7:
-        return f"{int(value):,}"
-    return f"{value:.3g}"
+def _finite(e: Estimate) -> bool:
+    return math.isfinite(e.low) and math.isfinite(e.high)
 
 
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else words[: most - 1] + "…"
+def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> str:
+    return f'<line x1="{_f(x0)}" y1="{_f(y0)}" x2="{_f(x1)}" y2="{_f(y1)}" class="{kind}"/>'
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
+    return (
+        f'<rect x="{_f(x)}" y="{_f(y)}" width="{_f(max(width, 1))}"'
+        f' height="{_f(max(height, 0.8))}" class="{kind}"/>'
+    )
+
+
+def _f(value: float) -> str:
+    """A coordinate with one digit and no trailing zero."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")

@@ -11,22 +11,28 @@ from string import Template
 from datapipe import __version__
 from datapipe.core.run import Run
 from datapipe.errors import ExecutionError
-from datapipe.report import sections
+from datapipe.report import findings, models, rows, sections
 from datapipe.report.facts import gather
 from datapipe.report.markup import Html, join, table, tag, verdict
+from datapipe.report.wording import said
 
 ORDER = (
     sections.banner,
     sections.tiles,
     sections.lineage,
-    sections.findings,
-    sections.gallery,
-    sections.dropped,
-    sections.training,
+    findings.findings,
+    rows.gallery,
+    rows.confusion,
+    rows.classes,
+    rows.dropped,
+    models.training,
     sections.provenance,
     sections.steps,
     sections.unchecked,
 )
+"""What a report tells, from the verdict down to what was not checked."""
+
+MOST_IN_CARD = 12
 
 
 def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = None) -> Path:
@@ -45,7 +51,11 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
         ExecutionError: The file cannot be written.
 
     Example:
-        >>> # write_report(Path(".datapipe"), "", Path("report.html"))
+        >>> import tempfile
+        >>> from datapipe.testing.small import small_run
+        >>> target = Path(tempfile.mkdtemp()) / "report.html"
+        >>> write_report(small_run().store, "", target).read_text()[:15]
+        '<!doctype html>'
     """
     facts = gather(store, run_id)
     parts: list[Html] = [section(facts) for section in ORDER]
@@ -56,9 +66,10 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
     )
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(page, "utf-8")
+        partial.write_bytes(page.encode("utf-8", "replace"))
         partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise ExecutionError(
             f"the report cannot be written to {path}: {error.strerror}",
             code="DP-EXEC-060",
@@ -68,7 +79,7 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
 
 
 def run_card(run: Run) -> Html:
-    """A run as a notebook shows it: verdict, findings, steps.
+    """A run as a notebook shows it: verdict, the findings that count, steps.
 
     Args:
         run: A finished run.
@@ -77,12 +88,20 @@ def run_card(run: Run) -> Html:
         The markup.
 
     Example:
-        >>> # run_card(run)
+        >>> from datapipe.testing.small import small_run
+        >>> "text.long_enough" in run_card(small_run())
+        True
     """
-    rows = [[verdict(f.verdict), f.kind, f.says, str(f.measure)] for f in run.findings]
+    newest = list({f.kind: f for f in run.findings}.values())
+    newest.sort(key=lambda f: f.verdict == "clean")
+    told = [[verdict(f.verdict), f.kind, f.says, said(f.measure)] for f in newest[:MOST_IN_CARD]]
+    steps = [[s.stage, f"{s.rows_in:,}", f"{s.rows_out:,}", f"{s.rows_aside:,}"] for s in run.steps]
+    more = len(newest) - MOST_IN_CARD
     return join(
         [
             tag("p", tag("b", run.pipeline), f" run {run.run_id} ", verdict(run.verdict)),
-            table(["verdict", "finding", "says", "measure"], rows),
+            table(["verdict", "finding", "says", "measure [interval]"], told),
+            *([tag("p", f"and {more} more findings: run.findings")] if more > 0 else []),
+            table(["stage", "rows in", "rows out", "set aside"], steps, numbers=(1, 2, 3)),
         ]
     )

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import base64
-import math
 import struct
 import zlib
 from collections.abc import Sequence
 from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Html(str):
@@ -38,13 +40,14 @@ def put(value: object) -> str:
     return value if isinstance(value, Html) else escape(str(value))
 
 
-def tag(name: str, *children: object, kind: str = "") -> Html:
+def tag(name: str, *children: object, kind: str = "", anchor: str = "") -> Html:
     """An element.
 
     Args:
         name: The tag's name.
         *children: What it holds; escaped unless `Html`.
         kind: CSS class.
+        anchor: Its id.
 
     Returns:
         The markup.
@@ -54,6 +57,7 @@ def tag(name: str, *children: object, kind: str = "") -> Html:
         '<b class="x">1 &lt; 2</b>'
     """
     mark = f' class="{escape(kind)}"' if kind else ""
+    mark += f' id="{escape(anchor)}"' if anchor else ""
     return Html(f"<{name}{mark}>{''.join(put(c) for c in children)}</{name}>")
 
 
@@ -74,7 +78,12 @@ def join(parts: Sequence[object]) -> Html:
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[int] = ()
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    numbers: Sequence[int] = (),
+    kind: str = "",
+    anchors: Sequence[str] = (),
 ) -> Html:
     """A table that scrolls sideways where it must.
 
@@ -82,6 +91,8 @@ def table(
         head: Column titles.
         rows: Cells by row.
         numbers: 0-based columns that hold numbers.
+        kind: CSS class of the table.
+        anchors: Id of each row, or empty.
 
     Returns:
         The markup; a line saying so where there are no rows.
@@ -94,10 +105,52 @@ def table(
         return tag("p", "None.", kind="soft")
     right = ["num" if i in numbers else "" for i in range(len(head))]
     top = tag("tr", *(tag("th", h, kind=k) for h, k in zip(head, right, strict=True)))
+    ids = anchors or [""] * len(rows)
     lines = [
-        tag("tr", *(tag("td", c, kind=k) for c, k in zip(r, right, strict=True))) for r in rows
+        tag("tr", *(tag("td", c, kind=k) for c, k in zip(r, right, strict=True)), anchor=at)
+        for r, at in zip(rows, ids, strict=True)
     ]
-    return tag("div", tag("table", tag("thead", top), tag("tbody", *lines)), kind="scroll")
+    body = tag("table", tag("thead", top), tag("tbody", *lines), kind=kind)
+    return tag("div", body, kind="scroll")
+
+
+def figure(caption: str, drawn: str, data: Html, *, anchor: str = "") -> Html:
+    """A picture with its words above it and its figures in a table below, folded away.
+
+    Args:
+        caption: What it shows.
+        drawn: SVG that was built here; with none there is no figure.
+        data: The table.
+        anchor: Its id.
+
+    Returns:
+        The markup.
+
+    Example:
+        >>> figure("nothing", "", table([], []))
+        ''
+    """
+    if not drawn:
+        return Html("")
+    folded = tag("details", tag("summary", "the figures"), data)
+    return tag("figure", tag("figcaption", caption), Html(drawn), folded, anchor=anchor)
+
+
+def code(words: str) -> Html:
+    """A name in code type that may break after a dot or an underscore.
+
+    Args:
+        words: The name; escaped here.
+
+    Returns:
+        The markup.
+
+    Example:
+        >>> code("labels.noise")
+        '<code>labels.<wbr>noise</code>'
+    """
+    broken = escape(words).replace(".", ".<wbr>").replace("_", "_<wbr>")
+    return tag("code", Html(broken))
 
 
 def verdict(name: str) -> Html:
@@ -116,28 +169,28 @@ def verdict(name: str) -> Html:
     return tag("span", name.replace("_", " "), kind=f"verdict {name}")
 
 
-def picture(pixels: Sequence[float | None], width: int, height: int, *, alt: str) -> Html:
-    """Grey levels as an inline PNG; a missing pixel is black.
+def picture(levels: NDArray[np.float64], *, alt: str) -> Html:
+    """An image as an inline PNG, its levels stretched over the whole range.
 
     Args:
-        pixels: `width * height` levels in row order, any scale.
-        width: In pixels, > 0.
-        height: In pixels, > 0.
+        levels: Shape (height, width) for grey or (height, width, 3) for colour, any scale; NaN is
+            drawn black.
         alt: What a reader who cannot see it is told.
 
     Returns:
         An `img` element.
 
     Example:
-        >>> picture([0, 1, 2, 3], 2, 2, alt="four").startswith('<img alt="four" src="data:image/png')
+        >>> picture(np.eye(2), alt="a diagonal").startswith('<img alt="a diagonal" src="data:image')
         True
     """
-    known = [p for p in pixels if p is not None and not math.isnan(p)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    scale = 255 / ((high - low) or 1)
-    level = bytes(0 if p is None or math.isnan(p) else int((p - low) * scale) for p in pixels)
-    lines = b"".join(b"\0" + level[i * width : (i + 1) * width] for i in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    known = levels[np.isfinite(levels)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    scaled = np.nan_to_num((levels - low) * (255 / ((high - low) or 1)), posinf=255, neginf=0)
+    grid = scaled.clip(0, 255).astype(np.uint8)
+    height, width = grid.shape[:2]
+    lines = b"".join(b"\0" + grid[i].tobytes() for i in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if grid.ndim == 3 else 0, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
     png += _chunk(b"IDAT", zlib.compress(lines, 9)) + _chunk(b"IEND", b"")
     data = base64.b64encode(png).decode()

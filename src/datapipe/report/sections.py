@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sections of the report, from the verdict down to what was not checked."""
+"""The sections of the report about the run as a whole: verdict, tiles, lineage, steps, gaps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
-
-import polars as pl
+from collections.abc import Mapping, Sequence
 
 from datapipe.core.estimate import Estimate
-from datapipe.core.roles import ORDINAL_BITS
-from datapipe.report import figures
-from datapipe.report.facts import Facts, Line, estimate_of
-from datapipe.report.markup import Html, join, picture, table, tag, verdict
+from datapipe.report.facts import Facts, Line, estimate_of, measure_of
+from datapipe.report.graph import Node, Row
+from datapipe.report.graph import lineage as drawn_lineage
+from datapipe.report.markup import Html, code, figure, join, table, tag
+from datapipe.report.wording import count, percent, said
 
 SAYS = {
     "clean": "Nothing stands against using these rows.",
@@ -21,11 +19,29 @@ SAYS = {
     "suspect": "Usable with care: read the findings below.",
     "fail": "Do not train on these rows as they are.",
 }
-GALLERY = 24
+WORDS = {
+    "clean": "PASS",
+    "suspect": "SUSPECT",
+    "fail": "FAIL",
+    "not_evaluated": "NOT EVALUATED",
+}
+MADE = ("train", "export", "encrypted")
+"""Families whose steps make something of the rows and pass the rows on as they are."""
+FAMILIES = {
+    "provenance": "who answers for the sources",
+    "validate": "whether the rows keep to what is expected of them",
+    "dedup": "rows that repeat others",
+    "synthetic": "rows that a model wrote, and the risk of collapse",
+    "poisoning": "rows that were planted to steer a model",
+    "balance": "classes and groups that are too thin",
+    "labels": "labels that are wrong",
+}
+MOST_SOURCES = 15
+MOST_BRANCHES = 20
 
 
 def banner(facts: Facts) -> Html:
-    """The verdict, and why in one line.
+    """The verdict, and why in a few lines.
 
     Args:
         facts: The run.
@@ -34,27 +50,19 @@ def banner(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # banner(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "NOT EVALUATED" in banner(gather(small_run().store))
+        True
     """
     run = facts.run
     name = str(run["verdict"] or "not_evaluated")
-    worst = [f["says"] for f in facts.findings if f["verdict"] == name and name != "clean"][:2]
-    words = {
-        "clean": "PASS",
-        "suspect": "SUSPECT",
-        "fail": "FAIL",
-        "not_evaluated": "NOT EVALUATED",
-    }
-    head = tag("h1", f"{run['pipeline']}")
-    state = f"run {run['run_id']} · seed {run['seed']} · {run['state']} · {str(run['started_at'])[:19]} UTC"
-    says = tag("div", tag("p", SAYS[name]), *(tag("p", w, kind="soft") for w in worst))
-    return join(
-        [
-            head,
-            tag("p", state, kind="soft"),
-            tag("div", tag("strong", words[name]), says, kind=f"banner {name}"),
-        ]
+    state = (
+        f"run {run['run_id']} · seed {run['seed']} · {run['state']} · {run['started_at'][:19]} UTC"
     )
+    says = tag("div", *(tag("p", w, kind=k) for w, k in _reasons(facts, name)))
+    head = [tag("h1", run["pipeline"]), tag("p", state, kind="soft")]
+    return join([*head, tag("div", tag("strong", WORDS[name]), says, kind=f"banner {name}")])
 
 
 def tiles(facts: Facts) -> Html:
@@ -67,27 +75,36 @@ def tiles(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # tiles(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "rows left of 3 read" in tiles(gather(small_run().store))
+        True
     """
     read = sum(int(s["rows"]) for s in facts.sources)
-    aside = sum(int(d["rows"]) for d in facts.dropped)
-    left = int(facts.steps[-1]["rows_out"]) if facts.steps else 0
-    left = left or read - aside
-    made = [
-        _tile(f"{left:,}", "rows left"),
-        _tile(f"{aside:,}", f"set aside of {read:,} rows read"),
-    ]
-    for kind, name in (
-        ("labels.noise", "label noise"),
-        ("synthetic.declared", "declared synthetic"),
-    ):
-        newest = [f for f in facts.findings if f["kind"] == kind][-1:]
-        made.extend(_tile(_percent(estimate_of(f)), name) for f in newest)
-    if facts.privacy:
-        spent = sum(float(p["epsilon"]) for p in facts.privacy)
-        made.append(_tile(f"ε {spent:.3g}", f"privacy spent at δ = {facts.privacy[-1]['delta']:g}"))
+    last = facts.steps[-1] if facts.steps else None
+    left = int(last["rows_in"] if facts.closed else last["rows_out"]) if last else read
+    what = "rows came to the closed gate" if facts.closed else "rows left"
+    aside = sum(int(s["rows_aside"]) for s in facts.steps)
+    made = [_tile(f"{left:,}", f"{what} of {read:,} read", f"{aside:,} set aside")]
+    for kind, name in (("labels.noise", "label noise"), ("synthetic.declared", "synthetic rows")):
+        looks = [f for f in facts.findings if f["kind"] == kind]
+        if looks:
+            was = f"before cleaning {said(estimate_of(looks[0]))}" if len(looks) > 1 else ""
+            made.append(_tile(_figure(estimate_of(looks[-1])), name, was))
+    made += _accuracy_tile(facts)
+    made += [
+        _tile(
+            f"ε {float(m['facts']['epsilon']):.2f}",
+            f"privacy spent by {m['name']}",
+            f"at δ = {float(m['facts'].get('delta') or math.nan):g}, an upper bound",
+        )
+        for m in facts.tables["models"][-4:]
+        if _is_number(m["facts"].get("epsilon"))
+    ][-1:]
     signed = len([s for s in facts.sources if s["trust"] == "verified"])
-    made.append(_tile(f"{signed} of {len(facts.sources)}", "sources with a verified signature"))
+    broken = len([s for s in facts.sources if s["trust"] == "invalid"])
+    note = f"{broken} signatures are broken" if broken else ""
+    made.append(_tile(f"{signed} of {len(facts.sources)}", "sources verified by signature", note))
     return tag("div", *made, kind="tiles")
 
 
@@ -101,182 +118,22 @@ def lineage(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # lineage(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "text.long_enough" in lineage(gather(small_run().store))
+        True
     """
-    nodes: list[figures.Node] = []
-    edges: list[tuple[str, str]] = []
-    for source in facts.sources:
-        state = "source" if source["trust"] == "verified" else "unsigned"
-        detail = f"{int(source['rows']):,} rows · {source['trust']}"
-        nodes.append(figures.Node(f"s{source['source_no']}", str(source["name"]), detail, state, 0))
-    before = [n.key for n in nodes]
-    layer = 1
-    groups: dict[int, list[Line]] = {}
-    for step in facts.steps:
-        if step["shape"] != "read":
-            groups.setdefault(int(step["branch_group"]), []).append(step)
-    for group in groups.values():
-        keys = []
-        for step in group:
-            keys.append(str(step["step_id"]))
-            nodes.append(_step_node(step, layer))
-        edges += [(a, b) for a in before for b in keys]
-        made = [k for k, s in zip(keys, group, strict=True) if not _ends(s)]
-        before = made or before
-        layer += 1
-    nodes += _made(facts, layer, edges)
-    drawn = figures.lineage(nodes, edges, title="Lineage of the run, sources on the left")
-    caption = tag(
-        "figcaption",
-        "Green: signature verified. Dashed: unsigned. Red: the gate said no. Blue: models, exports.",
+    rows = [Row(_source_nodes(facts.sources), "frame", "sources"), *_stretches(facts)]
+    drawn = drawn_lineage(rows, title="Lineage of the run, from its sources down")
+    caption = (
+        "Sources: green is verified, dashed is unsigned, red is a broken signature. "
+        "The gate is red where it closed. Blue: models and exports. A box leads to its line below."
     )
-    return join([tag("h2", "Lineage"), tag("figure", caption, Html(drawn))])
-
-
-def findings(facts: Facts) -> Html:
-    """Every finding with its interval, and the score of every row that was looked at.
-
-    Args:
-        facts: The run.
-
-    Returns:
-        The markup.
-
-    Example:
-        >>> # findings(facts)
-    """
-    shares = [
-        (f["kind"], estimate_of(f), f["verdict"])
-        for f in facts.findings
-        if f["unit"] == "" and f["high"] is not None and f["high"] <= 1
-    ]
-    drawn = figures.intervals(shares, title="Shares with their 95 % intervals")
-    rows = [
-        [
-            verdict(f["verdict"]),
-            tag("code", f["kind"]),
-            f["says"],
-            _shown(estimate_of(f)),
-            _p(f["p_value"]),
-            _p(f["q_value"]),
-        ]
-        for f in facts.findings
-    ]
-    head = ["verdict", "finding", "says", "measure [95 %]", "p", "q"]
-    parts: list[object] = [tag("h2", "Findings")]
-    if drawn:
-        parts.append(
-            tag("figure", tag("figcaption", "Shares with their 95 % intervals"), Html(drawn))
-        )
-    parts.append(table(head, rows, numbers=(4, 5)))
-    parts.extend(_scores(facts, finding) for finding in facts.findings)
-    return join(parts)
-
-
-def gallery(facts: Facts) -> Html:
-    """The rows most worth looking at, with their picture where there is one.
-
-    Args:
-        facts: The run.
-
-    Returns:
-        The markup.
-
-    Example:
-        >>> # gallery(facts)
-    """
-    parts: list[object] = []
-    for finding in facts.findings:
-        rows = facts.rows_of(finding)
-        if rows is None or finding["family" if "family" in finding else "kind"] == "":
-            continue
-        top = rows.filter("flagged").sort("score", descending=True, nulls_last=True).head(GALLERY)
-        if not top.height or finding["kind"].startswith(("provenance.", "synthetic.", "balance.")):
-            continue
-        parts.append(tag("h3", f"{finding['kind']}: the {top.height} rows with the highest score"))
-        parts.append(tag("div", *_cards(facts, finding, top), kind="gallery"))
-    return join([tag("h2", "Rows worth a look"), *parts]) if parts else Html("")
-
-
-def dropped(facts: Facts) -> Html:
-    """Where rows went, by step and reason.
-
-    Args:
-        facts: The run.
-
-    Returns:
-        The markup.
-
-    Example:
-        >>> # dropped(facts)
-    """
-    merged: dict[tuple[str, str], int] = {}
-    for line in facts.dropped:
-        key = (str(line["stage"]), _reason(str(line["reason"])))
-        merged[key] = merged.get(key, 0) + int(line["rows"])
-    rows = [[tag("code", stage), reason, f"{n:,}"] for (stage, reason), n in merged.items()]
-    asked = tag(
-        "p", "Ask for any of them: ", tag("code", "datapipe why SOURCE:ORDINAL"), kind="soft"
-    )
+    head = ["step", "stage", "rows in", "rows out", "set aside"]
+    lines = [[s["position"], s["stage"], *(f"{int(s[k]):,}" for k in _COUNTS)] for s in facts.steps]
     return join(
-        [
-            tag("h2", "Rows set aside"),
-            table(["stage", "reason", "rows"], rows[:40], numbers=(2,)),
-            asked,
-        ]
+        [tag("h2", "Lineage"), figure(caption, drawn, table(head, lines, numbers=(0, 2, 3, 4)))]
     )
-
-
-def training(facts: Facts) -> Html:
-    """Models, privacy and exports.
-
-    Args:
-        facts: The run.
-
-    Returns:
-        The markup; empty when nothing was trained.
-
-    Example:
-        >>> # training(facts)
-    """
-    if not facts.models:
-        return Html("")
-    lines = [
-        (m["name"], _measure(m, "accuracy"), "") for m in facts.models if _measure(m, "accuracy")
-    ]
-    drawn = figures.intervals(
-        [(n, e, k) for n, e, k in lines if e is not None], title="Accuracy of the models"
-    )
-    rows = [
-        [
-            m["name"],
-            _shown(_measure(m, "accuracy")),
-            f"{int(m['bytes']):,}",
-            tag("code", str(m["model_id"])[7:23]),
-        ]
-        for m in facts.models
-    ]
-    parts: list[object] = [
-        tag("h2", "Models"),
-        tag("figure", tag("figcaption", "Held-out accuracy, 95 % intervals"), Html(drawn)),
-    ]
-    parts.append(table(["model", "accuracy", "bytes", "sha256"], rows, numbers=(2,)))
-    for model in facts.models:
-        points = _epsilon_points(model["facts"])
-        if points:
-            limit = model["facts"].get("epsilon_target") or model["facts"].get("epsilon")
-            curve = figures.curve(points, title="Privacy spent by step", limit=limit)
-            parts.append(
-                tag(
-                    "figure",
-                    tag("figcaption", f"{model['name']}: ε spent by step, and its limit"),
-                    Html(curve),
-                )
-            )
-    if facts.exports:
-        parts.append(tag("h3", "Exports, reopened in a clean process"))
-        parts.append(_exports(facts))
-    return join(parts)
 
 
 def provenance(facts: Facts) -> Html:
@@ -289,42 +146,46 @@ def provenance(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # provenance(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "Provenance" in provenance(gather(small_run().store))
+        True
     """
-    head = ["no", "source", "origin", "licence", "rows", "synthetic", "signature", "digest"]
+    head = ["no", "source", "origin", "licence", "consent", "rows", "synthetic", "signature"]
+    declared = {True: "declared", False: "declared not", None: "not recorded"}
     rows = [
         [
             s["source_no"],
-            s["name"],
-            s["origin"] or "not recorded",
-            s["licence"] or "not recorded",
+            join([s["name"], tag("div", tag("code", s["digest"][7:19]), kind="soft")]),
+            *(s[k] or "not recorded" for k in ("origin", "licence", "consent")),
             f"{int(s['rows']):,}",
-            {True: "declared", False: "declared not", None: "not recorded"}[s["synthetic"]],
-            s["trust"],
-            tag("code", str(s["digest"])[7:19]),
+            declared[s["synthetic"]],
+            join([s["trust"], tag("div", tag("code", str(s["signer"] or "")[:12]), kind="soft")]),
         ]
-        for s in facts.sources
+        for s in facts.sources[:200]
     ]
     signed = [
         [
+            str(a["predicate_type"]).split("/attestation/")[-1],
+            f"{len(a['subjects'] or []):,}",
+            tag("code", ", ".join(str(k)[:16] for k in a["keyids"] or [])),
             tag("code", str(a["digest"])[7:23]),
-            a["predicate_type"],
-            ", ".join(str(k)[:16] for k in a["keyids"]),
         ]
-        for a in facts.attestations
+        for a in facts.tables["attestations"]
     ]
     return join(
         [
             tag("h2", "Provenance"),
-            table(head, rows, numbers=(0, 4)),
+            table(head, rows, numbers=(0, 5), anchors=[f"source-{int(r[0])}" for r in rows]),
             tag("h3", "Signed statements"),
-            table(["sha256", "says", "key ids"], signed),
+            table(["says", "about files", "key ids", "sha256"], signed, numbers=(1,)),
+            tag("p", "Check all of them: ", tag("code", "datapipe verify STORE"), kind="soft"),
         ]
     )
 
 
 def steps(facts: Facts) -> Html:
-    """What each step did, with which code.
+    """What each step did, with which code, and how to do it again.
 
     Args:
         facts: The run.
@@ -333,30 +194,31 @@ def steps(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # steps(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "--seed 7" in steps(gather(small_run().store))
+        True
     """
     rows = [
         [
             s["position"],
-            tag("code", s["stage"]),
+            code(str(s["stage"])),
             s["version"],
-            f"{int(s['rows_in']):,}",
-            f"{int(s['rows_out']):,}",
-            f"{int(s['rows_aside']):,}",
+            *(f"{int(s[k]):,}" for k in _COUNTS),
             "reused" if s["reused_from"] else f"{float(s['seconds']):.2f} s",
+            tag("code", str(s["dataset_out"] or "")[7:15] or "–"),
             tag("code", str(s["code_digest"])[7:15]),
         ]
         for s in facts.steps
     ]
-    head = ["", "stage", "version", "rows in", "rows out", "set aside", "time", "code"]
-    env = ", ".join(f"{k} {v}" for k, v in sorted(dict(facts.run["environment"]).items()))
-    again = f"datapipe run PIPELINE.py --seed {facts.run['seed']}"
+    head = ["", "stage", "version", "rows in", "rows out", "set aside", "time", "rows", "code"]
+    anchors = [f"step-{int(s['position'])}" for s in facts.steps]
     return join(
         [
-            tag("h2", "Steps and environment"),
-            table(head, rows, numbers=(0, 3, 4, 5, 6)),
-            tag("p", f"Environment: {env}", kind="soft"),
-            tag("p", "Again, with the same bytes: ", tag("code", again), kind="soft"),
+            tag("h2", "Steps"),
+            table(head, rows, numbers=(0, 3, 4, 5, 6), anchors=anchors),
+            tag("h2", "Environment, and how to do it again"),
+            _again(facts),
         ]
     )
 
@@ -371,162 +233,245 @@ def unchecked(facts: Facts) -> Html:
         The markup.
 
     Example:
-        >>> # unchecked(facts)
+        >>> from datapipe.report.facts import gather
+        >>> from datapipe.testing.small import small_run
+        >>> "no step of the family" in unchecked(gather(small_run().store))
+        True
     """
-    rows = [
-        [tag("code", f["kind"]), f["says"], f["remedy"]]
-        for f in facts.findings
+    rows: list[list[object]] = [
+        [code(f["kind"]), f["says"], f["remedy"]]
+        for f in facts.standing
         if f["verdict"] == "not_evaluated"
     ]
-    return join([tag("h2", "Not checked, and why"), table(["finding", "why", "remedy"], rows)])
+    for stage in _unrun(facts):
+        why = "the gate closed before it" if facts.closed else f"the run is {facts.run['state']}"
+        rows.append([code(stage), f"it was planned and did not run: {why}", ""])
+    ran = {str(s["stage"]).partition(".")[0] for s in facts.steps}
+    rows += [
+        [code(f"{family}.*"), f"no step of the family looked at {words}", "add one to the pipeline"]
+        for family, words in FAMILIES.items()
+        if family not in ran
+    ]
+    return join([tag("h2", "Not checked, and why"), table(["what", "why", "remedy"], rows)])
 
 
-def _tile(figure: str, name: str) -> Html:
-    return tag("div", tag("b", figure), tag("span", name), kind="tile")
+_COUNTS = ("rows_in", "rows_out", "rows_aside")
 
 
-def _percent(e: Estimate) -> str:
-    if math.isnan(e.value):
-        return f"within {e.low:.0%}–{e.high:.0%}"
-    if e.low == e.high:
-        return f"{e.value:.1%}"
-    return f"{e.value:.1%} [{e.low:.1%}, {e.high:.1%}]"
+def _reasons(facts: Facts, name: str) -> list[tuple[str, str]]:
+    """(sentence, CSS class): the standing findings that have the verdict, or why the run ended."""
+    if facts.closed:
+        why = [(w, "soft") for w in str(facts.closed["says"]).split("; ")]
+        return [("The gate is closed: no row passed it.", ""), *_first(why, 4)]
+    if facts.run["state"] not in ("finished", "stopped"):
+        details = [dict(e["detail"] or {}) for e in facts.tables["run_events"]]
+        error = next((str(d["code"]) for d in reversed(details) if d.get("code")), "")
+        told = f"The run is {facts.run['state']}" + (f" with {error}." if error else ".")
+        return [(told, ""), ("What it found before that is below.", "soft")]
+    if name == "clean":
+        return [(SAYS[name], "")]
+    if not facts.findings:
+        return [("No step of this pipeline looks for anything; that is not a pass.", "")]
+    why = [(str(f["says"]), "soft") for f in facts.standing if f["verdict"] == name]
+    return [(SAYS[name], ""), *_first(why, 3)]
 
 
-def _shown(e: Estimate | None) -> Html:
-    if e is None:
-        return Html("")
-    point = "unknown" if math.isnan(e.value) else f"{e.value:.4g}"
-    bounds = "" if e.low == e.high else f" [{e.low:.4g}, {e.high:.4g}]"
-    unit = f" {e.unit}" if e.unit else ""
-    note = tag("div", f"n = {e.n:,}, {e.method}", kind="soft")
-    return join([tag("span", f"{point}{bounds}{unit}", kind="nowrap"), note])
+def _first(lines: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+    more = [(f"and {len(lines) - most} more", "soft")] if len(lines) > most else []
+    return [*lines[:most], *more]
 
 
-def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "< 1e-12" if value < 1e-12 else f"{value:.2g}"
-
-
-def _step_node(step: Line, layer: int) -> figures.Node:
-    aside = int(step["rows_aside"])
-    detail = f"{int(step['rows_in']):,} rows" + (f", {aside:,} set aside" if aside else "")
-    stopped = step["stage"] == "gate" and not step["dataset_out"]
-    return figures.Node(
-        str(step["step_id"]), str(step["stage"]), detail, "stopped" if stopped else "step", layer
+def _tile(shown: str, name: str, note: str = "") -> Html:
+    """A figure in large type, its interval in smaller type, what it is, and a note."""
+    point, bracket, bounds = shown.partition(" [")
+    large = tag("b", point, *([tag("i", f"[{bounds}")] if bracket else ()))
+    return tag(
+        "div", large, tag("span", name), *([tag("small", note)] if note else ()), kind="tile"
     )
 
 
-def _ends(step: Line) -> bool:
-    """Whether no later step reads the rows of this one: trainers and exports pass them on."""
-    return str(step["stage"]).startswith(("train.", "export."))
+def _figure(e: Estimate) -> str:
+    return "not identified" if math.isnan(e.value) else said(e)
 
 
-def _made(facts: Facts, layer: int, edges: list[tuple[str, str]]) -> list[figures.Node]:
-    nodes = []
-    for model in facts.models:
-        acc = _measure(model, "accuracy")
-        detail = f"accuracy {acc.value:.3f}" if acc else f"{int(model['bytes']):,} bytes"
-        nodes.append(
-            figures.Node(str(model["model_id"]), str(model["name"]), detail, "model", layer)
+def _accuracy_tile(facts: Facts) -> list[Html]:
+    """The newest plain model's accuracy, with the first model of its stage beside it."""
+    stage = {s["step_id"]: s["stage"] for s in facts.steps}
+    measured = [
+        (m, e)
+        for m in facts.tables["models"]
+        if (e := measure_of(m, "accuracy")) is not None and stage.get(m["step_id"]) == "train.plain"
+    ]
+    if not measured:
+        return []
+    model, accuracy = measured[-1]
+    was = f"{measured[0][0]['name']}: {said(measured[0][1])}" if len(measured) > 1 else ""
+    return [_tile(said(accuracy), f"accuracy of {model['name']}", was)]
+
+
+def _source_nodes(sources: Sequence[Line]) -> list[Node]:
+    shown = sources if len(sources) <= MOST_SOURCES else sources[: MOST_SOURCES - 1]
+    nodes = [
+        Node(
+            str(s["name"]),
+            f"{count(int(s['rows']))} rows, {_trust(s)}",
+            str(s["trust"]),
+            f"source-{int(s['source_no'])}",
         )
-        edges.append((str(model["step_id"]), str(model["model_id"])))
-    for export in facts.exports:
-        detail = f"{int(export['bytes']):,} bytes"
-        nodes.append(
-            figures.Node(str(export["export_id"]), str(export["name"]), detail, "export", layer + 1)
-        )
-        parents = {str(m["model_id"]) for m in facts.models}
-        origin = str(export["model"]) if str(export["model"]) in parents else str(export["step_id"])
-        edges.append((origin, str(export["export_id"])))
+        for s in shown
+    ]
+    rest = sources[len(shown) :]
+    if rest:
+        states = [str(s["trust"]) for s in rest]
+        worst = next((t for t in ("invalid", "unsigned") if t in states), "verified")
+        rows = sum(int(s["rows"]) for s in rest)
+        nodes.append(Node(f"{len(rest)} more sources", f"{rows:,} rows, {worst}", worst))
     return nodes
 
 
-def _scores(facts: Facts, finding: Line) -> Html:
-    """The scores behind a finding, folded away."""
-    rows = facts.rows_of(finding)
-    if rows is None:
-        return Html("")
-    known = rows.filter(pl.col("score").is_finite())
-    if known.height < 20 or known["score"].n_unique() < 5:
-        return Html("")
-    low, high = float(known["score"].min()), float(known["score"].max())  # type: ignore[arg-type]  # finite floats
-    edges = [low + (high - low) * i / 40 for i in range(41)]
-    place = ((pl.col("score") - low) / ((high - low) or 1) * 40).floor().clip(0, 39).cast(pl.Int64)
-    counted = known.group_by(place.alias("bin"), "flagged").len().to_dicts()
-    plain, marked = [0] * 40, [0] * 40
-    for line in counted:
-        (marked if line["flagged"] else plain)[int(line["bin"])] += int(line["len"])
-    drawn = figures.histogram(plain, marked, edges, title=f"Scores of {finding['kind']}")
-    n = sum(marked)
-    caption = f"{finding['kind']}: scores of {known.height:,} rows, {n:,} flagged in red"
-    return tag("details", tag("summary", caption), tag("figure", Html(drawn)))
+def _trust(source: Line) -> str:
+    return {"verified": "verified", "unsigned": "unsigned"}.get(source["trust"], "broken")
 
 
-def _cards(facts: Facts, finding: Line, top: pl.DataFrame) -> list[Html]:
-    ids = top["row_id"].to_list()
-    images = facts.cells(str(finding["step_id"]), "image", ids)
-    labels = facts.cells(str(finding["step_id"]), "label", ids)
-    cards = []
-    for line in top.to_dicts():
-        row = int(line["row_id"])
-        name = f"{row >> ORDINAL_BITS}:{row & ((1 << ORDINAL_BITS) - 1)}"
-        parts: list[object] = [_image(images.get(row), name)]
-        parts.append(tag("div", f"row {name}", kind="mono"))
-        if row in labels:
-            parts.append(tag("div", f"given {labels[row]}"))
-        if line["suggested"] is not None:
-            parts.append(tag("div", f"suggested {line['suggested']}"))
-        parts.append(tag("div", f"score {line['score']:.3g}", kind="soft"))
-        cards.append(tag("div", *parts, kind="card"))
-    return cards
+def _stretches(facts: Facts) -> list[Row]:
+    """Groups of steps as the picture draws them: chains of single steps, frames of branches."""
+    groups: dict[object, list[Line]] = {}
+    for step in facts.steps:
+        if step["shape"] != "read":
+            group = step["branch_group"]
+            key = step["position"] if group is None else (group,)
+            groups.setdefault(key, []).append(step)
+    rows: list[Row] = []
+    for group in groups.values():
+        makers = [s for s in group if _family(s) in MADE]
+        lookers = [s for s in group if _family(s) not in MADE]
+        if len(lookers) == 1:
+            _chained(rows, _step_node(lookers[0]))
+        elif lookers:
+            nodes = [_step_node(s) for s in lookers[:MOST_BRANCHES]]
+            rows.append(Row(nodes, "frame", f"{len(lookers)} steps side by side"))
+        trees = _trees(facts, [s for s in makers if _family(s) == "train"])
+        trees += _orphans(facts, makers)
+        if len(trees) == 1 and rows and rows[-1].shape == "chain":
+            *before, last = rows[-1].nodes
+            grown = Node(last.title, last.detail, last.state, last.anchor, (*last.parts, *trees))
+            rows[-1] = Row([*before, grown], "chain")
+        elif trees:
+            rows.append(Row(trees, "trees"))
+    missing = _unrun(facts)
+    if missing and facts.closed:
+        rows.append(Row([Node(s, "never ran", "unrun") for s in missing[:5]], "trees"))
+    return rows
 
 
-def _image(pixels: Any, name: str) -> Html:
-    if isinstance(pixels, bytes):
-        pixels = list(pixels)
-    if not isinstance(pixels, list) or not pixels:
-        return Html("")
-    side = math.isqrt(len(pixels))
-    return (
-        picture(pixels, side, side, alt=f"row {name}") if side * side == len(pixels) else Html("")
+def _chained(rows: list[Row], node: Node) -> None:
+    if rows and rows[-1].shape == "chain":
+        rows[-1] = Row([*rows[-1].nodes, node], "chain")
+    else:
+        rows.append(Row([node], "chain"))
+
+
+def _family(step: Line) -> str:
+    return str(step["stage"]).partition(".")[0]
+
+
+def _step_node(step: Line, *parts: Node) -> Node:
+    stage, rows, aside = str(step["stage"]), int(step["rows_in"]), int(step["rows_aside"])
+    detail, state = f"{count(rows)} rows", "step"
+    if stage == "gate":
+        shut = not step["dataset_out"]
+        state = "closed" if shut else "gate"
+        detail = f"closed to {count(rows)} rows" if shut else f"open: {count(rows)} rows pass"
+    elif _family(step) in MADE:
+        detail = f"on {count(rows)} rows"
+    elif aside:
+        detail = f"{count(rows)} rows, {count(aside)} set aside"
+    return Node(stage, detail, state, f"step-{int(step['position'])}", parts)
+
+
+def _trees(facts: Facts, trainers: Sequence[Line]) -> list[Node]:
+    """Each trainer with its models, and each model with the exports made from it."""
+    nodes = []
+    for step in trainers:
+        models = [m for m in facts.tables["models"] if m["step_id"] == step["step_id"]]
+        nodes.append(_step_node(step, *(_model_node(facts, m) for m in models)))
+    return nodes
+
+
+def _model_node(facts: Facts, model: Line) -> Node:
+    accuracy = measure_of(model, "accuracy")
+    told = f"{int(model['bytes']):,} bytes" if accuracy is None else f"accuracy {_point(accuracy)}"
+    names = {model["model_id"], model["name"]}
+    mine = [e for e in facts.tables["exports"] if e["model"] in names]
+    by_step: dict[str, list[Line]] = {}
+    for export in mine:
+        by_step.setdefault(str(export["step_id"]), []).append(export)
+    step = {str(s["step_id"]): s for s in facts.steps}
+    parts = [
+        _step_node(step[k], *map(_export_node, made)) for k, made in by_step.items() if k in step
+    ]
+    return Node(str(model["name"]), told, "model", "models", tuple(parts))
+
+
+def _orphans(facts: Facts, makers: Sequence[Line]) -> list[Node]:
+    """Makers that hang under no model of this run."""
+    known = {m[k] for m in facts.tables["models"] for k in ("model_id", "name")}
+    exports = facts.tables["exports"]
+    drawn = {e["step_id"] for e in exports if e["model"] in known}
+    return [
+        _step_node(s, *(_export_node(e) for e in exports if e["step_id"] == s["step_id"]))
+        for s in makers
+        if _family(s) != "train" and s["step_id"] not in drawn
+    ]
+
+
+def _export_node(export: Line) -> Node:
+    return Node(str(export["name"]), f"{int(export['bytes']):,} bytes", "export", "exports")
+
+
+def _point(e: Estimate) -> str:
+    return "unknown" if math.isnan(e.value) else percent(e.value)
+
+
+def _unrun(facts: Facts) -> list[str]:
+    """Stages that were planned and have no step; the plan is in the order of positions."""
+    ran = {int(s["position"]) for s in facts.steps}
+    plan = facts.run["params"] or []
+    return [str(p.get("stage", "")) for i, p in enumerate(plan) if i not in ran]
+
+
+def _again(facts: Facts) -> Html:
+    """Versions, the plan with its parameters, and what to type."""
+    told = sorted(dict(facts.run["environment"] or {}).items())
+    plan = [
+        [i, code(str(p.get("stage", ""))), _parameters(p)]
+        for i, p in enumerate(facts.run["params"] or [])
+    ]
+    lines = [
+        f"datapipe run PIPELINE.py --seed {facts.run['seed']}",
+        "datapipe verify STORE",
+        f"datapipe sql \"from steps where run_id = '{facts.run['run_id']}'\"",
+    ]
+    return join(
+        [
+            tag("p", "Versions: ", ", ".join(f"{k} {v}" for k, v in told)),
+            tag("p", "Code of all steps: ", tag("code", str(facts.run["code_digest"])[7:23])),
+            tag("p", "The same sources, versions, plan and seed give the same rows and models:"),
+            tag("pre", "\n".join(lines)),
+            tag(
+                "details",
+                tag("summary", f"the plan, {len(plan)} steps with all their parameters"),
+                table(["", "stage", "parameters"], plan, numbers=(0,)),
+            ),
+        ]
     )
 
 
-def _reason(reason: str) -> str:
-    """A reason without the row it names, so that equal reasons are counted together."""
-    return " ".join("…" if ":" in w and w.replace(":", "").isdigit() else w for w in reason.split())
+def _parameters(plan: Mapping[str, object]) -> str:
+    """Parameters that are set, as `name = value`; long values are cut."""
+    told = [f"{k} = {v!r}" for k, v in plan.items() if k != "stage" and v not in ("", None, [])]
+    return ", ".join(t if len(t) <= 160 else t[:159] + "…" for t in told)
 
 
-def _measure(line: Line, name: str) -> Estimate | None:
-    form = dict(line["measures"] or {}).get(name)
-    return None if form is None else Estimate.from_json(form)
-
-
-def _epsilon_points(facts: Mapping[str, Any]) -> list[tuple[float, float]]:
-    curve = facts.get("epsilon_by_step") or facts.get("epsilon_curve") or []
-    return [(float(x), float(y)) for x, y in curve]
-
-
-def _exports(facts: Facts) -> Html:
-    rows = []
-    for export in facts.exports:
-        told = dict(export["facts"] or {})
-        dtypes = ", ".join(
-            f"{k} {v:,} B"
-            for k, v in dict(told.get("dtypes") or told.get("bytes_by_dtype") or {}).items()
-        )
-        change = _measure(export, "accuracy_change") or _measure(export, "accuracy")
-        rows.append(
-            [
-                export["name"],
-                f"{int(export['bytes']):,}",
-                dtypes,
-                _shown(change),
-                tag("code", str(export["export_id"])[7:19]),
-            ]
-        )
-    return table(
-        ["export", "bytes", "weights by type", "accuracy change", "sha256"], rows, numbers=(1,)
-    )
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
