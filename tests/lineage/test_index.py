@@ -107,7 +107,7 @@ def test_a_model_that_is_reused_keeps_one_list_of_held_out_rows(filled: Lineage)
     assert filled.sql("select count(*) from model_held_out").item() == 1
 
 
-def test_a_foreign_reader_makes_the_index_late_and_never_a_run(filled: Lineage):
+def test_a_foreign_reader_makes_the_index_late_and_never_a_run(filled: Lineage, caplog):
     code = (
         "import duckdb, sys, time\n"
         f"c = duckdb.connect({str(filled.store / 'lineage.duckdb')!r}, read_only=True)\n"
@@ -123,6 +123,7 @@ def test_a_foreign_reader_makes_the_index_late_and_never_a_run(filled: Lineage):
         filled.append([("run_events", {"run_id": "r1", "event": "note"})])
         assert filled.index() is False
         assert filled.sql("select count(*) from log_entries").item() == before
+        assert "may miss the newest records" in caplog.text
         assert filled.find_step("k1")["step_id"] == "r1/1"
     finally:
         reader.communicate()

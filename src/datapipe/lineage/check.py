@@ -63,7 +63,12 @@ class Check:
         index: Its index.
 
     Example:
-        >>> # Check(store, journal, objects, index).problems()
+        >>> import tempfile
+        >>> home = Path(tempfile.mkdtemp())
+        >>> journal, objects = Journal(home), Objects(home / "objects", home / "tmp")
+        >>> index = Index(home / "lineage.duckdb", journal, objects)
+        >>> [problem.path for problem in Check(home, journal, objects, index).problems()]
+        ['format']
     """
 
     def __init__(self, store: Path, journal: Journal, objects: Objects, index: Index) -> None:
@@ -80,7 +85,12 @@ class Check:
             Problems, empty when all is sound.
 
         Example:
-            >>> # check.problems()
+            >>> import tempfile
+            >>> home = Path(tempfile.mkdtemp())
+            >>> _ = (home / "format").write_text("datapipe store 1")
+            >>> journal, objects = Journal(home), Objects(home / "objects", home / "tmp")
+            >>> Check(home, journal, objects, Index(home / "i.duckdb", journal, objects)).problems()
+            []
         """
         found = [*self._format(), *self._frames()]
         sound = not found

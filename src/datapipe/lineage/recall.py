@@ -66,7 +66,11 @@ class Recall:
             ExecutionError: All numbers are taken.
 
         Example:
-            >>> # recall.source_number("sha256:00", "a", 10)
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> [lineage.source_number("sha256:00", name, 9) for name in ("a", "b", "a")]
+            [1, 2, 1]
         """
         with self._alone, self._journal.writing() as tail:
             self._read_on(tail.mark)
@@ -97,7 +101,10 @@ class Recall:
             Its columns by name, JSON ones parsed; None when no such step has finished.
 
         Example:
-            >>> # recall.find_step("sha256:00")
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Lineage(tempfile.mkdtemp(), create=True).find_step("sha256:00") is None
+            True
         """
         with self._alone:
             self._read_on(self._journal.tail().mark)

@@ -94,7 +94,14 @@ def why(connection: duckdb.DuckDBPyConnection, row: int | str) -> dict[str, Any]
         DeclarationError: The store has no such row.
 
     Example:
-        >>> # why(connection, "1:1429")["dropped"]
+        >>> from datapipe.lineage.load import make
+        >>> with duckdb.connect() as connection:
+        ...     make(connection)
+        ...     _ = connection.execute(
+        ...         "insert into sources (source_no, name, rows) values (1, 'reviews', 3)"
+        ...     )
+        ...     why(connection, "1:2")["source"]["name"]
+        'reviews'
     """
     row_id, source_no, ordinal = row_number(row)
     found = lines(connection, _SOURCE, source=source_no)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
 from datapipe.lineage.trace import trace
+
+log = logging.getLogger("datapipe.lineage")
 
 FORMAT = 1
 """Version of the folder's layout and of the journal's frames."""
@@ -361,7 +364,11 @@ class Lineage:
             DeclarationError: The store has no such row.
 
         Example:
-            >>> # lineage.why("1:1429")["dropped"]
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> lineage.append([("sources", {"source_no": 1, "name": "reviews", "rows": 2000})])
+            >>> lineage.why("1:1429")["dropped"]
+            []
         """
         with self._asking() as connection:
             return why(connection, row)
@@ -380,7 +387,11 @@ class Lineage:
             DeclarationError: No object has this digest, or several begin with these digits.
 
         Example:
-            >>> # lineage.trace("sha256:ab12cd34")["sources"]
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> lineage.append([("datasets", {"digest": "sha256:ab12cd34ef", "run_id": "r1"})])
+            >>> lineage.trace("ab12cd34")["digest"]
+            'sha256:ab12cd34ef'
         """
         with self._asking() as connection:
             return trace(connection, digest)
@@ -459,7 +470,11 @@ class Lineage:
         try:
             with contextlib.suppress(PermissionError):
                 self._leases.bury(self._abandoned)
-            self._index.catch_up()
+            if not self._index.catch_up():
+                log.warning(
+                    "another program reads %s: the answer may miss the newest records",
+                    self._index.path,
+                )
         except ExecutionError:
             if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
                 raise

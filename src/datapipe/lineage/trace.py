@@ -100,7 +100,12 @@ def trace(connection: duckdb.DuckDBPyConnection, digest: str) -> dict[str, Any]:
         DeclarationError: No object has this digest, or several begin with these digits.
 
     Example:
-        >>> # trace(connection, "sha256:ab12cd34")["sources"]
+        >>> from datapipe.lineage.load import make
+        >>> with duckdb.connect() as connection:
+        ...     make(connection)
+        ...     _ = connection.execute("insert into datasets (digest) values ('sha256:ab12cd34ef')")
+        ...     trace(connection, "ab12cd34")["kind"]
+        'dataset'
     """
     found = _the_one(connection, digest)
     dataset, run = found["dataset"], found["run_id"]
