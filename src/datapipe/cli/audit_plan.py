@@ -44,7 +44,7 @@ DETECTORS = (
 )
 """Catalogue key to what it needs: a role or something `Beside`; `a|b` asks for either.
 
-With an item and an annotator each row is one of several answers: rows of one item repeat on purpose,
+With an item and an annotator each row is one of several answers: rows repeat on purpose,
 so that copies and odd labels are not looked for."""
 
 
