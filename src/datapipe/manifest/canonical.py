@@ -148,7 +148,7 @@ def _ecmascript(value: float) -> str:
         raise _no_form(f"{value} is not a JSON number")
     if value == 0:
         return "0"
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    sign, digits, exponent = Decimal(float.__repr__(value)).as_tuple()
     text = "".join(map(str, digits))
     point = len(text) + int(exponent)
     text = text.rstrip("0").lstrip("0")
