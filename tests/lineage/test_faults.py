@@ -100,6 +100,49 @@ def test_kills_at_any_moment_lose_nothing_that_was_acknowledged(tmp_path: Path):
     assert lineage.sql("select count(*) = max(seq) from log_entries").item()
 
 
+FILL = """
+import sys
+from pathlib import Path
+from datapipe.errors import DatapipeError
+from datapipe.lineage.store import Lineage
+home = Path(sys.argv[1])
+lineage, codes, n = Lineage(home / "store", create=True), [], 0
+try:
+    while True:
+        lineage.append([("run_events", {"run_id": "r", "detail": {"text": "y" * 2000}})])
+        n += 1
+except DatapipeError as error:
+    codes.append(error.code)
+assert n > 50, n
+for fails in (lambda: lineage.sql("from runs"), lambda: lineage.put_bytes(b"z" * 300_000)):
+    try:
+        fails()
+    except DatapipeError as error:
+        codes.append(error.code)
+assert codes == ["DP-EXEC-028"] * 3, codes
+(home / "ballast").unlink()
+assert lineage.sql("select count(*) from run_events").item() == n == lineage.root()[0]
+lineage.append([("runs", {"run_id": "after"})])
+assert Lineage(home / "store").verify() == []
+print("survived")
+"""
+
+
+@pytest.mark.faults
+def test_a_full_disk_loses_nothing_and_mends_itself(tmp_path: Path):
+    script = (
+        f"mount -t tmpfs -o size=8m tmpfs {tmp_path} && "
+        f"head -c 6800000 /dev/zero > {tmp_path}/ballast && "
+        f"{sys.executable} -c '{FILL}' {tmp_path}"
+    )
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here: a small disk cannot be made")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "survived\n", done.stderr
+
+
 def test_a_child_of_a_fork_is_refused_and_told_what_to_do(filled: Lineage):
     child = os.fork()
     if child == 0:

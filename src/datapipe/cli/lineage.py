@@ -19,9 +19,17 @@ _TABLES = "select table_name from information_schema.tables where table_schema =
 
 
 @app.command("rebuild", help="Make the SQL index anew from the journal, which is the truth.")
-def _rebuild(*, as_json: Json = False, store: Store = STORE) -> None:
+def _rebuild(
+    *,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Go on though the journal itself is cut or damaged."),
+    ] = False,
+    as_json: Json = False,
+    store: Store = STORE,
+) -> None:
     lineage = Lineage(existing_store(store))
-    lineage.rebuild()
+    lineage.rebuild(accept_loss=accept_loss)
     records = int(lineage.sql("select count(*) as n from log_entries")["n"][0])
     if as_json:
         out_json({"store": str(store), "records": records})

@@ -166,6 +166,9 @@ class Index:
             own.release()
 
     def _add(self, until: Mark, deadline: float) -> None:
+        if not self.path.exists():  # made beside its place: half an index is never seen
+            self._rebuild(until)
+            return
         with self._writer(deadline) as connection:
             at, current = _position(connection, self.path)
             if current:
@@ -180,9 +183,13 @@ class Index:
         partial = self.path.with_suffix(".partial")
         for stale in (partial, partial.with_name(partial.name + ".wal")):
             stale.unlink(missing_ok=True)
-        with _translated(self.path), contextlib.closing(_connect(partial)) as connection:
-            make(connection)
-            self._fill(connection, START, until)
+        try:
+            with _translated(self.path), contextlib.closing(_connect(partial)) as connection:
+                make(connection)
+                self._fill(connection, START, until)
+        except DatapipeError:
+            partial.unlink(missing_ok=True)
+            raise
         partial.replace(self.path)
         self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
         sync_folder(self.path.parent)
@@ -219,8 +226,6 @@ class Index:
                         raise _HeldError from error
                     time.sleep(0.02)
             with contextlib.closing(connection):
-                if not connection.execute("from duckdb_tables()").fetchall():
-                    make(connection)
                 yield connection
 
 
