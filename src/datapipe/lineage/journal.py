@@ -395,6 +395,7 @@ def _lost(folder: Path, stated: int, found: int) -> TrustError:
     return TrustError(
         f"{folder}: tail lost: {stated} records were acknowledged, the journal has {found}",
         code="DP-TRUST-702",
-        hint="restore journal/ from a copy, or accept the loss with `datapipe lineage rebuild --accept-loss`",
+        hint="restore journal/ from a copy, or go on without what is lost: "
+        "`datapipe lineage rebuild --accept-loss`",
         path=str(folder),
     )
