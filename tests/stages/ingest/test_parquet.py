@@ -369,3 +369,19 @@ def test_a_name_tells_the_reader_and_pickles_have_none():
     assert told.value.exit_code == 7
     with pytest.raises(DeclarationError):
         reader_key("a.docx")
+
+
+def test_large_files_are_looked_at_where_checksums_tell(tmp_path, monkeypatch):
+    monkeypatch.setattr("datapipe.stages.ingest.parquet.SMALL_BYTES", 0)
+    columns = {"a": list(range(5_000)), "t": [f"row {i}" for i in range(5_000)]}
+    plain = write(tmp_path / "plain.parquet", columns)
+    checked = write(tmp_path / "checked.parquet", columns, write_page_checksum=True)
+    for path, refused in ((plain, False), (checked, True)):
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 3] ^= 4
+        path.write_bytes(raw)
+        if refused:
+            with pytest.raises(Malformed):
+                read(ReadParquet(path), tmp_path)
+        else:
+            read(ReadParquet(path), tmp_path)  # damage is left to the engine that decodes it

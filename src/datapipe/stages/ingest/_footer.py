@@ -18,6 +18,8 @@ from datapipe.errors import DatapipeError
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 MAX_DEPTH = 24
 BYTE_ARRAY = 6
+CHECKSUM = 4
+"""Field of a page header that holds its CRC-32."""
 Fields = Mapping[int, Any]
 
 
@@ -35,6 +37,7 @@ class Chunk:
         has_dictionary: Whether values stand in a dictionary page.
         values: How many values it has.
         decoded: Bytes it decodes to, as far as the footer tells.
+        start: Where its first page begins in the file.
     """
 
     path: str
@@ -42,6 +45,7 @@ class Chunk:
     has_dictionary: bool
     values: int
     decoded: int
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,14 @@ def parsed(raw: bytes, size: int) -> Footer:
         return _footer(meta, size)
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
+
+
+def has_checksum(page: bytes) -> bool:
+    """Whether the page that begins here carries a checksum; a header that cannot be read may."""
+    try:
+        return CHECKSUM in _Compact(page).struct()
+    except (Damaged, IndexError, KeyError, TypeError):
+        return True
 
 
 def _footer(meta: Fields, size: int) -> Footer:
@@ -136,7 +148,7 @@ def _chunk(column: Fields, leaf: tuple[tuple[str, ...], int, bool], rows: int, s
         raise Damaged(f"the column {'.'.join(path)!r} has {values} values for {rows} rows")
     dictionary = meta.get(11, 0) > 0
     decoded = max(raw_size, _text_bytes(meta)) if kind == BYTE_ARRAY else raw_size
-    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded)
+    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded, start)
 
 
 def _span(meta: Fields) -> tuple[int, int]:

@@ -28,19 +28,25 @@ from datapipe.stages.ingest._reading import (
 MAGIC = b"PAR1"
 FLOOR_BYTES = 1 << 28
 """Files that decode to less than this (256 MiB) are no bombs, whatever their ratio."""
+SMALL_BYTES = 1 << 26
+"""Files of less than this together (64 MiB) have every page looked at, checksums or not."""
 SCAN_ROWS = 16_384
-CheckDepth = Literal["full", "footer"]
+HEADER_BYTES = 512
+DEPTHS = ("auto", "full", "footer")
+CheckDepth = Literal["auto", "full", "footer"]
 
 
 @dataclass(frozen=True)
 class ReadParquet(FileReader):
-    """Reads Parquet files lazily, after every page was checked.
+    """Reads Parquet files lazily, after their footers and, where it tells, every page was checked.
 
     *Method:* the footer is held against the file's size and against limits on rows and on decoded
     bytes; then every page is decoded once in small batches with page checksums verified and Arrow
-    data validated in full. Dictionary pages stay encoded in that pass, so a small file that would
-    decode to gigabytes is refused in small memory. Types are the file's own; extension types
-    become their storage type, and no code of theirs runs.
+    data validated in full: always in small files, in large ones where the writer stored checksums
+    (without them the pass finds nothing that reading would not find). Dictionary pages stay
+    encoded in that pass, so a small file that would decode to gigabytes is refused in small
+    memory. Types are the file's own; extension types become their storage type, and no code of
+    theirs runs.
     *Assumes:* all files have the same columns; damage inside a page is certain to be noticed only
     where the writer stored page checksums (`write_page_checksum=True`).
     *Choose it when:* the rows are in Parquet, also when they are larger than memory.
@@ -68,7 +74,7 @@ class ReadParquet(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
-        checks: `full`, or `footer` to leave the pass over all pages out.
+        checks: `auto`; `full` for a pass over all pages always, `footer` for none.
         max_ratio: Most decoded bytes for each byte of file, beyond 256 MiB decoded; > 0.
         max_rows: Most rows in all files together; > 0.
 
@@ -81,7 +87,7 @@ class ReadParquet(FileReader):
         (2, 'a')
     """
 
-    checks: CheckDepth = "full"
+    checks: CheckDepth = "auto"
     max_ratio: float = 1000.0
     max_rows: int = 2**32 - 2
 
@@ -96,11 +102,11 @@ class ReadParquet(FileReader):
 
         Example:
             >>> ReadParquet("a.parquet", checks="none").check()
-            ["ingest.parquet: checks='none'; use 'full' or 'footer'"]
+            ["ingest.parquet: checks='none'; use 'auto', 'full' or 'footer'"]
         """
         wrong = super().check()
-        if self.checks not in ("full", "footer"):
-            wrong.append(f"{self.name}: checks={self.checks!r}; use 'full' or 'footer'")
+        if self.checks not in DEPTHS:
+            wrong.append(f"{self.name}: checks={self.checks!r}; use 'auto', 'full' or 'footer'")
         if not self.max_ratio > 0 or self.max_rows <= 0:
             wrong.append(f"{self.name}: max_ratio and max_rows must be > 0")
         return wrong
@@ -109,6 +115,7 @@ class ReadParquet(FileReader):
         files = self.files()
         counts: list[int] = []
         first: pa.Schema | None = None
+        small = sum(path.stat().st_size for path in files) < SMALL_BYTES
         for path in files:
             footer = _footer_of(path)
             with _opened(path, footer) as file:
@@ -125,7 +132,9 @@ class ReadParquet(FileReader):
                 most = self._most_bytes(path)
                 if footer.decoded > most:
                     raise _bomb(path, footer.decoded, most)
-                if self.checks == "full":
+                if self.checks == "full" or (
+                    self.checks == "auto" and (small or _checksummed(path, footer))
+                ):
                     _inspect(file, path, footer.rows, most)
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
@@ -156,6 +165,15 @@ def _footer_of(path: Path) -> _footer.Footer:
         return _footer.parsed(raw, size)
     except _footer.Damaged as error:
         raise _cut(path, error.message) from error
+
+
+def _checksummed(path: Path, footer: _footer.Footer) -> bool:
+    """Whether the first page of the file carries a checksum, as then all of its pages do."""
+    if not footer.chunks or not footer.rows:
+        return False
+    with path.open("rb") as file:
+        file.seek(footer.chunks[0].start)
+        return _footer.has_checksum(file.read(HEADER_BYTES))
 
 
 def _opened(path: Path, footer: _footer.Footer) -> pq.ParquetFile:
