@@ -93,11 +93,10 @@ def test_a_file_that_is_none_is_refused(datapipe, here, address):
 def test_clashing_stages_and_every_other_problem_come_at_once(datapipe, rows):
     (rows / "p.py").write_text(
         READ
-        + "from datapipe.stages import ClassBalance, LabelFlips\n"
+        + "from datapipe.stages import ConfidentLearning, LabelFlips\n"
         + 'p = Pipeline("p", [ReadCSV("a.csv", label="y"),'
-        ' [LabelFlips(on_finding="relabel"), ClassBalance()], Gate({})])'
+        ' [LabelFlips(on_finding="relabel"), ConfidentLearning()], Gate({})])'
     )
-    pytest.importorskip("datapipe.stages.poisoning.flips")
     answer = datapipe("plan", "p.py")
     assert answer.code == 2
     assert "put them in order" in answer.err
