@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -107,6 +108,13 @@ def test_both_formats_are_int8_open_elsewhere_and_lose_nothing(digits, context, 
         json.dumps(dict(artifact.facts), allow_nan=False)
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {"plain.safetensors", "heldout.parquet", "plain.int8.pt2", "plain.int8.onnx"}
+
+
+def test_a_relative_scratch_folder_opens_elsewhere_too(network, digits, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    context = trained(*network, digits, Path())
+    made = ExportQuantized().run(digits, replace(context, scratch=Path()))
+    assert [f.verdict for f in made.findings] == ["clean", "clean"]
 
 
 def test_the_same_model_gives_the_same_files_which_name_no_machine(network, tmp_path) -> None:

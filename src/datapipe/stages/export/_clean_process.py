@@ -31,6 +31,7 @@ class Compared:
 
 def reopened(form: str, path: Path, tried: Floats, here: Answer, folder: Path) -> Compared:
     """Open the file in a process without datapipe, and compare its answers with ours."""
+    path, folder = path.resolve(), folder.resolve()  # the other process starts in `folder`
     rows, out = folder / "rows.npy", folder / "answers.npy"
     np.save(rows, tried, allow_pickle=False)
     command = [sys.executable, "-P", str(_reopen.__file__), form, str(path), str(rows), str(out)]
