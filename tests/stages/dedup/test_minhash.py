@@ -105,6 +105,10 @@ def test_scores_are_the_exact_resemblance(context) -> None:
     assert found.rows["score"].to_list() == pytest.approx([0.0, 95 / 97, 0.0])
 
 
+def test_its_findings_are_told_from_those_of_images_and_tables(context) -> None:
+    assert look(["a", "b"], context).kind == look([""], context).kind == MinHash.name
+
+
 def test_case_quotes_and_spaces_do_not_make_a_new_text(context) -> None:
     found = look(["It’s  a “fine” Day\n", 'it\'s a "fine" day', None, "", "  "], context)
     assert found.rows["flagged"].to_list() == [False, True, False, False, False]

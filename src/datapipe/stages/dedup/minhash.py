@@ -25,7 +25,7 @@ from datapipe.features.text import (
 from datapipe.stages.dedup._clusters import Clusters, components, not_looked_at, repeats_found
 from datapipe.stages.dedup._signatures import band_keys, banding, candidates, resemblance
 
-KIND = "dedup.near"
+KIND = "dedup.minhash"
 LONGEST_SHORT = 20
 """A text of this many shingles' words is compared by words, however high the threshold."""
 
@@ -107,8 +107,8 @@ class MinHash(Stage):
             context: Its seed draws the permutations.
 
         Returns:
-            One finding of kind `dedup.near`; a row's score is the exact resemblance to the earlier
-            text that it resembles most, 0 where none came near.
+            One finding of kind `dedup.minhash`; a row's score is the exact resemblance to the
+            earlier text that it resembles most, 0 where none came near.
 
         Example:
             >>> from pathlib import Path
