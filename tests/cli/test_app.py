@@ -52,6 +52,17 @@ def test_a_wrong_command_line_exits_2_with_what_where_and_a_hint(datapipe, words
     assert "Traceback" not in answer.err
 
 
+def test_a_root_logger_of_another_package_says_nothing_again(here):
+    code = (
+        "import logging, sys; logging.basicConfig(stream=sys.stderr)\n"
+        "from datapipe.cli.app import main; main(['audit', 'a.csv', '--label', 'y', '--no-fail'])\n"
+        "assert logging.getLogger('datapipe').propagate"
+    )
+    (here / "a.csv").write_text("a,y\n1,x\n2,z\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("made a demo key") == 1
+
+
 def test_nothing_asked_shows_the_help_on_stderr(datapipe):
     answer = datapipe()
     assert (answer.code, answer.out) == (2, "")

@@ -197,3 +197,18 @@ def test_every_detector_of_an_audit_only_notes(here):
     roles = Roles.of(label="y", group="a")
     detectors = audit_pipeline("a.csv", roles, beside=Beside()).stages[1]
     assert {getattr(d, "on_finding", "note") for d in detectors} == {"note"}
+
+
+def test_an_unchanged_audit_of_a_signed_file_checks_the_signature_and_nothing_else(
+    datapipe, here, monkeypatch
+):
+    monkeypatch.setenv("DATAPIPE_KEY_PASSPHRASE", "correct horse")
+    table(60).write_csv("a.csv")
+    assert datapipe("keys", "new", "--out", "k.pem").code == 0
+    assert datapipe("sign", "a.csv", "--key", "k.pem").code == 0
+    (here / "k.pub").write_text(datapipe("keys", "export", "k.pem").out)
+    words = ("audit", "a.csv", "--label", "y", "--key", "k.pub", "--no-fail", "--json")
+    assert not any(step["reused"] for step in datapipe(*words).json["steps"])
+    again = datapipe(*words).json["steps"]
+    assert [s["stage"] for s in again if not s["reused"]] == ["provenance.manifest"]
+    assert len(again) > 5

@@ -227,6 +227,7 @@ def _log_to_nobody() -> None:
         handler.clear()
         logger.removeHandler(handler)
     logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 def _log_to_stderr(level: int) -> None:
@@ -236,3 +237,4 @@ def _log_to_stderr(level: int) -> None:
     moving = level == logging.WARNING and sys.stderr.isatty()
     logger.addHandler(StatusLine(level, moving=moving))
     logger.setLevel(logging.INFO if moving else level)
+    logger.propagate = False  # packages that set up the root logger would say every line again

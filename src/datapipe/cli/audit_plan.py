@@ -47,6 +47,10 @@ DETECTORS = (
 With an item and an annotator each row is one of several answers: rows repeat on purpose,
 so that copies and odd labels are not looked for."""
 
+ALONE = ("provenance.manifest",)
+"""Detectors in a step of their own: signatures are checked anew in every run, while those that go
+together are reused together."""
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -107,8 +111,10 @@ def audit_pipeline(path: str, roles: Roles, *, beside: Beside) -> Pipeline:
         >>> [group[0].name for group in made.stages]
         ['ingest.csv', 'dedup.exact']
     """
-    detectors = [_detector(key, beside) for key in fitting(roles, beside.names(path))]
-    return Pipeline(Path(path).name, [reader_of(path, roles, beside), detectors])
+    keys = fitting(roles, beside.names(path))
+    alone = [_detector(key, beside) for key in keys if key in ALONE]
+    together = [_detector(key, beside) for key in keys if key not in ALONE]
+    return Pipeline(Path(path).name, [reader_of(path, roles, beside), *alone, together])
 
 
 def fitting(roles: Roles, beside: set[str]) -> list[str]:
