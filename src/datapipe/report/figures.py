@@ -341,7 +341,9 @@ def scale(lows: Sequence[float], highs: Sequence[float]) -> list[float]:
     low, high = min(lows), max(highs)
     if 0 <= low <= high * 0.6:
         low = 0.0
-    span = (high - low) or abs(high) or 1.0
+    span = high - low
+    if span <= 1e-9 * max(1.0, abs(low), abs(high)):
+        span = max(1.0, abs(high))
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= 5)
     first = math.floor(low / step + 1e-9)

@@ -9,7 +9,7 @@ from typing import Any
 
 from datapipe.report import figures
 from datapipe.report.facts import Facts, Line, measure_of
-from datapipe.report.markup import Html, figure, join, table, tag
+from datapipe.report.markup import Html, figure, join, table, tag, verdict
 from datapipe.report.wording import change, number, said
 
 MOST_CURVES = 4
@@ -39,7 +39,7 @@ def training(facts: Facts) -> Html:
         parts += [_rounds(m) for m in models if _by_round(m)][:MOST_CURVES]
         parts.append(_privacy(facts))
     if facts.tables["exports"]:
-        parts.append(tag("h2", "Exports, reopened in a clean process", anchor="exports"))
+        parts.append(tag("h2", "Exports", anchor="exports"))
         parts.append(_exports(facts))
     return join(parts)
 
@@ -89,8 +89,8 @@ def _spent(model: Line) -> Html:
     points = _points(model)
     limit = told.get("epsilon_target")
     limit = float(limit) if isinstance(limit, int | float) and math.isfinite(limit) else None
-    by = f", bounded from above by {told['accountant']}" if told.get("accountant") else ""
-    caption = f"{model['name']}: ε spent by step{by}, and the ε that was asked for"
+    by = f" (accountant: {told['accountant']})" if told.get("accountant") else ""
+    caption = f"{model['name']}: upper bound of ε by step{by}, and the ε that was asked for"
     drawn = figures.curve([(0.0, 0.0), *points], title=caption, axes=("step", "ε"), limit=limit)
     rows = [[number(x), f"{y:.4g}"] for x, y in points]
     return figure(caption, drawn, table(["step", "ε at most"], rows, numbers=(0, 1)))
@@ -150,14 +150,24 @@ def _exports(facts: Facts) -> Html:
                 _dtypes(told),
                 "not measured" if accuracy is None else said(accuracy),
                 "not measured" if moved is None else change(moved),
-                tag("code", str(export["export_id"])[7:19]),
+                _reopened(facts, export),
+                tag("code", str(export["export_id"])[7:15]),
             ]
         )
     head = [
-        "export", "recipe", "bytes", "float32 weights / file", "weights by type, bytes",
-        "accuracy [95 %]", "change [95 %]", "sha256",
+        "export", "recipe", "bytes", "times smaller", "weights by type, bytes",
+        "accuracy [95 %]", "change [95 %]", "reopened elsewhere", "sha256",
     ]  # fmt: skip
     return table(head, rows, numbers=(2, 3))
+
+
+def _reopened(facts: Facts, export: Line) -> Html:
+    """The verdict of the finding about this export: it was opened by another process."""
+    kind = f"export.{dict(export['facts'] or {}).get('format')}"
+    for finding in facts.findings:
+        if finding["step_id"] == export["step_id"] and finding["kind"] == kind:
+            return verdict(finding["verdict"])
+    return verdict("not_evaluated")
 
 
 def _smaller(told: Mapping[str, Any], size: int) -> str:

@@ -104,10 +104,10 @@ def classes(facts: Facts) -> Html:
         >>> classes(gather(small_run().store))
         ''
     """
-    digests = [str(s["dataset_out"]) for s in facts.steps if s["dataset_out"]]
+    digests = [d for s in facts.steps for d in (s["dataset_in"], s["dataset_out"]) if d]
     if not digests:
         return Html("")
-    before, after = facts.labels_in(digests[0]), facts.labels_in(digests[-1])
+    before, after = facts.labels_in(str(digests[0])), facts.labels_in(str(digests[-1]))
     if len(before) < 2 or not after:
         return Html("")
     names = _in_order(before)

@@ -7,6 +7,9 @@ import math
 
 from datapipe.core.estimate import Estimate
 
+NARROW = "\N{NO-BREAK SPACE}"
+"""Between a figure and its sign, and inside an interval: no line may break there."""
+
 
 def percent(value: float) -> str:
     """A share in percent, with as many digits as it needs.
@@ -18,10 +21,10 @@ def percent(value: float) -> str:
         Such as `3.7 %`.
 
     Example:
-        >>> percent(0.0372), percent(0.0006), percent(1)
-        ('3.7 %', '0.06 %', '100 %')
+        >>> [percent(v).replace(NARROW, " ") for v in (0.0372, 0.0006, 1)]
+        ['3.7 %', '0.06 %', '100 %']
     """
-    return f"{_hundredths(value)} %"
+    return f"{_hundredths(value)}{NARROW}%"
 
 
 def number(value: float) -> str:
@@ -88,9 +91,11 @@ def said(estimate: Estimate) -> str:
         Such as `11.2 % [7.8, 13.3]`.
 
     Example:
-        >>> said(Estimate(0.112, 0.078, 0.133, n=9, method="m")), said(Estimate.exact(60, n=60))
-        ('11.2 % [7.8, 13.3]', '60')
-        >>> said(Estimate.unknown(method="no reference"))
+        >>> said(Estimate(0.112, 0.078, 0.133, n=9, method="m")).replace(NARROW, " ")
+        '11.2 % [7.8, 13.3]'
+        >>> said(Estimate.exact(60, n=60)), said(Estimate.exact(3, n=9, unit="rows"))
+        ('60', '3 rows')
+        >>> said(Estimate.unknown(method="no reference")).replace(NARROW, " ")
         'within 0 % and 100 %'
     """
     e, unit = estimate, f" {estimate.unit}" if estimate.unit else ""
@@ -100,7 +105,7 @@ def said(estimate: Estimate) -> str:
     if e.low == e.high:
         return f"{one(e.value)}{unit}"
     bare = _hundredths if is_share(e) else number
-    return f"{one(e.value)} [{bare(e.low)}, {bare(e.high)}]{unit}"
+    return f"{one(e.value)} [{bare(e.low)},{NARROW}{bare(e.high)}]{unit}"
 
 
 def change(estimate: Estimate) -> str:
@@ -113,13 +118,14 @@ def change(estimate: Estimate) -> str:
         Such as `-0.3 points [-1.4, +0.8]`.
 
     Example:
-        >>> change(Estimate(-0.003, -0.014, 0.008, n=360, method="tango"))
+        >>> moved = Estimate(-0.003, -0.014, 0.008, n=360, method="tango")
+        >>> change(moved).replace(NARROW, " ")
         '-0.3 points [-1.4, +0.8]'
     """
     if math.isnan(estimate.value):
         return "unknown"
     value, low, high = (f"{100 * v:+.1f}" for v in (estimate.value, estimate.low, estimate.high))
-    return f"{value} points [{low}, {high}]"
+    return f"{value}{NARROW}points [{low},{NARROW}{high}]"
 
 
 def probability(value: float | None) -> str:
