@@ -193,6 +193,22 @@ def test_positions_are_proportional_to_values():
     assert x[2] > x[0]
 
 
+def test_what_never_ran_has_a_box_and_no_edge():
+    rows = [
+        graph.Row([graph.Node("gate", "", "closed")], "chain"),
+        graph.Row([graph.Node("train", "", "unrun"), graph.Node("b", "", "step")], "trees"),
+    ]
+    drawn = graph.lineage(rows, title="t")
+    assert drawn.count('<g class="node') == 3
+    assert drawn.count('class="edge"') == 1
+
+
+def test_a_scale_from_zero_has_the_zero():
+    far = [figures.Mark("a", Estimate.rate(50, 100))]
+    assert ">0\xa0%<" in figures.intervals(far, title="t", from_zero=True)
+    assert ">0\xa0%<" not in figures.intervals(far, title="t")
+
+
 def test_the_axis_of_shares_has_no_negative_tick():
     drawn = figures.intervals([figures.Mark("a", Estimate.rate(0, 50))], title="t")
     assert not re.search(r">[-−]", drawn)

@@ -66,7 +66,7 @@ def test_the_newest_look_counts_and_the_first_is_shown_as_such(page, cleaned):
     assert "PASS" in read.said
     banner = re.search(r'<div class="banner.*?</div></div>', read.text)[0]
     assert "30 of 60" not in banner
-    assert "1 findings from before cleaning, superseded" in read.said
+    assert "earlier looks, superseded: 1" in read.said
     old = re.search(r'<table class="findings old">.*?</table>', read.text)[0]
     assert "30 of 60 rows are odd" in old
     assert "looked at again in step 1" in old

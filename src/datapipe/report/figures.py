@@ -86,13 +86,14 @@ def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "start
     return f'<text x="{_f(x)}" y="{_f(y)}"{mark}{at}>{escape(words)}</text>'
 
 
-def intervals(marks: Sequence[Mark], *, title: str) -> str:
+def intervals(marks: Sequence[Mark], *, title: str, from_zero: bool = False) -> str:
     """Figures as dots with their intervals on a common scale, earlier looks as hollow dots below.
 
     Args:
         marks: The lines; those without a finite interval are left out. Shares are given in percent
             when all of them are shares.
         title: What the picture shows.
+        from_zero: Whether the scale begins at 0, however far the figures are from it.
 
     Returns:
         The SVG; empty when there is no line.
@@ -105,7 +106,8 @@ def intervals(marks: Sequence[Mark], *, title: str) -> str:
     if not drawn:
         return ""
     seen = [e for m in drawn for e in (m.now, m.before) if e is not None and _finite(e)]
-    ticks = scale([e.low for e in seen], [e.high for e in seen])
+    lows = [e.low for e in seen] + ([0.0] if from_zero else [])
+    ticks = scale(lows, [e.high for e in seen])
     step = (WIDTH - LABEL - VALUE) / (ticks[-1] - ticks[0])
     height = sum(_tall(m) for m in drawn) + 8
     one = percent if all(is_share(e) for e in seen) else number
@@ -366,7 +368,7 @@ def _mark(mark: Mark, y: float, low: float, step: float) -> str:
     parts.append(_whisker(mark.now, at, middle, mark.kind))
     if mark.before is not None and _finite(mark.before):
         parts.append(_whisker(mark.before, at, middle + 14, "old"))
-        told = f"before {said(mark.before)}"
+        told = f"at first {said(mark.before)}"
         parts.append(text(WIDTH - VALUE + 16, middle + 18, told, kind="tick"))
     return "".join(parts)
 

@@ -44,7 +44,7 @@ def findings(facts: Facts) -> Html:
     parts: list[object] = [tag("h2", "Findings"), _shares(facts), _table(standing)]
     if old:
         words = tag("p", "A later step looked at these again; the verdict rests on that.")
-        told = tag("summary", f"{len(old)} findings from before cleaning, superseded")
+        told = tag("summary", f"earlier looks, superseded: {len(old)}")
         parts.append(tag("details", told, words, _table(old, facts)))
     parts += _histograms(facts)
     return join(parts)
@@ -70,11 +70,11 @@ def _shares(facts: Facts) -> Html:
         [code(m.label), said(m.now), said(m.before) if m.before else "–", f"{m.now.n:,}"]
         for m in drawn
     ]
-    data = table(["finding", "now [interval]", "before cleaning", "n"], rows, numbers=(3,))
+    data = table(["finding", "now [interval]", "at first [interval]", "n"], rows, numbers=(3,))
     caption = "Shares of rows, each with its 95 % interval"
     if any(m.before for m in drawn):
-        caption += "; the paler line below is the first look, before cleaning"
-    return figure(caption, figures.intervals(drawn, title=caption), data)
+        caption += "; the paler line below it is the first look"
+    return figure(caption, figures.intervals(drawn, title=caption, from_zero=True), data)
 
 
 def _table(lines: Sequence[Line], facts: Facts | None = None) -> Html:
@@ -102,7 +102,7 @@ def _says(finding: Line, more: int, facts: Facts | None) -> Html:
     notes = []
     if more:
         notes.append(f"and {more} more like it")
-    if finding["remedy"] and finding["verdict"] != "clean":
+    if finding["remedy"] and finding["verdict"] != "clean" and facts is None:
         notes.append(f"→ {finding['remedy']}")
     if facts is not None:
         step = int(facts.later[finding["finding_id"]]["position"])
@@ -113,7 +113,9 @@ def _says(finding: Line, more: int, facts: Facts | None) -> Html:
 def _measure(finding: Line) -> Html:
     e, family = estimate_of(finding), str(finding["kind"]).partition(".")[0]
     if family == "gate":
-        return join([f"{number(e.value)} limits broken", _note(f"of {e.n:,} findings")])
+        return join(
+            [f"limits broken: {number(e.value)}", _note(f"findings held against them: {e.n:,}")]
+        )
     shown = change(e) if family == "export" and e.low < 0 else said(e)
     return join([shown, _note(f"n = {e.n:,}, {e.method}")])
 

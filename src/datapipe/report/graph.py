@@ -31,7 +31,7 @@ class Node:
         title: First line.
         detail: Second line.
         state: CSS class: `verified`, `unsigned`, `invalid`, `step`, `gate`, `closed`, `model`,
-            `export` or `unrun`.
+            `export` or `unrun` (planned; no edge leads there).
         anchor: Id of an element of the page that tells more, or empty.
         parts: What was made from it, drawn below.
 
@@ -158,7 +158,7 @@ def _trees(canvas: _Canvas, nodes: Sequence[Node]) -> None:
         lowest = top + TALL
         for i, node in enumerate(line):
             x = LEFT + i * (WIDE + GAP)
-            if came is not None:
+            if came is not None and node.state != "unrun":
                 canvas.parts.append(_edge(_elbow(canvas, came, (x + WIDE / 2, top))))
             lowest = max(lowest, _tree(canvas, node, x, top))
         canvas.y = lowest

@@ -89,7 +89,7 @@ def tiles(facts: Facts) -> Html:
     for kind, name in (("labels.noise", "label noise"), ("synthetic.declared", "synthetic rows")):
         looks = [f for f in facts.findings if f["kind"] == kind]
         if looks:
-            was = f"before cleaning {said(estimate_of(looks[0]))}" if len(looks) > 1 else ""
+            was = f"at first {said(estimate_of(looks[0]))}" if len(looks) > 1 else ""
             made.append(_tile(_figure(estimate_of(looks[-1])), name, was))
     made += _accuracy_tile(facts)
     made += [
