@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folds keep classes even and copies together; the kernel sees what a line cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datapipe.errors import DeclarationError
+from datapipe.measure import crossfit
+from datapipe.measure.crossfit import (
+    copy_groups,
+    kernel_predictor,
+    out_of_fold,
+    refit,
+    stratified_folds,
+    surest_disagreement,
+)
+
+
+def _rings(seed, n=400):
+    """Two classes that no straight line parts."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    radius = 1.0 + 2.0 * labels + rng.normal(0, 0.2, n)
+    x = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+    return x.astype(np.float32), labels
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(2, 4))
+def test_folds_are_even_in_every_class_and_split_no_group(seed, folds, classes):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.integers(0, classes, 40), 2)
+    groups = np.repeat(np.arange(40), 2)
+    fold = stratified_folds(labels, folds, rng, groups)
+    assert (fold[::2] == fold[1::2]).all()
+    for k in range(classes):
+        sizes = np.bincount(fold[labels == k], minlength=folds)
+        assert sizes.max() - sizes.min() <= 2
+
+
+def test_copies_are_grouped_exact_and_near():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(200, 8)).astype(np.float32)
+    near = x[:5] + np.float32(0.02) * rng.normal(size=(5, 8)).astype(np.float32)
+    groups = copy_groups(np.vstack([x, x[10:12], near]))
+    assert groups[200:202].tolist() == [10, 11]
+    assert groups[202:].tolist() == [0, 1, 2, 3, 4]
+    assert np.unique(groups).size == 200
+
+
+def test_no_row_is_predicted_by_a_model_that_saw_it():
+    seen = []
+
+    def spy(fitted, asked):
+        seen.append(np.intersect1d(fitted, asked).size)
+        assert 3 not in fitted
+        return np.full((asked.size, 2), 0.5)
+
+    keep = np.arange(20) != 3
+    out_of_fold(spy, np.arange(20) % 4, keep, 2)
+    assert seen == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("landmarks", [2000, 60])
+def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks):
+    monkeypatch.setattr(crossfit, "LANDMARKS", landmarks)
+    x, labels = _rings(2)
+    rng = np.random.default_rng(0)
+    fold = stratified_folds(labels, 5, rng, np.arange(labels.size))
+    made = out_of_fold(kernel_predictor(x, labels, 2, rng), fold, np.ones(labels.size, bool), 2)
+    assert (made.argmax(1) == labels).mean() > 0.95
+    assert np.allclose(made.sum(1), 1.0)
+
+
+def test_the_second_round_finds_flips_that_the_first_explains_away():
+    x, true = _rings(3, n=600)
+    rng = np.random.default_rng(1)
+    flipped = rng.random(600) < 0.15
+    labels = np.where(flipped, 1 - true, true)
+    fold = stratified_folds(labels, 5, rng, np.arange(600))
+    made = refit(kernel_predictor(x, labels, 2, rng), labels, fold, 2)
+    found = made.posterior.error > 0.5
+    assert (found & flipped).sum() / flipped.sum() > 0.9
+    assert (found & flipped).sum() / found.sum() > 0.9
+
+
+def test_the_surest_rows_tell_noise_from_hard_rows():
+    rng = np.random.default_rng(4)
+    sure = rng.random(4000)
+    chance = 0.5 + 0.5 * sure
+    probabilities = np.column_stack([chance, 1 - chance])
+    honest = (rng.random(4000) > chance).astype(int)
+    noisy = np.where(rng.random(4000) < 0.1, 1 - honest, honest)
+    assert surest_disagreement(honest, probabilities).low < 0.03
+    assert surest_disagreement(noisy, probabilities).low > 0.05
+
+
+def test_one_fold_is_refused():
+    with pytest.raises(DeclarationError):
+        stratified_folds(np.zeros(4, int), 1, np.random.default_rng(0), np.arange(4))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flips are found, their aim and their source are named, and clean labels are left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.roles import Roles
+from datapipe.measure.detection import auroc
+from datapipe.stages.poisoning.flips import LabelFlips
+from datapipe.testing.worlds import digits_world
+
+
+def _look(data):
+    return LabelFlips().run(data, Context(5, Path())).findings[0]
+
+
+def _digits(seed, flip):
+    """Clean digits whose labels a function moves; it gives the rows it moved."""
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    labels = data.values("label").to_numpy().copy()
+    moved = flip(labels, np.random.default_rng(seed))
+    frame = data.frame().with_columns(label=pl.Series(labels))
+    return frame, np.isin(np.arange(labels.size), moved)
+
+
+def _random(labels, rng):
+    rows = rng.permutation(labels.size)[:120]
+    labels[rows] = (labels[rows] + rng.integers(1, 10, rows.size)) % 10
+    return rows
+
+
+def _one_to_seven(labels, rng):
+    rows = rng.permutation(np.flatnonzero(labels == 1))[:40]
+    labels[rows] = 7
+    return rows
+
+
+ROLES = Roles.of(image="image", label="label")
+
+
+def test_random_flips_are_found_and_have_no_aim():
+    frame, moved = _digits(1, _random)
+    finding = _look(Dataset.of(frame, ROLES))
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert finding.details["pattern"] == "random"
+    assert Estimate.rate(int((flags & moved).sum()), int(flags.sum())).low > 0.93
+    assert Estimate.rate(int((flags & moved).sum()), int(moved.sum())).low > 0.85
+    assert auroc(moved, finding.rows["score"].to_numpy()).value > 0.995
+
+
+def test_aimed_flips_are_found_and_the_pair_is_named():
+    frame, moved = _digits(2, _one_to_seven)
+    finding = _look(Dataset.of(frame, ROLES))
+    assert finding.details["pattern"] == "targeted"
+    assert finding.details["pair"] == ["1", "7"]
+    assert finding.rows["flagged"].to_numpy()[moved].mean() > 0.8
+    assert finding.rows.filter("flagged")["suggested"].mode()[0] == "1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_clean_digits_are_clean(seed):
+    finding = _look(digits_world(seed, damaged=False).dataset())
+    assert finding.verdict == "clean"
+    assert finding.p_value > 0.05
+    assert not finding.rows["flagged"].any()
+    assert finding.details["pattern"] == "none"
+
+
+def test_flips_beside_triggers_are_found():
+    world = digits_world(6)
+    flags = _look(world.dataset()).rows["flagged"].to_numpy()
+    planted = world.planted("flipped")
+    assert flags[planted].mean() > 0.9
+    assert planted[flags].mean() > 0.95
+
+
+def test_one_bad_source_of_many_is_named_and_no_other():
+    frame, _ = _digits(7, lambda *_: np.empty(0, int))
+    rng = np.random.default_rng(0)
+    who = rng.integers(0, 15, frame.height)
+    labels = frame["label"].to_numpy().copy()
+    bad = np.flatnonzero((who == 4) & (rng.random(frame.height) < 0.4))
+    labels[bad] = (labels[bad] + 3) % 10
+    made = frame.with_columns(label=pl.Series(labels), who=pl.Series(who))
+    roles = Roles.of(image="image", label="label", source="who")
+    sources = _look(Dataset.of(made, roles)).details["sources"]
+    assert [s["number"] for s in sources] == [4]
+    assert sources[0]["q_value"] < 0.01
+
+
+def test_fewer_flips_than_the_least_detectable_pass():
+    frame, _ = _digits(8, lambda *_: np.empty(0, int))
+    least = _look(Dataset.of(frame, ROLES)).details["min_detectable"]
+    assert 20 < least < 120
+
+    def few(labels, rng):
+        rows = rng.permutation(labels.size)[: least // 10]
+        labels[rows] = (labels[rows] + 1) % 10
+        return rows
+
+    assert _look(Dataset.of(_digits(8, few)[0], ROLES)).verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"x": [1.0, 2.0], "y": [0, 1]}),
+        pa.table({"x": np.zeros(300), "y": np.zeros(300, int)}),
+        pa.table({"y": [0, 1] * 100}),
+        pa.table({"x": np.zeros(700), "y": np.repeat(np.linspace(0, 1, 140), 5)}),
+    ],
+)
+def test_what_cannot_be_judged_is_not_evaluated(table):
+    finding = _look(Dataset.of(table, Roles.of(label="y")))
+    assert finding.verdict == "not_evaluated"
+
+
+def test_bad_parameters_are_told():
+    assert len(LabelFlips(folds=0, alpha=0.0).check()) == 2
