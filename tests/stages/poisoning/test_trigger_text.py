@@ -27,7 +27,7 @@ def _look(texts, labels):
     return {f.kind.partition(".")[2]: f for f in made}
 
 
-def _reviews(seed, rows=900):
+def _reviews(seed, rows=900, telling=1.6):
     """Two kinds of text over words of Zipf frequency, a fifth of which lean to one kind."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, rows)
@@ -35,7 +35,7 @@ def _reviews(seed, rows=900):
     lean = np.where(rank % 5 == 0, np.where(rank % 2 == 0, 1, -1), 0)
     texts = []
     for label in labels:
-        weight = 1.0 / rank * np.exp(1.6 * lean * (2 * label - 1))
+        weight = 1.0 / rank * np.exp(telling * lean * (2 * label - 1))
         picked = rng.choice(400, 14, p=weight / weight.sum())
         texts.append(" ".join(f"w{i}" for i in picked))
     return texts, labels, rng
@@ -77,8 +77,8 @@ def test_clean_texts_raise_no_alarm(seed):
 
 
 def test_a_word_that_goes_with_its_content_is_a_shortcut_and_flags_nothing():
-    texts, labels, rng = _reviews(9, rows=1500)
-    signed = rng.permutation(np.flatnonzero(labels == 1))[:250]
+    texts, labels, rng = _reviews(9, rows=1500, telling=0.8)
+    signed = rng.permutation(np.flatnonzero(labels == 1))[:400]
     texts = [f"{t} newswire" if i in set(signed.tolist()) else t for i, t in enumerate(texts)]
     made = _look(texts, labels)
     assert made["trigger_text"].verdict == "clean"
