@@ -33,6 +33,7 @@ class Odd(Stage):
     """Takes every row with an odd number for mislabelled."""
 
     reason: str = "odd"
+    kind: str = "labels.issues"
     on_finding: OnFinding = "quarantine"
 
     name: ClassVar[str] = "labels.odd"
@@ -50,7 +51,7 @@ class Odd(Stage):
         verdict = "fail" if odd.any() else "clean"
         rate = Estimate.rate(int(odd.sum()), len(odd))
         says = f"{int(odd.sum())} of {len(odd)} rows are {self.reason}"
-        return Yield(findings=(Finding("labels.issues", verdict, rate, says, rows=rows),))
+        return Yield(findings=(Finding(self.kind, verdict, rate, says, rows=rows),))
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,15 @@ class Train(Stage):
         return Yield(artifacts=(model,))
 
 
-def rows(n: int = 60, *, word: str = "text", images: bool = False) -> pa.Table:
+def rows(n: int = 60, *, word: str = "text", pixels: int = 0) -> pa.Table:
     """Numbers, labels and texts; every odd number is to be found."""
     columns = {
         "number": list(range(n)),
         "label": [f"class {i % 3}" for i in range(n)],
         "body": [f"{word} {i}" for i in range(n)],
     }
-    if images:
-        pixels = np.random.default_rng(7).random((n, 16)).astype(np.float32)
-        columns["image"] = pixels.tolist()
+    if pixels:
+        columns["image"] = np.random.default_rng(7).random((n, pixels)).tolist()
     return pa.table(columns)
 
 
@@ -150,9 +150,7 @@ def cleaned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     gate = Gate({"labels.*": at_most(0.2)})
     stages = [Odd(), Odd(on_finding="note"), gate, Train("small")]
     store = tmp_path_factory.mktemp("cleaned")
-    return finish(
-        Pipeline("cleaned", stages), rows(images=True), store, label="label", image="image"
-    )
+    return finish(Pipeline("cleaned", stages), rows(pixels=16), store, label="label", image="image")
 
 
 @pytest.fixture(scope="session")

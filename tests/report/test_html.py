@@ -132,7 +132,7 @@ def test_hostile_names_labels_and_reasons_are_inert(page, tmp_path, closed, runs
 def test_a_model_and_dropped_rows_with_hostile_names_are_inert(page, tmp_path, runs):
     stages = [runs.Odd(reason=EVIL), runs.Train(EVIL)]
     run = runs.finish(
-        Pipeline("p", stages), runs.rows(images=True), tmp_path / "s", label="label", image="image"
+        Pipeline("p", stages), runs.rows(pixels=16), tmp_path / "s", label="label", image="image"
     )
     read = page(run)
     assert read.count("script") == 0
@@ -188,6 +188,24 @@ def test_the_page_stays_small_however_many_rows(page, tmp_path, runs):
         Pipeline("many", [runs.Odd()]), table, tmp_path / "s", label="label", text="body"
     )
     assert len(page(run).text) < 150_000
+
+
+def test_the_page_stays_small_however_many_pictures(page, tmp_path, runs):
+    kinds = [runs.Odd(kind=f"labels.k{i}", on_finding="note") for i in range(6)]
+    run = runs.finish(
+        Pipeline("big", kinds), runs.rows(pixels=64 * 64), tmp_path / "s", image="image"
+    )
+    read = page(run)
+    assert 20 <= read.count("img") < 6 * 18
+    assert len(read.text) < 300_000
+
+
+def test_reasons_that_name_rows_are_counted_together(page, tmp_path, runs):
+    stages = [runs.Odd(reason="copy of 1:20"), runs.Odd(on_finding="note")]
+    run = runs.finish(Pipeline("p", stages), runs.rows(), tmp_path / "s", label="label")
+    read = page(run)
+    assert "labels.issues: copy of …" in read.said
+    assert "beside 1:20" in read.said
 
 
 def test_the_same_store_gives_the_same_bytes(page, cleaned):
