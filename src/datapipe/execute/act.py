@@ -138,7 +138,7 @@ def _marked(finding: Finding, action: OnFinding) -> Finding:
 
 
 def _changes(finding: Finding, data: Dataset | None) -> pl.DataFrame:
-    """The labels that a finding suggests, beside those that the rows have."""
+    """The labels that a finding suggests and the rows do not have, beside those that they have."""
     rows = finding.flagged.filter(pl.col("suggested").is_not_null())
     before = pl.lit(None, dtype=pl.String).alias("before")
     if data is not None:
@@ -147,7 +147,7 @@ def _changes(finding: Finding, data: Dataset | None) -> pl.DataFrame:
             pl.col(ROW_ID).alias("row_id"), pl.col(label).cast(pl.String).alias("before")
         )
         rows, before = rows.join(held, on="row_id", how="left"), pl.col("before")
-    return rows.select(
+    return rows.filter(pl.col("suggested").ne_missing(before)).select(
         "row_id",
         before,
         pl.col("suggested").alias("after"),
