@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.core.context import Context
 from datapipe.core.dataset import empty
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
@@ -80,11 +82,12 @@ def test_a_pattern_that_matches_nothing_closes_the_gate(context):
     assert opens(Gate({"poisoning.*": at_most(0.5, optional=True)}), context)
 
 
-def test_of_one_kind_the_newest_counts(context):
+def test_of_one_kind_the_newest_look_counts(context):
     gate = Gate({"labels.noise": at_most(0.05)})
     dirty, clean = noise(Estimate.rate(30, 100)), noise(Estimate.rate(0, 1000))
-    assert not opens(gate, context, clean, dirty)
-    assert opens(gate, context, dirty, clean)
+    assert not opens(gate, context, clean, replace(dirty, look=1))
+    assert opens(gate, context, dirty, replace(clean, look=1))
+    assert not opens(gate, context, dirty, clean)
 
 
 def test_a_closed_gate_says_which_limits_and_carries_the_findings(context):
@@ -116,3 +119,14 @@ def test_equal_gates_have_equal_hashes():
     other = Gate({"b": at_least(0), "a": at_most(1)})
     assert one == other
     assert hash(one) == hash(other)
+
+
+def test_findings_of_one_look_stand_side_by_side_and_a_later_look_supersedes() -> None:
+    """A clean reader must not hide a failed one beside it; a second look after cleaning counts."""
+    bad = Finding("ingest.missing_labels", "fail", Estimate.rate(9, 10), "bad", look=0)
+    good = Finding("ingest.missing_labels", "clean", Estimate.rate(0, 10), "good", look=0)
+    again = Finding("ingest.missing_labels", "clean", Estimate.rate(0, 900), "again", look=3)
+    gate = Gate({"ingest.*": at_most(0.5)})
+    with pytest.raises(GateClosed):
+        gate.run(empty(), Context(0, Path(), findings=[bad, good]))
+    assert gate.run(empty(), Context(0, Path(), findings=[bad, good, again])).findings

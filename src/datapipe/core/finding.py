@@ -45,6 +45,8 @@ class Finding:
         rows: One line per row looked at (see `scored_rows`), or None.
         details: What it names: trigger, class pair, source, predicate. JSON values only.
         remedy: One action that mends it.
+        look: Which group of the pipeline looked; the executor fills it in, so that a later look
+            at the same kind supersedes an earlier one.
 
     Raises:
         DeclarationError: The verdict is unknown or a p-value lies outside [0, 1].
@@ -66,6 +68,7 @@ class Finding:
     rows: pl.DataFrame | None = field(default=None, repr=False)
     details: Mapping[str, Any] = field(default_factory=dict)
     remedy: str = ""
+    look: int = 0
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -184,6 +187,31 @@ def worst(verdicts: Iterable[str]) -> Verdict:
     """
     ranks = [VERDICTS.index(v) for v in verdicts]
     return VERDICTS[max(ranks)] if ranks else "not_evaluated"
+
+
+def standing(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that no later look at their kind supersedes.
+
+    Findings of one kind from one group of the pipeline stand side by side, such as those of four
+    readers, or of three protected columns.
+
+    Args:
+        findings: The findings of a run.
+
+    Returns:
+        Those of the newest look at each kind, in their order.
+
+    Example:
+        >>> first = Finding("a.b", "fail", Estimate.rate(9, 9), "", look=1)
+        >>> again = Finding("a.b", "clean", Estimate.rate(0, 9), "", look=2)
+        >>> [f.verdict for f in standing([first, again])]
+        ['clean']
+    """
+    every = list(findings)
+    newest: dict[str, int] = {}
+    for finding in every:
+        newest[finding.kind] = max(finding.look, newest.get(finding.kind, 0))
+    return [f for f in every if f.look == newest[f.kind]]
 
 
 def with_q_values(findings: Sequence[Finding]) -> list[Finding]:

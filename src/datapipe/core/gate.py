@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding
+from datapipe.core.finding import Finding, standing
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import GateClosed
 
@@ -165,7 +165,7 @@ class Gate(Stage):
 
         Args:
             data: Not read.
-            context: Its findings are judged; of one kind the newest counts.
+            context: Its findings are judged; of one kind the newest look counts.
 
         Returns:
             One finding of kind `gate`.
@@ -206,12 +206,12 @@ class Gate(Stage):
             >>> Gate({"a.*": at_most(1)}).judge(Context(0, Path(".")))[1]
             ["no finding matches 'a.*' (not evaluated)"]
         """
-        newest = {f.kind: f for f in context.findings}
+        newest = standing(context.findings)
         broken: list[Finding] = []
         says: list[str] = []
         looked = 0
         for pattern, limit in self.limits.items():
-            matches = [f for kind, f in newest.items() if fnmatchcase(kind, pattern)]
+            matches = [f for f in newest if fnmatchcase(f.kind, pattern)]
             looked += len(matches)
             if not matches and not limit.optional:
                 says.append(f"no finding matches {pattern!r} (not evaluated)")

@@ -7,13 +7,13 @@ import resource
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datapipe.core.artifact import Artifact
 from datapipe.core.dataset import Dataset
 from datapipe.core.digest import digest_json
-from datapipe.core.finding import Finding, Verdict, with_q_values, worst
+from datapipe.core.finding import Finding, Verdict, standing, with_q_values, worst
 from datapipe.core.pipeline import Plan, PlannedStep
 from datapipe.core.run import Run, StepRecord
 from datapipe.execute._attest import StepDone, environment, sign_run
@@ -193,7 +193,7 @@ class Recorder:
         body |= {"rows_out": 0, "dataset_out": "", "result": {}}
         step_id = f"{self.run_id}/{step.position}"
         self.lineage.append([("steps", body)])
-        self.findings += [(f, "", step_id) for f in findings]
+        self.findings += [(replace(f, look=step.group), "", step_id) for f in findings]
         self._steps.append(StepRecord(step_id, step.stage.name, len(data), 0, 0, 0.0, reused=False))
 
     def close(self, data: Dataset, event: str = "finished", code: str = "") -> Run:
@@ -237,9 +237,8 @@ class Recorder:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict among the newest finding of each kind: a second look counts."""
-        newest = {f.kind: f.verdict for f, _, _ in self.findings}
-        return worst(newest.values())
+        """The worst verdict among the newest look at each kind: a second look counts."""
+        return worst(f.verdict for f in standing(f for f, _, _ in self.findings))
 
     def _result(self, data: Dataset) -> Run:
         scored = [(f.kind, digest) for f, digest, _ in self.findings if digest]
@@ -305,7 +304,8 @@ class Recorder:
         self._steps.append(
             StepRecord(step_id, stage.name, rows_in, rows_out, outcome.rows_aside, seconds, reused)
         )
-        self.findings += [(f, digest, step_id) for f, digest in outcome.findings]
+        look = done.steps[i].group
+        self.findings += [(replace(f, look=look), d, step_id) for f, d in outcome.findings]
         self.artifacts |= {a.name: a for a in outcome.artifacts}
 
     def _io(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
+import polars as pl
 import pyarrow.parquet as pq
 
 from datapipe.core.digest import PREFIX, digest_file
@@ -19,14 +19,14 @@ from datapipe.lineage.records import Record
 
 LINES_AT_ONCE = 20_000
 
-_ARROW = {
-    "varchar": pa.string(),
-    "json": pa.string(),
-    "boolean": pa.bool_(),
-    "bigint": pa.int64(),
-    "ubigint": pa.uint64(),
-    "double": pa.float64(),
-    "timestamp": pa.timestamp("us"),
+_POLARS: dict[str, Any] = {
+    "varchar": pl.String,
+    "json": pl.String,
+    "boolean": pl.Boolean,
+    "bigint": pl.Int64,
+    "ubigint": pl.UInt64,
+    "double": pl.Float64,
+    "timestamp": pl.Datetime("us"),
 }
 
 
@@ -75,6 +75,9 @@ def fill(
         line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
         if kind in schema.FROM_OBJECT:
             _insert_object(connection, kind, line | {"object": body.get("object")}, objects)
+            if kind == "row_drops":
+                owner = schema.cells("row_drop_steps", body, seq=record.seq, recorded_at="")
+                held.setdefault("row_drop_steps", []).append(owner)
         else:
             held.setdefault(kind, []).append(line)
         if kind == "models" and (line["model_id"], line["held_out_object"]) not in loaded:
@@ -147,8 +150,9 @@ def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
 def _insert(connection: duckdb.DuckDBPyConnection, held: dict[str, list[dict[str, Any]]]) -> None:
     for kind, lines in held.items():
         columns = schema.tables()[kind].columns
-        fields = pa.schema([(c.name, _ARROW[c.type]) for c in columns])
-        connection.register("new_lines", pa.Table.from_pylist(lines, schema=fields))
+        fields = {c.name: _POLARS[c.type] for c in columns}
+        # Through polars: pyarrow's own constructor would import pandas where it is installed.
+        connection.register("new_lines", pl.from_dicts(lines, schema=fields).to_arrow())
         connection.execute(f"insert into {kind} by name from new_lines")
         connection.unregister("new_lines")
     held.clear()

@@ -33,7 +33,7 @@ from model_inputs i
 join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
 where list_contains(d.source_nos::bigint[], $source)
   and not exists (
-    select 1 from dataset_ancestors a join row_drops r using (step_id)
+    select 1 from dataset_ancestors a join step_drops r using (step_id)
     where a.digest = i.digest and a.run_id = i.dataset_run and r.row_id = $row)
   and not exists (
     select 1 from model_held_out h where h.model_id = i.model_id and h.row_id = $row)

@@ -19,7 +19,7 @@ from datapipe.errors import DeclarationError, nearest
 VERSION = 1
 """Version of tables and views together; a store's index of another version is not read."""
 
-DERIVED = ("log_entries", "model_held_out", "meta")
+DERIVED = ("log_entries", "model_held_out", "row_drop_steps", "meta")
 """Tables that no record is written for: they follow from other records."""
 
 FROM_OBJECT: Mapping[str, tuple[str, ...]] = {
@@ -73,8 +73,8 @@ class Table:
         columns: Its columns, `seq` first.
 
     Example:
-        >>> tables()["row_drops"].meaning
-        'rows that a step set aside'
+        >>> tables()["label_changes"].meaning
+        'labels that a step changed'
     """
 
     name: str
@@ -163,7 +163,7 @@ def checked(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong(f"{kind}: a value has no JSON form: {error}", "give JSON values") from error
     types = {column.name: column.type for column in tables()[kind].columns[1:]}
     if kind in FROM_OBJECT:
-        types |= {"object": "varchar", "rows": "bigint"}
+        types |= {"object": "varchar", "rows": "bigint", "step_id": "varchar", "run_id": "varchar"}
     for name, value in plain.items():
         if name not in types:
             raise _wrong(f"{kind} has no column {name!r}", nearest(name, types))

@@ -136,12 +136,16 @@ create table row_findings (         -- rows that were flagged or acted on
   suggested varchar                 -- the label it should have
 );
 
-create table row_drops (            -- rows that a step set aside
-  seq ubigint,                      -- journal record
-  step_id varchar,                  -- the step
-  run_id varchar,                   -- the run
+create table row_drops (            -- rows that a step set aside; the view step_drops adds the step
+  seq ubigint,                      -- journal record, which names the step once for all its rows
   row_id ubigint,                   -- the row
   reason varchar                    -- why
+);
+
+create table row_drop_steps (       -- which step each record of row_drops belongs to
+  seq ubigint,                      -- journal record
+  step_id varchar,                  -- the step
+  run_id varchar                    -- the run
 );
 
 create table label_changes (        -- labels that a step changed

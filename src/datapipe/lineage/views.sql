@@ -8,6 +8,12 @@ create view step_origins as
 select step_id, run_id, position, stage, coalesce(reused_from, step_id) as origin
 from steps;
 
+-- rows that were set aside, with the step that did it
+create view step_drops as
+select d.seq, s.step_id, s.run_id, d.row_id, d.reason
+from row_drops d
+join row_drop_steps s using (seq);
+
 -- the newest declaration about each source
 create view source_facts as
 select source_no,
@@ -46,7 +52,7 @@ select o.run_id, d.row_id,
        (d.row_id >> 40)::bigint as source_no,
        (d.row_id & 1099511627775)::bigint as ordinal,
        f.source, o.step_id, o.stage, d.reason
-from row_drops d
+from step_drops d
 join step_origins o on o.origin = d.step_id
 left join source_facts f on f.source_no = (d.row_id >> 40)::bigint;
 
@@ -68,7 +74,7 @@ with happened as (
   union all
   select row_id, step_id, 'relabelled', why, posterior from label_changes
   union all
-  select row_id, step_id, 'set aside', reason, null from row_drops
+  select row_id, step_id, 'set aside', reason, null from step_drops
 )
 select h.row_id,
        (h.row_id >> 40)::bigint as source_no,
@@ -96,7 +102,7 @@ with inputs as (
 gone as (
   select a.digest, a.run_id, (r.row_id >> 40)::bigint as source_no, count(distinct r.row_id) as rows
   from dataset_ancestors a
-  join row_drops r using (step_id)
+  join step_drops r using (step_id)
   join source_facts f on f.source_no = (r.row_id >> 40)::bigint
   where (r.row_id & 1099511627775) < f.rows
   group by all
@@ -136,7 +142,7 @@ gone as (
   select i.input_no, r.row_id
   from inputs i
   join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
-  join row_drops r using (step_id)
+  join step_drops r using (step_id)
   union all
   select i.input_no, h.row_id
   from inputs i
@@ -164,7 +170,7 @@ lost as (
   select i.model_id, i.digest, i.dataset_run, r.row_id
   from (select distinct model_id, digest, dataset_run from model_inputs) i
   join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
-  join row_drops r using (step_id)
+  join step_drops r using (step_id)
   union all
   select i.model_id, i.digest, i.dataset_run, h.row_id
   from (select distinct model_id, digest, dataset_run from model_inputs) i
