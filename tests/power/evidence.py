@@ -125,9 +125,7 @@ def limits_broken(module: ModuleType, figures: Mapping[str, Estimate]) -> list[s
     """The figures whose bound is beyond what the module declares."""
     low = [f"{k}: {figures[k]}, floor {v}" for k, v in module.FLOORS.items() if figures[k].low < v]
     high = [
-        f"{k}: {figures[k]}, ceiling {v}"
-        for k, v in module.CEILINGS.items()
-        if figures[k].high > v
+        f"{k}: {figures[k]}, ceiling {v}" for k, v in module.CEILINGS.items() if figures[k].high > v
     ]
     return low + high
 

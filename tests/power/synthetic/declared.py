@@ -34,7 +34,7 @@ def trial(context):
     data = Dataset(frame.lazy(), Roles(), sources=sources)
     found = DeclaredSynthetic().run(data, context).findings[0]
     own = np.where(maker == "", None, maker != "human")
-    truth = np.array([o if o is not None else of_source[n - 1] for o, n in zip(own, number)])
+    truth = np.where(np.equal(own, None), of_source[number - 1], own)
     said = found.rows.sort("row_id")["score"].to_numpy() == 1
     silent = int(np.equal(truth, None).sum())
     return {
