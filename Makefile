@@ -38,8 +38,8 @@ fmt: $(VENV)/dev.stamp ## format and mend what a tool can mend
 cards: $(VENV)/dev.stamp ## rewrite the facts of every card in stages/ from the code
 	$(RUN) -m datapipe.report.cards --write
 
-evidence: $(VENV)/dev.stamp ## measure every detector on its worlds and write stages/**/*.evidence.json
-	$(TESTENV) $(RUN) tests/power/evidence.py $(if $(ONLY),--only $(ONLY))
+evidence: $(VENV)/dev.stamp ## measure every detector on its worlds and write stages/**/*.evidence.json (ONLY=key, STALE=1)
+	$(TESTENV) $(RUN) tests/power/evidence.py $(if $(ONLY),--only $(ONLY)) $(if $(STALE),--stale)
 
 bench: $(VENV)/dev.stamp ## compare with peers, one JSON line each (ONLY=name, ROWS=n, REPEATS=n)
 	$(RUN) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(REPEATS),--repeats $(REPEATS))
@@ -48,7 +48,7 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 	$(TESTENV) $(RUN) -m pytest -q -m faults $(ARGS)
 
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
-	$(TESTENV) $(RUN) -m pytest -q tests/power $(ARGS)
+	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power $(ARGS)
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,8 +9,8 @@ What is measured for `family.method` stands in `tests/power/<family>/<method>.py
 - `trial(context)` plants faults with the context's seed, runs the stage, and gives its figures and
   the data set they rest on. A figure is `(hits, of how many)`, or a float;
 - `SEEDS` are the seeds of the evidence; `FLOORS` and `CEILINGS` what the bounds must keep to;
-- optional: `alarm(context)` tells whether sound data was doubted, for each of `CLEAN_SEEDS`; its
-  figure is called `alarms`.
+- optional: `SAMPLE`, how many seeds the suite has time for; `alarm(context)` tells whether
+  sound data was doubted, for each of `CLEAN_SEEDS`; its figure is called `alarms`.
 
 Counts of rows are pooled with an interval that respects that rows of one seed are alike
 (Korn-Graubard), one event a seed with the exact binomial interval, floats with Student's.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ import datapipe
 from datapipe.cli.options import Json
 from datapipe.cli.terminal import out, out_json, table
 from datapipe.core.stage import Stage
+from datapipe.report.evidence import Evidence, evidence, evidence_table
 from datapipe.stages import CATALOGUE, find
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -35,28 +35,30 @@ def _card(
             out(table(["key", "class"], list(CATALOGUE.items())))
         return
     stage = find(key)
-    page = _page(stage.name, ".md")
+    page, measured = _page(stage.name), evidence(stage.name)
     if as_json:
-        out_json(_facts(stage, page))
-    elif page is not None:
+        out_json(_facts(stage, page, measured))
+        return
+    if page is not None:
         out(page.read_text("utf-8").rstrip())
     else:
         out(f"# {stage.name}\n\n{inspect.getdoc(stage) or ''}")
+    if measured is not None:
+        out(f"\n{evidence_table(measured)}")
 
 
-def _page(key: str, suffix: str) -> Path | None:
-    """A file of the catalogue: beside the package when installed, at the root of a checkout."""
+def _page(key: str) -> Path | None:
+    """A card of the catalogue: beside the package when installed, at the root of a checkout."""
     family, _, method = key.partition(".")
     package = Path(datapipe.__file__).resolve().parent
     for room in (package / "cards", package.parents[1] / "stages"):
-        path = room / family / f"{method}{suffix}"
+        path = room / family / f"{method}.md"
         if path.is_file():
             return path
     return None
 
 
-def _facts(stage: type[Stage], page: Path | None) -> dict[str, Any]:
-    evidence = _page(stage.name, ".evidence.json")
+def _facts(stage: type[Stage], page: Path | None, measured: Evidence | None) -> dict[str, Any]:
     return {
         "key": stage.name,
         "class": stage.__name__,
@@ -72,7 +74,7 @@ def _facts(stage: type[Stage], page: Path | None) -> dict[str, Any]:
             for f in fields(stage)
         ],
         "card": page.read_text("utf-8") if page else None,
-        "evidence": json.loads(evidence.read_text("utf-8")) if evidence else None,
+        "evidence": {"mark": measured.mark, **measured.said.to_json()} if measured else None,
     }
 
 

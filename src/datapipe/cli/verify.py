@@ -22,11 +22,10 @@ from datapipe.manifest.policy import Policy
 from datapipe.manifest.signers import PublicKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import EVIDENCE_SUFFIX, verify_path
+from datapipe.report.evidence import evidence_keys
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-EVIDENCE_KEY = "evidence.pub.pem"
-"""Public key of the project's own evidence, beside its example policies."""
 _MOST = 20
 
 
@@ -72,21 +71,16 @@ def _verify(
 def _one(path: Path, keys: tuple[PublicKey, ...], rules: Policy | None, *, chosen: bool) -> Answer:
     if (path / "journal").is_dir():
         return verify_store(path, keys, rules)
-    if not chosen and rules is None and path.is_dir():
-        keys = (*keys, *_evidence_keys(path))
+    if not chosen and rules is None and _holds_evidence(path):
+        keys = (*keys, *evidence_keys())
     return Answer.of(verify_path(path, keys=keys, policy=rules, locate=_stage_source))
 
 
-def _evidence_keys(folder: Path) -> tuple[PublicKey, ...]:
-    """The key of the project's own evidence, for a folder that holds such."""
-    if next(folder.rglob(f"*{EVIDENCE_SUFFIX}"), None) is None:
-        return ()
-    package = Path(datapipe.__file__).resolve().parent
-    for contract in (package / "contract", package.parents[1] / "manifests"):
-        file = contract / "policies" / EVIDENCE_KEY
-        if file.is_file():
-            return public_keys(file, None)
-    return ()
+def _holds_evidence(path: Path) -> bool:
+    """Whether it is a file of evidence, or a folder with such."""
+    if path.is_file():
+        return path.name.endswith(EVIDENCE_SUFFIX)
+    return next(path.rglob(f"*{EVIDENCE_SUFFIX}"), None) is not None
 
 
 def _stage_source(subject: Subject) -> Path | None:

@@ -7,6 +7,7 @@ from datapipe.stages.labels.confident import ConfidentLearning
 from datapipe.testing.worlds import digits_world
 
 SEEDS = CLEAN_SEEDS = range(20)
+SAMPLE = 2
 FLOORS = {"recall": 0.8, "precision": 0.8, "interval holds the share moved": 0.6}
 CEILINGS = {"alarms": 0.2}
 
