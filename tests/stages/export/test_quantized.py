@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -115,6 +116,17 @@ def test_a_relative_scratch_folder_opens_elsewhere_too(network, digits, monkeypa
     context = trained(*network, digits, Path())
     made = ExportQuantized().run(digits, replace(context, scratch=Path()))
     assert [f.verdict for f in made.findings] == ["clean", "clean"]
+
+
+def test_nothing_about_the_user_is_kept_for_sending(tmp_path) -> None:
+    program = (
+        "import os; from datapipe.stages.export import _onnx;"
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import onnxruntime'])"
+    )
+    quiet = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    quiet |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", program], check=True, env=quiet)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
 def test_the_same_model_gives_the_same_files_which_name_no_machine(network, tmp_path) -> None:
