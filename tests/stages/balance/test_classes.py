@@ -60,6 +60,11 @@ def test_chance_does_not_make_a_class_thin(context) -> None:
     assert alarms <= 2
 
 
+def test_rows_that_could_not_fill_the_classes_are_not_judged(context) -> None:
+    assert look(["a", "b"] * 9, context).verdict == "not_evaluated"
+    assert look(["a", "b"] * 10, context).verdict == "clean"
+
+
 def test_a_class_of_few_rows_fails(context) -> None:
     found = look(["a"] * 500 + ["b"] * 4, context)
     assert found.verdict == "fail"

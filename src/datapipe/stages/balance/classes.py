@@ -134,6 +134,10 @@ class ClassBalance(Stage):
         if len(counts) < 2:
             why = f"{len(counts)} classes among {len(data)} rows; two are needed"
             return Yield(findings=(not_counted(KIND, why, (column,)),))
+        due = self.fewest * len(counts)
+        if sum(counts.values()) < due:  # however they were dealt, some class would be too thin
+            why = f"{sum(counts.values())} rows of {len(counts)} classes; at least {due} are needed"
+            return Yield(findings=(not_counted(KIND, why, (column,)),))
         return Yield(findings=(self._finding(counts, len(data), column),))
 
     def _finding(self, counts: Counts, rows: int, column: str) -> Finding:
