@@ -253,7 +253,8 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
         "did you mean 'label'?"
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+    same = [n for n in names if n.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")

@@ -17,6 +17,7 @@ from datapipe.cli.options import STORE, Json, Seed, Store, existing
 from datapipe.cli.terminal import out_json, settle
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
+from datapipe.manifest.keys import load_public_keys
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -62,6 +63,8 @@ def _audit(
     )  # fmt: skip
     good = existing(reference) if reference else None
     trusted = tuple(existing(k) for k in key or ())
+    for file_of_keys in trusted:  # a wrong one is told before a store is made
+        load_public_keys(file_of_keys)
     beside = Beside(good, trusted, on_error, missing_labels, store)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:

@@ -164,12 +164,12 @@ def _as_parquet(reference: Path, beside: Beside) -> Path:
     digest = digest_file(reference).removeprefix(PREFIX)[:16]
     kept = beside.store / "cache" / f"reference-{digest}.parquet"
     if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
             made = reader_of(str(reference), Roles(), beside).run(
                 empty(), Context(0, Path(scratch))
             )
             if made.data is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
                 made.data.save(kept)
     return kept
 
@@ -206,6 +206,7 @@ def reader_of(path: str, roles: Roles, beside: Beside) -> Reader:
     arguments: dict[str, Any] = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
     for name in {"on_error", "missing_labels"} & {f.name for f in fields(stage)}:
         arguments[name] = getattr(beside, name)
+    arguments["fewest_classes"] = 2 if "label" in roles else 1
     reader: Reader = stage(path, **arguments)
     return reader
 

@@ -65,6 +65,7 @@ class Opened:
             weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
             context = Context(derived_seed(self.seed, reader.name), Path(scratch))
             self.yields.append(reader.run(empty(), context))
+        _agree([made.data or empty() for made in self.yields])
 
     def numbered(self, lineage: Lineage) -> tuple[Dataset, list[Yield]]:
         """Give every source its number and every row its name, and put the sources together.
@@ -170,10 +171,17 @@ def _together(parts: Sequence[Dataset]) -> Dataset:
     """Sources one below the other; a column that one lacks is null there."""
     if len(parts) == 1:
         return parts[0]
-    types: dict[str, pl.DataType] = {}
     roles = Roles()
     for part in parts:
         roles = roles.merged(part.roles)
+    frame = pl.concat([p.scan(row_id=True) for p in parts], how="diagonal")
+    return Dataset(frame, roles, sources=[s for p in parts for s in p.sources])
+
+
+def _agree(parts: Sequence[Dataset]) -> None:
+    """Refuse sources that give one column two types."""
+    types: dict[str, pl.DataType] = {}
+    for part in parts:
         for name, kind in part.types.items():
             if types.setdefault(name, kind) != kind:
                 raise SchemaMismatch(
@@ -182,5 +190,3 @@ def _together(parts: Sequence[Dataset]) -> Dataset:
                     code="DP-DATA-010",
                     hint="cast it in one of them, or read them in two pipelines",
                 )
-    frame = pl.concat([p.scan(row_id=True) for p in parts], how="diagonal")
-    return Dataset(frame, roles, sources=[s for p in parts for s in p.sources])

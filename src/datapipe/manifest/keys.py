@@ -151,6 +151,9 @@ def load_public_keys(path: str | Path) -> tuple[PublicKey, ...]:
     Returns:
         The keys: two for a hybrid key.
 
+    Raises:
+        TrustError: The file holds something else.
+
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "key.pub"
@@ -158,7 +161,12 @@ def load_public_keys(path: str | Path) -> tuple[PublicKey, ...]:
         >>> load_public_keys(path)[0].algorithm
         'p256'
     """
-    return read_public_keys(read_limited(path, _LARGEST_KEY_FILE_BYTES))
+    try:
+        return read_public_keys(read_limited(path, _LARGEST_KEY_FILE_BYTES))
+    except TrustError as error:
+        raise TrustError(
+            f"{path}: {error.message}", code=error.code, hint=error.hint, path=str(path)
+        ) from error
 
 
 def find_passphrase(

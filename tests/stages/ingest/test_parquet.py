@@ -125,6 +125,16 @@ def test_pipes_and_empty_files_do_not_hang(tmp_path):
         ReadParquet(tmp_path / "e.parquet").files()
 
 
+@pytest.mark.parametrize(("labels", "fewest"), [(["a", "a", None], 2), (["a", "b", None], 3)])
+def test_too_few_classes_are_refused_when_all_should_be_there(tmp_path, labels, fewest):
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"y": labels}).write_parquet(path)
+    some = {"label": "y", "missing_labels": "quarantine"}
+    assert len(read(ReadParquet(path, fewest_classes=fewest - 1, **some), tmp_path).data) == 2
+    with pytest.raises(Malformed, match=f"at least {fewest} were expected"):
+        read(ReadParquet(path, fewest_classes=fewest, **some), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("labels", "missing", "first"),
     [
@@ -358,6 +368,8 @@ def test_parameters_are_checked_without_reading():
     assert ReadParquet("a", max_ratio=0).check()
     assert ReadParquet("a", consent="maybe").check()
     assert ReadParquet("a", missing_labels="drop").check()
+    assert ReadParquet("a", fewest_classes=0).check()
+    assert "as text and as label" in ReadParquet("a", text="y", label="y").check()[0]
     assert ReadParquet([]).check()
     assert not ReadParquet("a").check()
 

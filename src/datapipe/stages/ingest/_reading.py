@@ -24,6 +24,8 @@ from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
 from datapipe.stages.ingest import _files
 
 OnMissing = Literal["refuse", "quarantine"]
+_FEATURES = ("text", "image", "weight", "annotator", "id")
+"""Roles that cannot be played by the column that is to be predicted."""
 ASIDE_SCHEMA = {"row_id": pl.UInt64, "reason": pl.String}
 MAX_ROWS = 2**32 - 2
 """Rows of one source: what a polars row index can count; the id itself has room for 2**40."""
@@ -51,7 +53,8 @@ class SourceReader(Reader):
     """The parameters that name columns and declare facts; what they are read from comes below.
 
     A label that is missing (null, NaN, an empty text) stops the run, because every later stage
-    would have to guess; `missing_labels="quarantine"` sets these rows aside instead.
+    would have to guess; `missing_labels="quarantine"` sets these rows aside instead. A source may
+    well hold one class of several; `fewest_classes=2` refuses one that should hold them all.
     """
 
     _: KW_ONLY
@@ -73,6 +76,7 @@ class SourceReader(Reader):
     generator: str = ""
     manifest: str | os.PathLike[str] = ""
     missing_labels: OnMissing = "refuse"
+    fewest_classes: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.group, str):
@@ -105,6 +109,13 @@ class SourceReader(Reader):
             wrong.append(
                 f"{self.name}: missing_labels={self.missing_labels!r}; use 'refuse' or 'quarantine'"
             )
+        if self.fewest_classes < 1:
+            wrong.append(f"{self.name}: fewest_classes={self.fewest_classes} must be at least 1")
+        twice = [r for r in _FEATURES if self.label and self.label == getattr(self, r)]
+        wrong.extend(
+            f"{self.name}: the column {self.label!r} is named as {role} and as label"
+            for role in twice
+        )
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -130,6 +141,7 @@ class SourceReader(Reader):
             aside = aside.vstack(without)
             if without.height:
                 frame = frame.filter(~_missing(roles.one("label"), frame.collect_schema()))
+            self._enough_classes(frame, roles.one("label"))
         if aside.height >= total:
             raise Malformed(
                 f"{where}: all {total} rows would be set aside",
@@ -203,6 +215,20 @@ class SourceReader(Reader):
             details={"missing": ids.len(), "rows": total},
             remedy="label these rows" if ids.len() else "",
         )
+
+    def _enough_classes(self, frame: pl.LazyFrame, label: str) -> None:
+        """Refuse labels of which nothing can be learnt or judged."""
+        if self.fewest_classes < 2:  # then it need not be read
+            return
+        found = frame.select(pl.col(label)).unique().collect(engine="streaming").height
+        if 0 < found < self.fewest_classes:
+            classes = "one class only" if found == 1 else f"{found} classes"
+            raise Malformed(
+                f"{self._uri()}: the column {label!r} holds {classes};"
+                f" at least {self.fewest_classes} were expected",
+                code="DP-READ-025",
+                hint="name another label column, or leave it out",
+            )
 
     def _place(self, ordinal: int, made: Reading) -> tuple[str, int]:
         """The file of a record and its 1-based number in that file."""

@@ -53,6 +53,7 @@ class ReadCSV(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        fewest_classes: Fewest different labels that the source must hold, >= 1.
         separator: One ASCII character between fields; empty for a comma, or a tab in `.tsv` files.
         on_error: `refuse`, or `quarantine` to set broken records aside with their reason.
         max_record_bytes: Longest record, in bytes; > 0.

@@ -63,6 +63,7 @@ class ReadArrow(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        fewest_classes: Fewest different labels that the source must hold, >= 1.
         max_batch_bytes: Most bytes that one compressed batch may decode to; > 0.
 
     Example:

@@ -50,6 +50,7 @@ class ReadJSONL(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        fewest_classes: Fewest different labels that the source must hold, >= 1.
         on_error: `refuse`, or `quarantine` to set broken lines aside with their reason.
         max_depth: Deepest nesting of lists and objects, 1..64.
         max_record_bytes: Longest line, in bytes; > 0.

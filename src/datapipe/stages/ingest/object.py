@@ -143,6 +143,7 @@ class ReadObject(SourceReader):
         generator: The model that made them, when declared.
         manifest: Not used for objects; kept with the source's facts.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        fewest_classes: Fewest different labels that the source must hold, >= 1.
 
     Example:
         >>> from pathlib import Path

@@ -74,6 +74,7 @@ class ReadParquet(FileReader):
         generator: The model that made them, when declared.
         manifest: Path of a signed manifest; empty to look beside the file.
         missing_labels: `refuse`, or `quarantine` to set rows without a label aside.
+        fewest_classes: Fewest different labels that the source must hold, >= 1.
         checks: `auto`; `full` for a pass over all pages always, `footer` for none.
         max_ratio: Most decoded bytes for each byte of file, beyond 256 MiB decoded; > 0.
         max_rows: Most rows in all files together; > 0.
