@@ -16,7 +16,6 @@ from datapipe.measure.crossfit import (
     out_of_fold,
     refit,
     stratified_folds,
-    surest_disagreement,
 )
 
 
@@ -87,17 +86,6 @@ def test_the_second_round_finds_flips_that_the_first_explains_away():
     found = made.posterior.error > 0.5
     assert (found & flipped).sum() / flipped.sum() > 0.9
     assert (found & flipped).sum() / found.sum() > 0.9
-
-
-def test_the_surest_rows_tell_noise_from_hard_rows():
-    rng = np.random.default_rng(4)
-    sure = rng.random(4000)
-    chance = 0.5 + 0.5 * sure
-    probabilities = np.column_stack([chance, 1 - chance])
-    honest = (rng.random(4000) > chance).astype(int)
-    noisy = np.where(rng.random(4000) < 0.1, 1 - honest, honest)
-    assert surest_disagreement(honest, probabilities).low < 0.03
-    assert surest_disagreement(noisy, probabilities).low > 0.05
 
 
 def test_one_fold_is_refused():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.calibration import softened, temperature
 from datapipe.measure.label_noise import (
@@ -260,35 +259,3 @@ def refit(predict: Predict, labels: Ints, fold: Ints, classes: int) -> Refit:
     power = temperature(second[~pruned], labels[~pruned])
     second = softened(second, power)
     return Refit(first, pruned, second, transition_posterior(labels, second))
-
-
-def surest_disagreement(labels: Ints, probabilities: Floats) -> Estimate:
-    """How often the labels contradict a model where the model is surest.
-
-    Hard rows are wrong for two reasons, the model's and the label's. Among the surest predictions
-    of each class the model's share vanishes, so what is left is a floor of the noise rate that
-    needs no audit. Of three depths (half, quarter, tenth) that with the least upper bound counts.
-
-    Args:
-        labels: int, shape (n,).
-        probabilities: float, shape (n, K); out of fold.
-
-    Returns:
-        A rate in [0, 1] with Wilson's interval.
-
-    Example:
-        >>> p = np.array([[0.9, 0.1]] * 40 + [[0.55, 0.45]] * 40)
-        >>> surest_disagreement(np.repeat([0, 1], 40), p).value
-        0.0
-    """
-    chosen, sure = probabilities.argmax(1), probabilities.max(1)
-    rates = []
-    for depth in (0.5, 0.75, 0.9):
-        among = np.zeros(labels.size, bool)
-        for k in np.unique(chosen):
-            rows = np.flatnonzero(chosen == k)
-            kept = rows[np.argsort(sure[rows], kind="stable")[int(depth * rows.size) :]]
-            among[kept] = True
-        wrong = int((labels[among] != chosen[among]).sum())
-        rates.append(Estimate.rate(wrong, int(among.sum())))
-    return min(rates, key=lambda rate: rate.high)

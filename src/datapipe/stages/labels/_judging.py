@@ -26,7 +26,6 @@ from datapipe.measure.crossfit import (
     out_of_fold,
     refit,
     stratified_folds,
-    surest_disagreement,
 )
 from datapipe.measure.label_noise import (
     confident_joint,
@@ -34,6 +33,7 @@ from datapipe.measure.label_noise import (
     transition_posterior,
 )
 from datapipe.measure.neighbours import principal
+from datapipe.measure.noise_floor import noise_floor
 
 FEWEST_ROWS = 50
 """Below this nothing can be told from folds."""
@@ -72,7 +72,7 @@ class Judgement:
     likeliest: Ints
     pruned: Bools
     joint_rate: float
-    surest: Estimate
+    floor: Estimate
     details: Mapping[str, Any]
 
 
@@ -134,7 +134,7 @@ def judged_by_fit(
         made.posterior.likeliest,
         made.pruned,
         1.0 - float(np.trace(joint)) / rows.classes.size,
-        surest_disagreement(rows.classes, made.first),
+        noise_floor(rows.classes, made.first).estimate(),
         {"classifier": chosen, "folds": folds, "copies_kept_together": copies},
     )
 
@@ -163,7 +163,7 @@ def judged_by_columns(data: Dataset, rows: Labelled, columns: tuple[str, ...]) -
         probabilities.argmax(1),
         prune_by_noise_rate(classes, probabilities, joint),
         1.0 - float(np.trace(joint)) / classes.size,
-        surest_disagreement(classes, probabilities),
+        noise_floor(classes, probabilities).estimate(),
         {"classifier": "given", "rows_renormalised": off, "posterior_rate": posterior.error.mean()},
     )
 

@@ -44,7 +44,8 @@ class ConfidentLearning(Stage):
     labels is learnt by EM. A label is an issue when it is likelier wrong than right. With
     `rule="prune"`, the default where `probabilities` are given, the issues are exactly those of
     cleanlab's `prune_by_noise_rate`. The noise rate is bracketed without an audit: from below by
-    how often labels contradict the surest predictions, from above by the confident joint.
+    the share of labels that contradict however sure the model is, from above by the confident
+    joint.
     *Assumes:* features say something about the class, and errors differ from row to row.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
@@ -62,7 +63,7 @@ class ConfidentLearning(Stage):
             are given, else the posterior.
         score: How rows are ranked: `posterior` (with given probabilities its rank mean with
             self-confidence), `self_confidence` or `margin`; `auto` is `posterior`.
-        tolerance: Noise rate in [0, 1] up to which labels count as clean.
+        tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
 
@@ -155,7 +156,7 @@ class ConfidentLearning(Stage):
             return Yield(findings=_not_evaluated(judged, column))
         issues = self._issues(judged)
         noise = _noise_rate(judged, issues)
-        verdict = self._verdict(judged.surest)
+        verdict = self._verdict(judged.floor, int(issues.sum()))
         if verdict == "clean":
             issues = np.zeros(issues.size, bool)
         told = _Told(column, rows, judged, verdict, self.tolerance)
@@ -184,11 +185,12 @@ class ConfidentLearning(Stage):
         others[every, judged.given] = -1.0
         return np.asarray((1.0 - (own - others.max(1))) / 2.0, np.float64)
 
-    def _verdict(self, surest: Estimate) -> Verdict:
-        """Only labels that contradict the surest predictions count against the data."""
-        if surest.low > self.fail_above:
+    def _verdict(self, floor: Estimate, issues: int) -> Verdict:
+        """Only labels that contradict however sure the model is count against the data."""
+        if floor.low > self.fail_above:
             return "fail"
-        return "suspect" if surest.low > self.tolerance else "clean"
+        strict = self.tolerance == 0 and issues > 0
+        return "suspect" if strict or floor.low > self.tolerance else "clean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +214,7 @@ class _Told:
             columns=(self.column,),
             details={
                 **self.judged.details,
-                "surest_disagreement": self.judged.surest.to_json(),
+                "floor": self.judged.floor.to_json(),
                 "confident_joint_rate": self.judged.joint_rate,
                 "min_detectable": self._fewest_detectable(rate.n),
                 "left_out": dict(self.rows.left_out),
@@ -263,10 +265,9 @@ class _Told:
         ]
 
     def _fewest_detectable(self, n: int) -> int:
-        """How many wrong labels, spread evenly, would not have passed as clean."""
-        seen = self.judged.surest.n
-        told = (h for h in range(1, seen + 1) if Estimate.rate(h, seen).low > self.tolerance)
-        return round(next(told, seen) / max(seen, 1) * n)
+        """About how many wrong labels, spread evenly, would not have passed as clean."""
+        floor = self.judged.floor
+        return min(n, int(np.ceil((self.tolerance + floor.high - floor.value) * n)))
 
     def _severity(self) -> Severity:
         words: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
@@ -274,12 +275,12 @@ class _Told:
 
 
 def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
-    """The bracket: the floor of the surest rows, the ceiling of every estimator's upper bound."""
+    """The bracket: from the floor's lower bound to the highest upper bound of the estimators."""
     n = issues.size
     point = float(judged.details.get("posterior_rate", judged.error.mean()))
     shares = (point, judged.joint_rate, float(issues.mean()))
     highs = [Estimate.rate(round(share * n), n).high for share in shares]
-    low = min(judged.surest.low, point)
+    low = min(judged.floor.low, point)
     return Estimate(point, low, max(highs), n=n, method="label-free bracket, not audited")
 
 

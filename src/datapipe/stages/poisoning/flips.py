@@ -24,7 +24,6 @@ from datapipe.measure.crossfit import (
     kernel_predictor,
     refit,
     stratified_folds,
-    surest_disagreement,
 )
 from datapipe.measure.detection import (
     benjamini_hochberg,
@@ -32,12 +31,15 @@ from datapipe.measure.detection import (
     binomial_tail,
 )
 from datapipe.measure.neighbours import principal
+from datapipe.measure.noise_floor import NoiseFloor, noise_floor
 
 FEWEST_ROWS = 100
 WIDE = 96
 COMPONENTS = 64
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
+LEAST_CLASS = 30
+"""Classes of fewer rows get no test of their own."""
 UNEVEN = 3.0
 """Natural unevenness: a pair may hold this many times its even share and still be random."""
 STRENGTH = 20.0
@@ -52,8 +54,9 @@ class LabelFlips(Stage):
     """Finds flipped labels, says whether they are random or aimed, and whose they are.
 
     *Method:* two rounds of out-of-fold prediction, the second without the labels that the first
-    contradicts. The verdict rests on the surest predictions alone: of each class, and of all, how
-    often the label contradicts them is held against `tolerance` by a binomial tail. Flagged rows
+    contradicts. Hard rows grow rare as the model grows surer, flips do not: the share of labels
+    that contradict however sure it is, of all rows and of each class, is held against `tolerance`
+    by a likelihood ratio. Flagged rows
     are those likelier wrong than right; a pair of classes that holds more of them than an uneven
     chance allows is named. With a `source` or `annotator`, each is held against the others.
     *Assumes:* features tell the class of most rows.
@@ -63,7 +66,7 @@ class LabelFlips(Stage):
 
     Args:
         folds: How many folds, >= 2.
-        tolerance: Share in [0, 1) of the surest rows whose label may be wrong by nature.
+        tolerance: Share of labels in [0, 1) that may be wrong by nature.
         alpha: Chance of an alarm on data within the tolerance, in (0, 1).
         on_finding: What is done with flagged rows.
 
@@ -163,8 +166,9 @@ class LabelFlips(Stage):
         return Yield(findings=(self._finding(data, rows, made),))
 
     def _finding(self, data: Dataset, rows: _Rows, made: Refit) -> Finding:
-        surest = _surest(rows.labels, made)
-        tails = [binomial_tail(round(s.value * s.n), s.n, self.tolerance) for s in surest if s.n]
+        floors = _floors(rows.labels, made)
+        floor = floors[0].estimate()
+        tails = [f.p_value(self.tolerance) for f in floors]
         p_value = min(1.0, min(tails) * len(tails))
         found = p_value <= self.alpha
         flags = (made.posterior.error > 0.5) & found
@@ -195,20 +199,17 @@ class LabelFlips(Stage):
                 "pair": [aimed[0]["from"], aimed[0]["to"]] if aimed else [],
                 "pairs": pairs[:MOST_NAMED],
                 "sources": _accused(data, rows, made.posterior.error > 0.5, self.alpha),
-                "surest_disagreement": surest[0].to_json(),
-                "min_detectable": self._fewest_detectable(surest[0], len(tails), flags.size),
+                "floor": floor.to_json(),
+                "min_detectable": self._fewest_detectable(floor, flags.size),
             },
             remedy="set on_finding='quarantine' or 'relabel', and ask who labelled"
             if found
             else "",
         )
 
-    def _fewest_detectable(self, surest: Estimate, tests: int, n: int) -> int:
-        """How many flips, spread evenly, would have raised the alarm."""
-        for hits in range(1, surest.n + 1):
-            if binomial_tail(hits, surest.n, self.tolerance) * tests <= self.alpha:
-                return round(hits / surest.n * n)
-        return n
+    def _fewest_detectable(self, floor: Estimate, n: int) -> int:
+        """About how many flips, spread evenly, would have raised the alarm."""
+        return min(n, int(np.ceil((self.tolerance + 2.0 * (floor.high - floor.value)) * n)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,13 +229,14 @@ def _too_little(named: pl.Series, classes: int, rows: int) -> str:
     return ""
 
 
-def _surest(labels: Ints, made: Refit) -> list[Estimate]:
-    """How often labels contradict the surest predictions: of all rows, then of each class."""
+def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
+    """The share of labels no doubt of the model explains: of all rows, then by likely class."""
     chosen = made.first.argmax(1)
-    every = [surest_disagreement(labels, made.first)]
+    every = [noise_floor(labels, made.first)]
     for k in np.unique(chosen):
         own = chosen == k
-        every.append(surest_disagreement(labels[own], made.first[own]))
+        if own.sum() >= LEAST_CLASS:
+            every.append(noise_floor(labels[own], made.first[own]))
     return every
 
 

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many labels are wrong whatever a model is sure of: the floor of its disagreement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.core.estimate import Estimate
+from datapipe.errors import DeclarationError
+from datapipe.measure.detection import binomial_tail
+from datapipe.measure.distributions import chi2_tail
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SHARES = np.concatenate([[1e-4], np.arange(1, 9) * 0.0025, np.arange(5, 20) * 0.005,
+                         np.arange(10, 62, 2) * 0.01])  # fmt: skip
+"""Floors that are tried."""
+MOST_ROWS = 20_000
+ROUNDS = 10
+DROP = 1.92
+"""Fall of the log likelihood that ends a 95 % interval."""
+
+
+LEVEL = 0.6
+"""The surest quarter must err at least this often, against the next, to count as level with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseFloor:
+    """The share of labels that are wrong however sure a model is, from one of two readings.
+
+    Where the surest half of the predictions is contradicted no less at its top than at its bottom,
+    its `rate` is the floor. Where contradictions still grow rare, the floor is what the fitted
+    curve leaves over, known by its profile likelihood.
+
+    Args:
+        rate: How often the surest predictions are contradicted.
+        level: Whether that share has stopped falling.
+        log_likelihoods: float64, one for each of `SHARES`.
+
+    Example:
+        >>> NoiseFloor(Estimate.rate(50, 500), True, np.zeros(SHARES.size)).estimate().value
+        0.1
+    """
+
+    rate: Estimate
+    level: bool
+    log_likelihoods: Floats
+
+    def estimate(self) -> Estimate:
+        """The likeliest floor.
+
+        Returns:
+            A rate in [0, 1]; Wilson's interval, or that of the profile likelihood.
+
+        Example:
+            >>> peak = -np.abs(SHARES - 0.1) * 200
+            >>> e = NoiseFloor(Estimate.rate(50, 500), False, peak).estimate()
+            >>> e.low < 0.1 < e.high
+            True
+        """
+        if self.level or self.rate.n == 0:
+            return self.rate
+        best = int(self.log_likelihoods.argmax())
+        inside = np.flatnonzero(self.log_likelihoods >= self.log_likelihoods[best] - DROP)
+        low = 0.0 if inside[0] == 0 else float(SHARES[inside[0]])
+        high = float(SHARES[min(inside[-1] + 1, SHARES.size - 1)])
+        value = 0.0 if best == 0 else float(SHARES[best])
+        return Estimate(value, low, high, n=self.rate.n, method="profile likelihood")
+
+    def p_value(self, tolerance: float) -> float:
+        """Evidence that the floor lies above a tolerance.
+
+        Args:
+            tolerance: A share in [0, 1].
+
+        Returns:
+            A probability: a binomial tail where the share is level, else the one-sided likelihood
+            ratio test.
+
+        Example:
+            >>> made = NoiseFloor(Estimate.rate(50, 500), True, np.zeros(SHARES.size))
+            >>> made.p_value(0.02) < 1e-6, made.p_value(0.2) > 0.5
+            (True, True)
+        """
+        if self.rate.n == 0:
+            return 1.0
+        if self.level:
+            return binomial_tail(round(self.rate.value * self.rate.n), self.rate.n, tolerance)
+        best = int(self.log_likelihoods.argmax())
+        if SHARES[best] <= tolerance:
+            return 1.0
+        at = float(np.interp(tolerance, SHARES, self.log_likelihoods))
+        fall = float(self.log_likelihoods[best]) - at
+        return 0.5 * chi2_tail(2.0 * max(fall, 0.0), 1.0)
+
+
+def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
+    """Read off how often labels contradict a model, however sure it is.
+
+    Hard rows and wrong labels look alike, except that hard rows become rare as a model grows surer
+    and wrong labels do not. Among the surest half that share is level, and is the floor, or it
+    still falls; then disagreement is fitted as a logistic function of the log odds between the two
+    likeliest classes, above a constant. The level share holds the few hard rows that are left, so
+    that it may lie a little high.
+
+    Args:
+        labels: int, shape (n,).
+        probabilities: float, shape (n, K); out of fold.
+
+    Returns:
+        Both readings, and which of them counts.
+
+    Raises:
+        DeclarationError: The shapes do not fit.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> sure = rng.uniform(0.5, 1.0, 4000)
+        >>> p = np.column_stack([sure, 1 - sure])
+        >>> y = (rng.random(4000) > sure).astype(np.int64)
+        >>> noisy = np.where(rng.random(4000) < 0.1, 1 - y, y)
+        >>> noise_floor(y, p).estimate().low, noise_floor(noisy, p).estimate().low > 0.03
+        (0.0, True)
+
+    References:
+        Berkson & Gage, 1952, Survival curve for cancer patients following treatment (a share that
+        no covariate explains); Murphy & van der Vaart, 2000, On profile likelihood.
+    """
+    if probabilities.ndim != 2 or len(labels) != len(probabilities):
+        raise DeclarationError(
+            f"{probabilities.shape} probabilities and {len(labels)} labels do not fit"
+        )
+    step = max(1, -(-len(labels) // MOST_ROWS))
+    kept, given = probabilities[::step], labels[::step]
+    rate, level = _surest(labels, probabilities)
+    if level:
+        return NoiseFloor(rate, level, np.zeros(SHARES.size))
+    top = np.sort(kept, axis=1)[:, -2:] + 1e-4
+    sure = np.log(top[:, -1] / top[:, 0])
+    wrong = kept.argmax(1) != given
+    features = np.column_stack([np.ones_like(sure), sure])
+    weights = np.array([0.0, -1.0])
+    profile = np.empty(SHARES.size)
+    for i, share in enumerate(SHARES):
+        profile[i], weights = _fitted(features, wrong, float(share), weights)
+    return NoiseFloor(rate, level, profile)
+
+
+def _surest(labels: Ints, probabilities: Floats) -> tuple[Estimate, bool]:
+    """How often the surest predictions of each class are contradicted, and whether that is level.
+
+    Of three depths, half, quarter and tenth, the one with the least upper bound counts.
+    """
+    if len(labels) == 0:
+        return Estimate.unknown(method="no rows"), True
+    chosen, sure = probabilities.argmax(1), probabilities.max(1)
+    rank = np.empty(len(labels))
+    for k in np.unique(chosen):
+        rows = np.flatnonzero(chosen == k)
+        rank[rows[np.argsort(sure[rows], kind="stable")]] = (np.arange(rows.size) + 0.5) / rows.size
+    wrong = labels != chosen
+    rates = []
+    for depth in (0.5, 0.75, 0.9):
+        among = rank >= depth
+        rates.append(Estimate.rate(int(wrong[among].sum()), int(among.sum())))
+    top, below = wrong[rank >= 0.75], wrong[(rank >= 0.5) & (rank < 0.75)]
+    shares = [(part.sum() + 0.5) / max(part.size, 1) for part in (top, below)]
+    known = [r for r in rates if r.n]
+    return min(known, key=lambda rate: rate.high), bool(shares[0] >= LEVEL * shares[1])
+
+
+def _fitted(
+    features: Floats, wrong: NDArray[np.bool_], share: float, weights: Floats
+) -> tuple[float, Floats]:
+    """EM for the curve above one floor, started from the last floor's curve."""
+    for _ in range(ROUNDS):
+        curve = _logistic(features @ weights)
+        owed = np.where(wrong, curve / (share + (1 - share) * curve), 0.0)
+        for _ in range(2):
+            curve = _logistic(features @ weights)
+            spread = np.maximum(curve * (1 - curve), 1e-6)
+            square = (features * spread[:, None]).T @ features + 1e-3 * np.eye(2)
+            step = np.linalg.solve(square, features.T @ (owed - curve) - 1e-3 * weights)
+            weights = weights + np.clip(step, -2.0, 2.0)
+    chance = np.clip(share + (1 - share) * _logistic(features @ weights), 1e-9, 1 - 1e-9)
+    return float(np.log(np.where(wrong, chance, 1 - chance)).sum()), weights
+
+
+def _logistic(x: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))), np.float64)
