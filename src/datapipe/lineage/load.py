@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.core.digest import PREFIX, digest_file
@@ -19,14 +19,14 @@ from datapipe.lineage.records import Record
 
 LINES_AT_ONCE = 20_000
 
-_POLARS: dict[str, Any] = {
-    "varchar": pl.String,
-    "json": pl.String,
-    "boolean": pl.Boolean,
-    "bigint": pl.Int64,
-    "ubigint": pl.UInt64,
-    "double": pl.Float64,
-    "timestamp": pl.Datetime("us"),
+_ARROW = {
+    "varchar": pa.string(),
+    "json": pa.string(),
+    "boolean": pa.bool_(),
+    "bigint": pa.int64(),
+    "ubigint": pa.uint64(),
+    "double": pa.float64(),
+    "timestamp": pa.timestamp("us"),
 }
 
 
@@ -150,9 +150,9 @@ def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
 def _insert(connection: duckdb.DuckDBPyConnection, held: dict[str, list[dict[str, Any]]]) -> None:
     for kind, lines in held.items():
         columns = schema.tables()[kind].columns
-        fields = {c.name: _POLARS[c.type] for c in columns}
-        # Through polars: pyarrow's own constructor would import pandas where it is installed.
-        connection.register("new_lines", pl.from_dicts(lines, schema=fields).to_arrow())
+        fields = pa.schema([(c.name, _ARROW[c.type]) for c in columns])
+        # Not through polars: its threads do not survive a fork, and a child may open a store.
+        connection.register("new_lines", pa.Table.from_pylist(lines, schema=fields))
         connection.execute(f"insert into {kind} by name from new_lines")
         connection.unregister("new_lines")
     held.clear()
