@@ -19,7 +19,8 @@ from datapipe.stages import ReadParquet
 
 SUBJECT = "datapipe: every row traceable, every step recorded and digested"
 PEER = "the same plan in polars, nothing recorded"
-CASES = ("",)
+CASES = ("corpus", "narrow")
+"""Eight columns with a text of eight Zipf words; four columns of numbers and a short name."""
 ROWS = 10_000_000
 REPEATS = 5
 CHUNK = 1_000_000
@@ -50,27 +51,40 @@ class Make(RowStage):
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """Sales of a thousand shops, in files of a million rows."""
+    """Sales of a thousand shops in files of a million rows, with a text and without."""
     rng = np.random.default_rng(0)
     shops = pl.Series([f"shop {i:04d}" for i in range(1000)] + [None] * 10)
-    (folder / "in").mkdir()
+    words = pl.Series([f"{chr(97 + i % 26)}word{i}" for i in range(20_000)])
+    for case in CASES:
+        (folder / case / "in").mkdir(parents=True)
     for number, start in enumerate(range(0, rows, CHUNK)):
         n = min(CHUNK, rows - start)
-        pl.DataFrame(
+        narrow = pl.DataFrame(
             {
                 "second": np.arange(start, start + n) + 1_700_000_000,
                 "amount": rng.normal(60, 30, n).round(2),
                 "shop": shops[rng.integers(0, len(shops), n)],
                 "item": rng.integers(0, 50_000, n),
             }
-        ).write_parquet(folder / "in" / f"{number:03d}.parquet", compression="zstd")
+        )
+        drawn = [words[np.minimum(rng.zipf(1.2, n) - 1, len(words) - 1)] for _ in range(8)]
+        note = pl.select(pl.concat_str(drawn, separator=" ")).to_series()
+        corpus = narrow.with_columns(
+            note=note,
+            source=pl.Series(rng.integers(0, 8, n), dtype=pl.Int8),
+            score=pl.Series(rng.random(n), dtype=pl.Float32),
+            flag=pl.Series(rng.integers(0, 2, n), dtype=pl.Int8),
+        )
+        for case, frame in zip(CASES, (corpus, narrow), strict=True):
+            target = folder / case / "in" / f"{number:03d}.parquet"
+            frame.write_parquet(target, compression="zstd")
 
 
 def command(role: str, case: str, folder: Path) -> list[str]:
     """A script each, so that the peer loads polars and nothing of datapipe."""
     here = Path(__file__).resolve()
     script = here if role == "subject" else here.parent / "peers" / "sales.py"
-    return [sys.executable, str(script), str(folder)]
+    return [sys.executable, str(script), str(folder / case)]
 
 
 def subject(folder: Path) -> int:
