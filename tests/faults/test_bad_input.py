@@ -145,6 +145,10 @@ def test_a_sound_file_and_wrong_words(here: Path, capfd, case: str):
     assert (code, says in told) == (expected, True), told
 
 
+CLASH = """
+branches = [ConfidentLearning(on_finding="relabel"), LabelFlips()]
+p = Pipeline("p", [ReadCSV("sound.csv", label="y"), branches])
+"""
 PIPELINES = {
     "an unknown stage": ("from datapipe.stages import MinHas", 2, "did you mean 'MinHash'"),
     "an unknown parameter": ('p = Pipeline("p", [ReadCSV("sound.csv", lable="y")])', 2, "lable"),
@@ -160,8 +164,7 @@ PIPELINES = {
     ),
     "a missing role": ('p = Pipeline("p", [ReadCSV("sound.csv"), MinHash()])', 2, "role 'text'"),
     "clashing branches": (
-        'r = ReadCSV("sound.csv", label="y")\n'
-        + 'p = Pipeline("p", [r, [ConfidentLearning(on_finding="relabel"), LabelFlips()]])',
+        CLASH,
         2,
         "labels.confident changes 'label', which its parallel branch poisoning.flips reads",
     ),

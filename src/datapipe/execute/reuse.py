@@ -147,8 +147,10 @@ class FileDigests:
         self.reads = 0
         self._known: dict[str, list[Any]] = {}
         try:
-            self._known = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+            kept = json.loads(path.read_bytes())
+            if kept["digest"] == digest_json(kept["files"]):  # a flipped bit must not become truth
+                self._known = kept["files"]
+        except (OSError, ValueError, KeyError, TypeError):
             self._known = {}
 
     def of(self, file: Path) -> str:
@@ -186,7 +188,8 @@ class FileDigests:
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(canonical(self._known))
+            kept = {"files": self._known, "digest": digest_json(self._known)}
+            partial.write_bytes(canonical(kept))
             partial.replace(self.path)
         except OSError:
             partial.unlink(missing_ok=True)

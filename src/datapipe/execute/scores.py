@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from datapipe.core.digest import digest_json
+from datapipe.core.digest import PREFIX, digest_json
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.lineage.store import Lineage
 
@@ -47,14 +49,27 @@ def row_findings(lineage: Lineage, scored: Sequence[tuple[str, str]]) -> Path | 
             parts.append(pl.scan_parquet(path, glob=False).with_columns(kind=pl.lit(kind)))
     if not parts:
         return None
-    name = digest_json(list(scored)).removeprefix("sha256:")[:16]
-    target = lineage.store / "cache" / f"row_findings-{name}.parquet"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        number = (pl.col("row_id") // (1 << ORDINAL_BITS)).cast(pl.Int64)
-        ordinal = (pl.col("row_id") % (1 << ORDINAL_BITS)).cast(pl.Int64)
-        whole = pl.concat(parts).with_columns(source_no=number, ordinal=ordinal)
-        partial = target.with_name(f".{target.name}.partial")
-        whole.select(COLUMNS).sink_parquet(partial, compression="zstd", maintain_order=True)
-        partial.replace(target)
-    return target
+    name = digest_json(list(scored)).removeprefix(PREFIX)[:16]
+    known = lineage.store / "cache" / f"row_findings-{name}"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        held = lineage.object_path(known.read_text("ascii"))
+        if held is not None:
+            return held
+    digest, path = _together(lineage, parts)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(digest, "ascii")
+    return path
+
+
+def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Path]:
+    """One table as an object, so that a change of it is noticed like that of any other."""
+    number = (pl.col("row_id") // (1 << ORDINAL_BITS)).cast(pl.Int64)
+    ordinal = (pl.col("row_id") % (1 << ORDINAL_BITS)).cast(pl.Int64)
+    whole = pl.concat(parts).with_columns(source_no=number, ordinal=ordinal)
+    folder = lineage.scratch()
+    try:
+        made = folder / "row_findings.parquet"
+        whole.select(COLUMNS).sink_parquet(made, compression="zstd", maintain_order=True)
+        return lineage.put_object(made, suffix=".parquet")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
