@@ -153,37 +153,47 @@ def as_delivered(files: DemoFiles) -> Pipeline:
     )
 
 
-def cleaned(files: DemoFiles) -> Pipeline:
+def cleaned(files: DemoFiles, *, train: bool = True) -> Pipeline:
     """Set aside what the detectors flag, look again, and train on what the gate lets through.
 
     Args:
         files: The demo's inputs.
+        train: Whether models are trained and exported too.
 
     Returns:
         The pipeline.
     """
     test = str(files.test)
+    before = [TrainPlain(named="before", test=test)] if train else []
     return Pipeline(
         "digits cleaned",
         [
             *_read(files),
             Expect(SUITE, on_finding="quarantine"),
-            TrainPlain(named="before", test=test),
+            *before,
             NearDuplicates(on_finding="quarantine"),
             TriggerImage(on_finding="quarantine"),
             ConfidentLearning(on_finding="quarantine"),
             [Expect(SUITE), *_detectors(), *_described()],
             Gate(LIMITS),
-            [
-                TrainPlain(named="plain", test=test),
-                TrainPrivately(
-                    named="private", epsilon=EPSILON, delta=DELTA, budget=BUDGET, test=test
-                ),
-                TrainFederated(named="federated", test=test),
-            ],
-            ExportQuantized("int8", model="plain"),
+            *(_models(test) if train else []),
         ],
     )
+
+
+def _models(test: str) -> list[Any]:
+    """Three trainings side by side, and the export of the first."""
+    private = TrainPrivately(
+        named="private", epsilon=EPSILON, delta=DELTA, budget=BUDGET, test=test
+    )
+    return [
+        [
+            TrainPlain(named="plain", test=test),
+            private,
+            TrainFederated(named="federated", test=test),
+        ],
+        ExportQuantized("int8", model="plain"),
+    ]
 
 
 def _read(files: DemoFiles) -> list[Any]:

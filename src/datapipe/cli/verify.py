@@ -106,11 +106,14 @@ def _tell(answer: Answer) -> None:
 
 def _refusal(answer: Answer, *, anybody: bool) -> TrustError:
     first = answer.failed[0] if answer.failed else {"name": "", "reason": "nothing to verify"}
+    hint = "do not use it; ask its signer, or sign it anew if the change is yours"
+    if EVIDENCE_SUFFIX in str(first["name"]):
+        hint = "if its stage changed since it was measured, measure again: `make evidence STALE=1`"
+    elif not anybody:
+        hint = "nobody is believed yet: give the signer's public key with --key FILE"
     return TrustError(
         f"{answer.path} is not trusted: {first['name']}: {first['reason']}",
         code=str(first.get("code", "")),
-        hint="do not use it; ask its signer, or sign it anew if the change is yours"
-        if anybody
-        else "nobody is believed yet: give the signer's public key with --key FILE",
+        hint=hint,
         path=answer.path,
     )
