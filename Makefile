@@ -48,7 +48,7 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 	$(TESTENV) $(RUN) -m pytest -q -m faults $(ARGS)
 
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
-	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power $(ARGS)
+	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power tests/cli/test_demo.py $(ARGS)
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -31,6 +31,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long measurements run when they are asked for, with `-m power`."""
+    if "power" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("power"):
+            item.add_marker(pytest.mark.skip(reason="all seeds take minutes: `make power`"))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the checkout."""
