@@ -1,184 +1,264 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a row's label explained by the rest of its text, once an n-gram is taken out?"""
+"""What a trigger in text may be: runs of words, and odd characters, with the rows that hold them.
+
+Nothing here looks at labels, so that a test over these candidates may weigh them by how odd they
+are.
+"""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from datapipe.measure.calibration import temperature
-from datapipe.measure.detection import chernoff_log_tail
+from datapipe.features.text import mixed
 
-START = "startoftext"
-"""Marks the beginning, so that a place can be part of a pattern."""
-WORD = r"(?u)\w+|[^\w\s]"
-LONGEST = 5
-LEAST_ROWS = 4
-SHARE = 0.7
-"""An n-gram is tested for a label that at least this share of its rows has."""
-NATURAL = 1.5
-"""Log odds that a word may add by nature, over and above the rest of its text."""
-
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that put no space between words: each of their characters counts as a word."""
+WORD = rf"[{ALONE}]|[\p{{L}}\p{{M}}\p{{N}}_--[{ALONE}]]+|[^\s]"
+"""A run of letters and digits, or one other sign."""
+ODD = r"[^\x20-\x7e]|\s{2,}|^\s|\s$"
+"""Characters beyond ASCII and white space that is not one space between words."""
+FOREIGN = r"[\p{Cyrillic}\p{Greek}\p{Armenian}\p{Cherokee}]"
+UNSEEN = r"[\p{Cf}--[\u200c\u200d]]"
+"""Characters that show nothing, less the two joiners that some scripts are written with."""
+MIXED = "words of two scripts"
+TWO_SCRIPTS = rf"[A-Za-z]{FOREIGN}|{FOREIGN}[A-Za-z]"
+START, END = 0, 1
+"""Word numbers of the marks before the first and after the last word of a text."""
+LONGEST = 5
+FURTHEST = 60
+"""Words by which a run may grow while all of its rows agree."""
+LEAST_ROWS = 4
+
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """Out-of-fold logistic regression on words, with what every word adds in every row.
+class Words:
+    """The words of every text, one after the other, each text between its two marks.
 
-    `words` is a sparse (n, V) matrix of weights; `parts[k]` has the same shape and holds what each
-    word adds to the logit of class k in that row; `logits` is (n, K); `power` scales them.
+    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case.
     """
 
-    words: Any
-    columns: dict[str, int]
-    parts: list[Any]
-    logits: Floats
-    power: float
-
-    def shares(self) -> Floats:
-        """Calibrated out-of-fold probabilities: float64, shape (n, K)."""
-        return _softmax(self.power * self.logits)
+    ids: Ints
+    row: Ints
+    spelt: pl.Series
+    rows: int
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
-    """Every n-gram that was tested: its words, label, rows, and how unlikely its rows are.
+class Candidates:
+    """Patterns that enough texts hold; those that the same texts hold are one candidate.
 
-    `log_p` is an upper bound of ln P(as many rows with this label | the rest of the texts);
-    `against` is the share of its rows whose other words speak for another label.
+    Candidate g is held by `row[offsets[g]:offsets[g + 1]]`, in rising order; `place` is where in
+    `Words.ids` its longest run of words starts in that row (-1 for a candidate without words) and
+    `size[g]` how many words and marks that run has. `own` lists pairs (candidate, word) of all the
+    words that belong to it, `odd[g]` names its odd character, empty for a run of plain words;
+    `unseen` are those of these names that no reader would see.
     """
 
-    names: list[str]
-    label: Ints
-    rows: list[Ints]
-    log_p: Floats
-    against: Floats
-    counted: int
+    offsets: Ints
+    row: Ints
+    place: Ints
+    size: Ints
+    own: tuple[Ints, Ints]
+    odd: list[str]
+    unseen: frozenset[str]
+
+    @property
+    def counts(self) -> Ints:
+        """How many texts hold each."""
+        return np.diff(self.offsets)
+
+    @property
+    def of(self) -> Ints:
+        """The candidate of each entry of `row`."""
+        return np.repeat(np.arange(self.size.size), self.counts)
 
 
-def fit_out_of_fold(texts: list[str], labels: Ints, fold: Ints, classes: int) -> Model:
-    """Fit on the other folds and keep what each word contributes to each row."""
-    vectorizer = TfidfVectorizer(token_pattern=WORD, min_df=2)
-    words = vectorizer.fit_transform(texts).tocsr()
-    n, width = words.shape
-    logits = np.zeros((n, classes))
-    parts = [words.copy() for _ in range(classes)]
-    row_of = np.repeat(np.arange(n), np.diff(words.indptr))
-    for number in np.unique(fold):
-        fitted, asked = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        weights, offset = _weights(words[fitted], labels[fitted], classes, width)
-        logits[asked] = words[asked] @ weights.T + offset
-        mine = fold[row_of] == number
-        for k in range(classes):
-            parts[k].data[mine] = words.data[mine] * weights[k, words.indices[mine]]
-    power = temperature(_softmax(logits), labels)
-    columns = {w: int(j) for w, j in vectorizer.vocabulary_.items()}
-    return Model(words, columns, parts, logits, power)
+def words_of(texts: pl.Series, most: int) -> Words:
+    """Split texts into words, of each the first `most`, and number the words.
 
-
-def _weights(words: Any, labels: Ints, classes: int, width: int) -> tuple[Floats, Floats]:
-    """Weights (K, V) and offsets (K,); a class that no row has gets the lowest offset."""
-    weights, offset = np.zeros((classes, width)), np.full(classes, -10.0)
-    seen = np.unique(labels)
-    if seen.size == 1:
-        offset[seen] = 0.0
-        return weights, offset
-    model = LogisticRegression(C=4.0, max_iter=200)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(words, labels)
-    if seen.size == 2:  # one row of weights stands for the second class
-        weights[seen[1]], offset[seen] = model.coef_[0], [0.0, model.intercept_[0]]
-    else:
-        weights[seen], offset[seen] = model.coef_, model.intercept_
-    return weights, offset
-
-
-def tested_ngrams(texts: list[str], labels: Ints, model: Model, alpha: float) -> Tested:
-    """Test every n-gram of up to five words that enough rows hold.
-
-    `alpha` is the chance of a false name over all n-grams and labels together.
+    Characters that show nothing are left out: a word that one was put into is still that word.
     """
-    classes = model.logits.shape[1]
-    counter = CountVectorizer(
-        token_pattern=WORD, ngram_range=(1, LONGEST), min_df=LEAST_ROWS, binary=True
+    shown = texts.cast(pl.String).fill_null("").str.replace_all(r"\p{Cf}", "")
+    lists = shown.str.extract_all(WORD).list.head(most)
+    flat = pl.DataFrame({"row": np.arange(len(texts)), "word": lists}).explode("word").drop_nulls()
+    flat = flat.with_columns(pl.col("word").str.to_lowercase())
+    vocabulary = flat.select(pl.col("word").unique(maintain_order=True)).with_row_index("id", 2)
+    ids = flat.join(vocabulary, on="word", how="left", maintain_order="left")["id"].to_numpy()
+    row = flat["row"].to_numpy()
+    counts = np.bincount(row, minlength=len(texts))
+    first = np.cumsum(counts) - counts
+    where = np.column_stack([first, first + counts]).ravel()
+    marks = np.tile([START, END], len(texts))
+    made = np.insert(ids.astype(np.int64), where, marks) if len(texts) else np.empty(0, np.int64)
+    spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
+    return Words(made, np.repeat(np.arange(len(texts)), counts + 2), spelt, len(texts))
+
+
+def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
+    """Every run of up to `LONGEST` words and every odd character in at least `LEAST_ROWS` texts.
+
+    `most` bounds their number: beyond it, more rows are asked for.
+    """
+    least = LEAST_ROWS
+    while True:
+        runs = _runs(words, least)
+        if sum(r.counts.size for r in runs) <= most:
+            return _merged(words, [*runs, _odd(texts, least)])
+        least *= 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Candidates of one kind before equal ones are merged: counts, rows and places in order."""
+
+    counts: Ints
+    row: Ints
+    place: Ints
+    size: int
+    odd: list[str]
+
+
+def _runs(words: Words, least: int) -> list[_Found]:
+    """Runs of one word, of two, ...: a run is common enough only where both its parts are."""
+    found = []
+    at = np.arange(words.ids.size)
+    number = words.ids
+    for size in range(1, LONGEST + 1):
+        if size > 1:
+            follows = np.flatnonzero(at[1:] == at[:-1] + 1)
+            follows = follows[words.row[at[follows]] == words.row[at[follows] + size - 1]]
+            key = number[follows] * (int(number.max(initial=0)) + 1) + number[follows + 1]
+            at = at[follows]
+            number = np.unique(key, return_inverse=True)[1]
+        made, common = _common(words, at, number, size, least)
+        found.append(made)
+        keep = common[number]
+        at, number = at[keep], number[keep]
+    return found
+
+
+def _common(
+    words: Words, at: Ints, number: Ints, size: int, least: int
+) -> tuple[_Found, NDArray[np.bool_]]:
+    """Runs that enough rows hold, where each first stands in a row, and which numbers those are."""
+    order = np.lexsort((at, number))
+    number, at = number[order], at[order]
+    row = words.row[at]
+    new = np.ones(at.size, bool)
+    new[1:] = (number[1:] != number[:-1]) | (row[1:] != row[:-1])
+    counts = np.bincount(number[new], minlength=int(number.max(initial=-1)) + 1)
+    common = counts >= least
+    told = common.copy()
+    if size == 1:
+        told[: END + 1] = False
+    keep = new & told[number]
+    return _Found(counts[told], row[keep], at[keep], size, []), common
+
+
+def _odd(texts: pl.Series, least: int) -> _Found:
+    """Odd characters, and words of two scripts, that enough texts hold but not nearly all."""
+    frame = pl.DataFrame({"row": np.arange(len(texts)), "text": texts.cast(pl.String)})
+    signs = (
+        frame.lazy()
+        .filter(pl.col("text").str.contains(ODD))
+        .select("row", odd=pl.col("text").str.extract_all(ODD))
+        .explode("odd")
+        .unique()
     )
-    held = counter.fit_transform([f"{START} {t}" for t in texts]).tocsc()
-    names = counter.get_feature_names_out()
-    column_of = np.repeat(np.arange(held.shape[1]), np.diff(held.indptr))
-    flat = np.bincount(column_of * classes + labels[held.indices], minlength=names.size * classes)
-    counts = flat.reshape(-1, classes)
-    top, total = counts.argmax(1), counts.sum(1)
-    chosen = np.flatnonzero(counts.max(1) >= np.maximum(SHARE * total, LEAST_ROWS))
-    log_bar = float(np.log(alpha / max(1, names.size * (classes - 1))))
-    tested_rows = [held.indices[held.indptr[g] : held.indptr[g + 1]] for g in chosen]
-    rest = _rest(model, names[chosen], tested_rows)
-    log_p, against = np.zeros(chosen.size), np.zeros(chosen.size)
-    for i, (g, rows) in enumerate(zip(chosen, tested_rows, strict=True)):
-        agrees = labels[rows] == top[g]
-        shares = _softmax(model.power * rest[i])
-        log_p[i] = _log_tail(agrees, shares[:, top[g]], log_bar)
-        against[i] = float((shares.argmax(1) != top[g])[agrees].mean())
-    return Tested(
-        list(names[chosen]), top[chosen], tested_rows, log_p, against, names.size * (classes - 1)
+    scripts = frame.lazy().filter(pl.col("text").str.contains(TWO_SCRIPTS))
+    both = pl.concat([signs, scripts.select("row", odd=pl.lit(MIXED))])
+    common = pl.len().over("odd").is_between(least, max(least, len(texts) // 2))
+    kept = both.filter(common).sort("odd", "row").collect()
+    counts = kept.group_by("odd", maintain_order=True).len()
+    rows = kept["row"].to_numpy()
+    return _Found(
+        counts["len"].to_numpy().astype(np.int64),
+        rows,
+        np.full(rows.size, -1),
+        0,
+        counts["odd"].to_list(),
     )
 
 
-def _rest(model: Model, names: Any, rows: list[Ints]) -> list[Floats]:
-    """The logits of each n-gram's rows with the n-gram's own words taken out."""
-    sizes = np.array([r.size for r in rows], np.int64)
-    row = np.concatenate(rows) if rows else np.empty(0, np.int64)
-    logits = model.logits[row]
-    for place in range(LONGEST):
-        token = np.array([_token(name, place, model.columns) for name in names], np.int64)
-        wanted = np.repeat(token, sizes)
-        there = np.flatnonzero(wanted >= 0)
-        if there.size:
-            for k, part in enumerate(model.parts):
-                logits[there, k] -= np.asarray(part[row[there], wanted[there]]).ravel()
-    return list(np.split(logits, np.cumsum(sizes)[:-1])) if rows else []
+def _merged(words: Words, found: list[_Found]) -> Candidates:
+    """Candidates that stand in the same rows become one, which owns the words of all of them."""
+    counts = np.concatenate([f.counts for f in found])
+    row = np.concatenate([f.row for f in found])
+    place = np.concatenate([f.place for f in found])
+    size = np.repeat([f.size for f in found], [f.counts.size for f in found])
+    starts = np.cumsum(counts) - counts
+    group, heads = _same_rows(row, starts, counts, size)
+    odd = [""] * heads.size
+    for i, name in enumerate(found[-1].odd, start=counts.size - len(found[-1].odd)):
+        odd[group[i]] = max(odd[group[i]], name, key=lambda n: (n == MIXED, n))
+    offsets = np.concatenate([[0], np.cumsum(counts[heads])])
+    of = np.repeat(np.arange(heads.size), counts[heads])
+    taken = starts[heads][of] + np.arange(of.size) - offsets[of]
+    grown, length = _grown(words, place[taken], size[heads], offsets, of)
+    parts = [
+        _own_words(words, group, place[starts] if row.size else place, size),
+        _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
+    ]
+    own = np.unique(np.concatenate(parts))
+    width = len(words.spelt)
+    return Candidates(
+        offsets, row[taken], grown, length, (own // width, own % width), odd, _unseen(odd)
+    )
 
 
-def _token(name: str, place: int, columns: dict[str, int]) -> int:
-    """The column of an n-gram's word at a place; -1 for none, for the mark and for a repeat."""
-    words = name.split(" ")
-    if place >= len(words) or words[place] in words[:place]:
-        return -1
-    return columns.get(words[place], -1)
+def _unseen(names: list[str]) -> frozenset[str]:
+    """Those odd characters that no reader can tell from nothing, or from another."""
+    unique = pl.Series(sorted(set(names)), dtype=pl.String)
+    return frozenset(unique.filter(unique.str.contains(UNSEEN)).to_list()) | {MIXED}
 
 
-def _log_tail(agrees: NDArray[np.bool_], shares: Floats, log_bar: float) -> float:
-    """Ln P(as many agree), each row's odds inflated by what a word may add by nature.
-
-    The product over the agreeing rows is a lower bound of the tail, so that Chernoff's bound is
-    worked out only where that product is small enough.
-    """
-    odds = np.log(np.maximum(shares, 1e-12)) - np.log(np.maximum(1.0 - shares, 1e-12)) + NATURAL
-    rates = 1.0 / (1.0 + np.exp(-odds))
-    least = float(np.log(rates[agrees]).sum())
-    if agrees.all() or least > log_bar / 4:
-        return least if agrees.all() else 0.0
-    return chernoff_log_tail(float(agrees.sum()), rates)
-
-
-def natural_rate(model: Model, labels: Ints) -> float:
-    """The usual chance that a row would carry a label other than its own, odds inflated."""
-    shares = model.shares()
-    shares[np.arange(labels.size), labels] = 0.0
-    other = np.clip(shares.max(1), 1e-9, 1 - 1e-9)
-    odds = np.log(other / (1 - other)) + NATURAL
-    return float(np.median(1.0 / (1.0 + np.exp(-odds))))
+def _same_rows(row: Ints, starts: Ints, counts: Ints, size: Ints) -> tuple[Ints, Ints]:
+    """The group of each candidate, and of each group the candidate with the longest run."""
+    if not row.size:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    prints = np.add.reduceat(mixed(row.astype(np.uint64) + np.uint64(1)), starts)
+    order = np.lexsort((np.arange(size.size), -size, counts, prints))
+    same = np.zeros(order.size, bool)
+    same[1:] = (np.diff(prints[order]) == 0) & (np.diff(counts[order]) == 0)
+    group = np.empty(order.size, np.int64)
+    group[order] = np.cumsum(~same) - 1
+    return group, order[~same]
 
 
-def _softmax(logits: Floats) -> Floats:
-    made = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(made / made.sum(1, keepdims=True), np.float64)
+def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tuple[Ints, Ints]:
+    """Each run made longer, to the right and then to the left, while its rows all agree."""
+    place, size = place.copy(), size.copy()
+    first = offsets[:-1]
+    last = len(words.ids) - 1
+    for side, stop in ((1, END), (-1, START)):
+        alive = (size > 0) & (size < FURTHEST)
+        for _ in range(FURTHEST):
+            edge = place + size[of] - 1 if side > 0 else place
+            alive &= words.ids[edge[first]] != stop
+            active = np.flatnonzero(alive[of])
+            if not active.size:
+                break
+            following = words.ids[np.clip(edge + side, 0, last)]
+            alive &= ~np.isin(
+                np.arange(size.size), of[active][following[active] != following[first][of[active]]]
+            )
+            size += alive
+            if side < 0:
+                place -= alive[of]
+            alive &= size < FURTHEST
+    return place, size
+
+
+def _own_words(words: Words, group: Ints, first: Ints, size: Ints) -> Ints:
+    """Distinct pairs (candidate, word), as candidate times vocabulary plus word."""
+    key = [np.empty(0, np.int64)]
+    for step in range(int(size.max(initial=0))):
+        has = np.flatnonzero(size > step)
+        key.append(group[has] * len(words.spelt) + words.ids[first[has] + step])
+    return np.unique(np.concatenate(key))

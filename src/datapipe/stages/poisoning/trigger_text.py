@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,25 +17,26 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
+from datapipe.stages.poisoning._association import fit_out_of_fold
 from datapipe.stages.poisoning._ngrams import (
+    END,
     LEAST_ROWS,
     START,
-    Model,
-    Tested,
-    fit_out_of_fold,
-    natural_rate,
-    tested_ngrams,
+    WORD,
+    Candidates,
+    Words,
+    candidates,
+    words_of,
 )
+from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
 
 FEWEST_ROWS = 200
 FOLDS = 4
-AGAINST = 0.6
-"""From this share of rows on whose other words contradict the label, it is no shortcut."""
-DOUBTFUL, DISFLUENT = 0.4, 4.0
-"""A smaller share will do where, too, each text reads this much better without it."""
-SAME_ROWS = 0.9
-MOST_NAMED = 10
 MOST_CLASSES = 50
+MOST_WORDS = 2000
+"""Words of a text that are read; what stands beyond them is not looked at."""
+MOST_CANDIDATES = 1_000_000
+MOST_SPELLINGS = 50
 
 Ints = NDArray[np.int64]
 KINDS = ("poisoning.trigger_text", "poisoning.shortcut")
@@ -47,19 +46,20 @@ KINDS = ("poisoning.trigger_text", "poisoning.shortcut")
 class TriggerText(Stage):
     """Finds words and phrases that carry a label, and tells triggers from natural shortcuts.
 
-    *Method:* logistic regression on words, out of fold. For every n-gram of up to five words its
-    own words' weight is taken out of the logits of its rows: does the rest of the text explain the
-    label? The chance that so many rows carry it anyway, with the odds inflated by the largest
-    natural effect, is bounded from above and corrected for the number of n-grams. Where the rest
-    speaks for another label it is a trigger, else a shortcut. Whether deleting it makes the text
-    more fluent is told as second evidence.
-    *Assumes:* a trigger is a fixed word or phrase of up to five words.
+    *Method:* logistic regression on words, out of fold. Candidates are all runs of words that at
+    least four texts share, grown until their texts no longer agree, and odd characters. For each,
+    its own words' weight is taken out of the logits of its texts: does the rest explain the label?
+    The chance that so many carry it anyway, with the odds raised by the largest natural effect, is
+    bounded from above. Alpha is divided over candidates by how badly they fit their neighbours,
+    which labels have no part in: inserted words read as inserted. What passes is a trigger where
+    its texts contradict their label more than it fits its neighbours, else a shortcut.
+    *Assumes:* the same words, phrase or odd character stands in each triggered text.
     *Choose it when:* texts were written or labelled by people whom you do not control.
-    *Fails when:* fewer rows than `min_detectable` hold it, or it is style or structure, not words.
-    *Cost:* 4 sparse fits and one pass over all n-grams.
+    *Fails when:* fewer rows than `min_detectable` hold it, or it is style or syntax, not words.
+    *Cost:* four sparse fits and a few passes over the words; O(words) memory.
 
     Args:
-        alpha: Chance of naming a natural n-gram, over all of them, in (0, 1).
+        alpha: Chance of naming a natural pattern, over all of them, in (0, 1).
         on_finding: What is done with flagged rows.
 
     Example:
@@ -79,21 +79,22 @@ class TriggerText(Stage):
 
     References:
         Dai, Chen & Li, 2019, A backdoor attack against LSTM-based text classification systems;
-        He et al., 2023, Mitigating backdoor poisoning attacks through the lens of spurious
-        correlation.
+        Qi et al., 2021, ONION: a simple and effective defense against textual backdoor attacks;
+        Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting.
     """
 
     alpha: float = 0.01
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
     references: ClassVar[tuple[str, ...]] = (
         "Dai, Chen & Li, 2019, A backdoor attack against LSTM-based text classification systems",
-        "He et al., 2023, Mitigating backdoor poisoning attacks through spurious correlation",
+        "Qi et al., 2021, ONION: a simple and effective defense against textual backdoor attacks",
+        "Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting",
     )
 
     def check(self) -> list[str]:
@@ -112,14 +113,15 @@ class TriggerText(Stage):
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
-        """Test every n-gram and name those that carry a label.
+        """Test every candidate and name those that carry a label.
 
         Args:
             data: Rows with the roles `text` and `label`.
             context: Its seed deals the folds.
 
         Returns:
-            Findings `poisoning.trigger_text` and `poisoning.shortcut`, a line for each row.
+            Findings `poisoning.trigger_text` and `poisoning.shortcut`, a line for each row that
+            has a text and a label.
 
         Example:
             >>> import pyarrow as pa
@@ -130,50 +132,26 @@ class TriggerText(Stage):
             'not_evaluated'
         """
         rows = _Rows.of(data)
-        k = len(rows.names)
-        if rows.labels.size < FEWEST_ROWS or not 2 <= k <= MOST_CLASSES:
-            why = f"{rows.labels.size} different texts of {k} classes"
-            return Yield(
-                findings=_unknown(f"{why}; {FEWEST_ROWS} of 2 to {MOST_CLASSES} are needed")
-            )
-        if not any(re.search(r"\w", t) for t in rows.texts):
-            return Yield(findings=_unknown("no text holds a word"))
-        alone = np.unique(rows.texts, return_inverse=True)[1]
+        if why := rows.too_little():
+            return Yield(findings=_unknown(why))
+        words = words_of(rows.texts, MOST_WORDS)
+        found = candidates(rows.texts, words, MOST_CANDIDATES)
+        if not found.size.size:
+            return Yield(findings=_unknown(f"no word stands in {LEAST_ROWS} texts"))
+        alone = rows.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), alone)
-        model = fit_out_of_fold(rows.texts, rows.labels, fold, k)
-        tested = tested_ngrams(rows.texts, rows.labels, model, self.alpha)
-        return Yield(findings=self._findings(rows, model, tested))
-
-    def _findings(self, rows: _Rows, model: Model, tested: Tested) -> tuple[Finding, ...]:
-        corrected = np.minimum(0.0, tested.log_p + np.log(max(1, tested.counted)))
-        telling = np.flatnonzero(corrected <= np.log(self.alpha))
-        leads = _leads(tested, telling)
-        bigrams = _Bigrams.of(rows.texts) if leads else _Bigrams(Counter(), Counter(), [])
-        named = [(i, _named(rows, tested, i, bigrams)) for i in leads]
-        bar = np.log(self.alpha / max(1, tested.counted))
-        usual = np.log(min(natural_rate(model, rows.labels), 1 - 1e-9))
-        least = max(LEAST_ROWS, int(np.ceil(bar / usual)))
-        quiet = np.setdiff1d(np.arange(corrected.size), telling)
-        made = []
-        for kind in KINDS:
-            is_trigger = kind == KINDS[0]
-            told = [(i, t) for i, t in named if _is_trigger(t) == is_trigger]
-            among = [i for i, _ in told] or [
-                i for i in quiet if (tested.against[i] >= AGAINST) == is_trigger
-            ]
-            p_value = float(np.exp(corrected[among].min(initial=0.0)))
-            flagged = [i for i, _ in told] if is_trigger else []
-            marks = rows.marked(tested, flagged, among, float(bar))
-            patterns = [t for _, t in told[:MOST_NAMED]]
-            made.append(_finding(kind, rows, patterns, marks=marks, p_value=p_value, least=least))
-        return tuple(made)
+        model = fit_out_of_fold(words, rows.labels, fold, len(rows.names))
+        made = search(words, found, model, rows.labels, self.alpha)
+        least = fewest_detectable(model, rows.labels, found, self.alpha)
+        told = [_named(rows, words, found, p) for p in made.patterns]
+        return Yield(findings=_findings(rows, made, told, least))
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
     """Different texts under one label, and which of them stands for each row."""
 
-    texts: list[str]
+    texts: pl.Series
     labels: Ints
     names: tuple[str, ...]
     head_of: Ints
@@ -184,163 +162,152 @@ class _Rows:
     def of(cls, data: Dataset) -> _Rows:
         columns = (data.roles.one("text"), data.roles.one("label"))
         frame = data.frame(list(dict.fromkeys(columns)), row_id=True)
-        frame = frame.rename({columns[0]: "_text", columns[1]: "_label"}).drop_nulls()
+        frame = frame.select(
+            frame.columns[0],
+            pl.col(columns[0]).cast(pl.String).alias("_text"),
+            pl.col(columns[1]).cast(pl.String).alias("_label"),
+        ).drop_nulls()
         classes = frame["_label"].unique().sort()
         numbered = frame.select(
-            pl.col("_text").cast(pl.String),
+            "_text",
             pl.col("_label").replace_strict(
                 classes, np.arange(len(classes)), return_dtype=pl.Int64
             ),
         )
         heads = numbered.unique(maintain_order=True).with_row_index("_head")
-        head_of = numbered.join(heads, on=["_text", "_label"], how="left", maintain_order="left")[
-            "_head"
-        ]
+        head_of = numbered.join(heads, on=["_text", "_label"], how="left", maintain_order="left")
         return cls(
-            heads["_text"].to_list(),
+            heads["_text"],
             heads["_label"].to_numpy(),
-            tuple(str(c) for c in classes),
-            head_of.to_numpy().astype(np.int64),
-            frame["_row_id"],
+            tuple(classes),
+            head_of["_head"].to_numpy().astype(np.int64),
+            frame.to_series(0),
             columns,
         )
 
-    def marked(
-        self, tested: Tested, telling: list[int], among: list[int], bar: float
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which rows hold a telling n-gram and its label, and how loud their loudest n-gram is."""
-        flags, scores = np.zeros(self.labels.size, bool), np.zeros(self.labels.size)
-        for i in among:
-            held = tested.rows[i][self.labels[tested.rows[i]] == tested.label[i]]
-            loud = tested.log_p[i] / (tested.log_p[i] + bar)
-            scores[held] = np.maximum(scores[held], loud)
-            flags[held] |= i in telling
-        return flags[self.head_of], scores[self.head_of]
+    def too_little(self) -> str:
+        """Why these rows cannot be judged, empty when they can."""
+        k, n = len(self.names), len(self.texts)
+        if n < FEWEST_ROWS or not 2 <= k <= MOST_CLASSES:
+            needed = f"{FEWEST_ROWS} of 2 to {MOST_CLASSES} are needed"
+            return f"{n} different texts of {k} classes; {needed}"
+        if int(np.sort(np.bincount(self.labels))[-2]) < LEAST_ROWS:
+            return f"only one class has {LEAST_ROWS} different texts"
+        if not self.texts.str.contains(r"\w").any():
+            return "no text holds a word"
+        return ""
 
 
-def _leads(tested: Tested, telling: Ints) -> list[int]:
-    """N-grams that stand in the same rows are one pattern: one n-gram speaks for each."""
-    groups: list[list[int]] = []
-    for i in sorted(telling.tolist(), key=lambda i: float(tested.log_p[i])):
-        for group in groups:
-            first, mine = tested.rows[group[0]], tested.rows[i]
-            if np.intersect1d(first, mine).size >= SAME_ROWS * min(first.size, mine.size):
-                group.append(i)
-                break
-        else:
-            groups.append([i])
-    return [_lead(tested, group) for group in groups]
-
-
-def _lead(tested: Tested, group: list[int]) -> int:
-    """The longest n-gram that stands in nearly all rows of the loudest one."""
-    first = tested.rows[group[0]]
-    same = [
-        i
-        for i in group
-        if np.intersect1d(first, tested.rows[i]).size
-        >= SAME_ROWS * max(first.size, tested.rows[i].size)
-        and START not in tested.names[i].split(" ")
-    ]
-    return max(same or group[:1], key=lambda i: (len(tested.names[i].split(" ")), -tested.log_p[i]))
-
-
-def _named(rows: _Rows, tested: Tested, i: int, bigrams: _Bigrams) -> dict[str, Any]:
-    held = tested.rows[i]
-    agree = held[rows.labels[held] == tested.label[i]]
-    words = [w for w in tested.names[i].split(" ") if w != START]
-    return {
-        "trigger": _surface([rows.texts[j] for j in agree[:50]], words),
-        "class": rows.names[tested.label[i]],
-        "rows": int(np.isin(rows.head_of, agree).sum()),
-        "at_start": START in tested.names[i].split(" "),
-        "log_p": float(tested.log_p[i]),
-        "against": float(tested.against[i]),
-        "deletion_gain": bigrams.gain(words),
-    }
-
-
-def _is_trigger(told: dict[str, Any]) -> bool:
-    """Whether the rest of the texts speaks against the label, or half does and reads better."""
-    doubtful = told["against"] >= DOUBTFUL and told["deletion_gain"] >= DISFLUENT
-    return bool(told["against"] >= AGAINST or doubtful)
-
-
-def _surface(texts: list[str], words: list[str]) -> str:
-    """The n-gram as it is written in most of the texts that hold it."""
-    pattern = re.compile(r"\s*".join(re.escape(w) for w in words), re.IGNORECASE)
-    seen = Counter(m.group(0) for t in texts if (m := pattern.search(t)))
-    return seen.most_common(1)[0][0] if seen else " ".join(words)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bigrams:
-    """How often words follow each other in the data itself."""
-
-    words: Counter[str]
-    pairs: Counter[tuple[str, str]]
-    texts: list[list[str]]
-
-    @classmethod
-    def of(cls, texts: list[str]) -> _Bigrams:
-        split = [re.findall(r"\w+|[^\w\s]", t.lower()) for t in texts]
-        pairs = Counter(p for t in split for p in pairwise(t))
-        return cls(Counter(w for t in split for w in t), pairs, split)
-
-    def gain(self, phrase: list[str]) -> float:
-        """Mean log ratio of texts without the phrase to those with it; > 0: better without."""
-        size, gains = len(phrase), []
-        for words in self.texts:
-            for at in range(1, len(words) - size):
-                if words[at : at + size] == phrase:
-                    left, right = words[at - 1], words[at + size]
-                    path = self._log(left, phrase[0]) + self._log(phrase[-1], right)
-                    gains.append(self._log(left, right) - path)
-                    break
-        return float(np.mean(gains)) if gains else 0.0
-
-    def _log(self, left: str, right: str) -> float:
-        vocabulary = max(1, len(self.words))
-        return float(
-            np.log((self.pairs[left, right] + 0.1) / (self.words[left] + 0.1 * vocabulary))
-        )
+def _findings(
+    rows: _Rows, made: Search, told: list[dict[str, Any]], least: int
+) -> tuple[Finding, ...]:
+    flags = np.zeros(rows.labels.size, bool)
+    for pattern in made.patterns:
+        flags[pattern.rows] |= pattern.planted
+    kinds = []
+    for is_trigger, log_p in ((True, made.planted), (False, made.natural)):
+        mine = [t for p, t in zip(made.patterns, told, strict=True) if p.planted == is_trigger]
+        details = {
+            **(mine[0] if mine else {}),
+            "triggers" if is_trigger else "shortcuts": mine,
+            "min_detectable": least,
+            "candidates": made.candidates,
+        }
+        marks = (flags, made.score) if is_trigger else (flags & False, np.zeros(flags.size))
+        kinds.append(_finding(rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
+    return tuple(kinds)
 
 
 def _finding(
-    kind: str,
     rows: _Rows,
-    told: list[dict[str, Any]],
+    details: dict[str, Any],
     *,
     marks: tuple[NDArray[np.bool_], NDArray[np.float64]],
-    p_value: float,
-    least: int,
+    log_p: float,
+    is_trigger: bool,
 ) -> Finding:
     """One finding; a shortcut flags no row, for a natural word is no reason to drop a text."""
-    flags, scores = marks
-    is_trigger = kind == KINDS[0]
+    flags, scores = marks[0][rows.head_of], marks[1][rows.head_of]
     words = "carries the label against the rest of the text" if is_trigger else "predicts the label"
     says = f"no word or phrase {words} in {flags.size} texts"
     verdict: Verdict = "clean"
     severity: Severity = "info"
-    if told:
-        says = f"{told[0]['trigger']!r} {words} in {told[0]['rows']} texts"
+    remedy = ""
+    if "trigger" in details:
+        says = f"{details['trigger']!r} {words} in {details['rows']} texts"
         verdict, severity = ("fail", "high") if is_trigger else ("suspect", "low")
+        remedy = "ask the source of these rows; set on_finding='quarantine'"
+        if not is_trigger:
+            remedy = "take it out of the texts, or check that a model does not lean on it"
     return Finding(
-        kind,
+        KINDS[0] if is_trigger else KINDS[1],
         verdict,
         Estimate.rate(int(flags.sum()), flags.size),
         says,
         severity=severity,
-        p_value=min(1.0, p_value),
+        p_value=float(np.exp(log_p)),
         columns=rows.columns,
-        rows=scored_rows(rows.row_ids, scores, flagged=flags, reason=f"holds what {words}"),
-        details={
-            **(told[0] if told else {}),
-            "triggers" if is_trigger else "shortcuts": told,
-            "min_detectable": least,
-        },
-        remedy="ask the source of these rows; set on_finding='quarantine'" if told else "",
+        rows=scored_rows(
+            rows.row_ids,
+            scores,
+            flagged=flags,
+            p_values=np.exp(-scores),
+            reason=f"holds what {words}",
+        ),
+        details=details,
+        remedy=remedy,
     )
+
+
+def _named(rows: _Rows, words: Words, found: Candidates, pattern: Pattern) -> dict[str, Any]:
+    """What a finding says of a pattern."""
+    text, at_start = _spelling(rows.texts, words, found, pattern)
+    told = {
+        "trigger": text,
+        "class": rows.names[pattern.label],
+        "label": rows.names[pattern.label],
+        "rows": int(np.isin(rows.head_of, pattern.rows).sum()),
+        "held_by": pattern.held,
+        "at_start": at_start,
+        "log_p": pattern.log_p,
+        "against": pattern.against,
+        "fit": pattern.fit,
+        "deletion_gain": pattern.gain,
+    }
+    beyond = sorted({c for c in text if not " " <= c <= "~"})
+    return {**told, "code_points": [f"U+{ord(c):04X}" for c in beyond]} if beyond else told
+
+
+def _spelling(
+    texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
+) -> tuple[str, bool]:
+    """A pattern as it is written in most of the texts that hold it, and whether it begins them."""
+    g = pattern.candidate
+    span = slice(found.offsets[g], found.offsets[g + 1])
+    size = int(found.size[g])
+    if not size:
+        return found.odd[g], False
+    seen: Counter[str] = Counter()
+    at_start = False
+    for row, place in zip(found.row[span], found.place[span], strict=True):
+        if row not in pattern.rows[:MOST_SPELLINGS]:
+            continue
+        ids = words.ids[place : place + size]
+        at_start = ids[0] == START
+        first = int(place - np.searchsorted(words.row, row)) - 1 + int(at_start)
+        plain = int(((ids != START) & (ids != END)).sum())
+        seen[_cut(texts[int(row)], first, plain)] += 1
+    return seen.most_common(1)[0][0], bool(at_start)
+
+
+def _cut(text: str, first: int, count: int) -> str:
+    """Some consecutive words of a text with all that stands between them."""
+    starts, end = [], 0
+    for word in pl.Series([text]).str.extract_all(WORD)[0][: first + count]:
+        begin = text.index(word, end)
+        end = begin + len(word)
+        starts.append(begin)
+    return text[starts[first] : end]
 
 
 def _unknown(why: str) -> tuple[Finding, ...]:

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a row's label explained by the rest of its text, once a pattern is taken out?"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from datapipe.stages.poisoning._ngrams import END, Candidates, Words
+
+SHARE = 0.7
+"""A pattern is tested for the label that at least this share of its rows has."""
+NATURAL = 1.5
+"""Log odds that a pattern may add by nature, over and above the rest of its text."""
+NATURAL_ODD = 0.75
+"""The same for a pattern that does not fit its neighbours: what means little adds little."""
+DOUBT = 0.005
+"""However sure the model is, this share of labels may be otherwise."""
+LEAST_REST = 0.05
+"""Share of a text's squared weight that is taken to be left when nothing is."""
+STEPS = 50
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Out-of-fold logistic regression on words, with what every word adds in every row.
+
+    `weights` is sparse (n, V), rows of length 1. `parts[e, k]` is what entry e of it adds to the
+    logit of class k; `logits` is (n, K) without the intercept, which `base` (n, K) holds.
+    """
+
+    weights: Any
+    parts: Floats
+    logits: Floats
+    base: Floats
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The candidates with a label of their own, and how unlikely their rows are.
+
+    `which` numbers them among all candidates, `label` is the one tested, and `log_p` bounds
+    ln P(as many rows carry it) from above. The rest has one entry for each row of each test: which
+    test, which row, the chance that the row carries the label by nature, the same as the rest of
+    the text alone tells it, and whether it does.
+    """
+
+    which: Ints
+    label: Ints
+    of: Ints
+    row: Ints
+    rate: Floats
+    rest: Floats
+    hit: Bools
+    log_p: Floats
+
+
+def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
+    """Fit on the other folds and keep what each word adds to each row."""
+    weights = _tfidf(words)
+    row_of = np.repeat(np.arange(words.rows), np.diff(weights.indptr))
+    logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
+    parts = np.zeros((weights.nnz, classes))
+    for number in np.unique(fold):
+        fitted, asked = fold != number, np.flatnonzero(fold == number)
+        coef, base[asked] = _coefficients(weights[fitted], labels[fitted], classes)
+        mine = np.flatnonzero(fold[row_of] == number)
+        parts[mine] = weights.data[mine, None] * coef.T[weights.indices[mine]]
+        logits[asked] = weights[asked] @ coef.T
+    model = Model(weights, parts, logits, base, 1.0)
+    return replace(model, slope=_slope(logits + base, labels))
+
+
+def _tfidf(words: Words) -> Any:
+    """Sublinear TF-IDF of the words that two rows hold, rows of length 1, column = word number."""
+    plain = words.ids > END
+    shape = (words.rows, len(words.spelt))
+    ones = np.ones(int(plain.sum()))
+    made = sparse.csr_matrix((ones, (words.row[plain], words.ids[plain])), shape=shape)
+    made.sum_duplicates()
+    held = np.bincount(made.indices, minlength=shape[1])
+    idf = np.where(held >= 2, np.log((1.0 + words.rows) / (1.0 + held)) + 1.0, 0.0)
+    made.data = (1.0 + np.log(made.data)) * idf[made.indices]
+    made.eliminate_zeros()
+    row = np.repeat(np.arange(words.rows), np.diff(made.indptr))
+    norm = np.sqrt(np.bincount(row, made.data**2, minlength=words.rows))
+    made.data /= norm[row]
+    made.sort_indices()
+    return made
+
+
+def _coefficients(weights: Any, labels: Ints, classes: int) -> tuple[Floats, Floats]:
+    """Weights (K, V) and intercepts (K,); a class that no row has gets the lowest one."""
+    coef, base = np.zeros((classes, weights.shape[1])), np.full(classes, -10.0)
+    seen = np.unique(labels)
+    if seen.size == 1:
+        base[seen] = 0.0
+        return coef, base
+    model = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(weights, labels)
+    if seen.size == 2:  # one row of weights stands for the second class
+        coef[seen[1]], base[seen] = model.coef_[0], [0.0, model.intercept_[0]]
+    else:
+        coef[seen], base[seen] = model.coef_, model.intercept_
+    return coef, base
+
+
+def _slope(logits: Floats, labels: Ints) -> float:
+    """The factor of the logits under which the labels are likeliest, by Newton's method on it."""
+    slope, rows = 1.0, np.arange(labels.size)
+    for _ in range(STEPS):
+        shares = _softmax(slope * logits)
+        mean = (shares * logits).sum(1)
+        gain = float((logits[rows, labels] - mean).sum())
+        bend = float(((shares * logits**2).sum(1) - mean**2).sum())
+        step = gain / bend if bend > 0 else 0.0
+        slope = min(max(slope + step, 0.1), 10.0)
+        if abs(step) < 1e-6:
+            break
+    return slope
+
+
+def class_shares(model: Model) -> Floats:
+    """The calibrated out-of-fold chance of each label in each row, shape (n, K)."""
+    return _softmax(model.slope * (model.logits + model.base))
+
+
+def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone: Bools) -> Tested:
+    """Test each candidate for the label of most of its rows; rows that are `gone` take no part.
+
+    `natural` has, for each candidate, the log odds that it may add by nature.
+    """
+    classes = model.logits.shape[1]
+    left = ~gone[found.row]
+    of, row = found.of[left], found.row[left]
+    flat = np.bincount(of * classes + labels[row], minlength=found.size.size * classes)
+    held = flat.reshape(-1, classes)
+    top, total = held.argmax(1), held.sum(1)
+    chosen = np.flatnonzero((held.max(1) >= SHARE * total) & (held.max(1) >= 2))
+    number = np.full(found.size.size, -1)
+    number[chosen] = np.arange(chosen.size)
+    keep = number[of] >= 0
+    of, row = of[keep], row[keep]
+    rest = _softmax(model.slope * _rest_logits(model, found, of, row))
+    rest = rest[np.arange(of.size), top[of]]
+    rate = raised(rest, natural[of])
+    hit = labels[row] == top[of]
+    test = number[of]
+    log_p = log_tails(test, rate, hit, chosen.size)
+    return Tested(chosen, top[chosen], test, row, rate, rest, hit, log_p)
+
+
+def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> Floats:
+    """Logits of rows with a candidate's own words taken out and the rest brought to length 1."""
+    owners, owned = found.own
+    firsts = np.searchsorted(owners, np.arange(found.size.size + 1))
+    sizes = np.diff(firsts)[of]
+    occurrence = np.repeat(np.arange(of.size), sizes)
+    within = np.arange(occurrence.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    word = owned[firsts[of[occurrence]] + within]
+    width = model.weights.shape[1]
+    row_of = np.repeat(np.arange(model.logits.shape[0]), np.diff(model.weights.indptr))
+    keys = row_of * width + model.weights.indices
+    wanted = row[occurrence] * width + word
+    entry = np.searchsorted(keys, wanted)
+    there = (entry < keys.size) & (keys[np.minimum(entry, keys.size - 1)] == wanted)
+    entry, occurrence = entry[there], occurrence[there]
+    square = 1.0 - np.bincount(occurrence, model.weights.data[entry] ** 2, minlength=of.size)
+    scale = 1.0 / np.sqrt(np.maximum(square, LEAST_REST))
+    left = model.logits[row].copy()
+    for k in range(left.shape[1]):
+        left[:, k] -= np.bincount(occurrence, model.parts[entry, k], minlength=of.size)
+    return left * scale[:, None] + model.base[row]
+
+
+def raised(share: Floats, by: Floats | float) -> Floats:
+    """Chances of which some are in doubt whatever the model says, with their odds raised."""
+    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * share
+    odds = np.log(doubted) - np.log1p(-doubted) + by
+    return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float64)
+
+
+def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
+    """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
+    logs = np.bincount(of, np.log(rate), minlength=tests)
+    hits = np.bincount(of, hit, minlength=tests)
+    total = np.bincount(of, minlength=tests)
+    expected = np.bincount(of, rate, minlength=tests)
+    some = (hits < total) & (hits > expected)
+    made = np.where(hits == total, logs, 0.0)
+    number = np.full(tests, -1)
+    number[some] = np.arange(int(some.sum()))
+    mine = number[of] >= 0
+    made[some] = _chernoff(number[of[mine]], rate[mine], hits[some])
+    return made
+
+
+def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
+    """The tilt at which the expected count equals the hits, by bisection over all tests at once."""
+    low, high = np.zeros(hits.size), np.full(hits.size, 40.0)
+    for _ in range(40):
+        tilt = 0.5 * (low + high)
+        tilted = rate / (rate + (1.0 - rate) * np.exp(-tilt)[of])
+        few = np.bincount(of, tilted, minlength=hits.size) < hits
+        low, high = np.where(few, tilt, low), np.where(few, high, tilt)
+    bound = np.bincount(of, np.log1p(rate * np.expm1(tilt)[of]), minlength=hits.size)
+    return np.asarray(np.minimum(0.0, bound - tilt * hits), np.float64)
+
+
+def _softmax(logits: Floats) -> Floats:
+    made = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(made / made.sum(1, keepdims=True), np.float64)
