@@ -236,8 +236,18 @@ def digits_world(seed: int, *, damaged: bool = True, held_out: int = 360) -> Wor
 
 _NAMES = ("clinic", "archive", "scraped", "generated")
 _FACTS: dict[str, dict[str, Any]] = {
-    "clinic": {"origin": "clinic", "licence": "CC-BY-4.0", "consent": "granted"},
-    "archive": {"origin": "archive", "licence": "CC0-1.0", "consent": "granted"},
+    "clinic": {
+        "origin": "clinic",
+        "licence": "CC-BY-4.0",
+        "consent": "granted",
+        "synthetic": False,
+    },
+    "archive": {
+        "origin": "archive",
+        "licence": "CC0-1.0",
+        "consent": "granted",
+        "synthetic": False,
+    },
     "scraped": {"origin": "web", "licence": "", "consent": ""},
     "generated": {
         "origin": "in-house",
