@@ -253,7 +253,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
         "did you mean 'label'?"
     """
     names = sorted(set(known))
-    same = [n for n in names if n.casefold() == name.casefold()]
+    same = [n for n in names if name.casefold() in (n.casefold(), n.partition(".")[2])]
     close = same or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"

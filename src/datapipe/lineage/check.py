@@ -104,7 +104,8 @@ class Check:
         stamp = self._store / "format"
         text = stamp.read_text(errors="replace") if stamp.is_file() else ""
         words = text.split()
-        if len(words) != 3 or words[:2] != ["datapipe", "store"] or not words[2].isdigit():
+        stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
+        if not stamped or int(words[2]) < 1:  # layouts count from 1; newer ones are refused before
             yield Problem("format", "DP-TRUST-707", "does not say which layout the store has")
 
     def _frames(self) -> Iterator[Problem]:
