@@ -44,7 +44,9 @@ def test_lineage_overhead_compares_equal_outcomes(root: Path):
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert 0 < int(json.loads(done.stdout)["outcome"]) < 20000
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["case"] for line in lines] == ["corpus", "narrow"]
+    assert all(0 < int(line["outcome"]) < 20000 for line in lines)
 
 
 def test_results_are_kept_with_what_they_depend_on(root: Path):
