@@ -29,7 +29,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ from types import ModuleType
 
 from datapipe import __version__
 from datapipe.core.context import Context
-from datapipe.core.digest import digest_code, digest_file
+from datapipe.core.digest import digest_code, digest_file, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.errors import MissingExtra
 from datapipe.manifest.envelope import Envelope
@@ -61,8 +61,8 @@ PACKAGES = ("numpy", "polars", "pyarrow", "scikit-learn", "torch", "great-expect
 MOST_PROCESSES = 4
 
 Figure = tuple[int, int] | float
-Told = tuple[Mapping[str, Figure], Material]
-"""The figures of one seed, and the data they rest on."""
+Told = tuple[Mapping[str, Figure], str, int]
+"""The figures of one seed, the digest of the data they rest on, and its rows."""
 
 
 def place(key: str) -> str:
@@ -97,8 +97,7 @@ def tried(key: str, seed: int) -> Told:
     """Run a trial with one seed, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         figures, data = module_of(key).trial(Context(seed, Path(folder)))
-        digest = data.digest.removeprefix("sha256:")
-        return figures, Material(f"world of seed {seed}", {"sha256": digest}, rows=len(data))
+        return figures, data.digest, len(data)
 
 
 def doubted(key: str, seed: int) -> bool:
@@ -130,19 +129,24 @@ def limits_broken(module: ModuleType, figures: Mapping[str, Estimate]) -> list[s
     return low + high
 
 
-def measured(key: str, pool: ProcessPoolExecutor) -> tuple[dict[str, Estimate], list[Material]]:
-    """The figures of a stage over all its seeds, and the data they rest on."""
+def measured(key: str, pool: ProcessPoolExecutor) -> tuple[dict[str, Estimate], Material]:
+    """The figures of a stage over all its seeds, and the data they rest on.
+
+    The digest of the data is that of the list of the worlds' digests, in the order of the seeds.
+    """
     module = module_of(key)
     clean = list(getattr(module, "CLEAN_SEEDS", ()))
     alarms = [pool.submit(doubted, key, seed) for seed in clean]
     told = [job.result() for job in [pool.submit(tried, key, seed) for seed in module.SEEDS]]
-    figures = pooled([f for f, _ in told])
+    figures = pooled([seed for seed, _, _ in told])
     if clean:
         figures["alarms"] = clopper_pearson(sum(job.result() for job in alarms), len(clean))
-    return figures, [material for _, material in told]
+    digest = digest_json([digest for _, digest, _ in told]).removeprefix("sha256:")
+    rows = sum(rows for _, _, rows in told)
+    return figures, Material(f"worlds of {len(told)} seeds", {"sha256": digest}, rows=rows)
 
 
-def statement(key: str, figures: Mapping[str, Estimate], data: Iterable[Material]) -> Manifest:
+def statement(key: str, figures: Mapping[str, Estimate], worlds: Material) -> Manifest:
     """What was measured, not signed yet; it is about the stage's source."""
     module = module_of(key)
     trial = Material(
@@ -158,7 +162,7 @@ def statement(key: str, figures: Mapping[str, Estimate], data: Iterable[Material
             find(key).version,
             digest_code(f"datapipe.stages.{key}").removeprefix("sha256:"),
         ),
-        data=(trial, *data),
+        data=(trial, worlds),
         recorded_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         environment=Environment(
             platform.python_version(),
@@ -189,13 +193,11 @@ def signer() -> AnySigner:
     return load_key(named, find_passphrase()) if named else PrivateKey.new("ed25519")
 
 
-def write(made: Mapping[str, Manifest]) -> None:
+def write(name: str, said: Manifest, key: AnySigner) -> None:
     """Sign what was measured, and keep the public keys that still sign something."""
-    key = signer()
     believed = {k.keyid: k for k in (*evidence_keys(), *key.public_keys)}
-    for name, said in made.items():
-        path = CARDS / place(name).replace(".py", ".evidence.json")
-        path.write_bytes(said.sign(key).to_bytes() + b"\n")
+    path = CARDS / place(name).replace(".py", ".evidence.json")
+    path.write_bytes(said.sign(key).to_bytes() + b"\n")
     used = {
         k.keyid: k
         for path in sorted(CARDS.rglob("*.evidence.json"))
@@ -211,7 +213,7 @@ def main() -> int:
     parser.add_argument("--only", choices=CATALOGUE, action="append", help="a stage; repeatable")
     parser.add_argument("--stale", action="store_true", help="only where code or trial changed")
     options = parser.parse_args()
-    broken = []
+    broken, key = [], signer()
     with ProcessPoolExecutor(
         min(MOST_PROCESSES, os.cpu_count() or 1), multiprocessing.get_context("spawn")
     ) as pool:
@@ -220,8 +222,8 @@ def main() -> int:
             if why or (options.stale and is_current(name)):
                 print(f"{name}: {why or 'its evidence is current'}", flush=True)
                 continue
-            figures, data = measured(name, pool)
-            write({name: statement(name, figures, data)})
+            figures, worlds = measured(name, pool)
+            write(name, statement(name, figures, worlds), key)
             print(*(f"{name} {k}: {e}" for k, e in figures.items()), sep="\n", flush=True)
             broken += [f"{name} {line}" for line in limits_broken(module_of(name), figures)]
     for line in broken:

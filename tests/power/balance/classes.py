@@ -10,7 +10,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.balance.classes import ClassBalance
 
-SEEDS, CLEAN_SEEDS = range(100), range(200)
+SEEDS, CLEAN_SEEDS = range(300), range(300)
 FLOORS = {"thin class named": 0.9, "intervals hold the share": 0.9}
 CEILINGS = {"others named": 0.02, "alarms": 0.05}
 ROWS, CLASSES, THIN = 2000, 8, 0.3

@@ -10,7 +10,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.balance.groups import GroupBalance
 
-SEEDS, CLEAN_SEEDS = range(100), range(200)
+SEEDS, CLEAN_SEEDS = range(300), range(300)
 FLOORS = {"group behind named": 0.9, "intervals hold the difference": 0.9}
 CEILINGS = {"alarms": 0.05}
 ROWS = 3000
