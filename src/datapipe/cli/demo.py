@@ -227,9 +227,9 @@ def _exports(run: Run) -> list[str]:
             else f"   accuracy {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
         )
         size = export.path.stat().st_size
-        lines.append(
-            f" export    {export.name:<16}{size:,} bytes{told}, reopened in a clean process"
-        )
+        judged = run.finding(f"export.{export.facts['format']}")
+        opened = judged.says if judged.verdict == "fail" else "reopened in a clean process"
+        lines.append(f" export    {export.name:<16}{size:,} bytes{told}, {opened}")
     return lines
 
 
