@@ -91,6 +91,7 @@ def test_undamaged_digits_raise_no_alarm(tmp_path: Path) -> None:
 
 
 @pytest.mark.power
+@pytest.mark.timeout(1800)
 def test_twenty_seeds(tmp_path: Path) -> None:
     """Faults found on 20 of 20 seeds; at most one of 20 undamaged sets raises an alarm."""
     told = [line for seed in range(100, 120) for line in misses(seed, tmp_path / f"d{seed}")]
