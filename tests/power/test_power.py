@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from datapipe.core.estimate import Estimate
+from datapipe.manifest.facts import Material
+from datapipe.manifest.keys import PrivateKey, load_public_keys, new_key
 from datapipe.measure.intervals import clopper_pearson
 from datapipe.stages import CATALOGUE
 
@@ -69,3 +71,27 @@ def test_pooling_respects_seeds():
     assert figures["rows"].value == 0.7
     assert figures["rows"].high - figures["rows"].low > 0.6
     assert figures["alarm"].n == 2
+
+
+def test_keys_that_sign_nothing_leave(tmp_path, monkeypatch):
+    public = tmp_path / "evidence.pub.pem"
+    monkeypatch.setattr(evidence, "CARDS", tmp_path)
+    monkeypatch.setattr(evidence, "PUBLIC", public)
+    monkeypatch.setattr(evidence, "evidence_keys", lambda: kept)
+    (tmp_path / "dedup").mkdir()
+    worlds = Material("worlds of 1 seeds", {"sha256": "0" * 64}, rows=1)
+    kept = ()
+    for name, signers in (("dedup.exact", 1), ("dedup.near", 2), ("dedup.exact", 2)):
+        said = evidence.statement(name, {"recall": Estimate.rate(9, 10)}, worlds)
+        evidence.write(name, said, PrivateKey.new("ed25519"))
+        kept = load_public_keys(public)
+        assert len(kept) == signers
+
+
+def test_a_kept_key_signs_when_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATAPIPE_KEY", str(tmp_path / "key.pem"))
+    monkeypatch.setenv("DATAPIPE_KEY_PASSPHRASE", "correct horse")
+    kept = new_key("p256", tmp_path / "key.pem", b"correct horse", rounds=1000)
+    assert evidence.signer().keyid == kept.keyid
+    monkeypatch.delenv("DATAPIPE_KEY")
+    assert evidence.signer().keyid != kept.keyid
