@@ -7,7 +7,7 @@ import resource
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datapipe.core.artifact import Artifact
@@ -38,6 +38,7 @@ class Clock:
         seconds: Wall time.
         cpu_seconds: CPU time of this process, user and system.
         peak_bytes: Peak memory of this process so far.
+        parts: Wall and CPU seconds of each step that ran on its own.
 
     Example:
         >>> Clock().seconds
@@ -47,6 +48,25 @@ class Clock:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
+    parts: list[tuple[float, float]] = field(default_factory=list)
+
+    def of(self, i: int, steps: int) -> tuple[float, float]:
+        """What one step of the group cost; fused steps share alike, which is all that is known.
+
+        Args:
+            i: 0-based place of the step.
+            steps: How many steps the group has.
+
+        Returns:
+            Wall and CPU seconds.
+
+        Example:
+            >>> Clock(2.0, 1.0).of(0, 2)
+            (1.0, 0.5)
+        """
+        if i < len(self.parts):
+            return self.parts[i]
+        return self.seconds / steps, self.cpu_seconds / steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +283,8 @@ class Recorder:
         return ("run_events", body)
 
     def _step(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> dict[str, Any]:
-        step, outcome, share = done.steps[i], done.outcomes[i], 1 / len(done.steps)
+        step, outcome = done.steps[i], done.outcomes[i]
+        seconds, cpu_seconds = done.clock.of(i, len(done.steps))
         stage = step.stage
         shared = {
             "group": digest_json(list(done.keys)),
@@ -285,8 +306,8 @@ class Recorder:
             "rows_in": rows_in,
             "rows_out": rows_out,
             "rows_aside": outcome.rows_aside,
-            "seconds": done.clock.seconds * share,
-            "cpu_seconds": done.clock.cpu_seconds * share,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
             "peak_bytes": done.clock.peak_bytes,
             "reused_from": done.origins[i] if done.origins else None,
             "dataset_in": "" if done.before is None else done.before.digest,
@@ -300,7 +321,7 @@ class Recorder:
         step_id = f"{self.run_id}/{done.steps[i].position}"
         found = tuple(f for f, _ in outcome.findings)
         self._done.append(StepDone(stage, rows_in, rows_out, outcome.rows_aside, found, reused))
-        seconds = done.clock.seconds / len(done.steps)
+        seconds, _ = done.clock.of(i, len(done.steps))
         self._steps.append(
             StepRecord(step_id, stage.name, rows_in, rows_out, outcome.rows_aside, seconds, reused)
         )

@@ -162,7 +162,7 @@ class _Session:
             if fused:
                 out, outcomes = self._fused(self.data, steps)
             else:
-                yields = [self._run(s) for s in steps]
+                yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
                 moved = applied(self._moved(yields), acted)
@@ -191,6 +191,12 @@ class _Session:
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
             outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
         return outcomes
+
+    def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
+        wall, cpu = time.perf_counter(), time.process_time()
+        made = self._run(step)
+        clock.parts.append((time.perf_counter() - wall, time.process_time() - cpu))
+        return made
 
     def _run(self, step: PlannedStep) -> Yield:
         """Run one whole stage; an error that is not ours becomes one that says where."""

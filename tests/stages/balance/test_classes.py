@@ -65,9 +65,11 @@ def test_rows_that_could_not_fill_the_classes_are_not_judged(context) -> None:
     assert look(["a", "b"] * 10, context).verdict == "clean"
 
 
-def test_a_class_of_few_rows_fails(context) -> None:
+def test_a_class_of_few_rows_is_named_and_fails_a_target(context) -> None:
     found = look(["a"] * 500 + ["b"] * 4, context)
-    assert found.verdict == "fail"
+    assert found.verdict == "suspect"
+    target = ClassBalance(target=(("a", 0.5), ("b", 0.5)))
+    assert look(["a"] * 500 + ["b"] * 4, context, target).verdict == "fail"
     assert found.details["too_few"] == ["b"]
     assert look(["a"] * 500 + ["b"] * 4, context, ClassBalance(fewest=4)).verdict == "suspect"
 
@@ -143,7 +145,7 @@ def test_intervals_cover() -> None:
 
 def test_real_labels(context, real_data) -> None:
     found = look(pl.read_parquet(real_data("poison/thyroid_dev.parquet"))["diagnosis"], context)
-    assert found.verdict == "fail"
+    assert found.verdict == "suspect"
     assert len(found.details["too_few"]) >= 15
     spam = look(pl.read_parquet(real_data("poison/sms_spam_dev.parquet"))["label"], context)
     assert (spam.verdict, spam.details["thin"]) == ("suspect", ["spam"])
