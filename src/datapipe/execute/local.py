@@ -339,7 +339,7 @@ class _Session:
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield clock
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise Malformed(
                 f"{stage.name}: the rows cannot be read or computed: {_first_line(error)}",
                 code="DP-DATA-020",
