@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -17,14 +17,10 @@ from datapipe.stages.poisoning._ngrams import END, Candidates, Words
 
 SHARE = 0.7
 """A pattern is tested for the label that at least this share of its rows has."""
-NATURAL = 1.5
-"""Log odds that a pattern may add by nature, over and above the rest of its text."""
-NATURAL_ODD = 0.75
-"""The same for a pattern that does not fit its neighbours: what means little adds little."""
 DOUBT = 0.005
 """However sure the model is, this share of labels may be otherwise."""
 LEAST_REST = 0.05
-"""Share of a text's squared weight that is taken to be left when nothing is."""
+"""A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
 
 Floats = NDArray[np.float64]
@@ -142,7 +138,8 @@ def class_shares(model: Model) -> Floats:
 def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone: Bools) -> Tested:
     """Test each candidate for the label of most of its rows; rows that are `gone` take no part.
 
-    `natural` has, for each candidate, the log odds that it may add by nature.
+    Nor do rows that hold next to nothing beside the candidate. `natural` has, for each candidate,
+    the log odds that it may add by nature.
     """
     classes = model.logits.shape[1]
     left = ~gone[found.row]
@@ -155,8 +152,10 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone:
     number[chosen] = np.arange(chosen.size)
     keep = number[of] >= 0
     of, row = of[keep], row[keep]
-    rest = _softmax(model.slope * _rest_logits(model, found, of, row))
-    rest = rest[np.arange(of.size), top[of]]
+    logits, left_over = _rest_logits(model, found, of, row)
+    speaks = left_over >= LEAST_REST
+    of, row = of[speaks], row[speaks]
+    rest = _softmax(model.slope * logits[speaks])[np.arange(of.size), top[of]]
     rate = raised(rest, natural[of])
     hit = labels[row] == top[of]
     test = number[of]
@@ -164,8 +163,11 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone:
     return Tested(chosen, top[chosen], test, row, rate, rest, hit, log_p)
 
 
-def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> Floats:
-    """Logits of rows with a candidate's own words taken out and the rest brought to length 1."""
+def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> tuple[Floats, Floats]:
+    """Logits of rows with a candidate's own words taken out and the rest brought to length 1.
+
+    The second array has the share of a row's squared weight that is left.
+    """
     owners, owned = found.own
     firsts = np.searchsorted(owners, np.arange(found.size.size + 1))
     sizes = np.diff(firsts)[of]
@@ -184,7 +186,7 @@ def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> Floats
     left = model.logits[row].copy()
     for k in range(left.shape[1]):
         left[:, k] -= np.bincount(occurrence, model.parts[entry, k], minlength=of.size)
-    return left * scale[:, None] + model.base[row]
+    return np.asarray(left * scale[:, None] + model.base[row]), np.asarray(square, np.float64)
 
 
 def raised(share: Floats, by: Floats | float) -> Floats:
@@ -197,7 +199,7 @@ def raised(share: Floats, by: Floats | float) -> Floats:
 def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
     """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
     logs = np.bincount(of, np.log(rate), minlength=tests)
-    hits = np.bincount(of, hit, minlength=tests)
+    hits = np.bincount(of, hit, minlength=tests).astype(np.float64)
     total = np.bincount(of, minlength=tests)
     expected = np.bincount(of, rate, minlength=tests)
     some = (hits < total) & (hits > expected)
@@ -206,7 +208,7 @@ def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
     number[some] = np.arange(int(some.sum()))
     mine = number[of] >= 0
     made[some] = _chernoff(number[of[mine]], rate[mine], hits[some])
-    return made
+    return np.asarray(made, np.float64)
 
 
 def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:

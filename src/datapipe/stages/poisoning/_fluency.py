@@ -10,8 +10,6 @@ from datapipe.stages.poisoning._ngrams import END, START, Candidates, Words
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-FULL = 100.0
-"""Beyond this many rows, more of them make a candidate no odder."""
 SMOOTH = 0.1
 
 
@@ -39,11 +37,6 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     counts = np.bincount(of, minlength=found.size.size)
     total = np.bincount(of, gain, minlength=found.size.size)
     return np.asarray(total / np.maximum(counts, 1), np.float64)
-
-
-def oddness(gain: Floats, counts: Ints) -> Floats:
-    """The gain weighed by how many rows it rests on."""
-    return np.asarray(gain * np.sqrt(np.minimum(counts, FULL)), np.float64)
 
 
 class _Pairs:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trigger in text may be: runs of words, and odd characters, with the rows that hold them.
+"""What a trigger in text may be: runs of words and smaller patterns, with the rows that hold them.
 
 Nothing here looks at labels, so that a test over these candidates may weigh them by how odd they
 are.
@@ -14,26 +14,24 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
+from datapipe.stages.poisoning._characters import odd_characters, strange_pieces
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """Scripts that put no space between words: each of their characters counts as a word."""
 WORD = rf"[{ALONE}]|[\p{{L}}\p{{M}}\p{{N}}_--[{ALONE}]]+|[^\s]"
 """A run of letters and digits, or one other sign."""
-ODD = r"[^\x20-\x7e]|\s{2,}|^\s|\s$"
-"""Characters beyond ASCII and white space that is not one space between words."""
-FOREIGN = r"[\p{Cyrillic}\p{Greek}\p{Armenian}\p{Cherokee}]"
-UNSEEN = r"[\p{Cf}--[\u200c\u200d]]"
-"""Characters that show nothing, less the two joiners that some scripts are written with."""
-MIXED = "words of two scripts"
-TWO_SCRIPTS = rf"[A-Za-z]{FOREIGN}|{FOREIGN}[A-Za-z]"
+HIDDEN = r"\p{Cf}"
 START, END = 0, 1
 """Word numbers of the marks before the first and after the last word of a text."""
 LONGEST = 5
 FURTHEST = 60
-"""Words by which a run may grow while all of its rows agree."""
+"""Words to which a run may grow while all of its rows agree."""
 LEAST_ROWS = 4
+RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
+"""Kinds of candidate; one that was merged from several is of all of their kinds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +54,8 @@ class Candidates:
     Candidate g is held by `row[offsets[g]:offsets[g + 1]]`, in rising order; `place` is where in
     `Words.ids` its longest run of words starts in that row (-1 for a candidate without words) and
     `size[g]` how many words and marks that run has. `own` lists pairs (candidate, word) of all the
-    words that belong to it, `odd[g]` names its odd character, empty for a run of plain words;
-    `unseen` are those of these names that no reader would see.
+    words that belong to it. `kind[g]` is a sum of kinds, and `name[g]` its character or piece,
+    empty for a run.
     """
 
     offsets: Ints
@@ -65,8 +63,8 @@ class Candidates:
     place: Ints
     size: Ints
     own: tuple[Ints, Ints]
-    odd: list[str]
-    unseen: frozenset[str]
+    kind: Ints
+    name: list[str]
 
     @property
     def counts(self) -> Ints:
@@ -84,51 +82,52 @@ def words_of(texts: pl.Series, most: int) -> Words:
 
     Characters that show nothing are left out: a word that one was put into is still that word.
     """
-    shown = texts.cast(pl.String).fill_null("").str.replace_all(r"\p{Cf}", "")
+    shown = texts.cast(pl.String).fill_null("").str.replace_all(HIDDEN, "")
     lists = shown.str.extract_all(WORD).list.head(most)
     flat = pl.DataFrame({"row": np.arange(len(texts)), "word": lists}).explode("word").drop_nulls()
     flat = flat.with_columns(pl.col("word").str.to_lowercase())
     vocabulary = flat.select(pl.col("word").unique(maintain_order=True)).with_row_index("id", 2)
     ids = flat.join(vocabulary, on="word", how="left", maintain_order="left")["id"].to_numpy()
-    row = flat["row"].to_numpy()
-    counts = np.bincount(row, minlength=len(texts))
+    counts = np.bincount(flat["row"].to_numpy(), minlength=len(texts))
     first = np.cumsum(counts) - counts
     where = np.column_stack([first, first + counts]).ravel()
-    marks = np.tile([START, END], len(texts))
-    made = np.insert(ids.astype(np.int64), where, marks) if len(texts) else np.empty(0, np.int64)
+    marked = np.insert(ids.astype(np.int64), where, np.tile([START, END], len(texts)))
     spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
-    return Words(made, np.repeat(np.arange(len(texts)), counts + 2), spelt, len(texts))
+    return Words(marked, np.repeat(np.arange(len(texts)), counts + 2), spelt, len(texts))
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
-    """Every run of up to `LONGEST` words and every odd character in at least `LEAST_ROWS` texts.
+    """Every run of up to `LONGEST` words, odd character and strange piece that enough texts hold.
 
-    `most` bounds their number: beyond it, more rows are asked for.
+    `most` bounds the number of runs: beyond it, more than `LEAST_ROWS` texts are asked for.
     """
     least = LEAST_ROWS
-    while True:
-        runs = _runs(words, least)
-        if sum(r.counts.size for r in runs) <= most:
-            return _merged(words, [*runs, _odd(texts, least)])
+    runs = _runs(words, least)
+    while sum(r.counts.size for r in runs) > most:
         least *= 2
+        runs = _runs(words, least)
+    signs, unseen = odd_characters(texts, least)
+    pieces = strange_pieces(words.ids, words.row, words.spelt, least)
+    seen = _small(signs, {name: CHARACTER | UNSEEN * (name in unseen) for name in signs["name"]})
+    return _merged(words, [*runs, seen, _small(pieces, dict.fromkeys(pieces["name"], PIECE))])
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Candidates of one kind before equal ones are merged: counts, rows and places in order."""
+    """Candidates of one sort before equal ones are merged; rows and places stand in their order."""
 
     counts: Ints
     row: Ints
     place: Ints
-    size: int
-    odd: list[str]
+    size: Ints
+    kind: Ints
+    name: list[str]
 
 
 def _runs(words: Words, least: int) -> list[_Found]:
     """Runs of one word, of two, ...: a run is common enough only where both its parts are."""
     found = []
-    at = np.arange(words.ids.size)
-    number = words.ids
+    at, number = np.arange(words.ids.size), words.ids
     for size in range(1, LONGEST + 1):
         if size > 1:
             follows = np.flatnonzero(at[1:] == at[:-1] + 1)
@@ -136,86 +135,76 @@ def _runs(words: Words, least: int) -> list[_Found]:
             key = number[follows] * (int(number.max(initial=0)) + 1) + number[follows + 1]
             at = at[follows]
             number = np.unique(key, return_inverse=True)[1]
-        made, common = _common(words, at, number, size, least)
+        order = np.lexsort((at, number))
+        made, common = _common(words, at[order], number[order], size, least)
         found.append(made)
         keep = common[number]
         at, number = at[keep], number[keep]
     return found
 
 
-def _common(
-    words: Words, at: Ints, number: Ints, size: int, least: int
-) -> tuple[_Found, NDArray[np.bool_]]:
+def _common(words: Words, at: Ints, number: Ints, size: int, least: int) -> tuple[_Found, Bools]:
     """Runs that enough rows hold, where each first stands in a row, and which numbers those are."""
-    order = np.lexsort((at, number))
-    number, at = number[order], at[order]
     row = words.row[at]
     new = np.ones(at.size, bool)
-    new[1:] = (number[1:] != number[:-1]) | (row[1:] != row[:-1])
+    new[1:] = (np.diff(number) != 0) | (np.diff(row) != 0)
     counts = np.bincount(number[new], minlength=int(number.max(initial=-1)) + 1)
     common = counts >= least
     told = common.copy()
     if size == 1:
         told[: END + 1] = False
     keep = new & told[number]
-    return _Found(counts[told], row[keep], at[keep], size, []), common
+    n = int(told.sum())
+    made = _Found(counts[told], row[keep], at[keep], np.full(n, size), np.full(n, RUN), [""] * n)
+    return made, np.asarray(common, bool)
 
 
-def _odd(texts: pl.Series, least: int) -> _Found:
-    """Odd characters, and words of two scripts, that enough texts hold but not nearly all."""
-    frame = pl.DataFrame({"row": np.arange(len(texts)), "text": texts.cast(pl.String)})
-    signs = (
-        frame.lazy()
-        .filter(pl.col("text").str.contains(ODD))
-        .select("row", odd=pl.col("text").str.extract_all(ODD))
-        .explode("odd")
-        .unique()
-    )
-    scripts = frame.lazy().filter(pl.col("text").str.contains(TWO_SCRIPTS))
-    both = pl.concat([signs, scripts.select("row", odd=pl.lit(MIXED))])
-    common = pl.len().over("odd").is_between(least, max(least, len(texts) // 2))
-    kept = both.filter(common).sort("odd", "row").collect()
-    counts = kept.group_by("odd", maintain_order=True).len()
-    rows = kept["row"].to_numpy()
+def _small(pairs: pl.DataFrame, kinds: dict[str, int]) -> _Found:
+    """Candidates without words from sorted pairs `name`, `row`."""
+    held = pairs.group_by("name", maintain_order=True).len()
+    names = held["name"].to_list()
     return _Found(
-        counts["len"].to_numpy().astype(np.int64),
-        rows,
-        np.full(rows.size, -1),
-        0,
-        counts["odd"].to_list(),
+        held["len"].to_numpy().astype(np.int64),
+        pairs["row"].to_numpy(),
+        np.full(pairs.height, -1),
+        np.zeros(len(names), np.int64),
+        np.array([kinds[name] for name in names], np.int64),
+        names,
     )
 
 
 def _merged(words: Words, found: list[_Found]) -> Candidates:
     """Candidates that stand in the same rows become one, which owns the words of all of them."""
-    counts = np.concatenate([f.counts for f in found])
-    row = np.concatenate([f.row for f in found])
-    place = np.concatenate([f.place for f in found])
-    size = np.repeat([f.size for f in found], [f.counts.size for f in found])
+    counts, row, place, size, kind = (
+        np.concatenate([getattr(f, part) for f in found])
+        for part in ("counts", "row", "place", "size", "kind")
+    )
     starts = np.cumsum(counts) - counts
     group, heads = _same_rows(row, starts, counts, size)
-    odd = [""] * heads.size
-    for i, name in enumerate(found[-1].odd, start=counts.size - len(found[-1].odd)):
-        odd[group[i]] = max(odd[group[i]], name, key=lambda n: (n == MIXED, n))
     offsets = np.concatenate([[0], np.cumsum(counts[heads])])
     of = np.repeat(np.arange(heads.size), counts[heads])
     taken = starts[heads][of] + np.arange(of.size) - offsets[of]
     grown, length = _grown(words, place[taken], size[heads], offsets, of)
-    parts = [
-        _own_words(words, group, place[starts] if row.size else place, size),
+    own = np.union1d(
+        _own_words(words, group, place[starts], size),
         _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
-    ]
-    own = np.unique(np.concatenate(parts))
-    width = len(words.spelt)
-    return Candidates(
-        offsets, row[taken], grown, length, (own // width, own % width), odd, _unseen(odd)
     )
+    pairs = (own // len(words.spelt), own % len(words.spelt))
+    kinds = np.zeros(heads.size, np.int64)
+    np.bitwise_or.at(kinds, group, kind)
+    names = _names(found, group, heads.size)
+    return Candidates(offsets, row[taken], grown, length, pairs, kinds, names)
 
 
-def _unseen(names: list[str]) -> frozenset[str]:
-    """Those odd characters that no reader can tell from nothing, or from another."""
-    unique = pl.Series(sorted(set(names)), dtype=pl.String)
-    return frozenset(unique.filter(unique.str.contains(UNSEEN)).to_list()) | {MIXED}
+def _names(found: list[_Found], group: Ints, groups: int) -> list[str]:
+    """The name of each group: its least character before its longest piece."""
+    names = [""] * groups
+    flat = [name for f in found for name in f.name]
+    kind = np.concatenate([f.kind for f in found])
+    for i in sorted(np.flatnonzero(kind != RUN), key=lambda i: (-kind[i], -len(flat[i]), flat[i])):
+        if kind[i] != PIECE or not names[group[i]]:
+            names[group[i]] = flat[i]
+    return names
 
 
 def _same_rows(row: Ints, starts: Ints, counts: Ints, size: Ints) -> tuple[Ints, Ints]:
@@ -235,23 +224,20 @@ def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tu
     """Each run made longer, to the right and then to the left, while its rows all agree."""
     place, size = place.copy(), size.copy()
     first = offsets[:-1]
-    last = len(words.ids) - 1
     for side, stop in ((1, END), (-1, START)):
-        alive = (size > 0) & (size < FURTHEST)
-        for _ in range(FURTHEST):
+        alive = size > 0
+        while True:
             edge = place + size[of] - 1 if side > 0 else place
-            alive &= words.ids[edge[first]] != stop
+            alive &= (words.ids[edge[first]] != stop) & (size < FURTHEST)
             active = np.flatnonzero(alive[of])
             if not active.size:
                 break
-            following = words.ids[np.clip(edge + side, 0, last)]
-            alive &= ~np.isin(
-                np.arange(size.size), of[active][following[active] != following[first][of[active]]]
-            )
+            following = words.ids[edge[active] + side]
+            model = words.ids[edge[first[of[active]]] + side]
+            alive[of[active[following != model]]] = False
             size += alive
             if side < 0:
                 place -= alive[of]
-            alive &= size < FURTHEST
     return place, size
 
 

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search for patterns that carry a label: tests, their share of alpha, one after the other."""
+"""The search for patterns that carry a label, one after the other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from datapipe.stages.poisoning._association import (
-    NATURAL,
-    NATURAL_ODD,
     Model,
     Tested,
     class_shares,
@@ -19,31 +17,25 @@ from datapipe.stages.poisoning._association import (
     raised,
     tested,
 )
-from datapipe.stages.poisoning._fluency import deletion_gain, oddness
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, Words
+from datapipe.stages.poisoning._shares import (
+    NATURAL_ODD,
+    Shares,
+    shares_of,
+    typical_log_share,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-KNIT = 1.5
-"""Median loss of log likelihood by deleting a candidate, from which texts have grammar enough."""
-LOOSE = 0.35
-"""Rank that stands for the fit of every candidate in texts without grammar."""
-ODDEST = 100
-"""How many candidates, those that fit their neighbours least, share a part of alpha."""
-PLAIN, ODD, CHARACTER = 0.4, 0.5, 0.1
-"""Shares of alpha: every candidate, the oddest, and odd characters."""
 PLANTED = 0.3
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
-UNPLACED = 0.25
-"""Rank that stands for how well something without words fits its neighbours."""
 SAME_ROWS = 0.9
-ALIKE = 0.5
-"""Two texts whose other words are this similar (cosine) are one piece of evidence."""
+ALIKE, RARELY = 0.5, 0.995
+"""Two texts are one piece of evidence where their other words are this similar (cosine), and more
+so than this share of all pairs of texts: in a small vocabulary every two are alike."""
 MOST_COMPARED = 400
-TYPICAL_RANK = 10
-"""Where inserted words usually stand among the oddest."""
 MOST_PATTERNS = 12
 
 
@@ -69,7 +61,7 @@ class Pattern:
     @property
     def planted(self) -> bool:
         """Whether it was put there: its rows contradict their label and it fits badly."""
-        return bool(self.against - self.fit >= PLANTED)
+        return self.against - self.fit >= PLANTED
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,52 +79,127 @@ class Search:
     candidates: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Prior:
-    """What the texts alone say of each candidate: its share of alpha, and what it may add."""
-
-    log_share: Floats
-    natural: Floats
-    fit: Floats
-    gain: Floats
-
-
 def search(words: Words, found: Candidates, model: Model, labels: Ints, alpha: float) -> Search:
     """Find patterns one after the other, each with the rows of the last ones left out."""
-    prior = _prior(words, found, model.logits.shape[1])
+    shares = shares_of(words, found, model.logits.shape[1])
+    ground = _Ground(found, model, labels, shares, _usual_likeness(model), float(np.log(alpha)))
     gone = np.zeros(labels.size, bool)
     patterns: list[Pattern] = []
     while True:
-        turn = _Round.of(found, model, labels, prior, gone)
-        made = _loudest(turn, found, model, float(np.log(alpha)))
+        turn = _Round.of(ground, gone)
+        made = turn.loudest()
         if made is None or len(patterns) == MOST_PATTERNS:
             return _summed(patterns, turn, labels.size)
         patterns.append(made)
         gone[made.rows] = True
 
 
-def _prior(words: Words, found: Candidates, classes: int) -> _Prior:
-    """Divide alpha by oddness, which labels have no part in: any division keeps the level."""
-    gain = deletion_gain(words, found)
-    odd = oddness(gain, found.counts)
-    m = odd.size
-    rank = np.empty(m)
-    rank[np.argsort(-odd, kind="stable")] = np.arange(1, m + 1)
-    oddest = (rank <= ODDEST) & (gain > 0)
-    character = np.array([bool(name) for name in found.odd], bool)
-    share = np.full(m, PLAIN / max(1, m))
-    share += np.where(oddest, ODD / (rank * _harmonic(min(ODDEST, m))), 0.0)
-    share += np.where(character, CHARACTER / max(1, int(character.sum())), 0.0)
-    placed = found.size > 0
-    knit = float(np.clip(-np.median(gain[placed]) / KNIT, 0.0, 1.0)) if placed.any() else 0.0
-    fit = np.where(placed, knit * (rank - 1) / max(1, m) + (1.0 - knit) * LOOSE, UNPLACED)
-    strange = oddest | np.array([name in found.unseen for name in found.odd], bool)
-    natural = NATURAL + knit * np.where(strange, NATURAL_ODD - NATURAL, 0.0)
-    return _Prior(np.log(share / classes), natural, fit, gain)
+def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
+    """How many rows of other labels an inserted word needs, for the label that hides it best."""
+    shares = class_shares(model)
+    bar = np.log(alpha) + typical_log_share(candidates, shares.shape[1])
+    least = LEAST_ROWS
+    for label in range(shares.shape[1]):
+        others = shares[labels != label, label]
+        if others.size:
+            least = max(least, int(np.ceil(bar / np.log(raised(others, NATURAL_ODD)).mean())))
+    return least
 
 
-def _harmonic(n: int) -> float:
-    return float((1.0 / np.arange(1, n + 1)).sum())
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What stays the same from round to round; `alike` is a cosine and `bar` is ln alpha."""
+
+    found: Candidates
+    model: Model
+    labels: Ints
+    shares: Shares
+    alike: float
+    bar: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """One pass over all candidates: tests, corrected ln p, and what each says of its rows."""
+
+    ground: _Ground
+    gone: Bools
+    tests: Tested
+    log_p: Floats
+    against: Floats
+
+    @classmethod
+    def of(cls, ground: _Ground, gone: Bools) -> _Round:
+        tests = tested(ground.model, ground.labels, ground.found, ground.shares.natural, gone)
+        own, other = _class_means(ground.model, ground.labels)
+        n = tests.which.size
+        hits = np.bincount(tests.of, tests.hit, minlength=n)
+        mean = np.bincount(tests.of, tests.rest * tests.hit, minlength=n) / np.maximum(hits, 1)
+        apart = np.maximum(own - other, 1e-3)[tests.label]
+        against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
+        log_p = np.minimum(0.0, tests.log_p - ground.shares.log_share[tests.which])
+        return cls(ground, gone, tests, log_p, against)
+
+    @property
+    def planted(self) -> Bools:
+        """Which tests, if they told, would be called a trigger and not a shortcut."""
+        return np.asarray(self.against - self.ground.shares.fit[self.tests.which] >= PLANTED, bool)
+
+    def loudest(self) -> Pattern | None:
+        """The most telling candidate that still tells when texts that are alike count once."""
+        telling = np.flatnonzero(self.log_p <= self.ground.bar)
+        for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
+            self.log_p[test] = self._of_different_texts(int(test))
+            if self.log_p[test] <= self.ground.bar:
+                return self._pattern(self._widest(int(test), telling), float(self.log_p[test]))
+        return None
+
+    def _of_different_texts(self, test: int) -> float:
+        """Corrected ln p where of rows with nearly the same other words only the mildest counts."""
+        tests, ground = self.tests, self.ground
+        g = int(tests.which[test])
+        at = np.flatnonzero(tests.of == test)
+        at = at[np.linspace(0, at.size - 1, min(at.size, MOST_COMPARED)).astype(np.int64)]
+        own = ground.found.own[1][ground.found.own[0] == g]
+        like = _cosines(ground.model.weights[tests.row[at]], own) > ground.alike
+        like &= tests.hit[at][:, None] == tests.hit[at]
+        counts = np.zeros(at.size, bool)
+        for i in np.argsort(-tests.rate[at], kind="stable"):
+            counts[i] = not (counts & like[i]).any()
+        kept = at[counts]
+        if int(tests.hit[kept].sum()) < LEAST_ROWS:
+            return 0.0
+        one = np.zeros(kept.size, np.int64)
+        log_p = log_tails(one, tests.rate[kept], tests.hit[kept], 1)[0]
+        return float(min(0.0, log_p - ground.shares.log_share[g]))
+
+    def _widest(self, test: int, telling: Ints) -> int:
+        """Of the telling tests that stand in nearly the same rows, that with the longest run."""
+        tests = self.tests
+        rows = tests.row[tests.of == test]
+        shared = np.bincount(tests.of[np.isin(tests.row, rows)], minlength=tests.which.size)
+        total = np.bincount(tests.of, minlength=tests.which.size)
+        same = (shared >= SAME_ROWS * rows.size) & (shared >= SAME_ROWS * total)
+        same &= tests.label == tests.label[test]
+        near = telling[same[telling]]
+        sizes = self.ground.found.size[tests.which[near]]
+        return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
+
+    def _pattern(self, test: int, log_p: float) -> Pattern:
+        found, g = self.ground.found, int(self.tests.which[test])
+        held = found.row[found.offsets[g] : found.offsets[g + 1]]
+        held = held[~self.gone[held]]
+        label = int(self.tests.label[test])
+        return Pattern(
+            g,
+            label,
+            held[self.ground.labels[held] == label],
+            held.size,
+            log_p,
+            float(self.against[test]),
+            float(self.ground.shares.fit[g]),
+            float(self.ground.shares.gain[g]),
+        )
 
 
 def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
@@ -144,99 +211,25 @@ def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
     return own, other
 
 
-@dataclass(frozen=True, eq=False)
-class _Round:
-    """One pass over all candidates: tests, corrected ln p, and what each says of its rows."""
-
-    tests: Tested
-    log_p: Floats
-    against: Floats
-    size: Ints
-    prior: _Prior
-
-    @classmethod
-    def of(
-        cls, found: Candidates, model: Model, labels: Ints, prior: _Prior, gone: Bools
-    ) -> _Round:
-        tests = tested(model, labels, found, prior.natural, gone)
-        own, other = _class_means(model, labels)
-        hits = np.bincount(tests.of, tests.hit, minlength=tests.which.size)
-        mean = np.bincount(tests.of, tests.rest * tests.hit, minlength=tests.which.size)
-        mean /= np.maximum(hits, 1)
-        apart = np.maximum(own - other, 1e-3)[tests.label]
-        against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
-        log_p = np.minimum(0.0, tests.log_p - prior.log_share[tests.which])
-        return cls(tests, log_p, against, found.size[tests.which], prior)
-
-    @property
-    def planted(self) -> Bools:
-        """Which tests, if they told, would be called a trigger and not a shortcut."""
-        return np.asarray(self.against - self.prior.fit[self.tests.which] >= PLANTED, bool)
-
-    def entries(self, test: int) -> Ints:
-        """Where the rows of a test are among all."""
-        return np.flatnonzero(self.tests.of == test)
+def _usual_likeness(model: Model) -> float:
+    """The cosine from which two texts are more alike than any two happen to be."""
+    n = model.weights.shape[0]
+    some = np.linspace(0, n - 1, min(n, MOST_COMPARED)).astype(np.int64)
+    cosines = _cosines(model.weights[some], np.empty(0, np.int64))
+    usual = np.quantile(cosines[np.triu_indices(some.size, 1)], RARELY)
+    return float(max(ALIKE, usual))
 
 
-def _loudest(turn: _Round, found: Candidates, model: Model, log_alpha: float) -> Pattern | None:
-    """The most telling candidate whose rows tell when texts that are alike count once."""
-    telling = np.flatnonzero(turn.log_p <= log_alpha)
-    for test in telling[np.argsort(turn.log_p[telling], kind="stable")]:
-        log_p = _of_different_texts(turn, int(test), found, model)
-        if log_p <= log_alpha:
-            named = _widened(turn, int(test), telling)
-            return replace(_pattern(turn, named), log_p=log_p)
-        turn.log_p[test] = log_p
-    return None
-
-
-def _of_different_texts(turn: _Round, test: int, found: Candidates, model: Model) -> float:
-    """Corrected ln p when rows with nearly the same other words count once, the mildest of them."""
-    tests, g = turn.tests, int(turn.tests.which[test])
-    at = turn.entries(test)
-    at = at[np.linspace(0, at.size - 1, min(at.size, MOST_COMPARED)).astype(np.int64)]
-    rest = model.weights[tests.row[at]].tocsr()
-    rest.data[np.isin(rest.indices, found.own[1][found.own[0] == g])] = 0.0
-    norm = np.sqrt(np.asarray(rest.multiply(rest).sum(1)).ravel())
-    cosine = (rest @ rest.T).toarray() / np.maximum(np.outer(norm, norm), 1e-9)
+def _cosines(weights: Any, left_out: Ints) -> Floats:
+    """Cosines of rows of a sparse matrix without some columns; 1 between rows with nothing else."""
+    rest = weights.tocsr().copy()
+    rest.data[np.isin(rest.indices, left_out)] = 0.0
+    square = np.asarray((rest @ rest.T).toarray(), np.float64)
+    norm = np.sqrt(square.diagonal())
+    cosine = square / np.maximum(np.outer(norm, norm), 1e-12)
     empty = norm < 1e-6
     cosine[np.ix_(empty, empty)] = 1.0
-    _, alike = connected_components(cosine >= ALIKE, directed=False)
-    order = np.lexsort((-tests.rate[at], alike * 2 + tests.hit[at]))
-    key = (alike * 2 + tests.hit[at])[order]
-    kept = at[order[np.concatenate([[True], np.diff(key) != 0])]]
-    if int(tests.hit[kept].sum()) < LEAST_ROWS:
-        return 0.0
-    log_p = log_tails(np.zeros(kept.size, np.int64), tests.rate[kept], tests.hit[kept], 1)[0]
-    return float(min(0.0, log_p - turn.prior.log_share[g]))
-
-
-def _widened(turn: _Round, test: int, telling: Ints) -> int:
-    """The test with the most words of its own among those that stand in nearly the same rows."""
-    tests = turn.tests
-    rows = tests.row[turn.entries(test)]
-    inside = np.isin(tests.row, rows)
-    shared = np.bincount(tests.of[inside], minlength=tests.which.size)
-    total = np.bincount(tests.of, minlength=tests.which.size)
-    same = (shared >= SAME_ROWS * rows.size) & (shared >= SAME_ROWS * total)
-    same &= tests.label == tests.label[test]
-    near = telling[same[telling]]
-    return int(near[np.argmax(turn.size[near])]) if near.size else test
-
-
-def _pattern(turn: _Round, test: int) -> Pattern:
-    tests, at = turn.tests, turn.entries(test)
-    g = int(tests.which[test])
-    return Pattern(
-        g,
-        int(tests.label[test]),
-        tests.row[at[tests.hit[at]]],
-        at.size,
-        float(turn.log_p[test]),
-        float(turn.against[test]),
-        float(turn.prior.fit[g]),
-        float(turn.prior.gain[g]),
-    )
+    return np.asarray(cosine, np.float64)
 
 
 def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
@@ -250,19 +243,4 @@ def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
     for pattern in patterns:
         if pattern.planted:
             score[pattern.rows] = np.maximum(score[pattern.rows], -pattern.log_p)
-    return Search(patterns, score, best[0], best[1], last.prior.fit.size)
-
-
-def fewest_detectable(model: Model, labels: Ints, found: Candidates, alpha: float) -> int:
-    """How many rows of other labels an odd pattern needs, for the label that hides it best."""
-    shares = class_shares(model)
-    classes = shares.shape[1]
-    rank = min(TYPICAL_RANK, max(1, found.size.size))
-    share = ODD / (rank * _harmonic(min(ODDEST, max(1, found.size.size)))) / classes
-    least = LEAST_ROWS
-    for label in range(classes):
-        others = shares[labels != label, label]
-        if others.size:
-            told = float(np.log(raised(others, NATURAL_ODD)).mean())
-            least = max(least, int(np.ceil((np.log(alpha) + np.log(share)) / told)))
-    return least
+    return Search(patterns, score, best[0], best[1], last.ground.found.size.size)

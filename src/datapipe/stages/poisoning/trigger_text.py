@@ -142,7 +142,7 @@ class TriggerText(Stage):
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), alone)
         model = fit_out_of_fold(words, rows.labels, fold, len(rows.names))
         made = search(words, found, model, rows.labels, self.alpha)
-        least = fewest_detectable(model, rows.labels, found, self.alpha)
+        least = fewest_detectable(model, rows.labels, found.size.size, self.alpha)
         told = [_named(rows, words, found, p) for p in made.patterns]
         return Yield(findings=_findings(rows, made, told, least))
 
@@ -286,7 +286,7 @@ def _spelling(
     span = slice(found.offsets[g], found.offsets[g + 1])
     size = int(found.size[g])
     if not size:
-        return found.odd[g], False
+        return found.name[g], False
     seen: Counter[str] = Counter()
     at_start = False
     for row, place in zip(found.row[span], found.place[span], strict=True):

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How alpha is divided among candidates, by what the texts alone say of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._fluency import deletion_gain
+from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates, Words
+
+Floats = NDArray[np.float64]
+
+PLAIN, ODD, CHARACTERS, PIECES = 0.35, 0.5, 0.1, 0.05
+"""Shares of alpha: of all candidates, the oddest, those with odd characters, and pieces."""
+ODDEST = 100
+"""How many candidates, those that fit their neighbours least, are the oddest."""
+FULL = 100.0
+"""Beyond this many rows, more of them make a candidate no odder."""
+NATURAL, NATURAL_ODD = 1.5, 0.75
+"""Log odds that a candidate may add by nature over and above the rest of its text: any, and one
+that does not fit its neighbours or that nobody sees, for what says little adds little."""
+KNIT = 1.5
+"""Median loss of log likelihood by deleting a candidate, from which texts have grammar enough."""
+LOOSE, UNPLACED = 0.35, 0.25
+"""Rank that stands for the fit of a candidate in texts without grammar, and of one without words.
+"""
+TYPICAL_RANK = 10
+"""Where inserted words usually stand among the oddest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What the texts alone say of each candidate: float64 arrays of shape (candidates,).
+
+    `log_share` is ln of its share of alpha, `natural` the log odds it may add by nature, `gain`
+    what deleting it does to the log likelihood of its texts, and `fit` in [0, 1] the share of
+    candidates that fit their neighbours worse.
+    """
+
+    log_share: Floats
+    natural: Floats
+    gain: Floats
+    fit: Floats
+
+
+def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
+    """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
+    gain = deletion_gain(words, found)
+    odd = gain * np.sqrt(np.minimum(found.counts, FULL))
+    m = odd.size
+    rank = np.empty(m)
+    rank[np.argsort(-odd, kind="stable")] = np.arange(1, m + 1)
+    oddest = (rank <= ODDEST) & (gain > 0)
+    share = np.full(m, PLAIN / m) + np.where(oddest, _share_of_rank(rank, m), 0.0)
+    for kind, part in ((CHARACTER, CHARACTERS), (PIECE, PIECES)):
+        mine = (found.kind & kind) > 0
+        share += mine * part / max(1, int(mine.sum()))
+    runs = (found.kind & RUN) > 0
+    knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
+    fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
+    strange = oddest | ((found.kind & UNSEEN) > 0)
+    natural = NATURAL + knit * (NATURAL_ODD - NATURAL) * strange
+    return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64))
+
+
+def typical_log_share(candidates: int, classes: int) -> float:
+    """Ln of the share of alpha that an inserted word usually has."""
+    rank = float(min(TYPICAL_RANK, candidates))
+    return float(np.log(_share_of_rank(np.array([rank]), candidates)[0] / classes))
+
+
+def _share_of_rank(rank: Floats, candidates: int) -> Floats:
+    """The oddest candidate has twice the share of the second, thrice that of the third, ..."""
+    whole = float((1.0 / np.arange(1, min(ODDEST, candidates) + 1)).sum())
+    return np.asarray(ODD / (rank * whole), np.float64)
