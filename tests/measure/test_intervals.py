@@ -117,9 +117,7 @@ def test_mean_and_bootstrap_cover() -> None:
     rng = np.random.default_rng(4)
     samples = [rng.exponential(2.0, size=60) for _ in range(SIMULATIONS)]
     normal = [rng.normal(2.0, 1.0, size=8) for _ in range(SIMULATIONS)]
-    drawn = [
-        intervals.bootstrap(x, lambda s: s.mean(axis=1), rng, repeats=400) for x in samples
-    ]
+    drawn = [intervals.bootstrap(x, lambda s: s.mean(axis=1), rng, repeats=400) for x in samples]
     assert 0.93 <= _share_covered([intervals.mean(x) for x in normal], 2.0) <= 0.97
     assert 0.91 <= _share_covered(drawn, 2.0) <= 0.975
 
