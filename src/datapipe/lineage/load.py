@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.core.digest import PREFIX, digest_file
@@ -18,16 +17,6 @@ from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 
 LINES_AT_ONCE = 20_000
-
-_ARROW = {
-    "varchar": pa.string(),
-    "json": pa.string(),
-    "boolean": pa.bool_(),
-    "bigint": pa.int64(),
-    "ubigint": pa.uint64(),
-    "double": pa.float64(),
-    "timestamp": pa.timestamp("us"),
-}
 
 
 def make(connection: duckdb.DuckDBPyConnection) -> None:
@@ -149,12 +138,11 @@ def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
 
 def _insert(connection: duckdb.DuckDBPyConnection, held: dict[str, list[dict[str, Any]]]) -> None:
     for kind, lines in held.items():
-        columns = schema.tables()[kind].columns
-        fields = pa.schema([(c.name, _ARROW[c.type]) for c in columns])
-        # Not through polars: its threads do not survive a fork, and a child may open a store.
-        connection.register("new_lines", pa.Table.from_pylist(lines, schema=fields))
-        connection.execute(f"insert into {kind} by name from new_lines")
-        connection.unregister("new_lines")
+        fields = ", ".join(f'"{c.name}" {c.type}' for c in schema.tables()[kind].columns)
+        # Neither through polars, whose threads do not survive a fork (a child may open a store),
+        # nor through pyarrow, which would import pandas where it is installed.
+        given = f"select unnest($1::struct({fields})[], recursive := true)"
+        connection.execute(f"insert into {kind} by name {given}", [lines])
     held.clear()
 
 
