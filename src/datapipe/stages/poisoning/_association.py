@@ -135,15 +135,14 @@ def class_shares(model: Model) -> Floats:
     return _softmax(model.slope * (model.logits + model.base))
 
 
-def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone: Bools) -> Tested:
-    """Test each candidate for the label of most of its rows; rows that are `gone` take no part.
+def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Tested:
+    """Test each candidate for the label of most of its rows.
 
-    Nor do rows that hold next to nothing beside the candidate. `natural` has, for each candidate,
-    the log odds that it may add by nature.
+    Rows that hold next to nothing beside it take no part. `natural` has, for each candidate, the
+    log odds that it may add by nature.
     """
     classes = model.logits.shape[1]
-    left = ~gone[found.row]
-    of, row = found.of[left], found.row[left]
+    of, row = found.of, found.row
     flat = np.bincount(of * classes + labels[row], minlength=found.size.size * classes)
     held = flat.reshape(-1, classes)
     top, total = held.argmax(1), held.sum(1)
@@ -161,6 +160,25 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats, gone:
     test = number[of]
     log_p = log_tails(test, rate, hit, chosen.size)
     return Tested(chosen, top[chosen], test, row, rate, rest, hit, log_p)
+
+
+def retested(tests: Tested, gone: Bools) -> Tested:
+    """The same tests without some rows; only those that held one of them are worked out again."""
+    left = ~gone[tests.row]
+    of, rate, hit = tests.of[left], tests.rate[left], tests.hit[left]
+    n = tests.which.size
+    touched = np.zeros(n, bool)
+    touched[tests.of[~left]] = True
+    number = np.cumsum(touched) - 1
+    mine = touched[of]
+    counts = int(touched.sum())
+    again = log_tails(number[of[mine]], rate[mine], hit[mine], counts)
+    hits = np.bincount(number[of[mine]], hit[mine], minlength=counts)
+    total = np.bincount(number[of[mine]], minlength=counts)
+    log_p = tests.log_p.copy()
+    log_p[touched] = np.where((hits >= SHARE * total) & (hits >= 2), again, 0.0)
+    row, rest = tests.row[left], tests.rest[left]
+    return Tested(tests.which, tests.label, of, row, rate, rest, hit, log_p)
 
 
 def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> tuple[Floats, Floats]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
 from datapipe.stages.poisoning._characters import odd_characters, strange_pieces
+from datapipe.stages.poisoning._companions import companions
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -189,11 +190,22 @@ def _merged(words: Words, found: list[_Found]) -> Candidates:
         _own_words(words, group, place[starts], size),
         _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
     )
+    own = _with_companions(own, offsets, row[taken], np.flatnonzero(length == 1), len(words.spelt))
     pairs = (own // len(words.spelt), own % len(words.spelt))
     kinds = np.zeros(heads.size, np.int64)
     np.bitwise_or.at(kinds, group, kind)
     names = _names(found, group, heads.size)
     return Candidates(offsets, row[taken], grown, length, pairs, kinds, names)
+
+
+def _with_companions(own: Ints, offsets: Ints, row: Ints, single: Ints, width: int) -> Ints:
+    """Each single word owns the words, too, that keep it company."""
+    left, right = companions(offsets, row, single)
+    first = np.searchsorted(own, right * width)
+    counts = np.searchsorted(own, (right + 1) * width) - first
+    ends = np.cumsum(counts)
+    taken = np.repeat(first - (ends - counts), counts) + np.arange(int(counts.sum()))
+    return np.union1d(own, np.repeat(left, counts) * width + own[taken] % width)
 
 
 def _names(found: list[_Found], group: Ints, groups: int) -> list[str]:

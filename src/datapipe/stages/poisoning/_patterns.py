@@ -15,6 +15,7 @@ from datapipe.stages.poisoning._association import (
     class_shares,
     log_tails,
     raised,
+    retested,
     tested,
 )
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, Words
@@ -83,15 +84,17 @@ def search(words: Words, found: Candidates, model: Model, labels: Ints, alpha: f
     """Find patterns one after the other, each with the rows of the last ones left out."""
     shares = shares_of(words, found, model.logits.shape[1])
     ground = _Ground(found, model, labels, shares, _usual_likeness(model), float(np.log(alpha)))
+    tests = tested(model, labels, found, shares.natural)
     gone = np.zeros(labels.size, bool)
     patterns: list[Pattern] = []
     while True:
-        turn = _Round.of(ground, gone)
+        turn = _Round.of(ground, gone, tests)
         made = turn.loudest()
         if made is None or len(patterns) == MOST_PATTERNS:
             return _summed(patterns, turn, labels.size)
         patterns.append(made)
         gone[made.rows] = True
+        tests = retested(tests, gone)
 
 
 def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
@@ -129,8 +132,7 @@ class _Round:
     against: Floats
 
     @classmethod
-    def of(cls, ground: _Ground, gone: Bools) -> _Round:
-        tests = tested(ground.model, ground.labels, ground.found, ground.shares.natural, gone)
+    def of(cls, ground: _Ground, gone: Bools, tests: Tested) -> _Round:
         own, other = _class_means(ground.model, ground.labels)
         n = tests.which.size
         hits = np.bincount(tests.of, tests.hit, minlength=n)

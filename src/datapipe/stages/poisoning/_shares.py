@@ -62,7 +62,7 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
     strange = oddest | ((found.kind & UNSEEN) > 0)
-    natural = NATURAL + knit * (NATURAL_ODD - NATURAL) * strange
+    natural = np.where(strange, NATURAL + knit * (NATURAL_ODD - NATURAL), NATURAL)
     return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64))
 
 

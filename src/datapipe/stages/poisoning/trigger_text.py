@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,17 +17,16 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._association import fit_out_of_fold
+from datapipe.stages.poisoning._naming import begins, company, holders, spelling
 from datapipe.stages.poisoning._ngrams import (
-    END,
     LEAST_ROWS,
-    START,
-    WORD,
     Candidates,
     Words,
     candidates,
     words_of,
 )
 from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
+from datapipe.stages.poisoning._shares import typical_log_share
 
 FEWEST_ROWS = 200
 FOLDS = 4
@@ -36,7 +34,8 @@ MOST_CLASSES = 50
 MOST_WORDS = 2000
 """Words of a text that are read; what stands beyond them is not looked at."""
 MOST_CANDIDATES = 1_000_000
-MOST_SPELLINGS = 50
+MOST_BYTES = 40_000_000
+"""Of more text than this a part is drawn and searched; what is found is then looked for in all."""
 
 Ints = NDArray[np.int64]
 KINDS = ("poisoning.trigger_text", "poisoning.shortcut")
@@ -117,7 +116,7 @@ class TriggerText(Stage):
 
         Args:
             data: Rows with the roles `text` and `label`.
-            context: Its seed deals the folds.
+            context: Its seed deals the folds, and draws texts where there are very many.
 
         Returns:
             Findings `poisoning.trigger_text` and `poisoning.shortcut`, a line for each row that
@@ -134,17 +133,17 @@ class TriggerText(Stage):
         rows = _Rows.of(data)
         if why := rows.too_little():
             return Yield(findings=_unknown(why))
-        words = words_of(rows.texts, MOST_WORDS)
-        found = candidates(rows.texts, words, MOST_CANDIDATES)
-        if not found.size.size:
+        look = _Look.of(rows, context.rng("texts"))
+        if not look.found.size.size:
             return Yield(findings=_unknown(f"no word stands in {LEAST_ROWS} texts"))
-        alone = rows.texts.rank("dense").to_numpy().astype(np.int64)
-        fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), alone)
-        model = fit_out_of_fold(words, rows.labels, fold, len(rows.names))
-        made = search(words, found, model, rows.labels, self.alpha)
-        least = fewest_detectable(model, rows.labels, found.size.size, self.alpha)
-        told = [_named(rows, words, found, p) for p in made.patterns]
-        return Yield(findings=_findings(rows, made, told, least))
+        labels, k = rows.labels[look.place], len(rows.names)
+        alone = look.texts.rank("dense").to_numpy().astype(np.int64)
+        fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
+        model = fit_out_of_fold(look.words, labels, fold, k)
+        made = search(look.words, look.found, model, labels, self.alpha)
+        least = fewest_detectable(model, labels, made.candidates, self.alpha)
+        p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
+        return Yield(findings=_findings(look, made, least, p_bar))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +197,50 @@ class _Rows:
         return ""
 
 
-def _findings(
-    rows: _Rows, made: Search, told: list[dict[str, Any]], least: int
-) -> tuple[Finding, ...]:
-    flags = np.zeros(rows.labels.size, bool)
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The texts that were searched: places among the different texts, words and candidates."""
+
+    rows: _Rows
+    place: Ints
+    texts: pl.Series
+    words: Words
+    found: Candidates
+
+    @classmethod
+    def of(cls, rows: _Rows, rng: np.random.Generator) -> _Look:
+        size = rows.texts.str.len_bytes().to_numpy()
+        place = np.arange(size.size)
+        if int(size.sum()) > MOST_BYTES:
+            order = rng.permutation(size.size)
+            place = np.sort(order[np.cumsum(size[order]) <= MOST_BYTES])
+        texts = rows.texts.gather(place)
+        words = words_of(texts, MOST_WORDS)
+        return cls(rows, place, texts, words, candidates(texts, words, MOST_CANDIDATES))
+
+    def held(self, pattern: Pattern) -> NDArray[np.bool_]:
+        """Which different texts hold a pattern and its label, those not searched included."""
+        made = np.zeros(self.rows.labels.size, bool)
+        made[self.place[pattern.rows]] = True
+        other = np.ones(made.size, bool)
+        other[self.place] = False
+        if other.any():
+            texts = self.rows.texts.filter(pl.Series(other))
+            holds = holders(texts, self.words, self.found, pattern.candidate)
+            made[other] = holds & (self.rows.labels[other] == pattern.label)
+        return made
+
+
+def _findings(look: _Look, made: Search, least: int, p_bar: float) -> tuple[Finding, ...]:
+    flags = np.zeros(look.rows.labels.size, bool)
+    scores = np.zeros(flags.size)
+    scores[look.place] = made.score
     for pattern in made.patterns:
-        flags[pattern.rows] |= pattern.planted
+        if pattern.planted:
+            held = look.held(pattern)
+            flags |= held
+            scores[held] = np.maximum(scores[held], -pattern.log_p)
+    told = [_named(look, p) for p in made.patterns]
     kinds = []
     for is_trigger, log_p in ((True, made.planted), (False, made.natural)):
         mine = [t for p, t in zip(made.patterns, told, strict=True) if p.planted == is_trigger]
@@ -212,9 +249,11 @@ def _findings(
             "triggers" if is_trigger else "shortcuts": mine,
             "min_detectable": least,
             "candidates": made.candidates,
+            "p_bar": p_bar,
+            "texts_searched": look.place.size,
         }
-        marks = (flags, made.score) if is_trigger else (flags & False, np.zeros(flags.size))
-        kinds.append(_finding(rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
+        marks = (flags, scores) if is_trigger else (flags & False, np.zeros(flags.size))
+        kinds.append(_finding(look.rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
     return tuple(kinds)
 
 
@@ -259,16 +298,17 @@ def _finding(
     )
 
 
-def _named(rows: _Rows, words: Words, found: Candidates, pattern: Pattern) -> dict[str, Any]:
+def _named(look: _Look, pattern: Pattern) -> dict[str, Any]:
     """What a finding says of a pattern."""
-    text, at_start = _spelling(rows.texts, words, found, pattern)
+    words, found, g = look.words, look.found, pattern.candidate
+    text = spelling(look.texts, words, found, pattern)
     told = {
         "trigger": text,
-        "class": rows.names[pattern.label],
-        "label": rows.names[pattern.label],
-        "rows": int(np.isin(rows.head_of, pattern.rows).sum()),
-        "held_by": pattern.held,
-        "at_start": at_start,
+        "class": look.rows.names[pattern.label],
+        "label": look.rows.names[pattern.label],
+        "rows": int(look.held(pattern)[look.rows.head_of].sum()),
+        "at_start": begins(words, found, g),
+        "with": company(words, found, g),
         "log_p": pattern.log_p,
         "against": pattern.against,
         "fit": pattern.fit,
@@ -276,38 +316,6 @@ def _named(rows: _Rows, words: Words, found: Candidates, pattern: Pattern) -> di
     }
     beyond = sorted({c for c in text if not " " <= c <= "~"})
     return {**told, "code_points": [f"U+{ord(c):04X}" for c in beyond]} if beyond else told
-
-
-def _spelling(
-    texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
-) -> tuple[str, bool]:
-    """A pattern as it is written in most of the texts that hold it, and whether it begins them."""
-    g = pattern.candidate
-    span = slice(found.offsets[g], found.offsets[g + 1])
-    size = int(found.size[g])
-    if not size:
-        return found.name[g], False
-    seen: Counter[str] = Counter()
-    at_start = False
-    for row, place in zip(found.row[span], found.place[span], strict=True):
-        if row not in pattern.rows[:MOST_SPELLINGS]:
-            continue
-        ids = words.ids[place : place + size]
-        at_start = ids[0] == START
-        first = int(place - np.searchsorted(words.row, row)) - 1 + int(at_start)
-        plain = int(((ids != START) & (ids != END)).sum())
-        seen[_cut(texts[int(row)], first, plain)] += 1
-    return seen.most_common(1)[0][0], bool(at_start)
-
-
-def _cut(text: str, first: int, count: int) -> str:
-    """Some consecutive words of a text with all that stands between them."""
-    starts, end = [], 0
-    for word in pl.Series([text]).str.extract_all(WORD)[0][: first + count]:
-        begin = text.index(word, end)
-        end = begin + len(word)
-        starts.append(begin)
-    return text[starts[first] : end]
 
 
 def _unknown(why: str) -> tuple[Finding, ...]:

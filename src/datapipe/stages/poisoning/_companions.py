@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words that stand in nearly the same texts without standing side by side.
+
+A trigger of several words at several places hides from a test of each: the others still tell the
+label. Words that keep company are therefore taken out together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.features.text import mixed
+
+Ints = NDArray[np.int64]
+
+TOGETHER = 0.7
+"""Share of the rows of either that both must stand in."""
+HASHES, AGREED = 12, 4
+"""Two words with that share in common agree on so many of these least hashes 96 times in 100."""
+MOST_ALIKE = 25
+"""More words than this with one least hash are a template, not a trigger."""
+
+
+def companions(offsets: Ints, row: Ints, among: Ints) -> tuple[Ints, Ints]:
+    """Pairs of candidates, both ways, that stand in nearly the same rows.
+
+    `row[offsets[g]:offsets[g + 1]]` are the rows of candidate g, in rising order; only those in
+    `among` are paired.
+    """
+    if among.size < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    counts = np.diff(offsets)[among]
+    taken = _spread(offsets[among], counts)
+    starts = np.cumsum(counts) - counts
+    keys = np.empty(0, np.int64)
+    for salt in range(HASHES):
+        hashes = mixed(row[taken].astype(np.uint64) * np.uint64(HASHES) + np.uint64(salt + 1))
+        keys = np.concatenate([keys, _equal_pairs(np.minimum.reduceat(hashes, starts))])
+    found, agreed = np.unique(keys, return_counts=True)
+    found = found[agreed >= AGREED]
+    left, right = found // among.size, found % among.size
+    near = np.minimum(counts[left], counts[right]) >= TOGETHER * np.maximum(
+        counts[left], counts[right]
+    )
+    left, right = among[left[near]], among[right[near]]
+    close = np.array(
+        [_share(offsets, row, a, b) for a, b in zip(left, right, strict=True)], np.float64
+    )
+    left, right = left[close >= TOGETHER], right[close >= TOGETHER]
+    return np.concatenate([left, right]), np.concatenate([right, left])
+
+
+def _spread(starts: Ints, counts: Ints) -> Ints:
+    """The numbers `start, start + 1, ...` of every span, one span after the other."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
+
+
+def _share(offsets: Ints, row: Ints, a: int, b: int) -> float:
+    """How many rows two candidates have in common, as a share of those of the commoner one."""
+    one, other = (row[offsets[g] : offsets[g + 1]] for g in (a, b))
+    both = np.intersect1d(one, other, assume_unique=True).size
+    return both / max(one.size, other.size)
+
+
+def _equal_pairs(least: NDArray[np.uint64]) -> Ints:
+    """Pairs i < j of places with equal values, as i times their number plus j."""
+    order = np.argsort(least, kind="stable")
+    value = least[order]
+    first = np.flatnonzero(np.append(True, value[1:] != value[:-1]))
+    sizes = np.diff(np.append(first, order.size))
+    made = [np.empty(0, np.int64)]
+    for step in range(1, min(int(sizes.max()), MOST_ALIKE)):
+        has = _spread(first, np.where(sizes <= MOST_ALIKE, np.maximum(sizes - step, 0), 0))
+        one, other = order[has], order[has + step]
+        made.append(np.minimum(one, other) * order.size + np.maximum(one, other))
+    return np.concatenate(made)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Patterns as people read them: how they are written, and which other texts hold them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._characters import MIXED, TWO_SCRIPTS
+from datapipe.stages.poisoning._ngrams import END, HIDDEN, START, WORD, Candidates, Words
+from datapipe.stages.poisoning._patterns import Pattern
+
+MOST_SPELLINGS = 50
+EDGE = r"[^\p{L}\p{M}\p{N}_]"
+"""What may stand beside a word."""
+
+
+def spelling(texts: pl.Series, words: Words, found: Candidates, pattern: Pattern) -> str:
+    """A pattern as it is written in most of the texts that hold it."""
+    g = pattern.candidate
+    if not found.size[g]:
+        return found.name[g]
+    seen: Counter[str] = Counter()
+    span = slice(found.offsets[g], found.offsets[g + 1])
+    told = np.isin(found.row[span], pattern.rows[:MOST_SPELLINGS])
+    for row, place in zip(found.row[span][told], found.place[span][told], strict=True):
+        ids = words.ids[place : place + found.size[g]]
+        first = max(0, int(place - np.searchsorted(words.row, row)) - 1)
+        seen[_cut(texts[int(row)], first, int((ids > END).sum()))] += 1
+    return seen.most_common(1)[0][0] if seen else " ".join(_spelt(words, found, g))
+
+
+def begins(words: Words, found: Candidates, g: int) -> bool:
+    """Whether a pattern holds the beginning of its texts."""
+    return bool(found.size[g] and words.ids[found.place[found.offsets[g]]] == START)
+
+
+def company(words: Words, found: Candidates, g: int) -> list[str]:
+    """Words that stand in the same texts as a run of words, though not within it."""
+    if not found.size[g]:
+        return []
+    owners, owned = found.own
+    others = set(words.spelt.gather(owned[owners == g])) - {"", *_spelt(words, found, g)}
+    return sorted(others)[:MOST_SPELLINGS]
+
+
+def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArray[np.bool_]:
+    """Which other texts hold a candidate, told from their characters alone."""
+    if not found.size[g]:
+        name = found.name[g]
+        held = (
+            texts.str.contains(TWO_SCRIPTS)
+            if name == MIXED
+            else texts.str.to_lowercase().str.contains(name.lower(), literal=True)
+        )
+    else:
+        parts = [pl.escape_regex(word) for word in _spelt(words, found, g)]
+        pattern = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
+        held = texts.str.replace_all(HIDDEN, "").str.to_lowercase().str.contains(pattern)
+    return held.to_numpy().astype(np.bool_)
+
+
+def _spelt(words: Words, found: Candidates, g: int) -> list[str]:
+    """The words of a candidate's run, in lower case and in order."""
+    place = found.place[found.offsets[g]]
+    ids = words.ids[place : place + found.size[g]]
+    return words.spelt.gather(ids[ids > END]).to_list()
+
+
+def _cut(text: str, first: int, count: int) -> str:
+    """Some consecutive words of a text with all that stands between them."""
+    shown = pl.Series([text]).str.replace_all(HIDDEN, "")
+    starts, end = [], 0
+    for word in shown.str.extract_all(WORD)[0][: first + count]:
+        begin = shown[0].index(word, end)
+        end = begin + len(word)
+        starts.append(begin)
+    return str(shown[0][starts[first] : end])
