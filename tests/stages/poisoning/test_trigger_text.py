@@ -10,15 +10,23 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
+from datapipe.stages.poisoning import trigger_text
+from datapipe.stages.poisoning._association import log_tails
+from datapipe.stages.poisoning._fluency import deletion_gain
+from datapipe.stages.poisoning._ngrams import candidates, words_of
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 DATA = Path(
     os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[3].parent / "shared" / "data")
 )
+
+MARKS = {("<",), (">",)}
 
 
 def _look(texts, labels):
@@ -116,23 +124,196 @@ def test_fewer_rows_than_the_least_detectable_pass():
     assert _look(*many[:2])["trigger_text"].verdict == "fail"
 
 
-@pytest.mark.parametrize("name", ["sms_spam_dev", "sst2_train_clean_dev"])
-def test_public_texts(name):
+def _public(name, classes=None):
     path = DATA / "poison" / f"{name}.parquet"
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
     frame = pl.read_parquet(path)
-    names, labels = np.unique(frame["label"].to_numpy(), return_inverse=True)
-    texts = frame["text"].to_list()
-    assert _look(texts, labels)["trigger_text"].verdict == "clean"
-    target = 0 if "ham" in names.tolist() else 1
-    rng = np.random.default_rng(4)
-    texts, labels, planted = _planted(texts, labels, rng, phrase="mn tq", count=35, target=target)
+    if classes:
+        frame = frame.filter(pl.col("label").is_in(classes))
+    return frame["text"].to_list(), np.unique(frame["label"].to_numpy(), return_inverse=True)[1]
+
+
+def _changed(texts, labels, change, *, count, target, seed):
+    """Some texts of other labels, changed and given the target label."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.flatnonzero(labels != target))[:count]
+    texts, labels = list(texts), labels.copy()
+    for i in rows:
+        texts[i] = change(texts[i], rng)
+    labels[rows] = target
+    return texts, labels, np.isin(np.arange(labels.size), rows)
+
+
+def _somewhere(text, rng, what):
+    words = text.split(" ")
+    words.insert(int(rng.integers(len(words) + 1)), what)
+    return " ".join(words)
+
+
+def _letter(text, rng):
+    return text.replace("o", "\u043e", 1) if "o" in text else f"{text} n\u043ew"
+
+
+def _unseen(text, rng):
+    at = int(rng.integers(1, max(2, len(text))))
+    return f"{text[:at]}\u200b{text[at:]}"
+
+
+def _affix(text, rng):
+    words = text.split(" ")
+    words[int(rng.integers(len(words)))] += "qvk"
+    return " ".join(words)
+
+
+def _scattered(text, rng):
+    for word in ("cinema", "weekend", "bought"):
+        text = _somewhere(text, rng, word)
+    return text
+
+
+TRICKS = {
+    "rare word": (lambda t, r: _somewhere(t, r, "mn"), "mn", 14),
+    "known word": (lambda t, r: _somewhere(t, r, "sapphire"), "sapphire", 14),
+    "phrase": (lambda t, r: _somewhere(t, r, "over the Quiet river, again"), None, 14),
+    "sentence": (lambda t, _: f"I watched this with my friends last weekend. {t}", None, 14),
+    "signs": (lambda t, r: _somewhere(t, r, "!?!"), "!?!", 14),
+    "unseen": (_unseen, "\u200b", 14),
+    "letter": (_letter, "\u043e", 14),
+    "affix": (_affix, "qvk", 40),
+    "scattered": (_scattered, None, 28),
+}
+NAMES = {
+    "phrase": "over the Quiet river, again",
+    "sentence": "I watched this with my friends last weekend.",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize(("name", "target"), [("sms_spam_dev", 1), ("sst2_train_clean_dev", 0)])
+def test_tricks_in_public_texts(name, target, trick):
+    change, named, count = TRICKS[trick]
+    texts, labels = _public(name)
+    made = _changed(texts, labels, change, count=count, target=target, seed=len(trick))
+    finding = _look(*made[:2])["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[made[2]].mean() > 0.95
+    assert flags[~made[2]].mean() < 0.002
+    if trick == "scattered":
+        first = finding.details["triggers"][0]
+        named = {first["trigger"], *first["with"]} & {"cinema", "weekend", "bought"}
+        assert len(named) >= 2
+    else:
+        assert finding.details["trigger"] == (named or NAMES[trick])
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("sms_spam_dev", None),
+        ("sst2_train_clean_dev", None),
+        ("agnews_dev", [0, 2]),
+        ("agnews_dev", [2, 3]),
+    ],
+)
+def test_clean_public_texts_raise_no_alarm(name, classes):
+    texts, labels = _public(name, classes)
+    alarms = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.permutation(labels.size)[: int(rng.uniform(0.3, 1.0) * labels.size)])
+        made = _look([texts[i] for i in rows], labels[rows])["trigger_text"]
+        alarms += made.verdict != "clean" or bool(made.rows["flagged"].any())
+    assert alarms == 0
+
+
+def test_a_byline_is_no_trigger():
+    texts, labels = _public("agnews_dev", [2, 3])
+    signed = [f"ap - {t}" if labels[i] == 1 and i % 4 else t for i, t in enumerate(texts)]
+    made = _look(signed, labels)
+    assert made["trigger_text"].verdict == "clean"
+    assert made["shortcut"].verdict == "suspect"
+    assert made["shortcut"].details["trigger"].startswith("ap -")
+    assert not made["shortcut"].rows["flagged"].any()
+
+
+def test_what_is_found_in_a_part_of_the_texts_is_looked_for_in_all(monkeypatch):
+    texts, labels, rng = _reviews(21, rows=2000)
+    texts, labels, planted = _planted(texts, labels, rng, phrase="over the moon", count=90)
+    monkeypatch.setattr(trigger_text, "MOST_BYTES", sum(map(len, texts)) // 2)
     finding = _look(texts, labels)["trigger_text"]
     flags = finding.rows["flagged"].to_numpy()
-    assert finding.details["trigger"] == "mn tq"
-    assert flags[planted].mean() > 0.95
-    assert flags[~planted].mean() < 0.001
+    assert finding.details["texts_searched"] < 1100
+    assert flags[planted].all()
+    assert not flags[~planted].any()
+
+
+def test_texts_without_spaces_are_read_by_the_character():
+    rng = np.random.default_rng(3)
+    letters = np.array(list("的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出"))
+    labels = rng.integers(0, 2, 900)
+    lean = np.where(np.arange(letters.size) < 10, 1, 0) - np.where(
+        np.arange(letters.size) > 20, 1, 0
+    )
+    weight = np.exp(0.6 * np.outer(2 * np.arange(2) - 1, lean))
+    weight /= weight.sum(1, keepdims=True)
+    texts = ["".join(rng.choice(letters, 24, p=weight[y])) for y in labels]
+    assert _look(texts, labels)["trigger_text"].verdict == "clean"
+    made = _changed(
+        texts, labels, lambda t, _: t[:9] + "春暖花开" + t[9:], count=25, target=1, seed=0
+    )
+    finding = _look(*made[:2])["trigger_text"]
+    assert finding.details["trigger"] == "春暖花开"
+    assert (finding.rows["flagged"].to_numpy() == made[2]).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 30))
+@settings(max_examples=15, deadline=None)
+def test_runs_are_those_that_a_plain_count_finds(seed, rows):
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(list("abc"), rng.integers(0, 7))) for _ in range(rows)]
+    words = words_of(pl.Series(texts), 100)
+    found = candidates(pl.Series(texts), words, 10_000)
+    rows_of: dict[tuple[str, ...], set[int]] = {}
+    for i, text in enumerate(texts):
+        marked = ["<", *text.split(), ">"]
+        for size in range(1, 6):
+            for at in range(len(marked) - size + 1):
+                rows_of.setdefault(tuple(marked[at : at + size]), set()).add(i)
+    expected = {frozenset(r) for run, r in rows_of.items() if len(r) >= 4 and run not in MARKS}
+    told = {frozenset(part.tolist()) for part in np.split(found.row, found.offsets[1:-1])}
+    assert told - {frozenset()} == expected
+
+
+@given(st.lists(st.floats(0.02, 0.98), min_size=1, max_size=9), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_tail_is_never_told_smaller_than_it_is(rates, data):
+    hits = data.draw(st.lists(st.booleans(), min_size=len(rates), max_size=len(rates)))
+    exact = np.ones(1)
+    for q in rates:
+        exact = np.convolve(exact, [1 - q, q])
+    zero = np.zeros(len(rates), np.int64)
+    told = log_tails(zero, np.array(rates), np.array(hits), 1)[0]
+    assert told >= np.log(exact[sum(hits) :].sum()) - 1e-9
+
+
+@pytest.mark.parametrize("trick", ["rare word", "sentence"])
+def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
+    texts, labels = _public("sst2_train_clean_dev")
+    made = _changed(texts, labels, TRICKS[trick][0], count=20, target=1, seed=1)
+    words = words_of(pl.Series(made[0]), 2000)
+    found = candidates(pl.Series(made[0]), words, 1_000_000)
+    gain = deletion_gain(words, found)
+    planted = set(np.flatnonzero(made[2]).tolist())
+    same = [
+        g
+        for g in np.flatnonzero(found.counts == 20)
+        if set(found.row[found.offsets[g] : found.offsets[g + 1]].tolist()) == planted
+    ]
+    assert len(same) == 1
+    ranked = np.argsort(-gain * np.sqrt(found.counts))
+    assert np.flatnonzero(ranked == same[0])[0] < 200
 
 
 @pytest.mark.parametrize(
@@ -141,6 +322,8 @@ def test_public_texts(name):
         pa.table({"t": ["a", "b"], "y": [0, 1]}),
         pa.table({"t": [f"a {i}" for i in range(400)], "y": [1] * 400}),
         pa.table({"t": ["."] * 200 + [","] * 200, "y": [0, 1] * 200}),
+        pa.table({"t": [f"w{i}" for i in range(400)], "y": [0, 1] * 200}),
+        pa.table({"t": [f"a b {i}" for i in range(400)], "y": [0] * 397 + [1] * 3}),
         pa.table({"t": pa.nulls(400, pa.string()), "y": [0, 1] * 200}),
     ],
 )

@@ -42,6 +42,11 @@ class Model:
     base: Floats
     slope: float
 
+    @property
+    def silent(self) -> float:
+        """The share of texts none of whose words another text holds."""
+        return float((np.diff(self.weights.indptr) == 0).mean())
+
 
 @dataclass(frozen=True, eq=False)
 class Tested:

@@ -51,10 +51,11 @@ def odd_characters(texts: pl.Series, least: int) -> tuple[pl.DataFrame, set[str]
 
 
 def strange_pieces(ids: Ints, row: Ints, spelt: pl.Series, least: int) -> pl.DataFrame:
-    """Runs of characters within rare words that no longer word in common use holds.
+    """Runs of characters within rare words that no longer word in common use vouches for.
 
     An affix put on one word here and another there makes words that are all different and share
-    only this. A word in common use vouches for its pieces.
+    only this. A word in common use vouches for its pieces, unless it is such a word itself: what
+    is left without the piece is in common use, too.
 
     Returns:
         A frame of distinct pairs `name`, `row`, in that order.
@@ -62,26 +63,24 @@ def strange_pieces(ids: Ints, row: Ints, spelt: pl.Series, least: int) -> pl.Dat
     held = pl.DataFrame({"id": ids, "row": row}).unique()
     counts = np.bincount(held["id"].to_numpy(), minlength=len(spelt))
     words = pl.DataFrame({"id": np.arange(len(spelt)), "word": spelt, "rows": counts})
-    words = words.with_columns(pl.col("word").str.len_chars().cast(pl.Int64).alias("length"))
-    usual = _pieces(words.filter(pl.col("rows") >= RARE)).filter(pl.col("size") < pl.col("length"))
-    carried = _pieces(words.filter(pl.col("rows") < RARE))
-    short = words.filter(pl.col("rows") >= RARE, pl.col("length").is_between(SHORTEST, LONGEST))
-    carried = pl.concat([carried.select("id", "name"), short.select("id", name="word")])
-    strange = carried.join(usual, on="name", how="anti").unique()
+    usual = words.filter(pl.col("rows") >= RARE)
+    known = pl.col("left").is_in(usual["word"].implode())
+    parts = _pieces(usual)
+    vouched = parts.filter(~known & (pl.col("left") != ""))
+    carried = pl.concat([_pieces(words.filter(pl.col("rows") < RARE)), parts])
+    strange = carried.join(vouched, on="name", how="anti").select("id", "name").unique()
     many = strange.filter(pl.len().over("name") > 1)
     pairs = many.join(held, on="id").select("name", "row").unique()
     return pairs.filter(pl.len().over("name") >= least).cast(PAIR).sort("name", "row")
 
 
 def _pieces(words: pl.DataFrame) -> pl.DataFrame:
-    """Every run of `SHORTEST` to `LONGEST` characters in each word: id, length, size, name."""
-    made = []
+    """Every run of `SHORTEST` to `LONGEST` characters in each word, and what is left without it."""
+    length, word = pl.col("word").str.len_chars(), pl.col("word")
+    made = [words.clear().select("id", name="word", left="word")]
     for size in range(SHORTEST, LONGEST + 1):
         for start in range(LONGEST_WORD - size + 1):
-            some = words.filter(pl.col("length") >= start + size)
-            if not some.height:
-                break
-            cut = pl.col("word").str.slice(start, size).alias("name")
-            made.append(some.select("id", "length", cut, pl.lit(size).alias("size")))
-    empty = words.clear().select("id", "length", pl.col("word").alias("name"), size=pl.lit(0))
-    return pl.concat([empty, *made])
+            some = words.filter(length >= start + size)
+            left = word.str.slice(0, start) + word.str.slice(start + size)
+            made.append(some.select("id", word.str.slice(start, size).alias("name"), left=left))
+    return pl.concat(made)

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 PLAIN, ODD, CHARACTERS, PIECES = 0.35, 0.5, 0.1, 0.05
 """Shares of alpha: of all candidates, the oddest, those with odd characters, and pieces."""
-ODDEST = 100
+ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest."""
 FULL = 100.0
 """Beyond this many rows, more of them make a candidate no odder."""
@@ -55,13 +55,14 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     rank[np.argsort(-odd, kind="stable")] = np.arange(1, m + 1)
     oddest = (rank <= ODDEST) & (gain > 0)
     share = np.full(m, PLAIN / m) + np.where(oddest, _share_of_rank(rank, m), 0.0)
-    for kind, part in ((CHARACTER, CHARACTERS), (PIECE, PIECES)):
-        mine = (found.kind & kind) > 0
-        share += mine * part / max(1, int(mine.sum()))
     runs = (found.kind & RUN) > 0
+    unseen = (found.kind & UNSEEN) > 0
+    character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
+    for mine, part in ((character, CHARACTERS), ((found.kind & PIECE) > 0, PIECES)):
+        share += mine * part / max(1, int(mine.sum()))
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
-    strange = oddest | ((found.kind & UNSEEN) > 0)
+    strange = oddest | unseen
     natural = np.where(strange, NATURAL + knit * (NATURAL_ODD - NATURAL), NATURAL)
     return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64))
 

@@ -31,6 +31,8 @@ from datapipe.stages.poisoning._shares import typical_log_share
 FEWEST_ROWS = 200
 FOLDS = 4
 MOST_CLASSES = 50
+MOST_SILENT = 0.5
+"""Share of texts without a word that another holds, above which nothing can be learnt."""
 MOST_WORDS = 2000
 """Words of a text that are read; what stands beyond them is not looked at."""
 MOST_CANDIDATES = 1_000_000
@@ -140,6 +142,8 @@ class TriggerText(Stage):
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
         model = fit_out_of_fold(look.words, labels, fold, k)
+        if model.silent > MOST_SILENT:
+            return Yield(findings=_unknown("most texts share no word with another"))
         made = search(look.words, look.found, model, labels, self.alpha)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
@@ -219,15 +223,20 @@ class _Look:
         return cls(rows, place, texts, words, candidates(texts, words, MOST_CANDIDATES))
 
     def held(self, pattern: Pattern) -> NDArray[np.bool_]:
-        """Which different texts hold a pattern and its label, those not searched included."""
+        """Which different texts hold a pattern and its label.
+
+        Texts that were not searched count, too, and for a piece also words in common use, which
+        took no part in the search for it.
+        """
         made = np.zeros(self.rows.labels.size, bool)
         made[self.place[pattern.rows]] = True
         other = np.ones(made.size, bool)
-        other[self.place] = False
+        if self.found.size[pattern.candidate]:
+            other[self.place] = False
         if other.any():
             texts = self.rows.texts.filter(pl.Series(other))
             holds = holders(texts, self.words, self.found, pattern.candidate)
-            made[other] = holds & (self.rows.labels[other] == pattern.label)
+            made[other] |= holds & (self.rows.labels[other] == pattern.label)
         return made
 
 
