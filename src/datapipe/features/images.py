@@ -98,8 +98,11 @@ def _of_columns(frame: pl.DataFrame) -> NDArray[np.float32]:
             f"the image column {bad[0]!r} has the type {frame.schema[bad[0]]}: it holds no pixels",
             hint="give lists of numbers, bytes of one size, or one numeric column per pixel",
         )
-    return frame.select(pl.all().cast(pl.Float32)).to_numpy().astype(np.float32).reshape(
-        frame.height, frame.width
+    return (
+        frame.select(pl.all().cast(pl.Float32))
+        .to_numpy()
+        .astype(np.float32)
+        .reshape(frame.height, frame.width)
     )
 
 

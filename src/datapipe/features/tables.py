@@ -135,9 +135,7 @@ def _numbers(column: pl.Series) -> dict[str, NDArray[np.float64]]:
 def _categories(column: pl.Series) -> dict[str, NDArray[np.float64]]:
     words = column.cast(pl.String).rename("value")
     counts = (
-        words.value_counts(name="n")
-        .drop_nulls()
-        .sort(["n", "value"], descending=[True, False])
+        words.value_counts(name="n").drop_nulls().sort(["n", "value"], descending=[True, False])
     )
     kept = counts["value"].head(MOST_CATEGORIES).to_list()
     made = {

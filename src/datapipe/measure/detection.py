@@ -224,6 +224,4 @@ def _logit_interval(value: float, positives: int, n: int, level: float) -> Estim
     half = NormalDist().inv_cdf(0.5 + level / 2) / math.sqrt(positives * inner * (1 - inner))
     centre = math.log(inner / (1 - inner))
     low, high = (1 / (1 + math.exp(-min(max(centre + s * half, -500), 500))) for s in (-1, 1))
-    return Estimate(
-        value, min(low, value), max(high, value), n=n, method="logit", level=level
-    )
+    return Estimate(value, min(low, value), max(high, value), n=n, method="logit", level=level)
