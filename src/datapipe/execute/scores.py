@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from datapipe.core.digest import PREFIX, digest_json
+from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.lineage.store import Lineage
 
@@ -68,8 +69,7 @@ def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Pat
     whole = pl.concat(parts).with_columns(source_no=number, ordinal=ordinal)
     folder = lineage.scratch()
     try:
-        made = folder / "row_findings.parquet"
-        whole.select(COLUMNS).sink_parquet(made, compression="zstd", maintain_order=True)
+        made = sink_rows(whole.select(COLUMNS), folder / "row_findings.parquet")
         return lineage.put_object(made, suffix=".parquet")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
