@@ -125,7 +125,7 @@ class Checkpoint:
         """Sign it with an Ed25519 key.
 
         Args:
-            signer: An Ed25519 key, or a hybrid key whose Ed25519 half is used.
+            signer: An Ed25519 key, or a hybrid key whose Ed25519 part is used.
             name: The name of the key in the signature line; the origin when empty.
 
         Returns:
