@@ -17,8 +17,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from datapipe.core.merkle import leaf_hash
 from datapipe.errors import TrustError
-from datapipe.lineage.merkle import leaf_hash
 
 MAGIC = b"DPJ1"
 HEADER = struct.Struct("<4sIII32s")

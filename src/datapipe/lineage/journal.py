@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datapipe.core.digest import canonical
+from datapipe.core.merkle import Frontier
 from datapipe.errors import TrustError
 from datapipe.lineage.durable import sync_folder, write_all
 from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, has_frame, packed
 from datapipe.lineage.locks import failed, locked
-from datapipe.lineage.merkle import Frontier
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
 
 SEGMENT_BYTES = 64 * 1024 * 1024

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
@@ -28,7 +29,6 @@ from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
-from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
