@@ -24,6 +24,8 @@ from datapipe.lineage.check import Check, Problem
 from datapipe.lineage.console import ask, opened
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
+from datapipe.lineage.erasing import Erasing, alone
+from datapipe.lineage.erasures import FORMAT_ERASED
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
@@ -38,7 +40,7 @@ from datapipe.lineage.trace import trace
 log = logging.getLogger("datapipe.lineage")
 
 FORMAT = 1
-"""Version of the folder's layout and of the journal's frames."""
+"""Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
 
 
 class Lineage:
@@ -433,6 +435,26 @@ class Lineage:
             self._journal.accept()
         self._index.rebuild()
 
+    @contextlib.contextmanager
+    def erasing(self) -> Iterator[Erasing]:
+        """Open the store for taking something out of it: `datapipe.execute.erase` does.
+
+        Yields:
+            What objects are removed and records are redacted with.
+
+        Raises:
+            ExecutionError: A run is going on, or another erasure.
+
+        Example:
+            >>> import tempfile
+            >>> with Lineage(tempfile.mkdtemp(), create=True).erasing() as erasing:
+            ...     erasing.remove("sha256:00")
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases):
+            yield Erasing(self.store, self._journal, self._objects, self._index)
+
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
 
@@ -502,7 +524,7 @@ class Lineage:
             )
         words = stamp.read_text(errors="replace").split() if stamp.is_file() else []
         stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
-        if stamped and int(words[2]) > FORMAT:
+        if stamped and int(words[2]) > FORMAT_ERASED:
             raise newer(self.store, int(words[2]))
 
     def _own(self) -> None:
