@@ -19,6 +19,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
+from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
 
 Record = tuple[str, Mapping[str, Any]]
@@ -206,7 +207,8 @@ class Keeper:
         if not frame.height:
             return ""
         path = self.fresh(".parquet")
-        frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        with written(path):
+            frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
         return self.lineage.put_object(path, suffix=".parquet")[0]
 
     def dataset(self, data: Dataset) -> Dataset:
@@ -219,9 +221,10 @@ class Keeper:
             The stored data set, digest and row count known.
         """
         path = self.fresh(".parquet")
-        data.scan(row_id=True).sink_parquet(
-            path, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
-        )
+        with written(path, data.scan(row_id=True)):
+            data.scan(row_id=True).sink_parquet(
+                path, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
+            )
         digest, kept = self.lineage.put_object(path, suffix=".parquet")
         return stored(kept, digest, data.roles, data.sources)
 
