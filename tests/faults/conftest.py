@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that die, or whose disk fails, at a chosen system call; nothing in the product helps."""
+"""Processes that die, or whose disk fails, at a chosen system call; the product does not help."""
 
 from __future__ import annotations
 

@@ -39,13 +39,17 @@ def place(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-def test_a_failing_call_is_told_and_loses_nothing(place: dict[str, Any], worker: Any, sweeps: bool):
+def test_a_failing_call_is_told_and_loses_nothing(place: dict[str, Any], worker: Any, sweeps):
     """Every call once (a passing fault), and all calls from it on (a disk that stays full)."""
     every = [
         (at, way, fault)
         for at, call in enumerate(place["calls"], 1)
         if call in CALLS
-        for way, fault in ((FAIL_ON, errno.ENOSPC), (FAIL_ONCE, errno.EIO), (FAIL_ONCE, errno.ENOSPC))
+        for way, fault in (
+            (FAIL_ON, errno.ENOSPC),
+            (FAIL_ONCE, errno.EIO),
+            (FAIL_ONCE, errno.ENOSPC),
+        )
     ]
     home: Path = place["home"]
     store, told, two = home / "store", home / "told", home / "two.csv"

@@ -125,7 +125,7 @@ def inspect(world: World, scene: Scene, store: Path, told: Path, where: str) -> 
 
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
-def test_kills_at_every_call_lose_nothing(world: World, sweeps: bool):
+def test_kills_at_every_call_lose_nothing(world: World, sweeps):
     every = moments(world)
     assert len(every) >= 1000
     chosen = every if sweeps else random.Random(3).sample(every, SAMPLE)
@@ -144,7 +144,7 @@ def test_kills_at_every_call_lose_nothing(world: World, sweeps: bool):
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
-def test_kills_at_random_moments_lose_nothing(world: World, sweeps: bool):
+def test_kills_at_random_moments_lose_nothing(world: World, sweeps):
     chance = random.Random(5)
     store, told = world.fresh(world.scenes[1])
     killed = 0

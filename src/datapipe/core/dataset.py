@@ -13,12 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.core.digest import CHUNK_ROWS, digest_batches
+from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.errors import SchemaMismatch, nearest
-
-ROW_GROUP_ROWS = 131_072
-"""Rows in a row group of what we write: bounds the memory of whoever reads it."""
 
 
 class ArrowStream(Protocol):
@@ -279,9 +277,7 @@ class Dataset:
         """
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        self.scan(row_id=row_id).sink_parquet(
-            partial, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
-        )
+        sink_rows(self.scan(row_id=row_id), partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(target)

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import polars as pl
 
 from datapipe.core.artifact import Artifact, PrivacyEvent
-from datapipe.core.dataset import ROW_GROUP_ROWS, Dataset
+from datapipe.core.dataset import Dataset
 from datapipe.core.digest import canonical
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
 from datapipe.execute._disk import written
@@ -208,7 +209,7 @@ class Keeper:
             return ""
         path = self.fresh(".parquet")
         with written(path):
-            frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            sink_rows(frame.lazy(), path)
         return self.lineage.put_object(path, suffix=".parquet")[0]
 
     def dataset(self, data: Dataset) -> Dataset:
@@ -220,11 +221,9 @@ class Keeper:
         Returns:
             The stored data set, digest and row count known.
         """
-        path = self.fresh(".parquet")
-        with written(path, data.scan(row_id=True)):
-            data.scan(row_id=True).sink_parquet(
-                path, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
-            )
+        path, rows = self.fresh(".parquet"), data.scan(row_id=True)
+        with written(path, rows):
+            sink_rows(rows, path)
         digest, kept = self.lineage.put_object(path, suffix=".parquet")
         return stored(kept, digest, data.roles, data.sources)
 

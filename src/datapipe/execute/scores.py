@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from datapipe.core.digest import PREFIX, digest_json
+from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
@@ -72,7 +73,7 @@ def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Pat
     try:
         made = folder / "row_findings.parquet"
         with written(made):
-            whole.select(COLUMNS).sink_parquet(made, compression="zstd", maintain_order=True)
+            sink_rows(whole.select(COLUMNS), made)
         return lineage.put_object(made, suffix=".parquet")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

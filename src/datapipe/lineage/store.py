@@ -455,9 +455,9 @@ class Lineage:
     def _abandoned(self, run_id: str) -> None:
         """Record, once, that a run's process is gone; one that told its end first is left alone."""
         for record in self._journal.read(until=self._journal.tail().mark):
-            if record.is_of("run_events") and record.body.get("run_id") == run_id:
-                if record.body.get("event") in _ENDS:
-                    return
+            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
+            if mine and record.body.get("event") in _ENDS:
+                return
         self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager

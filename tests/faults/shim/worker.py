@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that works on a store and dies on demand: one fork a job, told over stdin as JSON lines.
+"""A process that works on a store and dies on demand: one fork a job, told as JSON lines.
 
 It is started with the fault library preloaded. Everything heavy is imported once, before the
 forks; neither polars nor DuckDB has started a thread by then.
@@ -77,9 +77,7 @@ class Mean(Stage):
         used = frame.head(frame.height * 9 // 10)
         path = context.scratch / "mean.json"
         path.write_text(json.dumps({"mean": used["a"].mean()}))
-        made = Artifact(
-            "mean", "model", path, "application/json", {}, {}, row_ids=used["_row_id"]
-        )
+        made = Artifact("mean", "model", path, "application/json", {}, {}, row_ids=used["_row_id"])
         return Yield(artifacts=(made,))
 
 
@@ -95,8 +93,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "select row_id, stage, reason from dropped_rows where run_id = $run order by all",
         run=done.run_id,
     )
-    rows = done.lineage.sql("select row_id from model_rows where model_id = $m order by 1",
-                            m=done.artifacts["mean"].digest)
+    rows = done.lineage.sql(
+        "select row_id from model_rows where model_id = $m order by 1",
+        m=done.artifacts["mean"].digest,
+    )
     return {
         "run_id": done.run_id,
         "data": done.data.digest,

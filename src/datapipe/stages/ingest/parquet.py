@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datapipe.core.context import Context
@@ -223,6 +222,8 @@ def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> Non
 def _decoded_bytes(column: pa.Array) -> int:
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
+    import pyarrow.compute as pc  # noqa: PLC0415 - a quarter of this module's import, seldom needed
+
     lengths = pc.binary_length(column.dictionary).take(column.indices)
     return int(pc.sum(lengths).as_py() or 0)
 
