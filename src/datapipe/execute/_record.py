@@ -20,6 +20,7 @@ from datapipe.core.finding import Finding
 from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
+from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
 
 Record = tuple[str, Mapping[str, Any]]
@@ -207,7 +208,8 @@ class Keeper:
         if not frame.height:
             return ""
         path = self.fresh(".parquet")
-        sink_rows(frame.lazy(), path)
+        with written(path):
+            sink_rows(frame.lazy(), path)
         return self.lineage.put_object(path, suffix=".parquet")[0]
 
     def dataset(self, data: Dataset) -> Dataset:
@@ -219,7 +221,9 @@ class Keeper:
         Returns:
             The stored data set, digest and row count known.
         """
-        path = sink_rows(data.scan(row_id=True), self.fresh(".parquet"))
+        path, rows = self.fresh(".parquet"), data.scan(row_id=True)
+        with written(path, rows):
+            sink_rows(rows, path)
         digest, kept = self.lineage.put_object(path, suffix=".parquet")
         return stored(kept, digest, data.roles, data.sources)
 

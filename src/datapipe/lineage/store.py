@@ -39,6 +39,8 @@ from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
 
+_ENDS = ("finished", "stopped", "failed", "abandoned")
+
 FORMAT = 1
 """Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
 
@@ -473,7 +475,11 @@ class Lineage:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
 
     def _abandoned(self, run_id: str) -> None:
-        """Record, once, that a run's process is gone."""
+        """Record, once, that a run's process is gone; one that told its end first is left alone."""
+        for record in self._journal.read(until=self._journal.tail().mark):
+            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
+            if mine and record.body.get("event") in _ENDS:
+                return
         self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager
@@ -505,6 +511,7 @@ class Lineage:
         try:
             for folder in ("journal", "objects", "log", "tmp"):
                 (self.store / folder).mkdir(parents=True, exist_ok=True)
+            Journal(self.store / "journal").begin()
             stamp = self.store / "format"
             if not stamp.exists():
                 partial = stamp.with_name(f".format.{os.getpid()}")
