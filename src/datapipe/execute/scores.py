@@ -69,7 +69,8 @@ def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Pat
     whole = pl.concat(parts).with_columns(source_no=number, ordinal=ordinal)
     folder = lineage.scratch()
     try:
-        made = sink_rows(whole.select(COLUMNS), folder / "row_findings.parquet")
-        return lineage.put_object(made, suffix=".parquet")
+        made = folder / "row_findings.parquet"
+        digest = sink_rows(whole.select(COLUMNS), made)
+        return lineage.put_object(made, suffix=".parquet", digest=digest)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
