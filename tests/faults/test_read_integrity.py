@@ -159,7 +159,8 @@ def test_damage_is_told_with_its_row_group_and_column(tmp_path):
     path = Dataset.of(rows()).save(tmp_path / "a.parquet")
     meta = pq.read_metadata(path).row_group(0).column(1)
     raw = bytearray(path.read_bytes())
-    raw[(meta.dictionary_page_offset or meta.data_page_offset) + meta.total_compressed_size - 3] ^= 8
+    start = meta.dictionary_page_offset or meta.data_page_offset
+    raw[start + meta.total_compressed_size - 3] ^= 8
     path.write_bytes(raw)
     with pytest.raises(DataError, match="row group 0, column 'y'"):
         ReadParquet(path).run(None, Context(0, tmp_path))

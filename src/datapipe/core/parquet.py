@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way in which rows become a Parquet file of ours: equal rows, equal bytes, all checksummed."""
+"""The one way in which rows become a Parquet file of ours: equal rows, equal bytes, checksummed."""
 
 from __future__ import annotations
 

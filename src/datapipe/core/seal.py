@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parquet files that notice every flipped bit: a checksum on each page, a seal on all the rest.
 
-Parquet has room for a CRC-32 of each page, but few writers fill it, and nothing in the format covers
-the page headers and the footer. So the files that polars made are written once more on their way
-into place: the same pages, each with its checksum, and in the footer's own metadata one digest over
-all page headers and one over the footer. Any Parquet reader reads the result.
+Parquet has room for a CRC-32 of each page, but few writers fill it, and nothing in the format
+covers the page headers and the footer. So the files that polars made are written once more on their
+way into place: the same pages, each with its checksum, and in the footer's own metadata one digest
+over all page headers and one over the footer. Any Parquet reader reads the result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAGIC = b"PAR1"
 KEY = b"datapipe.seal"
 HEADERS = b"datapipe.page_headers"
 MARK = b"datapipe over "
-"""Begins `created_by`: a file that has lost its seal to a flipped bit still says that it had one."""
+"""Begins `created_by`: a file that lost its seal to a flipped bit still says that it had one."""
 BLANK = b"0" * 64
 # Fields of the footer's structs, by their numbers in the Parquet specification.
 SCHEMA, ROWS, GROUPS, METADATA, MADE_BY = 2, 3, 4, 5, 6
@@ -226,7 +226,7 @@ class SealedFile:
 
 
 def sound(path: Path, columns: Collection[str] | None = None) -> Soundness:
-    """Hold a Parquet file against its seal and its pages against their checksums; nothing is decoded.
+    """Hold a Parquet file against its seal and its pages against their checksums, undecoded.
 
     Args:
         path: The file.

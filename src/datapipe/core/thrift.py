@@ -22,12 +22,12 @@ class Damaged(DatapipeError):
 
 
 class Struct(dict[int, Any]):
-    """Field number to value; `types` has the wire type of each field.
+    r"""Field number to value; `types` has the wire type of each field.
 
     Example:
         >>> made = Struct.of({1: (I32, 5)})
         >>> made[1], written(made)
-        (5, b'\\x15\\n\\x00')
+        (5, b'\x15\n\x00')
     """
 
     def __init__(self) -> None:
@@ -89,14 +89,14 @@ class Items(list[Any]):
 
 
 class Compact:
-    """Reads structs, one after the other.
+    r"""Reads structs, one after the other.
 
     Args:
         raw: The bytes.
         at: Where the first struct begins.
 
     Example:
-        >>> reader = Compact(b"\\x15\\n\\x00rest")
+        >>> reader = Compact(b"\x15\n\x00rest")
         >>> reader.struct(), reader.at
         ({1: 5}, 3)
     """
@@ -106,7 +106,7 @@ class Compact:
         self.at = at
 
     def struct(self, depth: int = 0) -> Struct:
-        """The struct that begins here.
+        r"""The struct that begins here.
 
         Args:
             depth: How many structs are around it.
@@ -118,7 +118,7 @@ class Compact:
             Damaged: It ends early, is nested too deep, or holds what Parquet never holds.
 
         Example:
-            >>> Compact(b"\\x00").struct()
+            >>> Compact(b"\x00").struct()
             {}
         """
         if depth > MAX_DEPTH:
@@ -184,7 +184,7 @@ class Compact:
 
 
 def written(struct: Struct) -> bytes:
-    """A struct in compact protocol.
+    r"""A struct in compact protocol.
 
     Args:
         struct: What was read or made.
@@ -193,7 +193,7 @@ def written(struct: Struct) -> bytes:
         Its bytes.
 
     Example:
-        >>> raw = b"\\x15\\n\\x19\\x25\\x02\\x04\\x00"
+        >>> raw = b"\x15\n\x19\x25\x02\x04\x00"
         >>> written(Compact(raw).struct()) == raw
         True
     """

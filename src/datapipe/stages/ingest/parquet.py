@@ -45,8 +45,8 @@ class ReadParquet(FileReader):
     footer against its seal, where `Dataset.save` or the store wrote the file. Small files without
     checksums have every page decoded once in small batches and validated in full instead (in large
     ones that finds nothing which reading would not find). Dictionary pages stay encoded in that
-    pass, so a small file that would decode to gigabytes is refused in small memory. Types are the file's own; extension types
-    become their storage type, and no code of theirs runs.
+    pass, so a small file that would decode to gigabytes is refused in small memory. Types are the
+    file's own; extension types become their storage type, and no code of theirs runs.
     *Assumes:* all files have the same columns; damage inside a page is certain to be noticed only
     where the writer stored page checksums (`write_page_checksum=True`), in a footer only where it
     is sealed.
