@@ -309,6 +309,7 @@ class _Session:
             last["dataset_out"],
             Roles({r: tuple(c) for r, c in last["roles"].items()}),
             sources,
+            kept=True,
         )
         origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
         self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins))

@@ -73,7 +73,7 @@ def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Pat
     try:
         made = folder / "row_findings.parquet"
         with written(made):
-            sink_rows(whole.select(COLUMNS), made)
-        return lineage.put_object(made, suffix=".parquet")
+            digest = sink_rows(whole.select(COLUMNS), made)
+        return lineage.put_object(made, suffix=".parquet", digest=digest)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

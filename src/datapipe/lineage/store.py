@@ -130,12 +130,13 @@ class Lineage:
         self._leases.bury(self._abandoned)
         return self._index.catch_up()
 
-    def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+    def put_object(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a finished file into the store under the digest of its bytes.
 
         Args:
             path: The file; it is gone afterwards.
             suffix: Ending of the object's name, such as `.parquet`.
+            digest: Its digest where whoever wrote it hashed on the way; empty to hash it here.
 
         Returns:
             Its digest, and where it is now.
@@ -152,7 +153,7 @@ class Lineage:
             '.bin'
         """
         self._own()
-        return self._objects.put(Path(path), suffix=suffix)
+        return self._objects.put(Path(path), suffix=suffix, digest=digest)
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
         """Keep some bytes under their digest.
