@@ -359,7 +359,7 @@ def footer_of(raw: Raw) -> tuple[Struct, int]:
         >>> footer_of(b"")
         Traceback (most recent call last):
         ...
-        datapipe.core.thrift.Damaged: its end is missing
+        datapipe.core.thrift.Damaged: its end is missing ...
     """
     if len(raw) < 12 or bytes(raw[-4:]) != MAGIC:
         raise Damaged("its end is missing")

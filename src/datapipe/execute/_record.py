@@ -20,6 +20,7 @@ from datapipe.core.finding import Finding
 from datapipe.core.parquet import sink_rows, vouch, vouch_footer
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
+from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
 
 Record = tuple[str, Mapping[str, Any]]
@@ -213,7 +214,8 @@ class Keeper:
         if not frame.height:
             return ""
         path = self.fresh(".parquet")
-        digest = sink_rows(frame.lazy(), path)
+        with written(path):
+            digest = sink_rows(frame.lazy(), path)
         return self.lineage.put_object(path, suffix=".parquet", digest=digest)[0]
 
     def dataset(self, data: Dataset) -> Dataset:
@@ -225,8 +227,9 @@ class Keeper:
         Returns:
             The stored data set, digest and row count known.
         """
-        path = self.fresh(".parquet")
-        digest = sink_rows(data.scan(row_id=True), path)
+        path, rows = self.fresh(".parquet"), data.scan(row_id=True)
+        with written(path, rows):
+            digest = sink_rows(rows, path)
         _, kept = self.lineage.put_object(path, suffix=".parquet", digest=digest)
         return stored(kept, digest, data.roles, data.sources)
 
