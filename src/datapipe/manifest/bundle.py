@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.manifest.attestation import attest
-from datapipe.manifest.envelope import Envelope
+from datapipe.manifest.checks import Reason
+from datapipe.manifest.envelope import LARGEST_ENVELOPE_BYTES, Envelope, read_limited
 from datapipe.manifest.files import (
     FileDigest,
     Tree,
@@ -25,6 +26,8 @@ from datapipe.manifest.signers import AnySigner
 
 OPENSSF_SUFFIX = ".oms.sigstore.json"
 ATTESTATION_SUFFIX = ".dsse.json"
+PARENTS_SUFFIX = ".intoto.jsonl"
+MOST_PARENTS = 10_000
 _NO_BUNDLE = "no OpenSSF bundle: it allows only p256, p384 and p521 keys; the attestation is signed"
 
 
@@ -71,6 +74,56 @@ def signature_paths(path: str | Path) -> tuple[Path, Path]:
         whole.with_name(whole.name + OPENSSF_SUFFIX),
         whole.with_name(whole.name + ATTESTATION_SUFFIX),
     )
+
+
+def parents_path(path: str | Path) -> Path:
+    """Where the statements about what a folder or file was made from may lie.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        An in-toto bundle: one envelope a line.
+
+    Example:
+        >>> parents_path("some/reviews").name
+        'reviews.intoto.jsonl'
+    """
+    whole = whole_path(path)
+    return whole.with_name(whole.name + PARENTS_SUFFIX)
+
+
+def read_parents(path: str | Path) -> tuple[Envelope, ...]:
+    """The statements that lie beside a folder or file, of what it was made from; none is verified.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        Envelopes; none when there is no such bundle.
+
+    Raises:
+        TrustError: The bundle is too large, or a line is no envelope of a statement.
+
+    Example:
+        >>> read_parents("no-such-folder")
+        ()
+    """
+    bundle = parents_path(path)
+    if not bundle.is_file():
+        return ()
+    lines = read_limited(bundle, LARGEST_ENVELOPE_BYTES).splitlines()
+    if len(lines) > MOST_PARENTS:
+        raise TrustError(
+            f"{bundle} has more than {MOST_PARENTS} statements",
+            code=Reason.TOO_LARGE.value,
+            hint="ask for the statements that its materials name, and no more",
+            path=str(bundle),
+        )
+    found = tuple(Envelope.from_bytes(line) for line in lines if line.strip())
+    for envelope in found:
+        envelope.statement()
+    return found
 
 
 def sign_path(
