@@ -20,6 +20,7 @@ from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import QUIET, is_held, newer, sorted_error
+from datapipe.lineage.erasures import Erasures, was_erased
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
 from datapipe.lineage.locks import locked, mutex
@@ -196,7 +197,10 @@ class Index:
 
     def _fill(self, connection: duckdb.DuckDBPyConnection, after: Mark, until: Mark) -> None:
         connection.execute("begin")
-        fill(connection, self._journal.read(after, until), self._objects)
+        erasures = None
+        if was_erased(self.path.parent):
+            erasures = Erasures(self._journal.read(until=until))
+        fill(connection, self._journal.read(after, until), self._objects, erasures)
         connection.execute(
             "insert into meta values (?, ?, ?, ?, ?, ?, ?)",
             [

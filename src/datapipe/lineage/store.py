@@ -24,6 +24,8 @@ from datapipe.lineage.check import Check, Problem
 from datapipe.lineage.console import ask, opened
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
+from datapipe.lineage.erasing import Erasing, alone
+from datapipe.lineage.erasures import FORMAT_ERASED
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
@@ -37,8 +39,10 @@ from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
 
+_ENDS = ("finished", "stopped", "failed", "abandoned")
+
 FORMAT = 1
-"""Version of the folder's layout and of the journal's frames."""
+"""Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
 
 
 class Lineage:
@@ -126,12 +130,13 @@ class Lineage:
         self._leases.bury(self._abandoned)
         return self._index.catch_up()
 
-    def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+    def put_object(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a finished file into the store under the digest of its bytes.
 
         Args:
             path: The file; it is gone afterwards.
             suffix: Ending of the object's name, such as `.parquet`.
+            digest: Its digest where whoever wrote it hashed on the way; empty to hash it here.
 
         Returns:
             Its digest, and where it is now.
@@ -148,7 +153,7 @@ class Lineage:
             '.bin'
         """
         self._own()
-        return self._objects.put(Path(path), suffix=suffix)
+        return self._objects.put(Path(path), suffix=suffix, digest=digest)
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
         """Keep some bytes under their digest.
@@ -433,6 +438,26 @@ class Lineage:
             self._journal.accept()
         self._index.rebuild()
 
+    @contextlib.contextmanager
+    def erasing(self) -> Iterator[Erasing]:
+        """Open the store for taking something out of it: `datapipe.execute.erase` does.
+
+        Yields:
+            What objects are removed and records are redacted with.
+
+        Raises:
+            ExecutionError: A run is going on, or another erasure.
+
+        Example:
+            >>> import tempfile
+            >>> with Lineage(tempfile.mkdtemp(), create=True).erasing() as erasing:
+            ...     erasing.remove("sha256:00")
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases):
+            yield Erasing(self.store, self._journal, self._objects, self._index)
+
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
 
@@ -451,7 +476,11 @@ class Lineage:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
 
     def _abandoned(self, run_id: str) -> None:
-        """Record, once, that a run's process is gone."""
+        """Record, once, that a run's process is gone; one that told its end first is left alone."""
+        for record in self._journal.read(until=self._journal.tail().mark):
+            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
+            if mine and record.body.get("event") in _ENDS:
+                return
         self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager
@@ -483,6 +512,7 @@ class Lineage:
         try:
             for folder in ("journal", "objects", "log", "tmp"):
                 (self.store / folder).mkdir(parents=True, exist_ok=True)
+            Journal(self.store / "journal").begin()
             stamp = self.store / "format"
             if not stamp.exists():
                 partial = stamp.with_name(f".format.{os.getpid()}")
@@ -502,7 +532,7 @@ class Lineage:
             )
         words = stamp.read_text(errors="replace").split() if stamp.is_file() else []
         stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
-        if stamped and int(words[2]) > FORMAT:
+        if stamped and int(words[2]) > FORMAT_ERASED:
             raise newer(self.store, int(words[2]))
 
     def _own(self) -> None:

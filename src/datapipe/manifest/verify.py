@@ -25,7 +25,7 @@ from datapipe.manifest.files import hash_file, list_files, name_problem, whole_p
 from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
-from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
 from datapipe.manifest.signers import PublicKey, missing_parts
 from datapipe.manifest.statement import Statement, Subject
 
@@ -319,6 +319,8 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
     checks, statement = _signatures(envelope, trust)
     if statement is None:
         return checks
+    if statement.predicate_type == ErasurePredicate.uri:
+        return (*checks, *_receipt(statement))
     tree = any(TREE_DIGEST in subject.digests for subject in statement.subjects)
     if statement.predicate_type == DatasetPredicate.uri and tree:
         target = file.with_name(file.name.removesuffix(ATTESTATION_SUFFIX))
@@ -327,6 +329,19 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
             *check_attestation(statement, target, left_out=[str(file)], known=trust.known),
         )
     return (*checks, *(_subject(subject, file, trust) for subject in statement.subjects))
+
+
+def _receipt(statement: Statement) -> tuple[Check, ...]:
+    """A receipt is about the state of a log, and no file: it must say the same of it twice."""
+    try:
+        told = read_predicate(statement)
+    except TrustError as error:
+        return (Check.refused("receipt", error.message, Reason(error.code)),)
+    point = told.log if isinstance(told, ErasurePredicate) else None
+    roots = {subject.digests.get("sha256") for subject in statement.subjects}
+    if point is None or roots != {point.root}:
+        return (Check.refused("receipt", "is about another log", Reason.BAD_FORM),)
+    return (Check.held("receipt", f"{point.origin} at {point.size:,} records"),)
 
 
 def _subject(subject: Subject, file: Path, trust: Trust) -> Check:
