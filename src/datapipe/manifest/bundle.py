@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.manifest.attestation import attest
 from datapipe.manifest.checks import Reason
+from datapipe.manifest.content import content_of
 from datapipe.manifest.envelope import LARGEST_ENVELOPE_BYTES, Envelope, read_limited
 from datapipe.manifest.files import (
     FileDigest,
@@ -134,7 +135,8 @@ def sign_path(
 ) -> Signed:
     """Sign a folder or file, with one key or several.
 
-    The attestation carries a signature of every signer. The OpenSSF bundle allows exactly one, by
+    The attestation carries a signature of every signer; of one Parquet or Arrow file it also tells
+    the rows, apart from how they are encoded. The OpenSSF bundle allows exactly one, by
     a P-256, P-384 or P-521 key: the first such signer makes it, and when there is none it is not
     written and `says` tells so.
 
@@ -170,7 +172,8 @@ def sign_path(
     tree = Tree(hash_files(found) if memory is None else remembered_digests(found, memory))
     bundle, attestation = signature_paths(path)
     name = whole_path(path).name
-    envelope = Envelope.sign(attest(name, tree, predicate).to_bytes(), *signers)
+    said = _with_content(path, predicate or DatasetPredicate(name))
+    envelope = Envelope.sign(attest(name, tree, said).to_bytes(), *signers)
     single = bundle_signer(signers)
     if single is not None:
         _replace(bundle, write_bundle(name, _openssf_files(path, tree), single))
@@ -185,6 +188,14 @@ def sign_path(
         files=len(tree.files),
         says="" if single is not None else _NO_BUNDLE,
     )
+
+
+def _with_content(path: str | Path, said: DatasetPredicate) -> DatasetPredicate:
+    """The predicate with the rows of one table file, when they can be told."""
+    content = content_of(path) if said.logical is None else None
+    if content is None:
+        return said
+    return replace(said, rows=content.rows, schema=content.schema, logical=content.logical)
 
 
 def _openssf_files(path: str | Path, tree: Tree) -> list[FileDigest]:
