@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
     from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
     from datapipe.stages.train.federated import TrainFederated as TrainFederated
@@ -50,6 +51,7 @@ CATALOGUE = {
     "ingest.object": "ReadObject",
     "provenance.manifest": "VerifySources",
     "provenance.licence": "LicenceRule",
+    "provenance.trust": "RequireTrust",
     "dedup.exact": "ExactDuplicates",
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
