@@ -26,6 +26,7 @@ from datapipe.manifest.signers import PrivateKey
 PARQUET = "application/vnd.apache.parquet"
 DATA = "http://c2pa.org/digitalsourcetype/trainedAlgorithmicData"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+DATA_DRIVEN = "http://cv.iptc.org/newscodes/digitalsourcetype/dataDrivenMedia"
 SUFFIX = ".c2pa"
 
 _ALGORITHMS = {
@@ -52,6 +53,14 @@ def sidecar(facts: Facts, file: Path, key: PrivateKey, certificates: str) -> byt
         MissingExtra: `c2pa-python` is not installed.
         DeclarationError: C2PA knows no signature of this key's algorithm.
         TrustError: The certificates do not fit the key, or C2PA refuses them.
+
+    Example:
+        >>> key = PrivateKey.new("ml-dsa-65")
+        >>> try:
+        ...     sidecar(Facts("r1", {}), Path("rows.parquet"), key, "")
+        ... except DeclarationError as error:
+        ...     print(error.code)
+        DP-...
     """
     try:
         import c2pa  # noqa: PLC0415 - only this export needs it
@@ -102,10 +111,7 @@ def manifest(facts: Facts, name: str) -> dict[str, Any]:
         >>> manifest(Facts("r1", {"run": [run]}), "a.parquet")["title"]
         'a.parquet'
     """
-    created: dict[str, Any] = {"action": "c2pa.created"}
-    kind = _source_type(facts)
-    if kind:
-        created["digitalSourceType"] = kind
+    created = {"action": "c2pa.created", "digitalSourceType": _source_type(facts)}
     lines = [
         {
             "name": s["name"],
@@ -129,16 +135,16 @@ def manifest(facts: Facts, name: str) -> dict[str, Any]:
 
 
 def _source_type(facts: Facts) -> str:
-    """The digital source type of the rows; empty when a source does not say, or none is synthetic.
+    """The digital source type of the rows, which C2PA will not do without.
 
-    C2PA's other types tell how something was made by people, which no store knows.
+    `dataDrivenMedia` says that a program laid out data, and nothing about who wrote them: it stands
+    wherever no source is declared to be synthetic. What each source declares, or that it declares
+    nothing, is in our own assertion.
     """
     told = [s["synthetic"] for s in facts["sources"]]
-    if not told or None in told:
-        return ""
-    if all(told):
+    if told and all(told):
         return DATA
-    return COMPOSITE if any(told) else ""
+    return COMPOSITE if any(told) else DATA_DRIVEN
 
 
 def _signs(key: PrivateKey) -> Callable[[bytes], bytes]:
