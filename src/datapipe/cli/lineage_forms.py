@@ -105,7 +105,7 @@ def _c2pa(lineage: Lineage, facts: Facts, folder: Path, credentials: Credentials
     if not isinstance(key, PrivateKey):
         raise DeclarationError(
             "C2PA knows no hybrid signatures",
-            code="DP-USE-036",
+            code="DP-USE-044",
             hint="use a key of p256, p384, p521 or ed25519, with its X.509 certificate",
         )
     chain = existing(str(credentials.certificate)).read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def _last(facts: Facts) -> dict[str, Any]:
     if facts.final is None:
         raise DeclarationError(
             f"run {facts.run_id} stored no data set",
-            code="DP-USE-034",
+            code="DP-USE-043",
             hint="choose a finished run: datapipe sql 'from run_status'",
         )
     return facts.final

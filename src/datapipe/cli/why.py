@@ -41,7 +41,7 @@ def _why(
     if (table is None) != (proof is None):
         raise DeclarationError(
             "--in and --proof belong together",
-            code="DP-USE-042",
+            code="DP-USE-052",
             hint="--in names the published table, --proof the file that is written",
         )
     if table is not None and proof is not None:

@@ -217,7 +217,7 @@ def prove_row(path: str | Path, row_id: int, envelope: Envelope) -> RowProof:
     if place < 0:
         raise DeclarationError(
             f"{path} has no row {row_id}",
-            code="DP-DECL-057",
+            code="DP-DECL-072",
             hint="it may have been set aside: datapipe why ROW tells",
         )
     leaves = _leaves(path)
