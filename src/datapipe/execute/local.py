@@ -9,6 +9,7 @@ taken from the store without reading a byte of data.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import shutil
 import time
@@ -37,6 +38,7 @@ from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
+from datapipe.lineage.locks import failed
 from datapipe.lineage.store import Lineage
 
 log = logging.getLogger("datapipe.execute")
@@ -125,7 +127,8 @@ class _Session:
     ) -> None:
         try:
             if error is not None and not isinstance(error, GateClosed):
-                self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
+                with contextlib.suppress(ExecutionError):  # the first error is the one to tell
+                    self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
         finally:
             shutil.rmtree(self.keeper.scratch, ignore_errors=True)
 
@@ -306,6 +309,7 @@ class _Session:
             last["dataset_out"],
             Roles({r: tuple(c) for r, c in last["roles"].items()}),
             sources,
+            kept=True,
         )
         origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
         self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins))
@@ -347,6 +351,8 @@ class _Session:
             ) from error
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise failed(error, f"{stage.name} could not write{where}") from error
             raise ExecutionError(
                 f"{stage.name}: {error.strerror or _first_line(error)}{where}",
                 code="DP-EXEC-003",

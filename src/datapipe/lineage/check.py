@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 
 from datapipe.core.digest import PREFIX, digest_file
+from datapipe.core.merkle import Frontier
 from datapipe.errors import DatapipeError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import opened
@@ -25,7 +26,6 @@ from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
-from datapipe.lineage.merkle import Frontier
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 

@@ -18,6 +18,9 @@ QUIET: dict[str, Any] = {
 """No connection of ours ever looks for an extension elsewhere."""
 
 
+_UNWRITTEN = ("Could not write", "Could not sync", "Could not truncate", "fsync failed")
+
+
 def is_held(error: duckdb.Error) -> bool:
     """Whether DuckDB could not open a file because somebody else has it open.
 
@@ -58,6 +61,12 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
             f"disk full: {path} could not be written",
             code="DP-EXEC-028",
             hint="free some space and run again; what was recorded before is intact",
+        )
+    if any(words in text for words in _UNWRITTEN):
+        return ExecutionError(
+            f"{path} could not be written: {text}",
+            code="DP-EXEC-005",
+            hint="see that its disk is sound, then run again: the index is made from the journal",
         )
     if isinstance(error, duckdb.Error) and is_held(error):
         return ExecutionError(

@@ -21,8 +21,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from datapipe.core.merkle import leaf_hash
 from datapipe.errors import DeclarationError, TrustError
-from datapipe.lineage.merkle import leaf_hash
 
 MAGIC = b"DPJ1"
 ERASED = b"DPJE"

@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datapipe.core.digest import canonical
+from datapipe.core.merkle import Frontier
 from datapipe.errors import TrustError
 from datapipe.lineage.durable import sync_folder, write_all
 from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, has_frame, packed, redacted
 from datapipe.lineage.locks import failed, locked
-from datapipe.lineage.merkle import Frontier
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -66,6 +66,24 @@ class Journal:
             '000001.log'
         """
         return self.folder / f"{number:06}.log"
+
+    def begin(self) -> None:
+        """Write the head of a new journal, so that a missing one always means a loss.
+
+        Without it the very first batch, cut short by a crash, would look like one that was lost.
+
+        Example:
+            >>> import tempfile
+            >>> journal = Journal(Path(tempfile.mkdtemp()))
+            >>> journal.begin()
+            >>> journal.acknowledged().mark.seq
+            0
+        """
+        if self._head.exists() or self.segment(1).exists():
+            return
+        with locked(self._lock):
+            if not self._head.exists() and not self.segment(1).exists():
+                self._acknowledged(Tail(START, -1, Frontier()))
 
     def append(self, entries: Sequence[Entry]) -> Mark:
         """Write records as one batch; they are durable, all of them, when this returns.
@@ -411,9 +429,13 @@ class Journal:
         The head is a witness and a short cut, not the truth: when it cannot be written the records
         are durable all the same, and the next writer reads on from the older one.
         """
-        if sync and self.segment(tail.mark.segment).exists():
-            with self.segment(tail.mark.segment).open("rb") as file:
-                os.fsync(file.fileno())
+        path = self.segment(tail.mark.segment)
+        if sync and path.exists():
+            try:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise failed(error, f"{path} could not be made durable") from error
         mark = tail.mark
         text = canonical(
             {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from datapipe.core.merkle import Frontier
 from datapipe.lineage.frames import NO_CHAIN
-from datapipe.lineage.merkle import Frontier
 
 Entry = tuple[str, Mapping[str, Any]]
 """A kind and a body: what a caller hands in."""

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
@@ -30,7 +31,6 @@ from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
-from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
@@ -38,6 +38,8 @@ from datapipe.lineage.rows import why
 from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
+
+_ENDS = ("finished", "stopped", "failed", "abandoned")
 
 FORMAT = 1
 """Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
@@ -128,12 +130,13 @@ class Lineage:
         self._leases.bury(self._abandoned)
         return self._index.catch_up()
 
-    def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+    def put_object(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a finished file into the store under the digest of its bytes.
 
         Args:
             path: The file; it is gone afterwards.
             suffix: Ending of the object's name, such as `.parquet`.
+            digest: Its digest where whoever wrote it hashed on the way; empty to hash it here.
 
         Returns:
             Its digest, and where it is now.
@@ -150,7 +153,7 @@ class Lineage:
             '.bin'
         """
         self._own()
-        return self._objects.put(Path(path), suffix=suffix)
+        return self._objects.put(Path(path), suffix=suffix, digest=digest)
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
         """Keep some bytes under their digest.
@@ -473,7 +476,11 @@ class Lineage:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
 
     def _abandoned(self, run_id: str) -> None:
-        """Record, once, that a run's process is gone."""
+        """Record, once, that a run's process is gone; one that told its end first is left alone."""
+        for record in self._journal.read(until=self._journal.tail().mark):
+            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
+            if mine and record.body.get("event") in _ENDS:
+                return
         self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager
@@ -505,6 +512,7 @@ class Lineage:
         try:
             for folder in ("journal", "objects", "log", "tmp"):
                 (self.store / folder).mkdir(parents=True, exist_ok=True)
+            Journal(self.store / "journal").begin()
             stamp = self.store / "format"
             if not stamp.exists():
                 partial = stamp.with_name(f".format.{os.getpid()}")

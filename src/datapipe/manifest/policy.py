@@ -55,7 +55,7 @@ class PolicyKey:
     Args:
         owner: Whose it is; thresholds count different owners.
         roles: What its owner may vouch for.
-        public: The key, or both halves of a hybrid key.
+        public: The key, or all parts of a hybrid key.
         valid_from: From when it is believed.
         valid_until: Until when.
         revoked_at: When it was revoked; its signatures are refused at every time.

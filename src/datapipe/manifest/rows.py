@@ -34,12 +34,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datapipe.core.digest import CHUNK_ROWS
+from datapipe.core.merkle import HASH_BYTES, leaf_hash, root
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import DatapipeError, DeclarationError, Malformed, TrustError
 from datapipe.manifest.canonical import LARGEST_INTEGER, canonical_json, parse_json
 from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.envelope import Envelope
-from datapipe.manifest.merkle import HASH_BYTES, inclusion_proof, leaf_hash, root, verify_inclusion
+from datapipe.manifest.merkle import inclusion_proof, verify_inclusion
 from datapipe.manifest.predicates import DatasetPredicate, read_predicate
 from datapipe.manifest.statement import Statement
 

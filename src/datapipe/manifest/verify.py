@@ -21,7 +21,7 @@ from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
 from datapipe.manifest.rows import ROW_PROOF_SUFFIX, RowProof
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.signers import PublicKey, missing_parts
 from datapipe.manifest.statement import Statement, Subject
 
 EVIDENCE_SUFFIX = ".evidence.json"
@@ -77,6 +77,9 @@ class Trust:
         Returns:
             The keys that signed.
 
+        Raises:
+            TrustError: A hybrid key signed with some of its parts only.
+
         Example:
             >>> from datapipe.manifest.keys import PrivateKey
             >>> key = PrivateKey.new("ed25519")
@@ -84,7 +87,17 @@ class Trust:
             1
         """
         ignore = self.policy is not None and self.policy.unknown_signatures == "ignore"
-        return envelope.verify(self.believed, allow_unknown=self.allow_unknown or ignore)
+        allow = self.allow_unknown or ignore
+        signers = envelope.verify(self.believed, allow_unknown=allow)
+        missing = missing_parts(signers, self.keys)
+        if missing:
+            names = ", ".join(f"{key.algorithm} {key.keyid[:12]}" for key in missing)
+            raise TrustError(
+                f"a hybrid key signed in part: the signature by {names} is missing",
+                code=Reason.HYBRID_PART.value,
+                hint="somebody may have removed it; ask the signer for the whole envelope",
+            )
+        return signers
 
     def judge(self, statement: Statement, signers: tuple[PublicKey, ...]) -> tuple[Check, ...]:
         """Apply the policy, if there is one.
