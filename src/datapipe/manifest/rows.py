@@ -199,6 +199,7 @@ def prove_row(path: str | Path, row_id: int, envelope: Envelope) -> RowProof:
 
     Raises:
         DeclarationError: The table has no such row, or no row ids.
+        Malformed: It is no Parquet file.
         TrustError: The table is not the one that was signed.
 
     Example:

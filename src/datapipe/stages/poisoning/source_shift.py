@@ -185,9 +185,7 @@ class SourceShift(Stage):
 
     def _unknown(self, why: str) -> Yield:
         unknown = Estimate.unknown(method=why)
-        return Yield(
-            findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),)
-        )
+        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),))
 
 
 @dataclass(frozen=True, eq=False)
