@@ -190,12 +190,14 @@ class _Session:
         if worth_cutting(data):
             path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
             out = stored(path, digest, fused.roles, data.sources)
-            return out, self._asides(fused, dropped, len(steps))
+            return out, self._asides(fused, dropped, len(steps), data)
         out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
         left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
-        return out, self._asides(fused, left, len(steps))
+        return out, self._asides(fused, left, len(steps), data)
 
-    def _asides(self, fused: Fused, dropped: pl.DataFrame | None, steps: int) -> list[Outcome]:
+    def _asides(
+        self, fused: Fused, dropped: pl.DataFrame | None, steps: int, data: Dataset
+    ) -> list[Outcome]:
         """One table of set-aside rows for each row stage, from one scan for all of them."""
         if dropped is None:
             return [Outcome()] * steps
@@ -207,7 +209,8 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
+            aside = self.keeper.aside(table, data.sources)
+            outcomes.append(Outcome(aside=aside, rows_aside=table.height))
         return outcomes
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:

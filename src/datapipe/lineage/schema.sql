@@ -142,6 +142,16 @@ create table row_drops (            -- rows that a step set aside; the view step
   reason varchar                    -- why
 );
 
+create table row_drop_counts (      -- how many rows each record of row_drops set aside
+  seq ubigint,                      -- journal record
+  source_no ubigint,                -- their source
+  reason varchar,                   -- why; null where a step gave more than 256 reasons
+  rows bigint,                      -- how many
+  again bigint,                     -- those among them that a step beside it had set aside already
+  first_ordinal ubigint,            -- the first of them in its source
+  last_ordinal ubigint              -- the last of them
+);
+
 create table row_drop_steps (       -- which step each record of row_drops belongs to
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step
@@ -179,6 +189,15 @@ create table model_held_out (       -- rows of a model's data set that did not t
   model_id varchar,                 -- the model
   step_id varchar,                  -- the step
   row_id ubigint                    -- the row
+);
+
+create table model_held_out_counts (-- how many rows of each source did not train a model
+  seq ubigint,                      -- journal record
+  model_id varchar,                 -- the model
+  source_no ubigint,                -- the source
+  rows bigint,                      -- how many
+  first_ordinal ubigint,            -- the first of them in its source
+  last_ordinal ubigint              -- the last of them
 );
 
 create table exports (              -- models made ready for use

@@ -35,6 +35,7 @@ from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
+from datapipe.lineage.sidecars import covered_by
 from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
@@ -567,7 +568,7 @@ class Lineage:
                 code="DP-DECL-055",
                 hint=f"write a Parquet file with the columns {', '.join(columns)}",
             ) from error
-        if "row_id" not in there:
+        if "row_id" not in there and not (kind == "row_drops" and covered_by(path) is not None):
             raise DeclarationError(
                 f"{kind} names the object {named}, which has no column row_id",
                 code="DP-DECL-055",
