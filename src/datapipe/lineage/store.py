@@ -28,6 +28,7 @@ from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.erasures import FORMAT_ERASED
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
+from datapipe.lineage.known import Known
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
@@ -378,7 +379,7 @@ class Lineage:
             []
         """
         with self._asking() as connection:
-            return why(connection, row)
+            return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
 
     def trace(self, digest: str) -> dict[str, Any]:
         """The way back from an object to its sources, and forward to what was made of it.
