@@ -127,7 +127,7 @@ def dataset_key(data: Dataset) -> str:
 
 
 class FileDigests:
-    """Digests of files by (path, size, mtime, inode), so that an unchanged file is not read again.
+    """Digests of files by (path, size, times, inode), so that an unchanged file is not read again.
 
     It is a cache beside the journal: losing it costs time, never truth.
 
@@ -169,11 +169,11 @@ class FileDigests:
             'sha256:'
         """
         status = file.stat()
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         name = str(file.resolve())
         held = self._known.get(name)
-        if held is not None and held[:3] == stamp:
-            return str(held[3])
+        if held is not None and held[:4] == stamp:
+            return str(held[4])
         self.reads += 1
         digest = digest_file(file)
         self._known[name] = [*stamp, digest]

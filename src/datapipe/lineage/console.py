@@ -135,6 +135,10 @@ def answered(
             return _answer(connection, query, values, limits)
         except (duckdb.Error, OSError) as error:
             raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
+        except RuntimeError as error:  # DuckDB takes Ctrl-C for itself and says it in words
+            if "interrupt" in str(error).lower() and not overdue.is_set():
+                raise KeyboardInterrupt from error
+            raise
 
 
 class Cell:
