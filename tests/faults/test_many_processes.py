@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ for n in range(times):
     assert mine["n"][0] == 1, "a run does not see itself"
 """
 POLLS = """
-import os, sys
+import os, sys, time
 import duckdb
 path, parent, asked, before = sys.argv[1], os.getppid(), 0, 0
 while not os.path.exists(sys.argv[2]):
@@ -43,6 +44,7 @@ while not os.path.exists(sys.argv[2]):
         found = connection.execute(query).fetchone()[0]
         assert found >= before, (found, before)
         before, asked = found, asked + 1
+    time.sleep(0.02)
 print(asked, before)
 """
 
@@ -66,6 +68,7 @@ def test_eight_processes_run_while_two_readers_ask_all_the_time(tmp_path: Path, 
     counts = [0]
     while any(runner.poll() is None for runner in runners):
         counts.append(lineage.sql("select count(*) from log_entries").item())
+        time.sleep(0.02)
     errors = [runner.communicate()[1] for runner in runners]
     stop.touch()
     told, error = foreign.communicate(timeout=120)
