@@ -26,6 +26,7 @@ from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.erasures import FORMAT_ERASED
+from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.known import Known
@@ -460,6 +461,36 @@ class Lineage:
         self._leases.bury(self._abandoned)
         with alone(self.store, self._leases):
             yield Erasing(self.store, self._journal, self._objects, self._index)
+
+    def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
+        """Find files that nothing needs, and remove them when told to.
+
+        Args:
+            dry_run: Whether only to look.
+            older_than_s: Younger files are left alone, in seconds.
+
+        Returns:
+            What is, or was, in the way.
+
+        Raises:
+            ExecutionError: A run is going on, or a file cannot be removed.
+            TrustError: The journal is damaged, so that nobody can say what is needed.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = lineage.put_bytes(b"left by a crash")
+            >>> [g.size_bytes for g in lineage.gc(older_than_s=0)]
+            [15]
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
+            records = self._journal.read(until=self._journal.tail().mark)
+            found = garbage(self.store, records, older_than_s=older_than_s)
+            if not dry_run:
+                removed(found)
+        return found
 
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
