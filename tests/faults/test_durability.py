@@ -69,7 +69,7 @@ def run_quick(store: str = ".datapipe") -> int:
 
 def cli(*words: str, **how: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "datapipe", *words]
-    return subprocess.Popen(  # type: ignore[call-overload]
+    return subprocess.Popen(  # type: ignore[call-overload]  # its options come as a dict
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
     )
 

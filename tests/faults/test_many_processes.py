@@ -53,7 +53,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = os.environ | {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]  # from a dict
 
 
 @pytest.mark.faults

@@ -175,6 +175,15 @@ class Cell:
 
         Yields:
             A connection in which the index is the current database.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> store = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = store.index()
+            >>> with Cell(store._index).asking() as connection:
+            ...     connection.sql("select 1").fetchall()
+            [(1,)]
         """
         with self._alone:
             connection = self._connection()
@@ -192,6 +201,13 @@ class Cell:
 
         Returns:
             What it gave the first time.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> cell = Cell(Lineage(tempfile.mkdtemp(), create=True)._index)
+            >>> cell.kept(lambda: 1), cell.kept(lambda: 2)
+            (1, 1)
         """
         if self._kept is None:
             self._kept = read()
@@ -199,14 +215,26 @@ class Cell:
         return found
 
     def close(self) -> None:
-        """Let go of the connection; the next question opens a new one."""
+        """Let go of the connection; the next question opens a new one.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).close()
+        """
         with self._alone:
             if self._held is not None:
                 self._held[1].close()
                 self._held = self._kept = None
 
     def before_fork(self) -> None:
-        """A child must not inherit an engine whose threads it does not have."""
+        """A child must not inherit an engine whose threads it does not have.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).before_fork()
+        """
         if self._alone.acquire(blocking=False):
             try:
                 self.close()

@@ -73,6 +73,13 @@ class Known:
 
         Returns:
             What it says.
+
+        Example:
+            >>> from datapipe.lineage.load import make
+            >>> with duckdb.connect() as connection:
+            ...     make(connection)
+            ...     Known.read(connection).models
+            []
         """
         sources = {line.pop("source_no"): line for line in lines(connection, _SOURCES)}
         for line in sources.values():
