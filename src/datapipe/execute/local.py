@@ -37,6 +37,7 @@ from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.fuse import CODE, Fused, fuse
+from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
 from datapipe.execute.shards import RunJobs, run_here, worth_cutting
 from datapipe.lineage.locks import failed
@@ -121,6 +122,7 @@ class _Session:
         self.lineage = lineage
         self.recorder = Recorder(plan, seed, lineage)
         self.keeper = self.recorder.keeper
+        self.progress = Progress(plan, lineage)
         self.data: Dataset = empty()
 
     def __enter__(self) -> Self:
@@ -353,6 +355,7 @@ class _Session:
     def _done(self, done: GroupDone) -> None:
         self.recorder.group(done)
         self.data = done.out
+        self.progress.done(done)
 
     @contextlib.contextmanager
     def _clock(self, stage: Stage) -> Iterator[Clock]:
