@@ -84,7 +84,7 @@ class LocalExecutor:
             2
         """
         digests = FileDigests(store / "cache" / "files.json")
-        lead, rest = _segments(plan)
+        lead, rest = segments(plan)
         opened = open_readers(lead, data, digests, seed=seed, store=store)
         with _Session(plan, seed, Lineage(store, create=True), self._run_jobs) as session:
             session.lead(opened, [s for group in lead for s in group])
@@ -94,10 +94,20 @@ class LocalExecutor:
             return session.recorder.close(session.data)
 
 
-def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
+def segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
     """The leading groups of readers and row stages, fused into one plan, and the groups after.
 
     Later runs of row stages are one group each, so that they are fused too.
+
+    Args:
+        plan: A plan.
+
+    Returns:
+        The leading groups, and the groups after.
+
+    Example:
+        >>> segments(Plan("p", (), Roles()))
+        ([], [])
     """
     groups = plan.groups()
     cut = 0
