@@ -170,7 +170,7 @@ class ReadArrow(FileReader):
 
 def _scan(path: Path, before: int) -> pl.LazyFrame:
     return pl.scan_ipc(
-        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+        path.absolute(), glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
     )
 
 

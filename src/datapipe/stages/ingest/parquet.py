@@ -159,7 +159,7 @@ class ReadParquet(FileReader):
 
 def _scan(path: Path, before: int) -> pl.LazyFrame:
     return pl.scan_parquet(
-        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+        path.absolute(), glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
     )
 
 
