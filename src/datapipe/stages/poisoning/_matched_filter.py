@@ -70,6 +70,14 @@ class _Tried:
         return int((self.scores > level).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """The direction in which a label's rows spread most, against natural spread."""
+
+    variance: float
+    direction: Floats
+
+
 class Filters:
     """Matched filters against the natural spread of genuine rows, one spread per label.
 
@@ -82,6 +90,7 @@ class Filters:
         self._whole = self._square(np.flatnonzero(content.genuine))
         self._count = int(content.genuine.sum())
         self._made: dict[int, tuple[Floats, Floats]] = {}
+        self._axes: dict[int, Axis] = {}
 
     def spread(self, label: int) -> Floats:
         """Covariance of the genuine rows of other labels, with a ridge."""
@@ -90,6 +99,12 @@ class Filters:
     def templates(self, label: int, averages: Floats) -> Floats:
         """Filter weights (d, m) for mean residuals (m, d)."""
         return np.asarray(self._both(label)[1] @ averages.T, np.float64)
+
+    def widest(self, label: int) -> Axis:
+        """The direction in which a label's rows spread most, against natural spread."""
+        if label not in self._axes:
+            self._axes[label] = _widest(self._content, self, label)
+        return self._axes[label]
 
     def _both(self, label: int) -> tuple[Floats, Floats]:
         if label not in self._made:
@@ -116,7 +131,7 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
     whatever it lies on. The share of hits in the other labels, the worst left out, is the null.
     """
     tried, views = [], []
-    widest = [_widest(content, filters, k) for k in range(content.classes)]
+    widest = [filters.widest(k) for k in range(content.classes)]
     usual = float(np.median([w.variance for w in widest]))
     for label, axis in enumerate(widest):
         best, view = _across_sources(content, filters, label), content
@@ -238,18 +253,10 @@ def fewest_hits(beside: int, n: int, tests: int, alpha: float) -> int:
     return n
 
 
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """The direction in which a label's rows spread most, against natural spread."""
-
-    variance: float
-    direction: Floats
-
-
-def _widest(content: Content, filters: Filters, label: int) -> _Axis:
+def _widest(content: Content, filters: Filters, label: int) -> Axis:
     mine = np.flatnonzero((content.labels == label) & content.left)
     if mine.size < 2 * FEWEST_GENUINE:
-        return _Axis(0.0, np.zeros(content.pixels.shape[1]))
+        return Axis(0.0, np.zeros(content.pixels.shape[1]))
     rows = content.residual(mine)
     rows -= np.median(rows, axis=0)
     thin = rows.astype(np.float32)
@@ -264,4 +271,4 @@ def _widest(content: Content, filters: Filters, label: int) -> _Axis:
     natural = float(wide @ spread @ wide) or 1.0
     direction = spread @ wide
     length = float(np.linalg.norm(direction)) or 1.0
-    return _Axis(float(((rows @ wide) ** 2).mean()) / natural, direction / length)
+    return Axis(float(((rows @ wide) ** 2).mean()) / natural, direction / length)
