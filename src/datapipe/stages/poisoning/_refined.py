@@ -16,10 +16,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 ROUNDS = 4
-CLEAN, MOSTLY = 0.999, 0.97
+CLEAN, MOSTLY = 0.999, 0.9
 """Quantiles of the clean rows' scores: a row must exceed the first, or `TAIL` times the second
 where some clean rows hold the pattern with their true label, as covers."""
-TAIL = 3.0
+TAIL = 4.0
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
 FAINTEST = 0.1
@@ -76,13 +76,13 @@ def _width(values: Floats) -> float:
 
 
 def _widest_gap(scores: Floats, low: float, high: float) -> float:
-    """The middle of the widest gap, by ratio, between scores in a range: where two groups part."""
+    """The middle of the widest gap between scores in a range: where two groups part."""
     if high <= low:
         return low
     inside = np.sort(scores[(scores > low) & (scores < high)])
-    edges = np.log(np.concatenate([[low], inside, [high]]))
+    edges = np.concatenate([[low], inside, [high]])
     widest = int(np.argmax(np.diff(edges)))
-    return float(np.exp(0.5 * (edges[widest] + edges[widest + 1])))
+    return float(0.5 * (edges[widest] + edges[widest + 1]))
 
 
 def _asked(content: Content, label: int) -> Bools:

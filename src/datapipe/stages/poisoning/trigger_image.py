@@ -30,7 +30,7 @@ from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 
 FEWEST_ROWS = 200
-FEWEST_TELLING = 0.5
+FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
@@ -134,7 +134,7 @@ class TriggerImage(Stage):
         rows = rows.distinct(equal_rows(values))
         look = _Look(values[rows.heads], rows.pixels[rows.heads], rows.shape)
         found, first, content = self._search(look, rows.labels[rows.heads], context)
-        if content.genuine.mean() < FEWEST_TELLING:
+        if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
         return Yield(findings=(self._finding(found, first, content, rows),))
@@ -156,7 +156,7 @@ class TriggerImage(Stage):
             first = first or sorted(every, key=lambda e: (e.p_value, -e.hits))
             if moving and moving[0].evidence.p_value <= self.alpha:
                 found.append(moving[0])
-            elif telling or (ranked and ranked[0].p_value <= TWO_KINDS * self.alpha):
+            elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
                 found.append(refine(filters, (telling or ranked)[0]))
             else:
                 break
