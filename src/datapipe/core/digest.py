@@ -136,7 +136,9 @@ def _chunk(table: pa.Table) -> bytes:
 
 @functools.lru_cache(maxsize=2)
 def _every(rows: int) -> pa.Array:
-    return pa.array(np.arange(rows, dtype=np.int64))
+    # From a buffer: `pa.array` of a numpy array would load pandas first to ask about its types.
+    numbers = np.arange(rows, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(numbers)])
 
 
 def _takeable(schema: pa.Schema) -> pa.Schema:
