@@ -8,7 +8,6 @@ file that changes while it is read is refused: a signature must be about bytes t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -23,6 +22,7 @@ from typing import Any
 
 from datapipe.core.merkle import leaf_hash, root
 from datapipe.errors import DeclarationError, TrustError
+from datapipe.manifest.canonical import quoted
 from datapipe.manifest.checks import Check, Reason
 
 LEFT_OUT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
@@ -31,7 +31,7 @@ HASH_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "blake2b": 64, "blake3":
 _LARGE_FILE_BYTES = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +380,7 @@ def _walk(folder: str, prefix: str, skipped: set[str]) -> Iterator[Found | Check
             if entry.path in skipped:
                 continue
             name = prefix + entry.name
-            problem = name_problem(entry.name)
+            problem = None if _PLAIN_NAME.fullmatch(entry.name) else name_problem(entry.name)
             if entry.is_symlink():
                 yield Check.refused(f"file {name!r}", "is a symbolic link", Reason.SYMLINK)
             elif problem:
@@ -440,7 +440,7 @@ def _leaf(file: FileDigest) -> bytes:
             code="DP-DECL-038",
             hint="hash the files with sha256",
         )
-    return f'{{"name":{_quoted(file.name)},"sha256":"{file.digest}","size":{file.size}}}'.encode()
+    return f'{{"name":{quoted(file.name)},"sha256":"{file.digest}","size":{file.size}}}'.encode()
 
 
 def _refused(path: str | Path, what: str, reason: Reason) -> TrustError:
