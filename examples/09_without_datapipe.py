@@ -23,11 +23,12 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 BLOCK = re.compile(r"-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----\n?")
 
 
-def holds(key, signature: bytes, message: bytes) -> str:
+def holds(key: PublicKeyTypes, signature: bytes, message: bytes) -> str:
     """The name of the algorithm when the signature holds, else nothing."""
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
@@ -44,7 +45,7 @@ def holds(key, signature: bytes, message: bytes) -> str:
 
 
 def signed_by(attestation: Path, public: str) -> tuple[dict, list[str]]:
-    """What is said, and which of the keys signed it: a DSSE envelope around an in-toto statement."""
+    """What is said, and which keys signed it: a DSSE envelope around an in-toto statement."""
     envelope = json.loads(attestation.read_bytes())
     payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"].encode()
     message = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
@@ -78,7 +79,7 @@ def give(place: Path) -> None:
 
     def datapipe(*words: str) -> str:
         command = [sys.executable, "-m", "datapipe", *words]
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # words of our own
             command, cwd=place, env=secret, capture_output=True, text=True, check=True
         )
         return done.stdout

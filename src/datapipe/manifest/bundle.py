@@ -151,6 +151,7 @@ def sign_path(
 
     Raises:
         DeclarationError: No signer was given.
+        TrustError: There is no file, or no row in the one table file.
         ExecutionError: A signature cannot be written.
 
     Example:
@@ -195,6 +196,13 @@ def _with_content(path: str | Path, said: DatasetPredicate) -> DatasetPredicate:
     content = content_of(path) if said.logical is None else None
     if content is None:
         return said
+    if content.rows == 0:
+        raise TrustError(
+            f"{path} holds no row",
+            code=Reason.EMPTY_SET.value,
+            hint="a signature over nothing would vouch for whatever is added; sign rows",
+            path=str(path),
+        )
     return replace(said, rows=content.rows, schema=content.schema, logical=content.logical)
 
 

@@ -19,7 +19,7 @@ from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.algorithms import CURVES
 from datapipe.manifest.canonical import parse_json
 from datapipe.manifest.checks import Reason
-from datapipe.manifest.envelope import Envelope, pae
+from datapipe.manifest.envelope import MOST_SIGNATURES, Envelope, pae
 from datapipe.manifest.files import HASH_BYTES, FileDigest, name_problem
 from datapipe.manifest.signers import AnySigner, PublicKey, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Statement
@@ -168,6 +168,8 @@ def read_bundle(data: bytes) -> Bundle:
         >>> read_bundle(bundle).files[0].name
         'a'
     """
+    if data.count(b"{") > 2 * MOST_SIGNATURES:  # before memory is spent on them
+        raise _refused("more parts than a bundle can have", Reason.TOO_LARGE)
     form = parse_json(data, largest_bytes=LARGEST_BUNDLE_BYTES)
     keys = {"mediaType", "verificationMaterial", "dsseEnvelope"}
     if not isinstance(form, dict) or set(form) != keys or form["mediaType"] != MEDIA_TYPE:
