@@ -62,7 +62,7 @@ def _erase(
 ) -> None:
     if yes and dry_run:
         raise DeclarationError(
-            "--yes and --dry-run exclude each other", code="DP-USE-040", hint="leave one out"
+            "--yes and --dry-run exclude each other", code="DP-USE-050", hint="leave one out"
         )
     person = _person(subject, subject_file)
     lineage = Lineage(existing_store(store))
@@ -85,7 +85,7 @@ def _person(subject: str | None, file: Path | None) -> str:
     if (subject is None) == (file is None):
         raise DeclarationError(
             "one person must be named",
-            code="DP-USE-041",
+            code="DP-USE-051",
             hint="--subject ID or --subject-file FILE",
         )
     if subject is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.facts import FindingSummary, LogPoint, Material, Measure, Terms
 from datapipe.manifest.keyring import moment
 from datapipe.manifest.predicates import DatasetPredicate, RunPredicate, read_predicate
+from datapipe.manifest.rows import row_tree
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -64,7 +66,11 @@ def _publish(
     signs = signer(key, passphrase_file)
     copy = _copied(lineage, found, folder)
     run = _run_statement(lineage, found)
-    signed = sign_path(copy, signs, predicate=_told(lineage, found, run))
+    told = _told(lineage, found, run)
+    if found["kind"] == "dataset":
+        rows, tree = row_tree(copy)
+        told = replace(told, rows=rows, row_tree=tree)
+    signed = sign_path(copy, signs, predicate=told)
     parents = _write_parents(lineage, found, run, copy)
     beside = [str(f) for f in (signed.openssf, signed.attestation, parents) if f is not None]
     if as_json:

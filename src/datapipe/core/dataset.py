@@ -15,12 +15,16 @@ import pyarrow.parquet as pq
 from datapipe.core.arrow_file import write_sealed
 from datapipe.core.digest import CHUNK_ROWS, digest_batches
 from datapipe.core.parquet import sink_rows, vouch
-from datapipe.core.roles import ROW_ID, Roles
+from datapipe.core.roles import HIDDEN, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.errors import SchemaMismatch, nearest
 
 ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
 """Endings of names under which rows are saved as Arrow IPC."""
+
+
+Piece = tuple[pl.LazyFrame, int]
+"""A plan over some rows, hidden column first, and how many they are."""
 
 
 class ArrowStream(Protocol):
@@ -57,6 +61,8 @@ class Dataset:
         rows: The number of rows when known.
         kept: Whether the file was written earlier: then it is held against its checksums before
             its rows are first read, and damage raises `TrustError`.
+        pieces: The same rows as plans over parts of the source, in order, each with its number of
+            rows, where a slice of one can be read without what comes before it.
 
     Raises:
         SchemaMismatch: A role names a column that is not there.
@@ -77,12 +83,14 @@ class Dataset:
         digest: str = "",
         rows: int | None = None,
         kept: bool = False,
+        pieces: Sequence[Piece] = (),
     ) -> None:
         self._plan = frame
         self._polars_schema = frame.collect_schema()
         self._digest = digest
         self._rows = rows
         self._kept = kept
+        self.pieces = tuple(pieces)
         self.path = path
         self.sources = tuple(sources)
         self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")
@@ -119,13 +127,13 @@ class Dataset:
 
     @property
     def names(self) -> list[str]:
-        """The column names, the hidden one left out."""
-        return [name for name in self._polars_schema if name != ROW_ID]
+        """The column names, the hidden ones left out."""
+        return [name for name in self._polars_schema if name not in HIDDEN]
 
     @property
     def types(self) -> pl.Schema:
         """Column name to polars type, the hidden one left out."""
-        return pl.Schema({n: t for n, t in self._polars_schema.items() if n != ROW_ID})
+        return pl.Schema({n: t for n, t in self._polars_schema.items() if n not in HIDDEN})
 
     @property
     def schema(self) -> pa.Schema:
@@ -158,6 +166,11 @@ class Dataset:
         """The hidden row ids in row order, uint64 of shape (n,)."""
         return self._frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
 
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """The hidden columns that are here: the row id always, ancestors after a join."""
+        return tuple(name for name in HIDDEN if name in self._polars_schema)
+
     def __len__(self) -> int:
         if self._rows is None:
             self._rows = int(self._frame.select(pl.len()).collect(engine="streaming").item())
@@ -180,7 +193,7 @@ class Dataset:
             >>> Dataset.of(pa.table({"a": [1, 2]})).scan(row_id=True).collect().columns
             ['_row_id', 'a']
         """
-        return self._frame.select([ROW_ID, *self.names] if row_id else self.names)
+        return self._frame.select([*self._hidden, *self.names] if row_id else self.names)
 
     def frame(self, columns: Sequence[str] | None = None, *, row_id: bool = False) -> pl.DataFrame:
         """Some columns as a polars frame in memory.
@@ -203,7 +216,8 @@ class Dataset:
         for name in wanted:
             if name not in self._polars_schema:
                 raise SchemaMismatch(f"there is no column {name!r}", hint=nearest(name, self.names))
-        picked = [ROW_ID, *wanted] if row_id else wanted
+        hidden = self._hidden if columns is None else (ROW_ID,)
+        picked = [*hidden, *wanted] if row_id else wanted
         return self._frame.select(picked).collect(engine="streaming")
 
     def values(self, role: str) -> pl.Series:
@@ -263,9 +277,10 @@ class Dataset:
             1
         """
         names = frame.collect_schema().names()
-        if ROW_ID not in names:
+        lost = [name for name in self._hidden if name not in names]
+        if lost:
             raise SchemaMismatch(
-                f"the hidden column {ROW_ID!r} was lost: rows would lose their names",
+                f"the hidden column {lost[0]!r} was lost: rows would lose their names",
                 hint="use with_columns, or select it too",
             )
         if roles is None:

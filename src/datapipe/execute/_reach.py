@@ -190,7 +190,7 @@ class Stored:
         if path is None:
             raise TrustError(
                 f"objects/{bare(digest)} went while the store was read",
-                code="DP-TRUST-703",
+                code="DP-TRUST-713",
                 hint="`datapipe verify` on the store says what is missing",
                 path=str(self.lineage.objects),
             )

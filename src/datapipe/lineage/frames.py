@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from datapipe.core.merkle import leaf_hash
-from datapipe.errors import TrustError
+from datapipe.errors import DeclarationError, TrustError
 
 MAGIC = b"DPJ1"
 ERASED = b"DPJE"
@@ -116,7 +116,7 @@ def redacted(frame: Frame, payload: bytes) -> bytes:
         The bytes that take the frame's place.
 
     Raises:
-        ValueError: What is left does not fit beside the leaf.
+        DeclarationError: What is left does not fit beside the leaf.
 
     Example:
         >>> frame = next(batches(packed([b"x" * 50], NO_CHAIN)[0], 0, NO_CHAIN))[0]
@@ -126,7 +126,11 @@ def redacted(frame: Frame, payload: bytes) -> bytes:
     """
     length = frame.end - frame.start - HEADER.size
     if LEAF_BYTES + len(payload) > length:
-        raise ValueError(f"{len(payload)} bytes and a leaf do not fit into {length}")
+        raise DeclarationError(
+            f"{len(payload)} bytes and a leaf do not fit into a frame of {length}",
+            code="DP-DECL-073",
+            hint="leave less of the record: what_is_left does",
+        )
     whole = (frame.leaf + payload).ljust(length)
     crc = _crc(length, frame.more, frame.chain, whole)
     return HEADER.pack(ERASED, length, frame.more, crc, frame.chain) + whole

@@ -26,6 +26,7 @@ from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
+from datapipe.manifest.rows import ROW_PROOF_SUFFIX, RowProof
 from datapipe.manifest.signers import PublicKey, missing_parts
 from datapipe.manifest.statement import Statement, Subject
 
@@ -209,6 +210,8 @@ def verify_path(
         checks: tuple[Check, ...] = (Check.refused("path", "does not exist", Reason.MISSING),)
     elif whole.is_file() and whole.name.endswith(OPENSSF_SUFFIX):
         checks = _openssf(whole, whole.with_name(whole.name.removesuffix(OPENSSF_SUFFIX)), trust)
+    elif whole.is_file() and whole.name.endswith(ROW_PROOF_SUFFIX):
+        checks = _row(whole, trust)
     elif whole.is_file() and whole.name.endswith((ATTESTATION_SUFFIX, EVIDENCE_SUFFIX)):
         checks = _statement(whole, trust)
     else:
@@ -329,6 +332,16 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
             *check_attestation(statement, target, left_out=[str(file)], known=trust.known),
         )
     return (*checks, *(_subject(subject, file, trust) for subject in statement.subjects))
+
+
+def _row(file: Path, trust: Trust) -> tuple[Check, ...]:
+    """A proof for one row: who signed the data set, and whether the row stands in it."""
+    try:
+        proof = RowProof.from_bytes(read_limited(file, LARGEST_BUNDLE_BYTES))
+    except TrustError as error:
+        return (Check.refused(file.name, error.message, Reason(error.code)),)
+    checks, statement = _signatures(proof.envelope, trust)
+    return checks if statement is None else (*checks, proof.check(statement))
 
 
 def _receipt(statement: Statement) -> tuple[Check, ...]:
