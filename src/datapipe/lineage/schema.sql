@@ -219,7 +219,7 @@ create table artifacts (            -- tables, pictures and receipts
   step_id varchar,                  -- the step
   run_id varchar,                   -- the run
   name varchar,                     -- a short name
-  kind varchar,                     -- table, picture or receipt
+  kind varchar,                     -- table, picture, receipt or parent (a signed statement about a source)
   media_type varchar,               -- IANA media type
   bytes bigint,                     -- size of the file
   facts json,                       -- what describes it
