@@ -18,11 +18,12 @@ import pytest
 
 from datapipe import Estimate, Finding, Pipeline, RowStage, Stage, Yield
 from datapipe.cli.store_trust import verify_store
+from datapipe.core.ancestry import joined
 from datapipe.core.artifact import Artifact
 from datapipe.core.context import Context
 from datapipe.core.dataset import CHUNK_ROWS, Dataset
 from datapipe.core.finding import scored_rows
-from datapipe.core.roles import ROW_ID, Roles
+from datapipe.core.roles import ANCESTORS, ROW_ID, Roles
 from datapipe.core.stage import OnFinding
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.execute.erase import erase
@@ -104,6 +105,19 @@ class Resampled(Stage):
 
 
 @dataclass(frozen=True)
+class Quoted(Stage):
+    """Join: every row also quotes a row of somebody else, and is made from both."""
+
+    name: ClassVar[str] = "drill.quoted"
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        rows = data.scan(row_id=True)
+        quotes = rows.unique("n", keep="first", maintain_order=True)
+        quotes = quotes.select(ROW_ID, (pl.col("n") + 1).alias("n"), pl.col("t").alias("quote"))
+        return Yield(data.with_frame(joined(rows, quotes, on="n", how="left")))
+
+
+@dataclass(frozen=True)
 class WithoutNames(Stage):
     """The column that names persons goes: from here on only row ids lead back to them."""
 
@@ -125,7 +139,8 @@ class Model(Stage):
 
     def run(self, data: Dataset, context: Context) -> Yield:
         frame = data.frame(row_id=True).filter(pl.col("n") % self.divisor == 0)
-        TRAINED[self.called] = set(" ".join(frame["t"]).split())
+        texts = [*frame["t"], *frame["quote"].drop_nulls()]
+        TRAINED[self.called] = set(" ".join(texts).split())
         path = context.scratch / f"{self.called}.json"
         words = sorted(TRAINED[self.called]) if self.vocabulary else []
         path.write_text(json.dumps({"called": self.called, "words": words}))
@@ -172,6 +187,7 @@ def drilled(folder: Path, people: int, *, seed: int = 7) -> Drill:
             Sentences(),
             Odd(),
             Resampled(),
+            Quoted(),
             WithoutNames(),
             Model("all"),
             Model("even", 2),
@@ -192,9 +208,12 @@ class Everything:
     """Every table of a store in memory, for brute force by content: row ids are not asked."""
 
     def __init__(self, lineage: Lineage) -> None:
-        held = (p for p in sorted(lineage.objects.glob("*.parquet")))
+        held = sorted(lineage.objects.glob("*.parquet"))
         self.rows = {
-            "sha256:" + p.stem: [" ".join(map(str, row)) for row in frame.drop(ROW_ID).rows()]
+            "sha256:" + p.stem: [
+                " ".join(map(str, row))
+                for row in frame.drop(ROW_ID, ANCESTORS, strict=False).rows()
+            ]
             for p in held
             if ROW_ID in (frame := pl.read_parquet(p)).columns
         }

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from datapipe.core.digest import CHUNK_ROWS
-from datapipe.core.roles import ORDINAL_BITS, ROW_ID
+from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
@@ -159,7 +159,7 @@ class Stored:
             )
         ids = self._rows_of(subject)
         held = [*self._datasets_with(ids, subject), *self._tables_with(ids)]
-        models = list(self._models_with({h.digest for h in held}, ids))
+        models = list(self._models_with({h.digest for h in held}, ids, subject))
         held += [*models, *self._exports_of(models)]
         looked = {d for d in self.datasets if d in self.columns}
         return Reach(
@@ -197,7 +197,7 @@ class Stored:
         return pl.scan_parquet(path, glob=False)
 
     def mine(self, digest: str, ids: pl.Series, subject: str) -> pl.Expr:
-        """Which lines of a data set are about a person: by their id, or by the column that says so.
+        """Which lines of a data set are about a person, or were made from a row that is.
 
         Args:
             digest: The data set.
@@ -211,7 +211,11 @@ class Stored:
             >>> Stored.mine.__name__
             'mine'
         """
-        tests = [pl.col(ROW_ID).is_in(ids.implode())]
+        known = ids.implode()
+        tests = [pl.col(ROW_ID).is_in(known)]
+        if ANCESTORS in self.schemas.get(digest, {}):
+            among = pl.col(ANCESTORS).list.eval(pl.element().is_in(known)).list.any()
+            tests.append(among.fill_null(value=False))
         tests += [
             pl.col(c).cast(pl.String).eq_missing(pl.lit(subject))
             for c in self.columns.get(digest, ())
@@ -301,7 +305,7 @@ class Stored:
             if found.item():
                 yield Held("table", digest, bare(digest)[:12], found.item())
 
-    def _models_with(self, datasets: set[str], ids: pl.Series) -> Iterator[Held]:
+    def _models_with(self, datasets: set[str], ids: pl.Series, subject: str) -> Iterator[Held]:
         """Models whose training rows hold one of the ids; held-out rows trained nothing."""
         lines = self.lineage.sql("from models order by seq").to_dicts()
         counts: dict[str, int] = {}
@@ -311,7 +315,7 @@ class Stored:
             dataset = self._now(line["dataset"])
             if dataset not in datasets:
                 continue
-            rows = self._trained_on(dataset, line["held_out_object"], ids)
+            rows = self._trained_on(dataset, line["held_out_object"], ids, subject)
             if rows:
                 model = line["model_id"]
                 counts[model] = max(rows, counts.get(model, 0))
@@ -320,9 +324,8 @@ class Stored:
         for model, rows in counts.items():
             yield Held("model", model, names[model], rows, (), tuple(dict.fromkeys(runs[model])))
 
-    def _trained_on(self, dataset: str, held_out: str | None, ids: pl.Series) -> int:
-        scan = self.scan(dataset).select(ROW_ID)
-        scan = scan.filter(pl.col(ROW_ID).is_in(ids.implode()))
+    def _trained_on(self, dataset: str, held_out: str | None, ids: pl.Series, subject: str) -> int:
+        scan = self.scan(dataset).filter(self.mine(dataset, ids, subject)).select(ROW_ID)
         path = self.lineage.object_path(held_out) if held_out else None
         if path is not None:
             left_out = pl.scan_parquet(path, glob=False).select(pl.col("row_id").alias(ROW_ID))
