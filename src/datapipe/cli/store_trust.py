@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datapipe.core.merkle import root
 from datapipe.errors import DatapipeError, TrustError
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.checks import Check, Reason, Report
@@ -19,6 +21,7 @@ from datapipe.manifest.predicates import ErasurePredicate, read_predicate
 from datapipe.manifest.signers import HybridKey, PublicKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import verify_path
+from datapipe.manifest.witness import WITNESS_VARIABLE, check_note, note_path
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,12 @@ class Answer:
         return cls(report.path, tuple(c.to_json() for c in report.checks))
 
 
-def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) -> Answer:
+def verify_store(
+    store: Path,
+    keys: Sequence[PublicKey],
+    policy: Policy | None,
+    checkpoints: Sequence[Path] = (),
+) -> Answer:
     """Verify a store.
 
     Without keys its own demo key is believed, whose passphrase everybody knows: that proves that
@@ -76,6 +84,8 @@ def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) 
         store: Its folder.
         keys: Keys that are believed.
         policy: A policy whose rules must hold, or None.
+        checkpoints: Checkpoints that were kept outside of the store, which it must extend; beside
+            the one that `DATAPIPE_WITNESS` may have kept.
 
     Returns:
         Every check.
@@ -98,8 +108,30 @@ def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) 
         believed = _demo_keys(store)
         note = "integrity only: signed by the store's demo key, which says nothing about who"
     signed = _statements(lineage, believed, policy) if not problems else []
-    checkpoint = _checkpoint(store, (*believed, *(policy.public_keys if policy else ())))
-    return Answer(str(store), (*structure, *signed, *checkpoint), note)
+    known = (*believed, *(policy.public_keys if policy else ()))
+    checks = [*structure, *signed, *_checkpoint(store, known)]
+    checks += _outside(lineage, known, checkpoints)
+    return Answer(str(store), tuple(checks), note)
+
+
+def _outside(
+    lineage: Lineage, keys: Sequence[PublicKey], named: Sequence[Path]
+) -> list[dict[str, Any]]:
+    """The store against what was kept of it elsewhere."""
+    folder = os.environ.get(WITNESS_VARIABLE, "")
+    kept = [note_path(folder, lineage.store)] if folder else []
+    notes = [*named, *(path for path in kept if path.is_file())]
+    if not notes:
+        return []
+    try:
+        leaves = lineage.leaves()
+    except TrustError as error:
+        return [{"name": "outside checkpoint", "passed": False, "reason": error.message,
+                 "code": error.code}]  # fmt: skip
+    return [
+        _form(check_note(path, keys, len(leaves), lambda size: root(leaves[:size])))
+        for path in notes
+    ]
 
 
 def _statements(

@@ -23,6 +23,10 @@ ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
 """Endings of names under which rows are saved as Arrow IPC."""
 
 
+Piece = tuple[pl.LazyFrame, int]
+"""A plan over some rows, hidden column first, and how many they are."""
+
+
 class ArrowStream(Protocol):
     """Anything that speaks the Arrow PyCapsule stream interface."""
 
@@ -57,6 +61,8 @@ class Dataset:
         rows: The number of rows when known.
         kept: Whether the file was written earlier: then it is held against its checksums before
             its rows are first read, and damage raises `TrustError`.
+        pieces: The same rows as plans over parts of the source, in order, each with its number of
+            rows, where a slice of one can be read without what comes before it.
 
     Raises:
         SchemaMismatch: A role names a column that is not there.
@@ -77,12 +83,14 @@ class Dataset:
         digest: str = "",
         rows: int | None = None,
         kept: bool = False,
+        pieces: Sequence[Piece] = (),
     ) -> None:
         self._plan = frame
         self._polars_schema = frame.collect_schema()
         self._digest = digest
         self._rows = rows
         self._kept = kept
+        self.pieces = tuple(pieces)
         self.path = path
         self.sources = tuple(sources)
         self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")

@@ -97,7 +97,7 @@ class Frontier:
         if len(leaf) != HASH_BYTES:
             raise DeclarationError(
                 f"a leaf of {len(leaf)} bytes, 32 expected",
-                code="DP-DECL-035",
+                code="DP-DECL-059",
                 hint="append leaf_hash(entry)",
             )
         stack, size = list(self.stack), self.size

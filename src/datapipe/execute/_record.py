@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,18 +13,24 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from datapipe import __version__
 from datapipe.core.artifact import Artifact, PrivacyEvent
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import canonical
+from datapipe.core.digest import canonical, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.parquet import sink_rows, vouch, vouch_footer
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
+from datapipe.core.stage import RowStage
 from datapipe.execute._disk import written
+from datapipe.execute.partial import partial
+from datapipe.execute.shards import SHARD_ROWS, RunJobs, jobs_of
+from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 
 Record = tuple[str, Mapping[str, Any]]
+log = logging.getLogger("datapipe.execute")
 
 
 def now() -> str:
@@ -232,6 +239,37 @@ class Keeper:
             digest = sink_rows(rows, path)
         _, kept = self.lineage.put_object(path, suffix=".parquet", digest=digest)
         return stored(kept, digest, data.roles, data.sources)
+
+    def shards(
+        self, data: Dataset, stages: Sequence[RowStage], keys: Sequence[str], run_jobs: RunJobs
+    ) -> tuple[Path, str, pl.DataFrame | None]:
+        """Store what row stages make of a large data set, shard by shard.
+
+        A run that was interrupted left its shards behind: they are taken over.
+
+        Args:
+            data: The rows they are given.
+            stages: The row stages.
+            keys: Keys of reuse of the steps; an empty one keeps nothing for later runs.
+            run_jobs: What runs the shards.
+
+        Returns:
+            Where the rows are, their digest, and the rows that were set aside with reason codes.
+        """
+        key = digest_json([*keys, SHARD_ROWS, __version__]) if all(keys) else ""
+        left: list[pl.DataFrame] = []
+        with partial(self.lineage.store, bare(key), self.scratch) as out:
+            if out.done:
+                log.info("%d finished shards of an interrupted run are taken over", out.done)
+            for made in run_jobs(jobs_of(data, stages, out.done)):
+                left += [] if made.dropped is None else [made.dropped]
+                if made.rows is not None:
+                    with written(out.path):
+                        out.add(made.rows)
+            with written(out.path):
+                digest = out.finish()
+            _, path = self.lineage.put_object(out.path, suffix=".parquet", digest=digest)
+        return path, digest, pl.concat(left) if left else None
 
     def artifact(self, artifact: Artifact) -> tuple[Artifact, str]:
         """Store an artifact's file, and the rows that trained it.

@@ -247,7 +247,7 @@ class Check:
         path = self._index.path
         try:
             self._index.catch_up()
-            with self._index.reading(), contextlib.closing(duckdb.connect()) as truth:
+            with contextlib.closing(duckdb.connect()) as truth:
                 make(truth)
                 with opened(path) as connection:
                     seq = connection.execute("select max(seq) from meta").fetchone()

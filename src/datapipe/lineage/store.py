@@ -21,7 +21,7 @@ from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
-from datapipe.lineage.console import ask, opened
+from datapipe.lineage.console import Cell, answered
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
 from datapipe.lineage.erasing import Erasing, alone
@@ -80,6 +80,7 @@ class Lineage:
         self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
         self._recall = Recall(self._journal, self._index)
         self._leases = Leases(self.store / "leases")
+        self._cell = Cell(self._index)
 
     def append(self, records: Sequence[Entry]) -> None:
         """Record what happened, all of it or nothing; it is durable when this returns.
@@ -115,7 +116,7 @@ class Lineage:
         """Bring `lineage.duckdb` up to date with the journal.
 
         Returns:
-            False when a reader holds it and it is left for later.
+            False when another process is bringing it up to date and this one did not wait longer.
 
         Raises:
             TrustError: Journal, index or a recorded object is damaged.
@@ -352,8 +353,8 @@ class Lineage:
         """
         self._own()
         self._freshen()
-        with self._index.reading():
-            return ask(self._index.path, query, values)
+        with self._cell.asking() as connection:
+            return answered(connection, self._index.path, query, values)
 
     def why(self, row: int | str) -> dict[str, Any]:
         """Where a row came from, what was thought of it and where it went.
@@ -427,7 +428,7 @@ class Lineage:
 
         Raises:
             TrustError: The journal or a recorded object is damaged.
-            ExecutionError: The disk is full, or a reader holds the index.
+            ExecutionError: The disk is full, or another process is making the index all the time.
 
         Example:
             >>> import tempfile
@@ -468,6 +469,7 @@ class Lineage:
         if os.getpid() == self._process:
             self._objects.close()
             self._leases.close()
+            self._cell.close()
 
     def _hold(self, run_id: str) -> None:
         try:
@@ -488,7 +490,7 @@ class Lineage:
         """The index, caught up and opened for our own questions."""
         self._own()
         self._freshen()
-        with self._index.reading(), opened(self._index.path) as connection:
+        with self._cell.asking() as connection:
             try:
                 yield connection
             except duckdb.Error as error:
@@ -500,10 +502,7 @@ class Lineage:
             with contextlib.suppress(PermissionError):
                 self._leases.bury(self._abandoned)
             if not self._index.catch_up():
-                log.warning(
-                    "another program reads %s: the answer may miss the newest records",
-                    self._index.path,
-                )
+                log.warning("%s lags behind: the newest records may be missing", self._index.path)
         except ExecutionError:
             if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
                 raise

@@ -461,15 +461,33 @@ def missing_parts(
         >>> [part.algorithm for part in missing_parts(key.public_keys[:2], key.public_keys)]
         ['ml-dsa-65']
     """
-    there, listed = set(signed), list(believed)
-    missing: list[PublicKey] = []
+    there = set(signed)
+    begun = [party for party in parties(believed) if there & set(party)]
+    return tuple(key for party in begun for key in party if key not in there)
+
+
+def parties(keys: Iterable[PublicKey]) -> tuple[tuple[PublicKey, ...], ...]:
+    """Keys by who holds them, as far as their order tells: the parts of a hybrid key are one.
+
+    Args:
+        keys: Public keys in the order of their files.
+
+    Returns:
+        Groups in the same order, of one key or of all parts of a hybrid key.
+
+    Example:
+        >>> lone = PrivateKey.new("p256").public_key
+        >>> [len(party) for party in parties([lone, *HybridKey.new().public_keys])]
+        [1, 3]
+    """
+    listed, found = list(keys), []
     while listed:
         names = tuple(key.algorithm for key in listed[: len(HYBRID_PARTS)])
-        size = next((len(p) for p in (HYBRID_PARTS, OLD_HYBRID_PARTS) if names[: len(p)] == p), 1)
-        parts, listed = listed[:size], listed[size:]
-        if there & set(parts):
-            missing += [key for key in parts if key not in there]
-    return tuple(missing)
+        kinds = (HYBRID_PARTS, OLD_HYBRID_PARTS)
+        size = next((len(kind) for kind in kinds if names[: len(kind)] == kind), 1)
+        found.append(tuple(listed[:size]))
+        listed = listed[size:]
+    return tuple(found)
 
 
 def read_public_keys(pem: str | bytes) -> tuple[PublicKey, ...]:

@@ -11,7 +11,13 @@ from typing import TypeAlias
 
 from datapipe.errors import TrustError
 from datapipe.manifest.attestation import TREE_DIGEST, check_attestation
-from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
+from datapipe.manifest.bundle import (
+    ATTESTATION_SUFFIX,
+    OPENSSF_SUFFIX,
+    parents_path,
+    read_parents,
+    signature_paths,
+)
 from datapipe.manifest.checks import Check, Reason, Report
 from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
@@ -172,7 +178,8 @@ def verify_path(
         keys: Keys that are believed; a signature by any other refuses.
         policy: A policy; its keys are believed too, and its rules must hold.
         at: The time of judgement, with its zone; now when absent.
-        parents: Envelopes of the statements about materials, for policies that ask for them.
+        parents: Envelopes of the statements about materials, for policies that ask for them,
+            beside those of `<name>.intoto.jsonl`.
         locate: Finds the bytes of a subject that does not lie beside its statement.
 
     Returns:
@@ -192,8 +199,13 @@ def verify_path(
         >>> verify_path(folder, keys=[key.public_key]).failed[0].name
         "file 'a.txt'"
     """
-    trust = Trust(tuple(keys), policy, at, parents=tuple(parents), locate=locate)
     whole = whole_path(path)
+    try:
+        beside = read_parents(_about(whole))
+    except TrustError as error:
+        refused = Check.refused(parents_path(whole).name, error.message, Reason(error.code))
+        return Report(str(path), (refused,))
+    trust = Trust(tuple(keys), policy, at, parents=(*parents, *beside), locate=locate)
     if not whole.exists():
         checks: tuple[Check, ...] = (Check.refused("path", "does not exist", Reason.MISSING),)
     elif whole.is_file() and whole.name.endswith(OPENSSF_SUFFIX):
@@ -205,6 +217,14 @@ def verify_path(
     else:
         checks = _signed(whole, trust)
     return Report(str(path), checks)
+
+
+def _about(path: Path) -> Path:
+    """What a signature file is about; any other path is about itself."""
+    for suffix in (OPENSSF_SUFFIX, ATTESTATION_SUFFIX):
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix))
+    return path
 
 
 def verify_bundle(path: str | Path, bundle: str | Path, *, keys: Iterable[PublicKey]) -> Report:

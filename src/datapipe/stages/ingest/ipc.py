@@ -22,6 +22,7 @@ from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
     first_line,
+    pieced,
     refuse_reserved,
     scanned,
 )
@@ -117,7 +118,8 @@ class ReadArrow(FileReader):
             counts.append(rows)
             scans.append(scan)
         frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
-        return Reading(scanned(frame, self._uri()), tuple(counts))
+        pieces = pieced(_scan, scans, counts)
+        return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
     def _validated(self, path: Path, copy: Path) -> tuple[pa.Schema, int, Path]:
         """The schema and rows of a file whose every batch holds, and the file to scan."""
@@ -164,6 +166,12 @@ class ReadArrow(FileReader):
                 code="DP-READ-018",
                 hint="write smaller batches, or raise max_batch_bytes if you trust the file",
             )
+
+
+def _scan(path: Path, before: int) -> pl.LazyFrame:
+    return pl.scan_ipc(
+        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+    )
 
 
 def _writer(copy: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:

@@ -22,6 +22,7 @@ from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
     first_line,
+    pieced,
     refuse_reserved,
     scanned,
 )
@@ -140,7 +141,8 @@ class ReadParquet(FileReader):
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
         )
-        return Reading(scanned(frame, self._uri()), tuple(counts))
+        pieces = pieced(_scan, files, counts)
+        return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
     def _looks(self, path: Path, footer: _footer.Footer, *, small: bool) -> bool:
         """Hold every page against its checksum; whether they must be decoded to know more."""
@@ -153,6 +155,12 @@ class ReadParquet(FileReader):
 
     def _most_bytes(self, path: Path) -> float:
         return max(FLOOR_BYTES, self.max_ratio * path.stat().st_size)
+
+
+def _scan(path: Path, before: int) -> pl.LazyFrame:
+    return pl.scan_parquet(
+        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+    )
 
 
 def _footer_of(path: Path) -> _footer.Footer:

@@ -34,7 +34,8 @@ class Content:
     `shows` is the class that neighbours vote for, `genuine` rows show what their label says,
     `suspect` rows clearly show something else, `doubt` in [0, 1] is the share of the votes for any
     other class. `means` has the mean row of each class, shape (K, d); what it leaves over of a row
-    is that row's residual. Only rows that are `left` take part in a test.
+    is that row's residual. Only rows that are `left` take part in a test. `telling` is the share of
+    rows whose label most neighbours share.
     """
 
     pixels: Pixels
@@ -45,6 +46,7 @@ class Content:
     doubt: Floats
     means: Floats
     left: Bools
+    telling: float
 
     @property
     def classes(self) -> int:
@@ -94,12 +96,14 @@ def content_of(pixels: Pixels, labels: Ints, rng: np.random.Generator) -> Conten
     """
     classes = int(labels.max()) + 1
     axes = principal(pixels, COMPONENTS, rng)
-    votes = _votes(axes.project(pixels), labels, classes, rng)
-    return _with_content(pixels, labels, votes)
+    votes, telling = _votes(axes.project(pixels), labels, classes, rng)
+    return _with_content(pixels, labels, votes, telling)
 
 
-def _votes(reduced: Pixels, labels: Ints, classes: int, rng: np.random.Generator) -> Floats:
-    """The share of the neighbours' votes for each class, shape (n, K)."""
+def _votes(
+    reduced: Pixels, labels: Ints, classes: int, rng: np.random.Generator
+) -> tuple[Floats, float]:
+    """The share of the neighbours' votes for each class, shape (n, K), and how telling they are."""
     n = len(reduced)
     marks = np.arange(n)
     if n > LANDMARKS:
@@ -107,18 +111,19 @@ def _votes(reduced: Pixels, labels: Ints, classes: int, rng: np.random.Generator
     near, weight = _weighted(reduced[marks])
     told = labels[marks]
     voted = _shares(told[near], weight, classes)
+    telling = float((voted[np.arange(marks.size), told] > SURE).mean())
     for _ in range(ROUNDS):
         doubt = 1.0 - voted[np.arange(marks.size), told]
         voted = _shares(told[near], weight * _trust(doubt)[near], classes)
     if n == marks.size:
-        return voted
+        return voted, telling
     doubt = 1.0 - voted[np.arange(marks.size), told]
     votes = np.empty((n, classes))
     votes[marks] = voted
     other = np.setdiff1d(np.arange(n), marks, assume_unique=True)
     near, weight = _weighted(reduced[marks], reduced[other])
     votes[other] = _shares(told[near], weight * _trust(doubt)[near], classes)
-    return votes
+    return votes, telling
 
 
 def _weighted(points: Pixels, queries: Pixels | None = None) -> tuple[Ints, Floats]:
@@ -141,7 +146,7 @@ def _shares(neighbours: Ints, weight: Floats, classes: int) -> Floats:
     return np.asarray(votes / votes.sum(1, keepdims=True), np.float64)
 
 
-def _with_content(pixels: Pixels, labels: Ints, votes: Floats) -> Content:
+def _with_content(pixels: Pixels, labels: Ints, votes: Floats, telling: float) -> Content:
     shows, most = votes.argmax(1), votes.max(1)
     genuine = (shows == labels) & (most > SURE)
     suspect = (shows != labels) & (most >= SURE)
@@ -151,7 +156,7 @@ def _with_content(pixels: Pixels, labels: Ints, votes: Floats) -> Content:
         means[k] = pixels[own if own.any() else slice(None)].mean(0, dtype=np.float64)
     doubt = 1.0 - votes[np.arange(labels.size), labels]
     every = np.ones(labels.size, bool)
-    return Content(pixels, labels, shows, genuine, suspect, doubt, means, every)
+    return Content(pixels, labels, shows, genuine, suspect, doubt, means, every, telling)
 
 
 def without_direction(content: Content, label: int, direction: Floats) -> Content:

@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import beta_binomial_tail, binomial_tail
 from datapipe.stages.poisoning._content import Content, without_direction
+from datapipe.stages.poisoning._parted import parted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 RIDGE = 0.05
+BETWEEN = 2.0
+"""How many times the spread between class means counts as natural."""
 LOUD = 5.0
 """A score this many deviations above genuine rows carries the pattern: clean rows rarely do."""
 FEWEST_GENUINE = 20
 LEAST_TEMPLATE = 3
 OUTLYING = 4.0
-"""A label whose widest direction holds this many times the usual variance is told again."""
+PARTED = 5.5
+"""A label whose widest direction holds this many times the usual variance, and along which its
+rows part into two groups this many deviations from each other, is told again."""
 LEAST_HITS = 5
 """Fewer rows with one pattern than this are a coincidence."""
 LEVELS = ((LOUD, 0.02, 20.0), (2 * LOUD, 0.01, 100.0))
@@ -70,18 +75,36 @@ class _Tried:
         return int((self.scores > level).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """The direction in which a label's rows spread most, against natural spread.
+
+    `parted` says how many deviations apart the two groups are into which they fall along it, and
+    `group` has the rows of the smaller.
+    """
+
+    variance: float
+    direction: Floats
+    parted: float
+    group: Ints
+
+
 class Filters:
     """Matched filters against the natural spread of genuine rows, one spread per label.
 
     A label's own rows are left out of its spread: they may hold the pattern, and a pattern that is
-    part of the spread cannot stand out from it.
+    part of the spread cannot stand out from it. What sets class from class counts as spread, too: a
+    row that its neighbours take for another class leans toward its own.
     """
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self._whole = self._square(np.flatnonzero(content.genuine))
+        apart = content.means - content.means.mean(0)
+        self._between = BETWEEN * apart.T @ apart / len(apart)
         self._count = int(content.genuine.sum())
         self._made: dict[int, tuple[Floats, Floats]] = {}
+        self._axes: dict[int, Axis] = {}
 
     def spread(self, label: int) -> Floats:
         """Covariance of the genuine rows of other labels, with a ridge."""
@@ -91,11 +114,17 @@ class Filters:
         """Filter weights (d, m) for mean residuals (m, d)."""
         return np.asarray(self._both(label)[1] @ averages.T, np.float64)
 
+    def widest(self, label: int) -> Axis:
+        """The direction in which a label's rows spread most, against natural spread."""
+        if label not in self._axes:
+            self._axes[label] = _widest(self._content, self, label)
+        return self._axes[label]
+
     def _both(self, label: int) -> tuple[Floats, Floats]:
         if label not in self._made:
             own = np.flatnonzero(self._content.genuine & (self._content.labels == label))
             rest = self._whole - self._square(own)
-            made = rest / max(self._count - own.size, 1)
+            made = rest / max(self._count - own.size, 1) + self._between
             made[np.diag_indices_from(made)] += RIDGE * np.trace(made) / len(made) + 1e-9
             self._made[label] = (made, np.linalg.inv(made))
         return self._made[label]
@@ -116,11 +145,11 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
     whatever it lies on. The share of hits in the other labels, the worst left out, is the null.
     """
     tried, views = [], []
-    widest = [_widest(content, filters, k) for k in range(content.classes)]
+    widest = [filters.widest(k) for k in range(content.classes)]
     usual = float(np.median([w.variance for w in widest]))
     for label, axis in enumerate(widest):
         best, view = _across_sources(content, filters, label), content
-        if axis.variance > OUTLYING * usual > 0:
+        if axis.variance > OUTLYING * usual > 0 and axis.parted > PARTED:
             retold = without_direction(content, label, axis.direction)
             second = _across_sources(retold, filters, label)
             if second.above(LOUD) > best.above(LOUD):
@@ -238,18 +267,10 @@ def fewest_hits(beside: int, n: int, tests: int, alpha: float) -> int:
     return n
 
 
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """The direction in which a label's rows spread most, against natural spread."""
-
-    variance: float
-    direction: Floats
-
-
-def _widest(content: Content, filters: Filters, label: int) -> _Axis:
+def _widest(content: Content, filters: Filters, label: int) -> Axis:
     mine = np.flatnonzero((content.labels == label) & content.left)
     if mine.size < 2 * FEWEST_GENUINE:
-        return _Axis(0.0, np.zeros(content.pixels.shape[1]))
+        return Axis(0.0, np.zeros(content.pixels.shape[1]), np.nan, mine[:0])
     rows = content.residual(mine)
     rows -= np.median(rows, axis=0)
     thin = rows.astype(np.float32)
@@ -264,4 +285,6 @@ def _widest(content: Content, filters: Filters, label: int) -> _Axis:
     natural = float(wide @ spread @ wide) or 1.0
     direction = spread @ wide
     length = float(np.linalg.norm(direction)) or 1.0
-    return _Axis(float(((rows @ wide) ** 2).mean()) / natural, direction / length)
+    along = rows @ wide
+    apart, group = parted(along)
+    return Axis(float((along**2).mean()) / natural, direction / length, apart, mine[group])

@@ -16,10 +16,18 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 ROUNDS = 4
-CLEAN = 0.999
-"""Quantile of the clean rows' scores that a row must exceed."""
-FAINT = 0.35
-"""Share of the usual loudness of the pattern below which a row does not hold it."""
+CLEAN, MOSTLY = 0.999, 0.9
+"""Quantiles of the clean rows' scores: a row must exceed the first, or `TAIL` times the second
+where some clean rows hold the pattern with their true label, as covers."""
+TAIL = 4.0
+QUARTILES = 1.349
+"""Width of the middle half of a normal distribution, in deviations."""
+FAINTEST = 0.1
+"""Share of the rows found that may be fainter than the gap that parts them from the others."""
+LEAST = 0.1
+"""Quantile of a label's own scores from which its clean rows are told: most may hold a pattern."""
+BELOW = 1.2816
+"""Deviations of a normal distribution from that quantile to its mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +49,8 @@ class Trigger:
 def refine(filters: Filters, evidence: Evidence) -> Trigger:
     """Fit the filter again to the rows found until they stand.
 
-    A row holds the pattern when its score exceeds those of nearly all genuine rows of other labels
-    and is not faint beside those of the rows found.
+    A row holds the pattern when its score lies above the widest gap between what nearly all
+    genuine rows of other labels stay below and the rows found, the faintest of them left out.
     """
     content = evidence.view
     mine = np.flatnonzero(_asked(content, evidence.label))
@@ -51,13 +59,30 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
     for _ in range(ROUNDS):
         average = content.residual(rows).mean(0)[None, :]
         scores = _scores(content, filters.templates(evidence.label, average), evidence.label)
-        low = max(float(np.quantile(scores[clean_rows], CLEAN)), LOUD)
-        bar = max(low, FAINT * float(np.median(scores[rows])))
+        most, usual = np.quantile(scores[clean_rows], [CLEAN, MOSTLY])
+        low = max(float(min(most, TAIL * usual)), LOUD)
+        bar = _widest_gap(scores[mine], low, float(np.quantile(scores[rows], FAINTEST)))
         found = mine[scores[mine] > bar]
         if found.size == 0 or np.array_equal(found, rows):
             break
         rows = found
     return Trigger(evidence.label, evidence, rows, scores)
+
+
+def _width(values: Floats) -> float:
+    """The deviation that the middle half tells: a few rows that hold a pattern do not change it."""
+    low, high = np.quantile(values, [0.25, 0.75]) if values.size else (0.0, 0.0)
+    return float(high - low) / QUARTILES
+
+
+def _widest_gap(scores: Floats, low: float, high: float) -> float:
+    """The middle of the widest gap between scores in a range: where two groups part."""
+    if high <= low:
+        return low
+    inside = np.sort(scores[(scores > low) & (scores < high)])
+    edges = np.concatenate([[low], inside, [high]])
+    widest = int(np.argmax(np.diff(edges)))
+    return float(0.5 * (edges[widest] + edges[widest + 1]))
 
 
 def _asked(content: Content, label: int) -> Bools:
@@ -70,17 +95,19 @@ def _asked(content: Content, label: int) -> Bools:
 def _scores(content: Content, weights: Floats, label: int) -> Floats:
     """Filter scores of every row, in deviations of the genuine rows of its content.
 
-    The label's own rows may hold the pattern, so that their spread is read from the middle half.
+    Most of the label's own rows may hold the pattern, so that their centre is read from the lowest
+    of them and their spread from other labels.
     """
     raw = content.project(weights)[:, 0]
     made = np.zeros(raw.size)
     pooled = content.genuine & (content.labels != label)
-    spread = float(raw[pooled].std()) or 1.0
+    spread = _width(raw[pooled]) or 1.0
     for k in range(content.classes):
         own = raw[content.genuine & (content.labels == k)]
-        centre = float(np.median(own)) if own.size else 0.0
-        middle = float(np.median(np.abs(own - centre))) * 1.4826 if own.size else 0.0
+        centre, wide = (float(np.median(own)), _width(own)) if own.size else (0.0, 0.0)
+        if k == label and own.size:
+            centre, wide = float(np.quantile(own, LEAST)) + BELOW * spread, 0.0
         shown = content.shows == k
-        made[shown] = (raw[shown] - centre) / max(spread, middle)
+        made[shown] = (raw[shown] - centre) / max(spread, wide)
     made[~_asked(content, label) & ~pooled] = 0.0
     return made

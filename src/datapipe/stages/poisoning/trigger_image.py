@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.finding import Finding, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import PixelMatrix, pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
@@ -26,17 +26,20 @@ from datapipe.stages.poisoning._matched_filter import (
     transfer_test,
 )
 from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 
 FEWEST_ROWS = 200
-FEWEST_TELLING = 0.5
+FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
-TESTS = 5
-"""Kinds of evidence that share alpha: three of filters, two of windows."""
+TESTS = 6
+"""Kinds of evidence that share alpha: four of filters, two of windows."""
+TWO_KINDS = 0.1
+"""Share of alpha for a class that parts into two groups: some do by nature."""
 HINT = 0.5
 """How much an unconfirmed pattern says of a row, beside the doubt of its neighbours."""
 
@@ -131,7 +134,7 @@ class TriggerImage(Stage):
         rows = rows.distinct(equal_rows(values))
         look = _Look(values[rows.heads], rows.pixels[rows.heads], rows.shape)
         found, first, content = self._search(look, rows.labels[rows.heads], context)
-        if content.genuine.mean() < FEWEST_TELLING:
+        if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
         return Yield(findings=(self._finding(found, first, content, rows),))
@@ -147,15 +150,16 @@ class TriggerImage(Stage):
         for turn in range(MOST_TRIGGERS):
             filters = Filters(content)
             ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
-            first = first or ranked
-            if ranked and ranked[0].p_value <= self.alpha:
-                found.append(refine(filters, ranked[0]))
-            else:
-                moving = look.moving(content)
-                first = sorted([*first, *(m.evidence for m in moving)], key=lambda e: e.p_value)
-                if not moving or moving[0].evidence.p_value > self.alpha:
-                    break
+            telling = [e for e in ranked if e.p_value <= self.alpha and e.test != TWO_GROUPS]
+            moving = [] if telling else look.moving(content)
+            every = [*ranked, *(m.evidence for m in moving)]
+            first = first or sorted(every, key=lambda e: (e.p_value, -e.hits))
+            if moving and moving[0].evidence.p_value <= self.alpha:
                 found.append(moving[0])
+            elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
+                found.append(refine(filters, (telling or ranked)[0]))
+            else:
+                break
             gone = np.zeros(labels.size, bool)
             gone[found[-1].rows] = True
             content = content.without(gone)
@@ -177,12 +181,16 @@ class TriggerImage(Stage):
                 f" {told[0]['class']!r}"
             )
         least = self._fewest_detectable(content)
+        verdict: Verdict = "clean"
+        if told:
+            alone = all(t.evidence.test == TWO_GROUPS for t in found)
+            verdict = "suspect" if alone else "fail"
         return Finding(
             "poisoning.trigger_image",
-            "fail" if told else "clean",
+            verdict,
             Estimate.rate(int(flags.sum()), flags.size),
             says,
-            severity="high" if told else "info",
+            severity={"fail": "high", "suspect": "medium"}.get(verdict, "info"),
             p_value=p_value,
             columns=rows.columns,
             rows=scored_rows(
@@ -283,6 +291,7 @@ def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> lis
         transfer_test(content, filters),
         pair_test(content, filters, rng),
         blind_test(content, filters),
+        group_test(content, filters),
     ):
         times = TESTS * len(evidence)
         ranked.extend(replace(e, p_value=min(1.0, e.p_value * times)) for e in evidence)
