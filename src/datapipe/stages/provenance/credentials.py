@@ -131,6 +131,14 @@ class ContentCredentials(Stage):
 
         Raises:
             SchemaMismatch: The rows have a column of that name already.
+
+        Example:
+            >>> from datapipe.core.roles import Roles
+            >>> rows = pl.DataFrame({"_row_id": pl.Series([1], dtype=pl.UInt64), "i": [None]})
+            >>> data = Dataset(rows.lazy().cast({"i": pl.Binary}), Roles.of(image="i"))
+            >>> made = ContentCredentials().run(data, Context(0, Path(".")))
+            >>> made.data.frame(["ai_generated"]).rows(), made.findings[1].verdict
+            ([(None,)], 'not_evaluated')
         """
         image = data.roles.one("image")
         if data.types[image] != pl.Binary:
