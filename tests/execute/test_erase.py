@@ -418,3 +418,22 @@ def test_a_receipt_over_another_log_is_refused(tmp_path: Path):
     other.append([("erasures", request), ("attestations", body)])
     failed = verify_store(other.store, (), None).failed
     assert [c for c in failed if c["name"] == "receipt"]
+
+
+def test_rows_that_a_crash_left_unrecorded_or_unfinished_go_too(tmp_path: Path):
+    drill = drilled(tmp_path, 4)
+    lineage, who = drill.lineage, drill.people[0]
+    rows = erase(lineage, who).reach
+    stray = lineage.scratch() / "stray.parquet"
+    pl.read_parquet(lineage.object_path(rows.of("dataset")[0].digest)).with_columns(
+        stray=pl.lit(1)
+    ).write_parquet(stray)
+    digest, path = lineage.put_object(stray, suffix=".parquet")
+    partial = lineage.store / "partial" / "k"
+    partial.mkdir(parents=True)
+    (partial / "rows.parquet").write_bytes(drill.texts[who][0].encode())
+    done = erase(lineage, who, carry_out=True)
+    assert done.remedies[digest] == "retired"
+    assert not path.exists()
+    assert not partial.exists()
+    assert verify_store(lineage.store, (), None).passed

@@ -23,7 +23,7 @@ class Held:
     """One thing that holds a person's rows, or was made from them.
 
     Args:
-        kind: `dataset`, `table`, `model` or `export`.
+        kind: `dataset`, `table`, `model`, `export`, or `file` for rows that no record names.
         digest: Its digest.
         name: A short name.
         rows: How many of the rows it holds, or was trained on.
@@ -267,7 +267,7 @@ class Stored:
         return found[ROW_ID].unique().sort()
 
     def _datasets_with(self, ids: pl.Series, subject: str) -> Iterator[Held]:
-        digests = [d for d in self.datasets if ROW_ID in self.schemas.get(d, {})]
+        digests = [d for d, schema in self.schemas.items() if ROW_ID in schema]
         scans = [
             self.scan(d)
             .with_row_index("_place")
@@ -276,7 +276,9 @@ class Stored:
             for d in digests
         ]
         for digest, places in zip(digests, pl.collect_all(scans), strict=True):
-            if places.height:
+            if places.height and digest not in self.datasets:  # a crash kept it from being recorded
+                yield Held("file", digest, bare(digest)[:12], places.height)
+            elif places.height:
                 records = self.datasets[digest]["records"]
                 yield Held(
                     "dataset",

@@ -112,7 +112,7 @@ class Erasure:
             "models": [h for h in held if h["kind"] == "model"],
             "exports": [h for h in held if h["kind"] == "export"],
             "records_redacted": self.redacted,
-            "retired": list(self.retired),
+            "retired": [*(h["digest"] for h in held if h["kind"] == "file"), *self.retired],
             "sources_outside": [dict(s) for s in self.reach.sources],
             "not_looked": list(self.reach.not_looked),
             "commitment": self.commitment,
@@ -266,7 +266,10 @@ class _Work:
         """What is done about each thing; a table that held nothing but ids stays as it is."""
         after: Remedy = "retired" if models == "retire" else "pending"
         found: dict[str, Remedy] = dict.fromkeys(rewritten, "rewritten")
-        return found | {h.digest: after for h in self.reach.held if h.kind not in _ROWS}
+        for held in self.reach.held:
+            if held.kind not in _ROWS:
+                found[held.digest] = "retired" if held.kind == "file" else after
+        return found
 
     def _files_that_tell(self, own: Own, all_values: Own, told: set[str]) -> dict[str, str]:
         """Objects that hold the id or values of the person and cannot be rewritten."""
