@@ -437,3 +437,40 @@ def test_rows_that_a_crash_left_unrecorded_or_unfinished_go_too(tmp_path: Path):
     assert not path.exists()
     assert not partial.exists()
     assert verify_store(lineage.store, (), None).passed
+
+
+def test_who_was_erased_is_not_let_in_again_by_the_same_file(tmp_path: Path):
+    file = tmp_path / "rows.parquet"
+    pl.DataFrame(
+        {"who": ["ada-b", "bob", "ada-b"], "t": ["her words", "his", "more"]}
+    ).write_parquet(file)
+    pipeline = Pipeline("p", [ReadParquet(str(file), subject="who", text="t"), Model2()])
+    first = pipeline.run(seed=1, store=str(tmp_path / "s"))
+    lineage = Lineage(tmp_path / "s")
+    done = erase(lineage, "ada-b", carry_out=True)
+    again = pipeline.run(seed=1, store=str(tmp_path / "s"))
+    assert again.data.frame(["who"])["who"].to_list() == ["bob"]
+    assert erase(lineage, "ada-b").reach.rows == 0
+    told = again.sql(
+        "select row_id, reason from dropped_rows where run_id = $run", run=again.run_id
+    )
+    assert set(told["row_id"]) == set(done.reach.row_ids)
+    assert set(told["reason"]) == {"erased at the person's request"}
+    rows = again.sql("select distinct m.row_id from model_rows m join models using (model_id) "
+                     "where run_id = $run", run=again.run_id)  # fmt: skip
+    assert not set(rows["row_id"]) & set(done.reach.row_ids)
+    assert len(first.data.sources) == 1
+    assert verify_store(lineage.store, (), None).passed
+
+
+@dataclass(frozen=True)
+class Model2(Stage):
+    """A model of all rows, whatever their columns."""
+
+    name: ClassVar[str] = "drill.model_two"
+    gives: ClassVar[tuple[str, ...]] = ("model",)
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        path = context.scratch / "m.bin"
+        path.write_bytes(str(len(data)).encode() * 100)
+        return Yield(artifacts=(Artifact("m", "model", path, row_ids=data.row_ids),))
