@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
+    from datapipe.stages.provenance.credentials import ContentCredentials as ContentCredentials
+    from datapipe.stages.provenance.declarations import SourceDeclarations as SourceDeclarations
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
     from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
@@ -52,6 +54,8 @@ CATALOGUE = {
     "ingest.object": "ReadObject",
     "provenance.manifest": "VerifySources",
     "provenance.licence": "LicenceRule",
+    "provenance.declarations": "SourceDeclarations",
+    "provenance.credentials": "ContentCredentials",
     "provenance.trust": "RequireTrust",
     "dedup.exact": "ExactDuplicates",
     "dedup.minhash": "MinHash",
@@ -87,6 +91,7 @@ EXTRAS = {
     "onnxscript": "export",
     "flwr": "federated",
     "tenseal": "encrypted",
+    "c2pa": "c2pa",
     "ray": "ray",
 }
 """Import name of an optional package to the extra that brings it."""
