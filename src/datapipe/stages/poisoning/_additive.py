@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from datapipe.core.dataset import Dataset
 from datapipe.features.tables import numeric_features
+from datapipe.stages.poisoning._labelled import Labelled
 from datapipe.stages.poisoning._predicates import Column
 
 Floats = NDArray[np.float64]
@@ -48,12 +49,11 @@ class Additive:
         return softmax(left)
 
 
-def fit_additive(
-    data: Dataset, rows: Ints, columns: list[Column], labels: Ints, fold: Ints, classes: int
-) -> Additive:
+def fit_additive(data: Dataset, rows: Labelled, columns: list[Column], fold: Ints) -> Additive:
     """Fit on the other folds; numbers are also seen in bins, so that effects may bend."""
     names = tuple(dict.fromkeys(c.name for c in columns))
-    blocks = [_block(data, name, rows, columns) for name in names]
+    labels, classes = rows.labels, len(rows.names)
+    blocks = [_block(data, name, rows.place, columns) for name in names]
     owner = np.repeat(np.arange(len(names)), [b.shape[1] for b in blocks])
     values = np.column_stack(blocks)
     spread = values.std(0)

@@ -252,8 +252,8 @@ def _of_cells(
     label = top[strong]
     hit = labels[rows] == label[test]
     log_p = log_tails(test, rate, hit, strong.size)
-    mean = np.bincount(test, shares * hit, minlength=strong.size)
-    mean = mean / np.maximum(np.bincount(test, hit, minlength=strong.size), 1)
+    total = np.maximum(np.bincount(test, hit, minlength=strong.size), 1)
+    mean = np.bincount(test, shares * hit, minlength=strong.size) / total
     own, other = means
     apart = np.maximum(own - other, 1e-3)[label]
     against = np.clip((own[label] - mean) / apart, 0.0, 1.0)

@@ -121,8 +121,7 @@ class TriggerTable(Stage):
         if not values.shape[1] or not columns:
             return self._unknown("no column without a role holds a value that five rows share")
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
-        k = len(rows.names)
-        model = fit_additive(data, rows.place, columns, rows.labels, fold, k)
+        model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, values[rows.place], self.alpha)
         least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
         if least > rows.labels.size // 2:
