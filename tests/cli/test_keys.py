@@ -18,7 +18,7 @@ def secret(here, monkeypatch):
 def test_a_key_is_written_encrypted_and_its_public_half_exported(datapipe, secret, algorithm):
     answer = datapipe("keys", "new", "--algorithm", algorithm, "--out", "key.pem", "--json")
     assert answer.code == 0
-    assert len(answer.json["keyids"]) == (2 if algorithm == "hybrid" else 1)
+    assert len(answer.json["keyids"]) == (3 if algorithm == "hybrid" else 1)
     assert sorted(p.name for p in secret.iterdir()) == ["key.pem"]
     text = (secret / "key.pem").read_text()
     assert text.startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")

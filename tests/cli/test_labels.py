@@ -68,16 +68,28 @@ def test_answers_of_several_annotators_become_one_label_an_item(datapipe, here):
         answers = np.where(right, true, 1 - true).tolist()
         lines += [(q, who, answer) for q, answer in enumerate(answers)]
     pl.DataFrame(lines, schema=["q", "who", "answer"], orient="row").write_csv("a.csv")
-    roles = ("--label", "answer", "--id", "q", "--annotator", "who")
+    roles = ("--item", "q", "--annotator", "who", "--answer", "answer")
     shares = {}
-    for method in ("dawid-skene", "majority"):
+    for method in ("auto", "dawid-skene", "majority"):
         words = (*roles, "--method", method, "-o", "b.parquet", "--json")
         answer = datapipe("labels", "aggregate", "a.csv", *words)
         assert answer.code == 0, answer.err
         made = pl.read_parquet("b.parquet").sort("item")
         assert made["item"].to_list() == list(range(80))
+        assert [i["label"] for i in answer.json["items"]] == made["label"].to_list()
         shares[method] = float((made["label"].to_numpy() == true).mean())
-    assert shares["dawid-skene"] >= max(0.9, shares["majority"] - 0.02)
+    assert shares["auto"] >= max(0.9, shares["majority"] - 0.02)
+    assert datapipe("labels", "aggregate", "a.csv", *roles).code == 0
     wrong = datapipe("labels", "aggregate", "a.csv", *roles, "--method", "majorty")
     assert wrong.code == 2
     assert "'majority'" in wrong.err
+
+
+def test_one_answer_an_item_and_one_class_are_joined_all_the_same(datapipe, here):
+    pl.DataFrame({"q": [1, 2], "who": ["a", "b"], "y": ["n", "n"]}).write_csv("a.csv")
+    roles = ("--item", "q", "--annotator", "who", "--answer", "y")
+    answer = datapipe("labels", "aggregate", "a.csv", *roles, "--json")
+    assert answer.code == 0, answer.err
+    assert [i["label"] for i in answer.json["items"]] == ["n", "n"]
+    told = {f["verdict"] for f in answer.json["findings"] if f["kind"].startswith("labels.")}
+    assert told == {"not_evaluated"}

@@ -11,27 +11,18 @@ import typer
 
 from datapipe.cli.audit_plan import Beside, reader_of
 from datapipe.cli.findings import figure
+from datapipe.cli.labels_crowd import aggregate
+from datapipe.cli.labels_files import File, Image, Label, Output, Text, known_format, write_table
 from datapipe.cli.options import STORE, Json, Seed, Store
-from datapipe.cli.sql import safe_csv
 from datapipe.cli.terminal import out, out_json, painted, plain, settle, table
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import OnFinding
-from datapipe.errors import DeclarationError, ExecutionError, nearest
+from datapipe.errors import DeclarationError
 from datapipe.stages import find
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-
-_METHODS = ("dawid_skene", "majority")
-File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")]
-Label = Annotated[str, typer.Option(metavar="COL", help="The labels to be judged.")]
-Text = Annotated[str, typer.Option(metavar="COL", help="A text.")]
-Image = Annotated[str, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")]
-Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Where to write: .parquet, .csv, .jsonl."),
-]
 
 
 @app.command("issues", help="Rows whose label looks wrong, the surest first, with a suggestion.")
@@ -48,11 +39,11 @@ def _issues(
     seed: Seed = 0,
 ) -> None:
     if output is not None:
-        _known_format(output)
+        known_format(output)
     run = _judged(file, Roles.of(label=label, text=text, image=image), "note", seed, store)
     found = _flagged(run)
     if output is not None:
-        _write(found, output, for_people=True)
+        write_table(found, output, for_people=True)
     if as_json:
         out_json({**_head(run), "issues": found.to_dicts()})
         return
@@ -96,9 +87,9 @@ def _relabel(
 ) -> None:
     if output is None:
         raise DeclarationError("no output is named", code="DP-USE-040", hint="-o cleaned.parquet")
-    _known_format(output)
+    known_format(output)
     run = _judged(file, Roles.of(label=label, text=text, image=image), "relabel", seed, store)
-    _write(run.data.frame(), output)
+    write_table(run.data.frame(), output)
     changed = run.sql(
         "select count(*) as n from label_history where run_id = $run", run=run.run_id
     )["n"][0]
@@ -109,54 +100,9 @@ def _relabel(
         out(plain(f"{changed:,} labels changed, every one in label_history; written to {output}"))
 
 
-@app.command("aggregate", help="One label an item from the answers of several annotators.")
-def _aggregate(
-    file: File,
-    *,
-    label: Annotated[str, typer.Option(metavar="COL", help="The answers.")],
-    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="The item answered.")],
-    annotator: Annotated[str, typer.Option(metavar="COL", help="Who answered.")],
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="dawid_skene or majority.")
-    ] = "dawid_skene",
-    output: Output = None,
-    as_json: Json = False,
-    store: Store = STORE,
-    seed: Seed = 0,
-) -> None:
-    name = method.replace("-", "_")
-    if name not in _METHODS:
-        raise DeclarationError(
-            f"there is no method {method!r}", code="DP-USE-042", hint=nearest(name, _METHODS)
-        )
-    if output is not None:
-        _known_format(output)
-    stage: Any = find(f"labels.{name}")
-    reader = reader_of(file, Roles.of(label=label, id=id_column, annotator=annotator), Beside())
-    run = Pipeline(Path(file).name, [reader, stage()]).run(seed=seed, store=store)
-    settle()
-    finding = next(f for f in run.findings if f.family == "labels")
-    items = _items(run)
-    flat = items.select(n for n, kind in items.schema.items() if not kind.is_nested())
-    if output is not None:
-        _write(flat, output)
-    if as_json:
-        out_json({**run.to_json(), "items": flat.to_dicts()})
-        return
-    out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.says}"))
-    unsure = flat.sort("posterior").head(10)
-    out(table(unsure.columns, unsure.rows()))
-    out(f"{flat.height:,} items, the ten least sure above; -o FILE writes all")
-
-
-def _items(run: Run) -> pl.DataFrame:
-    """The table with one label an item."""
-    for artifact in run.artifacts.values():
-        if artifact.kind == "table":
-            found = pl.read_parquet(artifact.path)
-            if {"item", "label", "posterior"} <= set(found.columns):
-                return found
-    return pl.DataFrame(schema={"item": pl.String, "label": pl.String, "posterior": pl.Float64})
+app.command("aggregate", help="One label an item from the answers of several annotators.")(
+    aggregate
+)
 
 
 def _judged(file: str, roles: Roles, action: OnFinding, seed: int, store: Path) -> Run:
@@ -199,35 +145,3 @@ def _line(run: Run) -> str:
     noise = run.finding("labels.noise")
     word = painted(noise.verdict.replace("_", " "), noise.verdict)
     return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}"
-
-
-def _known_format(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".csv", ".jsonl"):
-        raise DeclarationError(
-            f"{path}: files that end in {suffix or 'nothing'!r} are not written",
-            code="DP-USE-041",
-            hint="end it in .parquet, .csv or .jsonl",
-        )
-    return suffix
-
-
-def _write(frame: pl.DataFrame, path: Path, *, for_people: bool = False) -> None:
-    """Write rows; in CSV for people no cell is a formula, data keeps its cells as they are."""
-    suffix = _known_format(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        if suffix == ".parquet":
-            frame.write_parquet(partial)
-        elif suffix == ".csv":
-            partial.write_text(safe_csv(frame) if for_people else frame.write_csv(), "utf-8")
-        else:
-            frame.write_ndjson(partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ExecutionError(
-            f"{path} cannot be written: {error.strerror}",
-            code="DP-EXEC-072",
-            hint="choose a folder that you may write to, with enough space",
-        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from datapipe.manifest.checks import Reason
 from datapipe.manifest.facts import FindingSummary, LogPoint, Material, Measure, Terms
 from datapipe.manifest.keyring import moment
 from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.rows import row_tree
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -62,7 +64,11 @@ def _publish(
     found = _found(lineage, digest)
     signs = signer(key, passphrase_file)
     copy = _copied(lineage, found, folder)
-    signed = sign_path(copy, signs, predicate=_told(lineage, found))
+    told = _told(lineage, found)
+    if found["kind"] == "dataset":
+        rows, tree = row_tree(copy)
+        told = replace(told, rows=rows, row_tree=tree)
+    signed = sign_path(copy, signs, predicate=told)
     beside = [str(f) for f in (signed.openssf, signed.attestation) if f is not None]
     if as_json:
         out_json({"path": str(copy), "digest": found["digest"], "signatures": beside})

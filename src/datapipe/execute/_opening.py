@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from datapipe.core.context import Context, derived_seed
-from datapipe.core.dataset import Dataset, empty
+from datapipe.core.dataset import Dataset, Piece, empty
 from datapipe.core.pipeline import PlannedStep
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
 from datapipe.core.source import Source
@@ -87,11 +87,9 @@ class Opened:
             rows = source.rows or len(data)
             number = lineage.source_number(digest, source.name, rows)
             known = replace(source, number=number, digest=digest, rows=rows)
-            parts.append(
-                Dataset(
-                    _shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[known]
-                )
-            )
+            frame = _shifted(data.scan(row_id=True), ROW_ID, number)
+            pieces = [(_shifted(piece, ROW_ID, number), n) for piece, n in data.pieces]
+            parts.append(Dataset(frame, data.roles, sources=[known], pieces=pieces))
             named.append(_renamed(made, number))
         return _together(parts), named
 
@@ -175,7 +173,19 @@ def _together(parts: Sequence[Dataset]) -> Dataset:
     for part in parts:
         roles = roles.merged(part.roles)
     frame = pl.concat([p.scan(row_id=True) for p in parts], how="diagonal")
-    return Dataset(frame, roles, sources=[s for p in parts for s in p.sources])
+    sources = [s for p in parts for s in p.sources]
+    pieces: list[Piece] = []
+    if all(p.pieces for p in parts):
+        types = frame.collect_schema()
+        pieces = [(_widened(piece, types), n) for p in parts for piece, n in p.pieces]
+    return Dataset(frame, roles, sources=sources, pieces=pieces)
+
+
+def _widened(piece: pl.LazyFrame, types: pl.Schema) -> pl.LazyFrame:
+    """The rows with every column that any source has; those that theirs lacks are null."""
+    has = set(piece.collect_schema())
+    lacks = [pl.lit(None, kind).alias(name) for name, kind in types.items() if name not in has]
+    return piece.with_columns(lacks).select(types.names())
 
 
 def _agree(parts: Sequence[Dataset]) -> None:

@@ -9,6 +9,7 @@ taken from the store without reading a byte of data.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import shutil
 import time
@@ -37,6 +38,8 @@ from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
+from datapipe.execute.shards import RunJobs, run_here, worth_cutting
+from datapipe.lineage.locks import failed
 from datapipe.lineage.store import Lineage
 
 log = logging.getLogger("datapipe.execute")
@@ -45,10 +48,16 @@ log = logging.getLogger("datapipe.execute")
 class LocalExecutor:
     """Runs a plan in this process.
 
+    Args:
+        run_jobs: What runs the shards of row stages over large inputs.
+
     Example:
         >>> LocalExecutor().run.__name__
         'run'
     """
+
+    def __init__(self, run_jobs: RunJobs = run_here) -> None:
+        self._run_jobs = run_jobs
 
     def run(self, plan: Plan, *, data: Dataset | None, seed: int, store: Path) -> Run:
         """Run every step of a plan and record it in a store.
@@ -76,7 +85,7 @@ class LocalExecutor:
         digests = FileDigests(store / "cache" / "files.json")
         lead, rest = _segments(plan)
         opened = open_readers(lead, data, digests, seed=seed, store=store)
-        with _Session(plan, seed, Lineage(store, create=True)) as session:
+        with _Session(plan, seed, Lineage(store, create=True), self._run_jobs) as session:
             session.lead(opened, [s for group in lead for s in group])
             for group in rest:
                 session.group(group)
@@ -105,8 +114,9 @@ def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedSte
 class _Session:
     """One run: the rows so far, and the recorder that writes down what is done to them."""
 
-    def __init__(self, plan: Plan, seed: int, lineage: Lineage) -> None:
+    def __init__(self, plan: Plan, seed: int, lineage: Lineage, run_jobs: RunJobs) -> None:
         self.plan = plan
+        self.run_jobs = run_jobs
         self.seed = seed
         self.lineage = lineage
         self.recorder = Recorder(plan, seed, lineage)
@@ -125,7 +135,8 @@ class _Session:
     ) -> None:
         try:
             if error is not None and not isinstance(error, GateClosed):
-                self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
+                with contextlib.suppress(ExecutionError):  # the first error is the one to tell
+                    self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
         finally:
             shutil.rmtree(self.keeper.scratch, ignore_errors=True)
 
@@ -143,7 +154,7 @@ class _Session:
             lazy, yields = opened.numbered(self.lineage)
             acted = [act(s.stage, y) for s, y in zip(steps, yields, strict=False)]
             read = applied(lazy, acted)
-            out, asides = self._fused(read, steps[len(yields) :])
+            out, asides = self._fused(read, steps[len(yields) :], keys)
         outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
         self._done(GroupDone(steps, keys, [*outcomes, *asides], None, out, clock))
 
@@ -160,7 +171,7 @@ class _Session:
         acted: list[Acted] = []
         with self._clock(steps[0].stage) as clock:
             if fused:
-                out, outcomes = self._fused(self.data, steps)
+                out, outcomes = self._fused(self.data, steps, keys)
             else:
                 yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
@@ -170,17 +181,24 @@ class _Session:
         self._done(GroupDone(steps, keys, outcomes, self.data, out, clock))
         self._stop([f for a in acted for f in a.stop])
 
-    def _fused(self, data: Dataset, steps: Sequence[PlannedStep]) -> tuple[Dataset, list[Outcome]]:
-        """Row stages in one streaming pass, and a table of the rows each one set aside."""
-        fused = fuse(data, [s.stage for s in steps if isinstance(s.stage, RowStage)])
+    def _fused(
+        self, data: Dataset, steps: Sequence[PlannedStep], keys: Sequence[str]
+    ) -> tuple[Dataset, list[Outcome]]:
+        """Row stages in streaming passes, and a table of the rows each one set aside."""
+        stages = [s.stage for s in steps if isinstance(s.stage, RowStage)]
+        fused = fuse(data, stages)
+        if worth_cutting(data):
+            path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
+            out = stored(path, digest, fused.roles, data.sources)
+            return out, self._asides(fused, dropped, len(steps))
         out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
-        return out, self._asides(fused, len(steps))
+        left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
+        return out, self._asides(fused, left, len(steps))
 
-    def _asides(self, fused: Fused, steps: int) -> list[Outcome]:
+    def _asides(self, fused: Fused, dropped: pl.DataFrame | None, steps: int) -> list[Outcome]:
         """One table of set-aside rows for each row stage, from one scan for all of them."""
-        if fused.dropped is None:
+        if dropped is None:
             return [Outcome()] * steps
-        dropped = fused.dropped.collect(engine="streaming")
         outcomes: list[Outcome] = []
         for place in range(steps):
             mine = {code: reason for code, (p, reason) in fused.reasons.items() if p == place}
@@ -306,6 +324,7 @@ class _Session:
             last["dataset_out"],
             Roles({r: tuple(c) for r, c in last["roles"].items()}),
             sources,
+            kept=True,
         )
         origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
         self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins))
@@ -347,6 +366,8 @@ class _Session:
             ) from error
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise failed(error, f"{stage.name} could not write{where}") from error
             raise ExecutionError(
                 f"{stage.name}: {error.strerror or _first_line(error)}{where}",
                 code="DP-EXEC-003",

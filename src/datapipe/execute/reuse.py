@@ -7,6 +7,7 @@ schema with types, the engine versions and the seed. Nothing else can change a r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -192,7 +193,8 @@ class FileDigests:
             partial.write_bytes(canonical(kept))
             partial.replace(self.path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def source_digest(reader: Reader, digests: FileDigests) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.errors import TrustError
 from datapipe.lineage import schema
+from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 
@@ -38,7 +39,10 @@ def make(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def fill(
-    connection: duckdb.DuckDBPyConnection, records: Iterable[Record], objects: Objects
+    connection: duckdb.DuckDBPyConnection,
+    records: Iterable[Record],
+    objects: Objects,
+    erasures: Erasures | None = None,
 ) -> None:
     """Add records to the tables, each to its own and to the log.
 
@@ -46,6 +50,7 @@ def fill(
         connection: Open for writing, within a transaction.
         records: Records of the journal.
         objects: Where the rows that records name are kept.
+        erasures: What was erased from the store, so that records name objects that are gone.
 
     Raises:
         TrustError: An object that a record names is missing or damaged.
@@ -62,8 +67,11 @@ def fill(
     for record in records:
         kind, body = record.kind, record.body
         line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
+        named = body.get("held_out_object") if kind == "models" else body.get("object")
+        if named and erasures is not None:
+            named = erasures.now(str(named), record.seq)
         if kind in schema.FROM_OBJECT:
-            _insert_object(connection, kind, line | {"object": body.get("object")}, objects)
+            _insert_object(connection, kind, line | {"object": named}, objects)
             if kind == "row_drops":
                 owner = schema.cells("row_drop_steps", body, seq=record.seq, recorded_at="")
                 held.setdefault("row_drop_steps", []).append(owner)
@@ -71,8 +79,7 @@ def fill(
             held.setdefault(kind, []).append(line)
         if kind == "models" and (line["model_id"], line["held_out_object"]) not in loaded:
             loaded.add((line["model_id"], line["held_out_object"]))
-            named = line | {"object": line["held_out_object"]}
-            _insert_object(connection, "model_held_out", named, objects)
+            _insert_object(connection, "model_held_out", line | {"object": named}, objects)
         entry = {"seq": record.seq, "kind": kind, "leaf": record.leaf.hex()}
         entry["recorded_at"] = schema.moment(record.recorded_at)
         held.setdefault("log_entries", []).append(entry)

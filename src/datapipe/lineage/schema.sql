@@ -233,6 +233,27 @@ create table attestations (         -- signed statements
   object varchar                    -- its file in objects/, by digest
 );
 
+create table erasures (             -- requests of persons that were carried out
+  seq ubigint,                      -- journal record
+  erasure_id varchar,               -- id of the erasure, and of the run that it is recorded as
+  commitment varchar,               -- sha256 of a salt that is not kept and the person's id
+  requested_at timestamp,           -- UTC
+  rows bigint,                      -- how many rows were erased
+  recorded_at timestamp             -- UTC
+);
+
+create table erased (               -- what an erasure rewrote, removed or marked
+  seq ubigint,                      -- journal record
+  erasure_id varchar,               -- the erasure
+  kind varchar,                     -- dataset, table, model, export, file, statement or record
+  digest varchar,                   -- digest of the object; of what is left, for a record
+  name varchar,                     -- a short name
+  rows bigint,                      -- how many of the erased rows it held or was made from
+  remedy varchar,                   -- rewritten, retired, redacted or pending
+  replaced_by varchar,              -- digest of the object that took its place; empty for none
+  record ubigint                    -- number of the record that was redacted; null for objects
+);
+
 create table column_lineage_edges ( -- which columns a column was made from
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step

@@ -247,6 +247,18 @@ where step_id is null or step_id not in (
 )
 group by all;
 
+-- models and exports that rows reached which were erased since: pending until trained anew
+create view erased_models as
+select e.kind, e.digest, e.name, m.run_id, e.erasure_id, e.rows, e.remedy, q.requested_at
+from erased e
+join erasures q using (erasure_id)
+left join (
+  select model_id as digest, arg_max(run_id, seq) as run_id from models group by all
+  union all
+  select export_id, arg_max(run_id, seq) from exports group by all
+) m using (digest)
+where e.kind in ('model', 'export');
+
 -- which columns each column was made from, in each run
 create view column_lineage as
 select o.run_id, o.stage, e.column_out, e.column_in, e.how

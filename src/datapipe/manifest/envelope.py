@@ -101,8 +101,8 @@ class Envelope:
 
         Args:
             payload: The bytes to sign.
-            *signers: Private keys, hardware signers or hybrid keys; a hybrid key makes two
-                signatures.
+            *signers: Private keys, hardware signers or hybrid keys; a hybrid key makes
+                three signatures.
             payload_type: The media type of the payload.
 
         Returns:
@@ -114,7 +114,7 @@ class Envelope:
         Example:
             >>> from datapipe.manifest.keys import HybridKey
             >>> len(Envelope.sign(b"{}", HybridKey.new()).signatures)
-            2
+            3
         """
         if not signers:
             raise DeclarationError(

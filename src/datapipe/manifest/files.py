@@ -21,9 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from datapipe.core.merkle import leaf_hash, root
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Check, Reason
-from datapipe.manifest.merkle import leaf_hash, root
 
 LEFT_OUT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
 HASH_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "blake2b": 64, "blake3": 32}

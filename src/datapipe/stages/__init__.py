@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datapipe.stages.ingest.jsonl import ReadJSONL as ReadJSONL
     from datapipe.stages.ingest.object import ReadObject as ReadObject
     from datapipe.stages.ingest.parquet import ReadParquet as ReadParquet
+    from datapipe.stages.labels.aggregate import AggregateAnswers as AggregateAnswers
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
     from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
     from datapipe.stages.train.federated import TrainFederated as TrainFederated
@@ -52,6 +54,7 @@ CATALOGUE = {
     "ingest.object": "ReadObject",
     "provenance.manifest": "VerifySources",
     "provenance.licence": "LicenceRule",
+    "provenance.trust": "RequireTrust",
     "dedup.exact": "ExactDuplicates",
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
@@ -67,6 +70,7 @@ CATALOGUE = {
     "labels.confident": "ConfidentLearning",
     "labels.majority": "MajorityVote",
     "labels.dawid_skene": "DawidSkene",
+    "labels.aggregate": "AggregateAnswers",
     "validate.expect": "Expect",
     "train.plain": "TrainPlain",
     "train.private": "TrainPrivately",
