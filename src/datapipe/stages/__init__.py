@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
+    from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
+    from datapipe.stages.poisoning.trigger_table import TriggerTable as TriggerTable
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
     from datapipe.stages.provenance.credentials import ContentCredentials as ContentCredentials
     from datapipe.stages.provenance.declarations import SourceDeclarations as SourceDeclarations
@@ -63,7 +65,9 @@ CATALOGUE = {
     "synthetic.declared": "DeclaredSynthetic",
     "synthetic.prevalence": "SyntheticShare",
     "poisoning.flips": "LabelFlips",
+    "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
+    "poisoning.trigger_table": "TriggerTable",
     "poisoning.trigger_text": "TriggerText",
     "balance.classes": "ClassBalance",
     "balance.groups": "GroupBalance",
