@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
-from datapipe.measure.calibration import lowest, softened
-from datapipe.measure.label_noise import LabelPosterior
+from datapipe.measure.calibration import lowest, softened, temperature
+from datapipe.measure.label_noise import LabelPosterior, transition_posterior
 from datapipe.measure.label_scan import BLOCK_VALUES
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,8 @@ class NoiseModel:
     """A fitted model of label noise.
 
     Args:
-        name: Which prior, and `as given` where the probabilities were left at their temperature.
+        name: `even`, or `pairs` for a free matrix; `as given` where the probabilities were left as
+            they are.
         power: Exponent of the probabilities, > 0; below 1 softens them.
         transition: float64, shape (K, K); row k is P(given label | true class k).
         scores: Log likelihood of a left-out label by model name, in nats, with intervals.
@@ -124,9 +125,7 @@ class NoiseModel:
         return made
 
 
-def noise_model(
-    labels: Ints, probabilities: Probabilities, rng: np.random.Generator
-) -> NoiseModel:
+def noise_model(labels: Ints, probabilities: Probabilities, rng: np.random.Generator) -> NoiseModel:
     """The model of the noise under which left-out labels are likeliest.
 
     Args:
@@ -166,9 +165,14 @@ def noise_model(
             told.setdefault(model.name, []).append(model.likelihood(y[~shown], p[~shown]))
     scores = {name: _mean(np.concatenate(parts)) for name, parts in told.items()}
     best = max(scores, key=lambda name: scores[name].value)
-    every = {model.name: model for model in _fitted(y, p, only=best)}
-    chosen = every[best]
-    return NoiseModel(best, chosen.power, chosen.transition, scores)
+    if best.startswith("even"):
+        chosen = _fitted(y, p, only=best)[0]
+        return NoiseModel(best, chosen.power, chosen.transition, scores)
+    # A free matrix is told by likelihood to be there; rows are ranked best by one that is hardly
+    # held back, on probabilities that are mended but not sharpened.
+    power = temperature(p, y)
+    matrix = transition_posterior(y, softened(p, power)).transition
+    return NoiseModel("pairs", power, matrix, scores)
 
 
 def _fitted(labels: Ints, probabilities: Floats, only: str = "") -> list[NoiseModel]:

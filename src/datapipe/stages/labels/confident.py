@@ -58,11 +58,12 @@ class ConfidentLearning(Stage):
         classifier: `kernel` (Gaussian kernel least squares), `linear` (logistic regression) or
             `auto`: linear for texts, else the one under which the given labels are likelier.
         probabilities: Columns with out-of-fold class probabilities, one a class; a name with `*`
-            stands for all that match. Empty fits a classifier.
+            stands for all that match; one list column will do. Empty fits a classifier.
         rule: Which rows are issues: `posterior`, `prune`, or `auto`: prune where probabilities
             are given, else the posterior.
-        score: How rows are ranked: `posterior` (with given probabilities its rank mean with
-            self-confidence), `self_confidence` or `margin`; `auto` is `posterior`.
+        score: How rows are ranked: `posterior` (with given probabilities that of the noise model
+            under which left-out labels are likeliest), `self_confidence` or `margin`; `auto` is
+            `posterior`.
         tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
@@ -90,7 +91,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -147,7 +148,7 @@ class ConfidentLearning(Stage):
         if isinstance(rows, str):
             return Yield(findings=_not_evaluated(rows, column))
         if self.probabilities:
-            judged = judged_by_columns(data, rows, self.probabilities)
+            judged = judged_by_columns(data, rows, self.probabilities, context)
         else:
             judged = judged_by_fit(
                 data, rows, context, folds=self.folds, classifier=self.classifier
