@@ -188,7 +188,7 @@ def noise_rate(
     Args:
         plan: The plan; rows that were not checked may be left out of it.
         wrong: bool, shape (m,): whether each planned row's label is wrong.
-        scores: float in [0, 1], shape (n,): of all rows; needed for the design `difference`.
+        scores: float in [0, 1], shape (m,): of the planned rows; needed for `difference`.
         experts: How often experts err together; None takes them for right.
         level: Coverage of the interval, in (0, 1).
 
@@ -239,17 +239,17 @@ def noise_rate(
 def _difference(
     plan: AuditPlan, wrong: Bools, scores: Floats | None, errors: ExpertErrors, level: float
 ) -> Estimate:
-    if scores is None or scores.size != int(plan.sizes.sum()):
+    if scores is None or scores.shape != wrong.shape:
         raise DeclarationError(
-            "the design `difference` needs the scores of all rows", hint="give scores=..."
+            "the design `difference` needs the score of every planned row", hint="give scores=..."
         )
-    own = scores[plan.rows]
+    own, n = scores, int(plan.sizes.sum())
     # the slope that leaves least: 0 where scores say nothing, so it never loses to plain sampling
     spread = float(own.var())
     slope = float(np.cov(own, wrong, ddof=0)[0, 1]) / spread if spread > 0 else 0.0
     rest = wrong - slope * own
-    value = float(slope * scores.mean() + rest.mean())
-    share = 1 - wrong.size / scores.size
+    value = float(slope * plan.expected[0] + rest.mean())
+    share = 1 - wrong.size / n
     sd = float(rest.std(ddof=min(2, wrong.size - 1)))
     half = _z(level) * sd * math.sqrt(share / wrong.size) + share / (2 * wrong.size)
     ends = _corrected(np.array([value, value - half, value + half]), errors)

@@ -31,6 +31,11 @@ CHOICES = {
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
 }
+CONTRADICTS = "the label contradicts the features"
+SURE = 0.9
+"""From this probability on another class is told to be sure."""
+OFTEN_ROWS, OFTEN_SHARE = 5, 0.05
+"""So many flagged rows, and such a share of them, make a pair of classes often confused."""
 MOST_PAIRS = 10
 """Class pairs named in a finding."""
 
@@ -235,9 +240,9 @@ class _Told:
             row_ids.gather(self.rows.place),
             scores,
             flagged=flags,
-            reason="the label contradicts the features",
+            reason=CONTRADICTS,
             suggested=suggested,
-        )
+        ).with_columns(reason=self._reasons(flags))
         flagged = int(flags.sum())
         return Finding(
             "labels.issues",
@@ -252,6 +257,18 @@ class _Told:
             if not flagged
             else "set on_finding='quarantine', or relabel the flagged rows",
         )
+
+    def _reasons(self, flags: NDArray[np.bool_]) -> pl.Series:
+        """Why each flagged row is doubted: empty for the others."""
+        judged, k = self.judged, self.judged.probabilities.shape[1]
+        pair = judged.given * k + judged.likeliest
+        count = np.bincount(pair[flags], minlength=1)
+        often = np.zeros(pair.size, bool)
+        often[flags] = count[pair[flags]] >= max(OFTEN_ROWS, OFTEN_SHARE * int(flags.sum()))
+        sure = judged.probabilities.max(1) >= SURE
+        code = np.where(often, "a pair often confused", np.where(sure, "surely", "probably"))
+        told = pl.format("{}: {}", pl.lit(CONTRADICTS), pl.Series(code))
+        return pl.select(pl.when(pl.Series(flags)).then(told).otherwise(pl.lit(""))).to_series()
 
     def _pairs(self, flags: NDArray[np.bool_]) -> list[dict[str, Any]]:
         """Which class is given for which, the most frequent first."""
