@@ -35,8 +35,12 @@ if TYPE_CHECKING:
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.synthetic.collapse import CollapseForecast as CollapseForecast
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
+    from datapipe.stages.synthetic.diversity import CorpusDiversity as CorpusDiversity
     from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
+    from datapipe.stages.synthetic.score import SyntheticScore as SyntheticScore
+    from datapipe.stages.synthetic.watermark import WatermarkKeys as WatermarkKeys
     from datapipe.stages.train.federated import TrainFederated as TrainFederated
     from datapipe.stages.train.plain import TrainPlain as TrainPlain
     from datapipe.stages.train.private import TrainPrivately as TrainPrivately
@@ -54,7 +58,11 @@ CATALOGUE = {
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
     "synthetic.declared": "DeclaredSynthetic",
+    "synthetic.watermark": "WatermarkKeys",
+    "synthetic.score": "SyntheticScore",
     "synthetic.prevalence": "SyntheticShare",
+    "synthetic.diversity": "CorpusDiversity",
+    "synthetic.collapse": "CollapseForecast",
     "poisoning.flips": "LabelFlips",
     "poisoning.trigger_image": "TriggerImage",
     "poisoning.trigger_text": "TriggerText",
@@ -73,6 +81,7 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
+    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",
