@@ -147,7 +147,13 @@ def largest_share(counts: Histogram, generations: int, least: float, *, excess: 
 
 
 def drifted(
-    counts: Ints, generations: int, rng: np.random.Generator, *, plan: str, share: float
+    counts: Ints,
+    generations: int,
+    rng: np.random.Generator,
+    *,
+    plan: str,
+    share: float = 1.0,
+    excess: float = 0.0,
 ) -> Floats:
     """Survival of rare kinds when whole histograms are resampled: for plans without closed form.
 
@@ -155,24 +161,33 @@ def drifted(
         counts: int64, shape (k,); occurrences of each kind.
         generations: How many.
         rng: The source of resampling.
-        plan: `replace`, `accumulate` or `subsample`.
+        plan: `replace`, or `subsample` from all that accumulated, without replacement.
         share: Synthetic share of each training set (`replace`).
+        excess: As for `extinct`.
 
     Returns:
         float64, shape (generations + 1,).
     """
-    n, tail = int(counts.sum()), (counts > 0) & (counts <= RARE)
+    tail = (counts > 0) & (counts <= RARE)
     left = np.ones(generations + 1)
-    if not tail.any() or not n:
+    if not tail.any():
         return left
-    kept = rng.multivariate_hypergeometric(counts, round(n * (1 - share)), method="marginals")
+    kept = rng.binomial(counts, 1.0 - share)
     pool, now = counts.copy(), counts
     for g in range(1, generations + 1):
-        fresh = rng.multinomial(n, now / now.sum())
         if plan == "replace":
-            now = kept + rng.multinomial(n - int(kept.sum()), now / now.sum())
+            now = kept + _offspring(now, share, excess, rng)
         else:
-            pool = pool + fresh
-            now = pool if plan == "accumulate" else rng.multinomial(n, pool / pool.sum())
+            pool = pool + _offspring(now, 1.0, excess, rng)
+            now = rng.binomial(pool, min(1.0, counts.sum() / max(1, pool.sum())))
         left[g] = float((now[tail] > 0).mean())
     return left
+
+
+def _offspring(counts: Ints, share: float, excess: float, rng: np.random.Generator) -> Ints:
+    if excess <= 1e-6:
+        return np.asarray(rng.poisson(share * counts), np.int64)
+    made = np.zeros(counts.size, np.int64)
+    alive = counts > 0
+    made[alive] = rng.negative_binomial(counts[alive] / excess, 1.0 / (1.0 + excess * share))
+    return made

@@ -111,12 +111,17 @@ def forecast(
     """
     runs = [recursion(made.train, made.unseen, plan, generations, r, order=ORDER) for r in seeds]
     cost = [_over([c.surprise[g] - c.surprise[0] for c in runs]) for g in range(generations + 1)]
-    exact = plan.name == "replace" and not plan.truncated
-    if exact:
+    exact = plan.name != "accumulate" and not plan.truncated
+    if plan.name == "replace" and exact:
         kept = 1.0 - plan.share
         curves = [
             _drift.survival(made.counts, generations, plan.share, kept=kept, excess=e)
             for e in excess
+        ]
+    elif plan.name == "subsample" and not plan.truncated:
+        curves = [
+            _drift.drifted(made.vocabulary_counts, generations, r, plan=plan.name, excess=e)
+            for r, e in zip(seeds, excess, strict=False)
         ]
     else:
         curves = [c.survival for c in runs]

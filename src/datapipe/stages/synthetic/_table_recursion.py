@@ -23,7 +23,7 @@ DIMENSIONS, PARTS = 6, 6
 OUTER = 0.1
 """The tail: unseen real rows farthest from the middle."""
 UNSEEN = 0.3
-MOST_ROWS = 800
+MOST_ROWS = 500
 RIDGE = 1e-3
 
 
@@ -72,7 +72,7 @@ def _fitted(points: Floats, rng: np.random.Generator) -> GaussianMixture:
         parts,
         init_params="k-means++",
         reg_covar=RIDGE,
-        max_iter=30,
+        max_iter=20,
         random_state=int(rng.integers(2**31)),
     )
     with warnings.catch_warnings():
