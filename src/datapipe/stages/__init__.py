@@ -41,8 +41,12 @@ if TYPE_CHECKING:
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
     from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
+    from datapipe.stages.synthetic.collapse import CollapseForecast as CollapseForecast
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
+    from datapipe.stages.synthetic.diversity import CorpusDiversity as CorpusDiversity
     from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
+    from datapipe.stages.synthetic.score import SyntheticScore as SyntheticScore
+    from datapipe.stages.synthetic.watermark import WatermarkKeys as WatermarkKeys
     from datapipe.stages.train.federated import TrainFederated as TrainFederated
     from datapipe.stages.train.plain import TrainPlain as TrainPlain
     from datapipe.stages.train.private import TrainPrivately as TrainPrivately
@@ -63,7 +67,11 @@ CATALOGUE = {
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
     "synthetic.declared": "DeclaredSynthetic",
+    "synthetic.watermark": "WatermarkKeys",
+    "synthetic.score": "SyntheticScore",
     "synthetic.prevalence": "SyntheticShare",
+    "synthetic.diversity": "CorpusDiversity",
+    "synthetic.collapse": "CollapseForecast",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
@@ -85,6 +93,7 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
+    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",
