@@ -426,8 +426,9 @@ class Lineage:
         """Make the index anew from the journal alone.
 
         Args:
-            accept_loss: Whether to go on when the journal itself has lost or damaged records;
-                what cannot be read is moved aside, and older checkpoints no longer hold.
+            accept_loss: Whether to go on when the journal or objects have lost or damaged parts.
+                What cannot be read is moved aside; older checkpoints may no longer hold. A run
+                makes lost objects again, and the next rebuild takes them in.
 
         Raises:
             TrustError: The journal or a recorded object is damaged.
@@ -440,7 +441,9 @@ class Lineage:
         self._own()
         if accept_loss:
             self._journal.accept()
-        self._index.rebuild()
+            for name in self._objects.set_aside_damaged(self.store / "damaged"):
+                log.warning("objects/%s was damaged and is now in damaged/", name)
+        self._index.rebuild(accept_loss=accept_loss)
 
     @contextlib.contextmanager
     def erasing(self) -> Iterator[Erasing]:
