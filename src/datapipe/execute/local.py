@@ -36,6 +36,7 @@ from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
+from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
@@ -168,7 +169,9 @@ class _Session:
             read = applied(lazy, acted)
             out, asides = self._fused(read, steps[len(yields) :], keys)
         outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
-        self._done(GroupDone(steps, keys, [*outcomes, *asides], None, out, clock))
+        columns = planned_edges([s.stage for s in steps], read.roles, read.types)
+        done = GroupDone(steps, keys, [*outcomes, *asides], None, out, clock, columns=columns)
+        self._done(done)
 
     def group(self, steps: Sequence[PlannedStep]) -> None:
         """Run one group on the rows so far, or take an earlier result."""
@@ -181,17 +184,27 @@ class _Session:
         if self._taken(steps, keys, before=self.data):
             return
         acted: list[Acted] = []
+        columns: list[list[Edge]] = []
         with self._clock(steps[0].stage) as clock:
             if fused:
+                columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
                 out, outcomes = self._fused(self.data, steps, keys)
             else:
                 yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
+                columns = [self._passed(y, a) for y, a in zip(yields, acted, strict=True)]
                 moved = applied(self._moved(yields), acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
-        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock))
+        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock, columns=columns))
         self._stop([f for a in acted for f in a.stop])
+
+    def _passed(self, made: Yield, acted: Acted) -> list[Edge]:
+        """What a whole stage did to columns; of rows that it made itself nothing is known."""
+        if made.data is not None and made.data is not self.data:
+            return []
+        changed = acted.label_changes.height > 0
+        return passed_edges(relabelled=self.data.roles.all("label")[:1] if changed else ())
 
     def _fused(
         self, data: Dataset, steps: Sequence[PlannedStep], keys: Sequence[str]

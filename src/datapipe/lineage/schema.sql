@@ -219,7 +219,7 @@ create table artifacts (            -- tables, pictures and receipts
   step_id varchar,                  -- the step
   run_id varchar,                   -- the run
   name varchar,                     -- a short name
-  kind varchar,                     -- table, picture or receipt
+  kind varchar,                     -- table, picture, receipt or parent (a signed statement about a source)
   media_type varchar,               -- IANA media type
   bytes bigint,                     -- size of the file
   facts json,                       -- what describes it
@@ -277,8 +277,8 @@ create table column_lineage_edges ( -- which columns a column was made from
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step
   run_id varchar,                   -- the run
-  column_out varchar,               -- the column that was made
-  column_in varchar,                -- a column it was made from
+  column_out varchar,               -- the column that was made; * for all that are not named
+  column_in varchar,                -- a column it was made from; empty for a constant
   how varchar                       -- copied, derived or filtered
 );
 
