@@ -464,6 +464,7 @@ class Lineage:
         self._leases.bury(self._abandoned)
         with alone(self.store, self._leases):
             yield Erasing(self.store, self._journal, self._objects, self._index)
+        self._cell.close()  # it still holds the index as it was
 
     def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
         """Find files that nothing needs, and remove them when told to.
