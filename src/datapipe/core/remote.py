@@ -116,11 +116,13 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _copied(system: Any, info: Any, scheme: str) -> Path:
-    """One object as a file, under a name that changes when the object does."""
+    """One object as a file: its path changes when the object does, and sorts as its key does."""
     home = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "datapipe")
     stamp = f"{scheme}:{info.path}:{info.size}:{info.mtime_ns}"
-    folder = home / "remote" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
-    target = folder / PurePosixPath(info.path).name
+    key = PurePosixPath(info.path)
+    above = hashlib.sha256(f"{scheme}:{key.parent}".encode()).hexdigest()[:16]
+    folder = home / "remote" / above / key.name / hashlib.sha256(stamp.encode()).hexdigest()[:16]
+    target = folder / key.name
     if target.is_file() and target.stat().st_size == info.size:
         return target
     folder.mkdir(parents=True, exist_ok=True)
