@@ -62,6 +62,13 @@ def measured(command: list[str], folder: Path) -> Cost:
     return Cost(float(seconds), int(peak) * scale, said[-1] if said else "")
 
 
+def told(cost: Cost) -> Cost:
+    """What a process says it cost, in JSON: once all it needs was loaded, or with its children."""
+    form = json.loads(cost.outcome)
+    peak = int(form.get("peak_bytes", cost.peak_bytes))
+    return Cost(form["cpu_seconds"], peak, str(form["outcome"]))
+
+
 def spread(ratios: list[float]) -> dict[str, float | int | str]:
     """The median of some ratios, between the smallest and the largest of them."""
     n = len(ratios)
@@ -82,9 +89,7 @@ def compared(module: ModuleType, case: str, folder: Path, repeats: int) -> dict[
         order = ROLES if number % 2 else ROLES[::-1]
         costs = {role: measured(module.command(role, case, folder), folder) for role in order}
         if case in getattr(module, "TELLS_ITS_COST", ()):
-            costs = {
-                role: Cost(**json.loads(c.outcome.splitlines()[-1])) for role, c in costs.items()
-            }
+            costs = {role: told(cost) for role, cost in costs.items()}
         subject, peer = costs["subject"], costs["peer"]
         if subject.outcome != peer.outcome:
             raise SystemExit(f"they disagree: {subject.outcome!r} and {peer.outcome!r}")

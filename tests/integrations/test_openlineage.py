@@ -74,15 +74,23 @@ def test_a_broken_event_is_noticed(facts, run_event):
 
 
 def test_columns_lead_back_to_where_they_come_from(facts):
+    """Over the fused steps of reading and computing, to both files."""
     (found,) = [
         o["facets"]["columnLineage"]
         for e in events(facts)
         for o in e["outputs"]
         if "columnLineage" in o["facets"]
     ]
-    (copied,) = found["fields"]["text"]["inputFields"]
-    assert (copied["field"], copied["transformations"][0]["subtype"]) == ("text", "IDENTITY")
-    assert found["dataset"][0]["transformations"] == [{"type": "INDIRECT", "subtype": "FILTER"}]
+
+    def roots(fields):
+        return {(f["field"], f["transformations"][0]["subtype"]) for f in fields}
+
+    fields = {name: roots(f["inputFields"]) for name, f in found["fields"].items()}
+    assert fields["text"] == {("text", "IDENTITY")}
+    assert fields["share"] == {("share", "TRANSFORMATION"), ("stars", "TRANSFORMATION")}
+    assert set(fields) == {"text", "stars", "share", "kept", "tags", "at", "column with spaces"}
+    assert roots(found["dataset"]) == {("text", "FILTER")}
+    assert len({f["name"] for f in found["fields"]["text"]["inputFields"]}) == 2
 
 
 def test_rows_that_left_are_told_with_their_reasons(facts):

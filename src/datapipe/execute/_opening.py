@@ -20,6 +20,7 @@ from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
 from datapipe.errors import SchemaMismatch
 from datapipe.execute.reuse import FileDigests, dataset_key, source_digest, step_key
+from datapipe.lineage.erasures import ERASED_REASON, ERASURE, was_erased
 from datapipe.lineage.store import Lineage
 
 
@@ -95,7 +96,37 @@ class Opened:
             pieces = [(_shifted(piece, ROW_ID, number), n) for piece, n in data.pieces]
             parts.append(Dataset(frame, data.roles, sources=[known], pieces=pieces))
             named.append(_renamed(made, number))
-        return _together(parts), named
+        return _together(parts), [
+            kept_out(lineage, y, p) for y, p in zip(named, parts, strict=True)
+        ]
+
+
+def kept_out(lineage: Lineage, made: Yield, data: Dataset) -> Yield:
+    """Set rows aside again that were erased from the store at a person's request.
+
+    A source keeps its number as long as its bytes are the same, so a row of it has the same id: who
+    was erased is not let in again by reading the same file once more, and nobody's name is needed.
+
+    Args:
+        lineage: The store.
+        made: What a reader gave, its rows named.
+        data: The rows of its source.
+
+    Returns:
+        The same, with the erased rows among those set aside.
+    """
+    if not was_erased(lineage.store):
+        return made
+    gone = lineage.sql(
+        "select distinct row_id from dropped_rows where stage = $stage and source_no = $number",
+        stage=ERASURE,
+        number=data.sources[0].number,
+    )
+    if not gone.height:
+        return made
+    again = gone.with_columns(pl.col("row_id").cast(pl.UInt64), reason=pl.lit(ERASED_REASON))
+    before = [] if made.set_aside is None else [made.set_aside.select("row_id", "reason")]
+    return replace(made, set_aside=pl.concat([again, *before], how="vertical_relaxed"))
 
 
 def open_readers(

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from datapipe.core.digest import CHUNK_ROWS
-from datapipe.core.roles import ORDINAL_BITS, ROW_ID
+from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
@@ -23,7 +23,7 @@ class Held:
     """One thing that holds a person's rows, or was made from them.
 
     Args:
-        kind: `dataset`, `table`, `model` or `export`.
+        kind: `dataset`, `table`, `model`, `export`, or `file` for rows that no record names.
         digest: Its digest.
         name: A short name.
         rows: How many of the rows it holds, or was trained on.
@@ -159,7 +159,7 @@ class Stored:
             )
         ids = self._rows_of(subject)
         held = [*self._datasets_with(ids, subject), *self._tables_with(ids)]
-        models = list(self._models_with({h.digest for h in held}, ids))
+        models = list(self._models_with({h.digest for h in held}, ids, subject))
         held += [*models, *self._exports_of(models)]
         looked = {d for d in self.datasets if d in self.columns}
         return Reach(
@@ -197,7 +197,7 @@ class Stored:
         return pl.scan_parquet(path, glob=False)
 
     def mine(self, digest: str, ids: pl.Series, subject: str) -> pl.Expr:
-        """Which lines of a data set are about a person: by their id, or by the column that says so.
+        """Which lines of a data set are about a person, or were made from a row that is.
 
         Args:
             digest: The data set.
@@ -211,7 +211,11 @@ class Stored:
             >>> Stored.mine.__name__
             'mine'
         """
-        tests = [pl.col(ROW_ID).is_in(ids.implode())]
+        known = ids.implode()
+        tests = [pl.col(ROW_ID).is_in(known)]
+        if ANCESTORS in self.schemas.get(digest, {}):
+            among = pl.col(ANCESTORS).list.eval(pl.element().is_in(known)).list.any()
+            tests.append(among.fill_null(value=False))
         tests += [
             pl.col(c).cast(pl.String).eq_missing(pl.lit(subject))
             for c in self.columns.get(digest, ())
@@ -263,7 +267,7 @@ class Stored:
         return found[ROW_ID].unique().sort()
 
     def _datasets_with(self, ids: pl.Series, subject: str) -> Iterator[Held]:
-        digests = [d for d in self.datasets if ROW_ID in self.schemas.get(d, {})]
+        digests = [d for d, schema in self.schemas.items() if ROW_ID in schema]
         scans = [
             self.scan(d)
             .with_row_index("_place")
@@ -272,7 +276,9 @@ class Stored:
             for d in digests
         ]
         for digest, places in zip(digests, pl.collect_all(scans), strict=True):
-            if places.height:
+            if places.height and digest not in self.datasets:  # a crash kept it from being recorded
+                yield Held("file", digest, bare(digest)[:12], places.height)
+            elif places.height:
                 records = self.datasets[digest]["records"]
                 yield Held(
                     "dataset",
@@ -301,7 +307,7 @@ class Stored:
             if found.item():
                 yield Held("table", digest, bare(digest)[:12], found.item())
 
-    def _models_with(self, datasets: set[str], ids: pl.Series) -> Iterator[Held]:
+    def _models_with(self, datasets: set[str], ids: pl.Series, subject: str) -> Iterator[Held]:
         """Models whose training rows hold one of the ids; held-out rows trained nothing."""
         lines = self.lineage.sql("from models order by seq").to_dicts()
         counts: dict[str, int] = {}
@@ -311,7 +317,7 @@ class Stored:
             dataset = self._now(line["dataset"])
             if dataset not in datasets:
                 continue
-            rows = self._trained_on(dataset, line["held_out_object"], ids)
+            rows = self._trained_on(dataset, line["held_out_object"], ids, subject)
             if rows:
                 model = line["model_id"]
                 counts[model] = max(rows, counts.get(model, 0))
@@ -320,9 +326,8 @@ class Stored:
         for model, rows in counts.items():
             yield Held("model", model, names[model], rows, (), tuple(dict.fromkeys(runs[model])))
 
-    def _trained_on(self, dataset: str, held_out: str | None, ids: pl.Series) -> int:
-        scan = self.scan(dataset).select(ROW_ID)
-        scan = scan.filter(pl.col(ROW_ID).is_in(ids.implode()))
+    def _trained_on(self, dataset: str, held_out: str | None, ids: pl.Series, subject: str) -> int:
+        scan = self.scan(dataset).filter(self.mine(dataset, ids, subject)).select(ROW_ID)
         path = self.lineage.object_path(held_out) if held_out else None
         if path is not None:
             left_out = pl.scan_parquet(path, glob=False).select(pl.col("row_id").alias(ROW_ID))

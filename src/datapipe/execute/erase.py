@@ -43,13 +43,11 @@ from datapipe.execute._scrub import (
     statement_holds,
 )
 from datapipe.lineage.erasing import Erasing, what_is_left
+from datapipe.lineage.erasures import ERASED_REASON, ERASURE
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.signers import AnySigner
-
-STAGE = "erasure"
-REASON = "erased at the person's request"
 
 Models = Literal["mark", "retire"]
 
@@ -112,7 +110,7 @@ class Erasure:
             "models": [h for h in held if h["kind"] == "model"],
             "exports": [h for h in held if h["kind"] == "export"],
             "records_redacted": self.redacted,
-            "retired": list(self.retired),
+            "retired": [*(h["digest"] for h in held if h["kind"] == "file"), *self.retired],
             "sources_outside": [dict(s) for s in self.reach.sources],
             "not_looked": list(self.reach.not_looked),
             "commitment": self.commitment,
@@ -131,8 +129,9 @@ def erase(
 ) -> Erasure:
     """Find what a person's rows reached and, when told so, take it out.
 
-    Files that the rows were read from lie outside the store and are named, not changed. Nothing is
-    taken out before the journal says so; after a crash the same call goes on.
+    Files that the rows were read from lie outside the store and are named, not changed; when one is
+    read again as it was, the rows are set aside before anything is stored. Nothing is taken out
+    before the journal says so; after a crash the same call goes on.
 
     Args:
         lineage: The store.
@@ -266,7 +265,10 @@ class _Work:
         """What is done about each thing; a table that held nothing but ids stays as it is."""
         after: Remedy = "retired" if models == "retire" else "pending"
         found: dict[str, Remedy] = dict.fromkeys(rewritten, "rewritten")
-        return found | {h.digest: after for h in self.reach.held if h.kind not in _ROWS}
+        for held in self.reach.held:
+            if held.kind not in _ROWS:
+                found[held.digest] = "retired" if held.kind == "file" else after
+        return found
 
     def _files_that_tell(self, own: Own, all_values: Own, told: set[str]) -> dict[str, str]:
         """Objects that hold the id or values of the person and cannot be rewritten."""
@@ -321,7 +323,9 @@ class _Work:
     def _records(self, commitment: str) -> list[Record]:
         """The erasure as a run of one step that set the rows aside, so that every view knows it."""
         ids = {"run_id": self.erasure_id, "step_id": self.step_id}
-        rows = pl.DataFrame({"row_id": self.reach.row_ids}).with_columns(reason=pl.lit(REASON))
+        rows = pl.DataFrame({"row_id": self.reach.row_ids}).with_columns(
+            reason=pl.lit(ERASED_REASON)
+        )
         request = {
             "erasure_id": self.erasure_id,
             "commitment": commitment,
@@ -329,9 +333,9 @@ class _Work:
             "rows": self.reach.rows,
             "recorded_at": now(),
         }
-        step = {"position": 0, "stage": STAGE, "shape": "whole", "rows_aside": self.reach.rows}
+        step = {"position": 0, "stage": ERASURE, "shape": "whole", "rows_aside": self.reach.rows}
         return [
-            ("runs", {"run_id": self.erasure_id, "pipeline": STAGE, "started_at": now()}),
+            ("runs", {"run_id": self.erasure_id, "pipeline": ERASURE, "started_at": now()}),
             ("steps", {**ids, **step, "recorded_at": now()}),
             ("row_drops", {**ids, "object": self.keeper.table(rows), "rows": self.reach.rows}),
             ("erasures", request),

@@ -36,7 +36,9 @@ from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
+from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.fuse import CODE, Fused, fuse
+from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
 from datapipe.execute.shards import RunJobs, run_here, worth_cutting
 from datapipe.lineage.locks import failed
@@ -83,7 +85,7 @@ class LocalExecutor:
             2
         """
         digests = FileDigests(store / "cache" / "files.json")
-        lead, rest = _segments(plan)
+        lead, rest = segments(plan)
         opened = open_readers(lead, data, digests, seed=seed, store=store)
         with _Session(plan, seed, Lineage(store, create=True), self._run_jobs) as session:
             session.lead(opened, [s for group in lead for s in group])
@@ -93,10 +95,20 @@ class LocalExecutor:
             return session.recorder.close(session.data)
 
 
-def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
+def segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
     """The leading groups of readers and row stages, fused into one plan, and the groups after.
 
     Later runs of row stages are one group each, so that they are fused too.
+
+    Args:
+        plan: A plan.
+
+    Returns:
+        The leading groups, and the groups after.
+
+    Example:
+        >>> segments(Plan("p", (), Roles()))
+        ([], [])
     """
     groups = plan.groups()
     cut = 0
@@ -121,6 +133,7 @@ class _Session:
         self.lineage = lineage
         self.recorder = Recorder(plan, seed, lineage)
         self.keeper = self.recorder.keeper
+        self.progress = Progress(plan, lineage)
         self.data: Dataset = empty()
 
     def __enter__(self) -> Self:
@@ -156,7 +169,9 @@ class _Session:
             read = applied(lazy, acted)
             out, asides = self._fused(read, steps[len(yields) :], keys)
         outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
-        self._done(GroupDone(steps, keys, [*outcomes, *asides], None, out, clock))
+        columns = planned_edges([s.stage for s in steps], read.roles, read.types)
+        done = GroupDone(steps, keys, [*outcomes, *asides], None, out, clock, columns=columns)
+        self._done(done)
 
     def group(self, steps: Sequence[PlannedStep]) -> None:
         """Run one group on the rows so far, or take an earlier result."""
@@ -169,17 +184,27 @@ class _Session:
         if self._taken(steps, keys, before=self.data):
             return
         acted: list[Acted] = []
+        columns: list[list[Edge]] = []
         with self._clock(steps[0].stage) as clock:
             if fused:
+                columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
                 out, outcomes = self._fused(self.data, steps, keys)
             else:
                 yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
+                columns = [self._passed(y, a) for y, a in zip(yields, acted, strict=True)]
                 moved = applied(self._moved(yields), acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
-        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock))
+        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock, columns=columns))
         self._stop([f for a in acted for f in a.stop])
+
+    def _passed(self, made: Yield, acted: Acted) -> list[Edge]:
+        """What a whole stage did to columns; of rows that it made itself nothing is known."""
+        if made.data is not None and made.data is not self.data:
+            return []
+        changed = acted.label_changes.height > 0
+        return passed_edges(relabelled=self.data.roles.all("label")[:1] if changed else ())
 
     def _fused(
         self, data: Dataset, steps: Sequence[PlannedStep], keys: Sequence[str]
@@ -190,12 +215,14 @@ class _Session:
         if worth_cutting(data):
             path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
             out = stored(path, digest, fused.roles, data.sources)
-            return out, self._asides(fused, dropped, len(steps))
+            return out, self._asides(fused, dropped, len(steps), data)
         out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
         left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
-        return out, self._asides(fused, left, len(steps))
+        return out, self._asides(fused, left, len(steps), data)
 
-    def _asides(self, fused: Fused, dropped: pl.DataFrame | None, steps: int) -> list[Outcome]:
+    def _asides(
+        self, fused: Fused, dropped: pl.DataFrame | None, steps: int, data: Dataset
+    ) -> list[Outcome]:
         """One table of set-aside rows for each row stage, from one scan for all of them."""
         if dropped is None:
             return [Outcome()] * steps
@@ -207,7 +234,8 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
+            aside = self.keeper.aside(table, data.sources)
+            outcomes.append(Outcome(aside=aside, rows_aside=table.height))
         return outcomes
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
@@ -350,6 +378,7 @@ class _Session:
     def _done(self, done: GroupDone) -> None:
         self.recorder.group(done)
         self.data = done.out
+        self.progress.done(done)
 
     @contextlib.contextmanager
     def _clock(self, stage: Stage) -> Iterator[Clock]:

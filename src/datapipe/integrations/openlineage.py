@@ -189,33 +189,78 @@ def _assertions(facts: Facts, step: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _columns(facts: Facts, step: Mapping[str, Any], facets: Mapping[str, Any]) -> dict[str, Any]:
-    """Column lineage as recorded; a column of which nothing is known is left out."""
-    origin = step["reused_from"] or step["step_id"]
-    before = step["dataset_in"]
-    if before:
-        given = {"namespace": NAMESPACE, "name": before}
+    """Column lineage as recorded; a column of which nothing is known is left out.
+
+    Steps that were fused share one output, so that their edges are followed one after the other.
+    """
+    if step["dataset_in"]:
+        given = [{"namespace": NAMESPACE, "name": step["dataset_in"]}]
     else:
-        read = next(_inputs(facts, step), None)
-        given = {} if read is None else {k: read[k] for k in ("namespace", "name")}
-    known = {f["name"] for f in facets.get("schema", {}).get("fields", [])}
-    fields: dict[str, Any] = {}
-    whole: list[dict[str, Any]] = []
-    for edge in facts["columns"]:
-        if edge["step_id"] != origin or not given:
-            continue
-        kind, subtype = _HOW.get(edge["how"], ("DIRECT", "TRANSFORMATION"))
-        source = {
-            **given,
-            "field": edge["column_in"],
-            "transformations": [{"type": kind, "subtype": subtype}],
+        given = [{k: d[k] for k in ("namespace", "name")} for d in _inputs(facts, step)]
+    names = [f["name"] for f in facets.get("schema", {}).get("fields", [])]
+    made, filters = _followed(facts, step, names)
+    fields = {
+        name: {
+            "inputFields": [
+                {**source, "field": column, "transformations": [_transformation(how)]}
+                for column, how in sorted(roots)
+                for source in given
+            ]
         }
-        if kind == "INDIRECT":
-            whole.append(source)
-        elif edge["column_out"] in known:
-            fields.setdefault(edge["column_out"], {"inputFields": []})["inputFields"].append(source)
+        for name, roots in made.items()
+        if roots
+    }
+    whole = [
+        {**source, "field": column, "transformations": [_transformation("filtered")]}
+        for column in sorted(filters)
+        for source in given
+    ]
     if not (fields or whole):
         return {}
     return {"columnLineage": _facet("columnLineage", {"fields": fields, "dataset": whole})}
+
+
+def _followed(
+    facts: Facts, step: Mapping[str, Any], names: list[str]
+) -> tuple[dict[str, set[tuple[str, str]]], set[str]]:
+    """Each column's roots before a group of fused steps, and the columns that rows left by."""
+    made = {name: {(name, "copied")} for name in names}
+    filters: set[str] = set()
+    shared = ("dataset_in", "dataset_out")
+    chain = [
+        s
+        for s in facts["steps"]
+        if s["position"] <= step["position"] and all(s[k] == step[k] for k in shared)
+    ]
+    readers = [s for s in chain if s["shape"] == "read"]
+    for one in reversed([*readers[:1], *(s for s in chain if s["shape"] != "read")]):
+        origin = one["reused_from"] or one["step_id"]
+        edges = [e for e in facts["columns"] if e["step_id"] == origin]
+        made = {
+            name: {root for column, how in held for root in _before(edges, column, how)}
+            for name, held in made.items()
+        }
+        filters = {c for f in filters for c, _ in _before(edges, f, "copied")}
+        filters |= {e["column_in"] for e in edges if e["how"] == "filtered"}
+    return made, filters
+
+
+def _before(edges: list[dict[str, Any]], column: str, how: str) -> set[tuple[str, str]]:
+    """What a column was made from in one step; nothing when the step's plan does not tell."""
+    named = [e for e in edges if e["column_out"] == column and e["how"] != "filtered"]
+    if named:
+        return {
+            (e["column_in"], "derived" if "derived" in (how, e["how"]) else "copied")
+            for e in named
+            if e["column_in"]
+        }
+    copied = any(e["column_out"] == "*" and e["how"] == "copied" for e in edges)
+    return {(column, how)} if copied else set()
+
+
+def _transformation(how: str) -> dict[str, str]:
+    kind, subtype = _HOW.get(how, ("DIRECT", "TRANSFORMATION"))
+    return {"type": kind, "subtype": subtype}
 
 
 def _own_step(step: Mapping[str, Any]) -> dict[str, Any]:

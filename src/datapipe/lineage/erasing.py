@@ -127,7 +127,8 @@ class Erasing:
         """
         for path in self._journal.torn():
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.store / "cache", ignore_errors=True)
+        for name in ("cache", "partial"):
+            shutil.rmtree(self.store / name, ignore_errors=True)
         self._index.rebuild()
 
     def _stamp(self) -> None:

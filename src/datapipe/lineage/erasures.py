@@ -11,6 +11,9 @@ from datapipe.core.digest import PREFIX
 from datapipe.lineage.objects import bare
 from datapipe.lineage.records import Record
 
+ERASURE = "erasure"
+"""Pipeline and stage that an erasure is recorded as."""
+ERASED_REASON = "erased at the person's request"
 FORMAT_ERASED = 2
 """Version of a store from which something was erased: its journal may hold redacted frames."""
 
