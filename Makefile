@@ -50,7 +50,7 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
 	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power tests/cli/test_demo.py $(ARGS)
 
-peers: .venv-peers/peers.stamp ## other people's verifiers in an environment of their own, without our pins
+peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp ## other people's verifiers and engines in environments of their own, without our pins
 
 clean: ## remove the virtual environments and every cache
 	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -64,6 +64,17 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --no-input -q \
 		model-signing==1.1.1 pyopenssl 'securesystemslib[crypto]' pymerkle
+	@touch $@
+
+.venv-peers/engines.stamp:
+	$(PYTHON) -m venv .venv-peers/engines
+	.venv-peers/engines/bin/python -m pip install --disable-pip-version-check --no-input -q \
+		apache-hamilton==1.90.0 kedro==1.7.0 dagster==1.13.28 polars==2.1.0
+	@touch $@
+
+.venv-peers/s3.stamp:
+	$(PYTHON) -m venv .venv-peers/s3
+	.venv-peers/s3/bin/python -m pip install --disable-pip-version-check --no-input -q 'moto[server]==5.*'
 	@touch $@
 
 # torch comes first and alone, so that whatever build of it the index gives is the one that stays.

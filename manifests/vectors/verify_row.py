@@ -10,9 +10,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from signatures import keys_of, opened
-from strict_json import canonical, need, strict
-from verify import included
+from verify import canonical, included, keys_of, need, opened, strict
 
 FORM = "https://datapipe.dev/row-proof/v1"
 DATASET = "https://datapipe.dev/attestation/dataset/v1"

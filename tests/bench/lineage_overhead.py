@@ -15,7 +15,7 @@ from peers.sales import FILTERS, MAPS
 
 from datapipe.core.parquet import COMPRESSION_LEVEL
 from datapipe.core.pipeline import Pipeline
-from datapipe.core.stage import RowStage
+from datapipe.core.stage import RowStage, Stage
 from datapipe.stages import ReadParquet
 
 SUBJECT = "datapipe: every row traceable, every step recorded and digested"
@@ -92,13 +92,16 @@ def command(role: str, case: str, folder: Path) -> list[str]:
     return [sys.executable, str(script), str(folder / case.removesuffix(SAME)), *level]
 
 
+def stages(folder: Path) -> list[Stage]:
+    """The reader, two filters and four maps."""
+    reader = ReadParquet(str(folder / "in" / "*.parquet"))
+    return [reader, *(Drop(which) for which in FILTERS), *(Make(which) for which in MAPS)]
+
+
 def subject(folder: Path) -> int:
     """Run the pipeline in a fresh store."""
     shutil.rmtree(folder / "store", ignore_errors=True)
-    stages = [ReadParquet(str(folder / "in" / "*.parquet"))]
-    stages += [Drop(which) for which in FILTERS]
-    stages += [Make(which) for which in MAPS]
-    return len(Pipeline("sales", stages).run(seed=7, store=folder / "store").data)
+    return len(Pipeline("sales", stages(folder)).run(seed=7, store=folder / "store").data)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def test_kills_at_every_call_lose_nothing(world: World, sweeps):
         where = f"{scene.name}: call {at} ({scene.calls[at - 1]}), way {way}"
         killed += answer["rc"] == KILLED  # threads may need a call less than when they were counted
         inspect(world, scene, store, told, where)
-    print(f"{killed} kills at chosen calls of {len(chosen)}")
+        print(f"{killed} kills, the last at {where}", flush=True)
     assert killed >= 0.95 * len(chosen[part - 1 :: parts])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ for n in range(times):
     assert mine["n"][0] == 1, "a run does not see itself"
 """
 POLLS = """
-import os, sys
+import os, sys, time
 import duckdb
 path, parent, asked, before = sys.argv[1], os.getppid(), 0, 0
 while not os.path.exists(sys.argv[2]):
@@ -43,6 +44,7 @@ while not os.path.exists(sys.argv[2]):
         found = connection.execute(query).fetchone()[0]
         assert found >= before, (found, before)
         before, asked = found, asked + 1
+    time.sleep(0.02)
 print(asked, before)
 """
 
@@ -51,7 +53,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = os.environ | {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]
+    return subprocess.Popen(command, env=environment, **pipes)  # type: ignore[call-overload]  # from a dict
 
 
 @pytest.mark.faults
@@ -66,6 +68,7 @@ def test_eight_processes_run_while_two_readers_ask_all_the_time(tmp_path: Path, 
     counts = [0]
     while any(runner.poll() is None for runner in runners):
         counts.append(lineage.sql("select count(*) from log_entries").item())
+        time.sleep(0.02)
     errors = [runner.communicate()[1] for runner in runners]
     stop.touch()
     told, error = foreign.communicate(timeout=120)

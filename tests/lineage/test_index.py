@@ -182,7 +182,7 @@ def test_a_newer_index_is_refused_and_an_older_one_rebuilt(filled: Lineage):
     assert Lineage(filled.store).sql("from dropped_rows").height == 2
     assert all(frame.equals(before[name]) for name, frame in dump(filled).items())
     stamp(schema.VERSION + 1)
-    with pytest.raises(ExecutionError, match="has version 2, this datapipe reads up to 1"):
+    with pytest.raises(ExecutionError, match="has version 3, this datapipe reads up to 2"):
         Lineage(filled.store).index()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datapipe lineage rebuild|export`: the index anew from the journal; the store for other tools."""
+"""`datapipe lineage rebuild|gc|export`: the index anew, leftovers out, tables for other tools."""
 
 from __future__ import annotations
 
@@ -39,6 +39,37 @@ def _rebuild(
         out_json({"store": str(store), "records": records})
     else:
         out(f"rebuilt the index of {store} from {records:,} records")
+
+
+@app.command("gc", help="Remove files of the store that nothing needs; shows them first.")
+def _gc(
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Do it; without, only show.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show; the default.")] = False,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="HOURS", min=0.0, help="Spare younger files.")
+    ] = 1.0,
+    as_json: Json = False,
+    store: Store = STORE,
+) -> None:
+    if remove and dry_run:
+        raise DeclarationError(
+            "--remove and --dry-run together", code="DP-USE-032", hint="give one of them"
+        )
+    lineage = Lineage(existing_store(store))
+    found = lineage.gc(dry_run=not remove, older_than_s=older_than * 3600)
+    freed = sum(g.size_bytes for g in found)
+    if as_json:
+        files = [
+            {"path": str(g.path.relative_to(store)), "bytes": g.size_bytes, "says": g.says}
+            for g in found
+        ]
+        out_json({"removed": remove, "bytes": freed, "files": files})
+        return
+    for g in found:
+        out(plain(f"{g.path}  {g.size_bytes:,} bytes  {g.says}"))
+    done = "removed" if remove else "would be removed; --remove does it"
+    out(f"{len(found)} files, {freed:,} bytes {done}")
 
 
 @app.command("export", help="Write the store, or one run of it, in the form of other tools.")

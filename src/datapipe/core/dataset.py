@@ -120,7 +120,7 @@ class Dataset:
                 f"{type(data).__name__} has no __arrow_c_stream__",
                 hint="give a pyarrow, polars, pandas or DuckDB table",
             )
-        frame = pl.DataFrame(pa.table(data))
+        frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(_table(data))
         if ROW_ID not in frame.columns:
             frame = frame.with_row_index(ROW_ID).with_columns(pl.col(ROW_ID).cast(pl.UInt64))
         return cls(frame.lazy(), roles, rows=frame.height)
@@ -370,6 +370,13 @@ def empty() -> Dataset:
     return Dataset(pl.LazyFrame(schema={ROW_ID: pl.UInt64}), rows=0)
 
 
+def _table(data: ArrowStream) -> pa.Table:
+    """An Arrow object as a table; `pa.table` would load pandas first to ask whether it is one."""
+    if isinstance(data, pa.Table | pa.RecordBatch):
+        return pa.table(data)
+    return pa.RecordBatchReader.from_stream(data).read_all()
+
+
 def as_any(value: Any) -> pl.LazyFrame:
     """A lazy frame from what a stage function may return.
 
@@ -391,7 +398,7 @@ def as_any(value: Any) -> pl.LazyFrame:
     if isinstance(value, pl.DataFrame):
         return value.lazy()
     if hasattr(value, "__arrow_c_stream__"):
-        return pl.DataFrame(pa.table(value)).lazy()
+        return pl.DataFrame(_table(value)).lazy()
     raise SchemaMismatch(
         f"a stage returned {type(value).__name__}", hint="return a polars frame or an Arrow table"
     )

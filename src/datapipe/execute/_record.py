@@ -26,6 +26,7 @@ from datapipe.core.stage import RowStage
 from datapipe.execute._disk import written
 from datapipe.execute.partial import partial
 from datapipe.execute.shards import SHARD_ROWS, RunJobs, jobs_of
+from datapipe.lineage import sidecars
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 
@@ -224,6 +225,24 @@ class Keeper:
         with written(path):
             digest = sink_rows(frame.lazy(), path)
         return self.lineage.put_object(path, suffix=".parquet", digest=digest)[0]
+
+    def aside(self, left: pl.DataFrame, sources: Sequence[Source]) -> str:
+        """Store the rows that a row stage set aside, in the smaller of two layouts.
+
+        Args:
+            left: `row_id`, `reason`.
+            sources: The sources of the rows.
+
+        Returns:
+            Its digest; empty when there are none.
+        """
+        covered = sidecars.spans(left["row_id"], [(s.number, s.rows) for s in sources])
+        if not left.height or not sidecars.pays(left, covered):
+            return self.table(left)
+        path = self.fresh(".parquet")
+        with written(path):
+            sidecars.write(path, left, covered)
+        return self.lineage.put_object(path, suffix=".parquet")[0]
 
     def dataset(self, data: Dataset) -> Dataset:
         """Store a lazy data set: one streaming pass, hashed and published by rename.

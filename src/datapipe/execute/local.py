@@ -38,6 +38,7 @@ from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.fuse import CODE, Fused, fuse
+from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
 from datapipe.execute.shards import RunJobs, run_here, worth_cutting
 from datapipe.lineage.locks import failed
@@ -84,7 +85,7 @@ class LocalExecutor:
             2
         """
         digests = FileDigests(store / "cache" / "files.json")
-        lead, rest = _segments(plan)
+        lead, rest = segments(plan)
         opened = open_readers(lead, data, digests, seed=seed, store=store)
         with _Session(plan, seed, Lineage(store, create=True), self._run_jobs) as session:
             session.lead(opened, [s for group in lead for s in group])
@@ -94,10 +95,20 @@ class LocalExecutor:
             return session.recorder.close(session.data)
 
 
-def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
+def segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
     """The leading groups of readers and row stages, fused into one plan, and the groups after.
 
     Later runs of row stages are one group each, so that they are fused too.
+
+    Args:
+        plan: A plan.
+
+    Returns:
+        The leading groups, and the groups after.
+
+    Example:
+        >>> segments(Plan("p", (), Roles()))
+        ([], [])
     """
     groups = plan.groups()
     cut = 0
@@ -122,6 +133,7 @@ class _Session:
         self.lineage = lineage
         self.recorder = Recorder(plan, seed, lineage)
         self.keeper = self.recorder.keeper
+        self.progress = Progress(plan, lineage)
         self.data: Dataset = empty()
 
     def __enter__(self) -> Self:
@@ -203,12 +215,14 @@ class _Session:
         if worth_cutting(data):
             path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
             out = stored(path, digest, fused.roles, data.sources)
-            return out, self._asides(fused, dropped, len(steps))
+            return out, self._asides(fused, dropped, len(steps), data)
         out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
         left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
-        return out, self._asides(fused, left, len(steps))
+        return out, self._asides(fused, left, len(steps), data)
 
-    def _asides(self, fused: Fused, dropped: pl.DataFrame | None, steps: int) -> list[Outcome]:
+    def _asides(
+        self, fused: Fused, dropped: pl.DataFrame | None, steps: int, data: Dataset
+    ) -> list[Outcome]:
         """One table of set-aside rows for each row stage, from one scan for all of them."""
         if dropped is None:
             return [Outcome()] * steps
@@ -220,7 +234,8 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
+            aside = self.keeper.aside(table, data.sources)
+            outcomes.append(Outcome(aside=aside, rows_aside=table.height))
         return outcomes
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
@@ -363,6 +378,7 @@ class _Session:
     def _done(self, done: GroupDone) -> None:
         self.recorder.group(done)
         self.data = done.out
+        self.progress.done(done)
 
     @contextlib.contextmanager
     def _clock(self, stage: Stage) -> Iterator[Clock]:

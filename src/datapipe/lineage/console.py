@@ -13,11 +13,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -27,6 +27,7 @@ from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
 
+Kept = TypeVar("Kept")
 BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _MISTAKES = (
@@ -134,6 +135,10 @@ def answered(
             return _answer(connection, query, values, limits)
         except (duckdb.Error, OSError) as error:
             raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
+        except RuntimeError as error:  # DuckDB takes Ctrl-C for itself and says it in words
+            if "interrupt" in str(error).lower() and not overdue.is_set():
+                raise KeyboardInterrupt from error
+            raise
 
 
 class Cell:
@@ -161,6 +166,7 @@ class Cell:
         self._alone = threading.RLock()
         self._held: tuple[tuple[int, ...], contextlib.ExitStack, duckdb.DuckDBPyConnection] | None
         self._held = None
+        self._kept: Any = None
         _cells.add(self)
 
     @contextlib.contextmanager
@@ -169,6 +175,15 @@ class Cell:
 
         Yields:
             A connection in which the index is the current database.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> store = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = store.index()
+            >>> with Cell(store._index).asking() as connection:
+            ...     connection.sql("select 1").fetchall()
+            [(1,)]
         """
         with self._alone:
             connection = self._connection()
@@ -178,15 +193,48 @@ class Cell:
                 self.close()
                 raise
 
+    def kept(self, read: Callable[[], Kept]) -> Kept:
+        """Something read once from this state of the index; only while asking.
+
+        Args:
+            read: Reads it.
+
+        Returns:
+            What it gave the first time.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> cell = Cell(Lineage(tempfile.mkdtemp(), create=True)._index)
+            >>> cell.kept(lambda: 1), cell.kept(lambda: 2)
+            (1, 1)
+        """
+        if self._kept is None:
+            self._kept = read()
+        found: Kept = self._kept
+        return found
+
     def close(self) -> None:
-        """Let go of the connection; the next question opens a new one."""
+        """Let go of the connection; the next question opens a new one.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).close()
+        """
         with self._alone:
             if self._held is not None:
                 self._held[1].close()
-                self._held = None
+                self._held = self._kept = None
 
     def before_fork(self) -> None:
-        """A child must not inherit an engine whose threads it does not have."""
+        """A child must not inherit an engine whose threads it does not have.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).before_fork()
+        """
         if self._alone.acquire(blocking=False):
             try:
                 self.close()
@@ -276,8 +324,9 @@ def lines(
         ...     lines(connection, "select $n as n", n=1)
         [{'n': 1}]
     """
-    relation = connection.sql(query, params=values or None)
-    found = [dict(zip(relation.columns, line, strict=True)) for line in relation.fetchall()]
+    answer = connection.execute(query, values or None)
+    names = [column[0] for column in answer.description or ()]
+    found = [dict(zip(names, line, strict=True)) for line in answer.fetchall()]
     for line in found:
         for name, value in line.items():
             if isinstance(value, datetime):

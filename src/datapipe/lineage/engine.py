@@ -159,7 +159,7 @@ def newer(path: Path, version: int) -> ExecutionError:
 
     Example:
         >>> newer(Path("lineage.duckdb"), 9).message
-        'lineage.duckdb has version 9, this datapipe reads up to 1'
+        'lineage.duckdb has version 9, this datapipe reads up to 2'
     """
     return ExecutionError(
         f"{path} has version {version}, this datapipe reads up to {schema.VERSION}",

@@ -26,8 +26,10 @@ from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.erasures import FORMAT_ERASED
+from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
+from datapipe.lineage.known import Known
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
@@ -35,6 +37,7 @@ from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
+from datapipe.lineage.sidecars import covered_by
 from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
@@ -377,7 +380,7 @@ class Lineage:
             []
         """
         with self._asking() as connection:
-            return why(connection, row)
+            return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
 
     def trace(self, digest: str) -> dict[str, Any]:
         """The way back from an object to its sources, and forward to what was made of it.
@@ -458,6 +461,36 @@ class Lineage:
         self._leases.bury(self._abandoned)
         with alone(self.store, self._leases):
             yield Erasing(self.store, self._journal, self._objects, self._index)
+
+    def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
+        """Find files that nothing needs, and remove them when told to.
+
+        Args:
+            dry_run: Whether only to look.
+            older_than_s: Younger files are left alone, in seconds.
+
+        Returns:
+            What is, or was, in the way.
+
+        Raises:
+            ExecutionError: A run is going on, or a file cannot be removed.
+            TrustError: The journal is damaged, so that nobody can say what is needed.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = lineage.put_bytes(b"left by a crash")
+            >>> [g.size_bytes for g in lineage.gc(older_than_s=0)]
+            [15]
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
+            records = self._journal.read(until=self._journal.tail().mark)
+            found = garbage(self.store, records, older_than_s=older_than_s)
+            if not dry_run:
+                removed(found)
+        return found
 
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
@@ -567,7 +600,7 @@ class Lineage:
                 code="DP-DECL-055",
                 hint=f"write a Parquet file with the columns {', '.join(columns)}",
             ) from error
-        if "row_id" not in there:
+        if "row_id" not in there and not (kind == "row_drops" and covered_by(path) is not None):
             raise DeclarationError(
                 f"{kind} names the object {named}, which has no column row_id",
                 code="DP-DECL-055",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datapipe.errors import DeclarationError, ExecutionError, TrustError
-from datapipe.manifest.attestation import attest
-from datapipe.manifest.checks import Reason
+from datapipe.manifest.attestation import attest, attested_files, check_attestation
+from datapipe.manifest.checks import Reason, Report
 from datapipe.manifest.content import content_of
 from datapipe.manifest.envelope import LARGEST_ENVELOPE_BYTES, Envelope, read_limited
 from datapipe.manifest.files import (
@@ -151,6 +151,7 @@ def sign_path(
 
     Raises:
         DeclarationError: No signer was given.
+        TrustError: There is no file, or no row in the one table file.
         ExecutionError: A signature cannot be written.
 
     Example:
@@ -190,11 +191,64 @@ def sign_path(
     )
 
 
+def cosign_path(path: str | Path, *signers: AnySigner) -> Signed:
+    """Add signatures to the attestation that somebody else left beside a folder or file.
+
+    What is signed was held against the files first, so that nobody vouches for what is not there.
+    The OpenSSF bundle stays as it is: its form allows one signature.
+
+    Args:
+        path: The folder or file.
+        *signers: Keys, hardware signers or hybrid keys that have not signed it yet.
+
+    Returns:
+        Where the signatures lie.
+
+    Raises:
+        TrustError: There is no attestation, or the files are not what it says.
+        ExecutionError: The signature cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.manifest.keys import PrivateKey
+        >>> folder = Path(tempfile.mkdtemp()) / "reviews"
+        >>> folder.mkdir()
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> _ = sign_path(folder, PrivateKey.new("p256"))
+        >>> signed = cosign_path(folder, PrivateKey.new("ed25519"))
+        >>> len(Envelope.load(signed.attestation).signatures)
+        2
+    """
+    bundle, attestation = signature_paths(path)
+    envelope = Envelope.load(attestation)
+    statement = envelope.statement()
+    Report(str(path), check_attestation(statement, path, left_out=[str(attestation)])).require()
+    for signer in signers:
+        envelope = envelope.add(signer)
+    _replace(attestation, envelope.to_bytes())
+    files, tree = attested_files(statement)
+    return Signed(
+        path=Path(path),
+        attestation=attestation,
+        openssf=bundle if bundle.is_file() else None,
+        tree=tree,
+        files=len(files),
+        says=f"{len(envelope.signatures)} signatures by now",
+    )
+
+
 def _with_content(path: str | Path, said: DatasetPredicate) -> DatasetPredicate:
     """The predicate with the rows of one table file, when they can be told."""
     content = content_of(path) if said.logical is None else None
     if content is None:
         return said
+    if content.rows == 0:
+        raise TrustError(
+            f"{path} holds no row",
+            code=Reason.EMPTY_SET.value,
+            hint="a signature over nothing would vouch for whatever is added; sign rows",
+            path=str(path),
+        )
     return replace(said, rows=content.rows, schema=content.schema, logical=content.logical)
 
 

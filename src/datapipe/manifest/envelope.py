@@ -277,10 +277,15 @@ class Envelope:
         Returns:
             The envelope.
 
+        Raises:
+            TrustError: It is no strict JSON, or has more parts than an envelope can have.
+
         Example:
             >>> Envelope.from_bytes(b'{"payload":"","payloadType":"a/b","signatures":[]}').payload
             b''
         """
+        if data.count(b"{") > 2 * MOST_SIGNATURES:  # before memory is spent on them
+            raise _refused(f"more than {MOST_SIGNATURES} signatures", Reason.TOO_LARGE)
         return cls.from_json(parse_json(data, largest_bytes=LARGEST_ENVELOPE_BYTES))
 
     @classmethod

@@ -158,7 +158,7 @@ def telling(told: str) -> None:
         names = [line_of(k, b) for (k, _), b in zip(records, bodies, strict=True)]
         os.write(side, "".join(f"{n}\n" for n in names).encode())
 
-    Lineage.append = append  # type: ignore[method-assign] - this process ends after its job
+    Lineage.append = append  # type: ignore[method-assign]  # this process ends after its job
 
 
 JOBS = {"run": run, "index": index, "rebuild": rebuild, "check": check}

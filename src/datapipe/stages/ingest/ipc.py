@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +30,27 @@ from datapipe.stages.ingest._reading import (
 
 FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
+HELD_BYTES = 1 << 28
+"""Rows of less than this (256 MiB) stay in memory between validation and use."""
+
+
+@dataclass
+class _Held:
+    """Validated batches, kept while they are few: then nothing has to be decoded a second time."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    left: float = HELD_BYTES
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Keep one more batch, or let go of all of them for good."""
+        self.left -= batch.nbytes
+        plain = not any(
+            isinstance(t, pa.DictionaryType | pa.BaseExtensionType) for t in batch.schema.types
+        )
+        if self.left >= 0 and plain:
+            self.batches.append(batch)
+        else:
+            self.batches, self.left = [], -math.inf
 
 
 @dataclass(frozen=True)
@@ -104,10 +126,13 @@ class ReadArrow(FileReader):
     def _read(self, context: Context) -> Reading:
         counts: list[int] = []
         scans: list[Path] = []
+        held = _Held()
         first: pa.Schema | None = None
         files = self.files()
         for number, path in enumerate(files):
-            schema, rows, scan = self._validated(path, context.scratch / f"stream-{number}.arrow")
+            schema, rows, scan = self._validated(
+                path, context.scratch / f"stream-{number}.arrow", held
+            )
             first = first if first is not None else schema
             if not schema.equals(first):
                 raise SchemaMismatch(
@@ -117,11 +142,15 @@ class ReadArrow(FileReader):
                 )
             counts.append(rows)
             scans.append(scan)
+        if held.batches and first is not None:
+            table = pa.Table.from_batches(held.batches, first)
+            frame = pl.DataFrame(table).lazy().with_row_index(ROW_ID)
+            return Reading(scanned(frame, self._uri()), tuple(counts))
         frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
         pieces = pieced(_scan, scans, counts)
         return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
-    def _validated(self, path: Path, copy: Path) -> tuple[pa.Schema, int, Path]:
+    def _validated(self, path: Path, copy: Path, held: _Held) -> tuple[pa.Schema, int, Path]:
         """The schema and rows of a file whose every batch holds, and the file to scan."""
         start = _files.head(path)
         is_file = start.startswith(FILE_MAGIC)
@@ -140,6 +169,7 @@ class ReadArrow(FileReader):
                 for batch in _batches(reader):
                     batch.validate(full=True)
                     rows += batch.num_rows
+                    held.add(batch)
                     if writer is not None:
                         writer.write_batch(batch)
                 if writer is not None:
@@ -170,7 +200,11 @@ class ReadArrow(FileReader):
 
 def _scan(path: Path, before: int) -> pl.LazyFrame:
     return pl.scan_ipc(
-        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+        path.absolute(),
+        glob=False,
+        hive_partitioning=False,
+        row_index_name=ROW_ID,
+        row_index_offset=before,
     )
 
 

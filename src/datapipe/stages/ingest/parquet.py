@@ -30,8 +30,10 @@ from datapipe.stages.ingest._reading import (
 MAGIC = b"PAR1"
 FLOOR_BYTES = 1 << 28
 """Files that decode to less than this (256 MiB) are no bombs, whatever their ratio."""
-SMALL_BYTES = 1 << 26
-"""Files of less than this together (64 MiB) have every page looked at, checksums or not."""
+SMALL_BYTES = 1 << 20
+"""Files of less than this together (1 MiB) have every page decoded first, checksums or not."""
+HIDING_BYTES = 1 << 26
+"""The same (64 MiB) where a dictionary may hide how much its column decodes to."""
 SCAN_ROWS = 16_384
 DEPTHS = ("auto", "full", "footer")
 CheckDepth = Literal["auto", "full", "footer"]
@@ -119,7 +121,7 @@ class ReadParquet(FileReader):
         files = self.files()
         counts: list[int] = []
         first: pa.Schema | None = None
-        small = sum(path.stat().st_size for path in files) < SMALL_BYTES
+        total = sum(path.stat().st_size for path in files)
         for path in files:
             footer = _footer_of(path)
             with _opened(path, footer) as file:
@@ -136,7 +138,7 @@ class ReadParquet(FileReader):
                 most = self._most_bytes(path)
                 if footer.decoded > most:
                     raise _bomb(path, footer.decoded, most)
-                if self._looks(path, footer, small=small):
+                if self._looks(path, footer, total):
                     _inspect(file, path, footer.rows, most)
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
@@ -144,14 +146,16 @@ class ReadParquet(FileReader):
         pieces = pieced(_scan, files, counts)
         return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
-    def _looks(self, path: Path, footer: _footer.Footer, *, small: bool) -> bool:
+    def _looks(self, path: Path, footer: _footer.Footer, total: int) -> bool:
         """Hold every page against its checksum; whether they must be decoded to know more."""
         if self.checks == "footer":
             return False
         told = _held_against_checksums(path)
         if self.checks == "full":
             return True
-        return not footer.accounted if not told.unchecked else small
+        if told.unchecked and total < SMALL_BYTES:
+            return True
+        return not footer.accounted and (total < HIDING_BYTES or not told.unchecked)
 
     def _most_bytes(self, path: Path) -> float:
         return max(FLOOR_BYTES, self.max_ratio * path.stat().st_size)
@@ -159,7 +163,11 @@ class ReadParquet(FileReader):
 
 def _scan(path: Path, before: int) -> pl.LazyFrame:
     return pl.scan_parquet(
-        path, glob=False, hive_partitioning=False, row_index_name=ROW_ID, row_index_offset=before
+        path.absolute(),
+        glob=False,
+        hive_partitioning=False,
+        row_index_name=ROW_ID,
+        row_index_offset=before,
     )
 
 
