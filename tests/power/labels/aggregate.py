@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crowds of three kinds, in which another method is best each time: labels, and how sure they are."""
+"""Crowds of three kinds, each best joined by another method: labels, and how sure they are."""
 
 from __future__ import annotations
 

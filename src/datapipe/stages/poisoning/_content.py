@@ -200,9 +200,7 @@ def _retold(content: Content, mine: Ints, votes: Floats) -> Content:
         means[label] = content.pixels[mine[genuine[mine]]].mean(0, dtype=np.float64)
     doubt = content.doubt.copy()
     doubt[mine] = 1.0 - votes[:, label]
-    return replace(
-        content, shows=every, genuine=genuine, suspect=suspect, means=means, doubt=doubt
-    )
+    return replace(content, shows=every, genuine=genuine, suspect=suspect, means=means, doubt=doubt)
 
 
 def equal_rows(pixels: Pixels) -> Ints:

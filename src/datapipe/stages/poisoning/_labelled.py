@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows that have a usable label, and a model of it that is fitted on some and asked of others.
-"""
+"""The rows that have a usable label, and a model of it that has not seen the rows it is asked of."""
 
 from __future__ import annotations
 

@@ -172,9 +172,7 @@ def _across_sources(content: Content, filters: Filters, label: int) -> _Tried:
     residual = content.residual(suspects)
     averages = np.array([residual[shows != e].mean(0) for e in sources])
     scores = content.standardised(filters.templates(label, averages), FEWEST_GENUINE)[suspects]
-    return _Tried.of(
-        [(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)]
-    )
+    return _Tried.of([(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)])
 
 
 def pair_test(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:

@@ -24,10 +24,13 @@ QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
 FAINTEST = 0.1
 """Share of the rows found that may be fainter than the gap that parts them from the others."""
+CROWDED = 0.2
+"""Share of a label's rows that hold the pattern above which they hide what its others are like."""
 LEAST = 0.1
 """Quantile of a label's own scores from which its clean rows are told: most may hold a pattern."""
 BELOW = 1.2816
-"""Deviations of a normal distribution from that quantile to its mean."""
+STEP = 0.44
+"""Deviations of a normal distribution from that quantile to its mean, and to twice the quantile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,9 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
     clean_rows = content.genuine & (content.labels != evidence.label)
     for _ in range(ROUNDS):
         average = content.residual(rows).mean(0)[None, :]
-        scores = _scores(content, filters.templates(evidence.label, average), evidence.label)
+        crowded = rows.size > CROWDED * mine.size
+        weights = filters.templates(evidence.label, average)
+        scores = _scores(content, weights, evidence.label, crowded=crowded)
         most, usual = np.quantile(scores[clean_rows], [CLEAN, MOSTLY])
         low = max(float(min(most, TAIL * usual)), LOUD)
         bar = _widest_gap(scores[mine], low, float(np.quantile(scores[rows], FAINTEST)))
@@ -92,11 +97,11 @@ def _asked(content: Content, label: int) -> Bools:
     return np.asarray((content.labels != content.shows) & content.left, bool)
 
 
-def _scores(content: Content, weights: Floats, label: int) -> Floats:
+def _scores(content: Content, weights: Floats, label: int, *, crowded: bool) -> Floats:
     """Filter scores of every row, in deviations of the genuine rows of its content.
 
-    Most of the label's own rows may hold the pattern, so that their centre is read from the lowest
-    of them and their spread from other labels.
+    Where the label is crowded with rows that hold the pattern, the centre of its rows is read from
+    the lowest of them and their spread from other labels.
     """
     raw = content.project(weights)[:, 0]
     made = np.zeros(raw.size)
@@ -105,8 +110,10 @@ def _scores(content: Content, weights: Floats, label: int) -> Floats:
     for k in range(content.classes):
         own = raw[content.genuine & (content.labels == k)]
         centre, wide = (float(np.median(own)), _width(own)) if own.size else (0.0, 0.0)
-        if k == label and own.size:
-            centre, wide = float(np.quantile(own, LEAST)) + BELOW * spread, 0.0
+        if k == label and own.size and crowded:
+            low, lower = np.quantile(own, [LEAST, 2 * LEAST])
+            wide = max(spread, float(lower - low) / STEP)
+            centre = float(low) + BELOW * wide
         shown = content.shows == k
         made[shown] = (raw[shown] - centre) / max(spread, wide)
     made[~_asked(content, label) & ~pooled] = 0.0

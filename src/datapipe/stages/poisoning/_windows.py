@@ -105,7 +105,7 @@ class _Look:
         low, high = float(pixels.min()), float(pixels.max())
         return cls(pixels, shape, content, low, (high - low) / TONES or 1.0)
 
-    def codes(self) -> Iterator[tuple[Ints, Ints]]:
+    def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
         """The rows and buckets of the windows of each image, each once, block by block."""
         height, width, channels = self.shape
         rows = np.flatnonzero(self.content.left)
@@ -142,9 +142,9 @@ class _Look:
         wrong = np.zeros(found.size, np.int64)
         for row, bucket in self.codes():
             which = number[bucket]
-            row, which = row[which >= 0], which[which >= 0].astype(np.int64)
-            labels += np.bincount(which * k + self.content.labels[row], minlength=labels.size)
-            wrong += np.bincount(which[self.content.suspect[row]], minlength=wrong.size)
+            mine, which = row[which >= 0], which[which >= 0].astype(np.int64)
+            labels += np.bincount(which * k + self.content.labels[mine], minlength=labels.size)
+            wrong += np.bincount(which[self.content.suspect[mine]], minlength=wrong.size)
         table = labels.reshape(-1, k)
         return table.sum(1), wrong, table
 

@@ -185,7 +185,9 @@ class SourceShift(Stage):
 
     def _unknown(self, why: str) -> Yield:
         unknown = Estimate.unknown(method=why)
-        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),))
+        return Yield(
+            findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),)
+        )
 
 
 @dataclass(frozen=True, eq=False)

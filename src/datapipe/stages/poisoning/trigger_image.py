@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, Verdict, scored_rows
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import PixelMatrix, pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
@@ -38,6 +38,7 @@ MOST_PIXELS = 1024
 TOP_PIXELS = 16
 TESTS = 6
 """Kinds of evidence that share alpha: four of filters, two of windows."""
+SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
 HINT = 0.5
@@ -190,7 +191,7 @@ class TriggerImage(Stage):
             verdict,
             Estimate.rate(int(flags.sum()), flags.size),
             says,
-            severity={"fail": "high", "suspect": "medium"}.get(verdict, "info"),
+            severity=SEVERITY[verdict],
             p_value=p_value,
             columns=rows.columns,
             rows=scored_rows(
