@@ -32,12 +32,21 @@ if TYPE_CHECKING:
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
+    from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
+    from datapipe.stages.poisoning.trigger_table import TriggerTable as TriggerTable
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
+    from datapipe.stages.provenance.credentials import ContentCredentials as ContentCredentials
+    from datapipe.stages.provenance.declarations import SourceDeclarations as SourceDeclarations
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
+    from datapipe.stages.synthetic.collapse import CollapseForecast as CollapseForecast
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
+    from datapipe.stages.synthetic.diversity import CorpusDiversity as CorpusDiversity
     from datapipe.stages.synthetic.prevalence import SyntheticShare as SyntheticShare
+    from datapipe.stages.synthetic.score import SyntheticScore as SyntheticScore
+    from datapipe.stages.synthetic.watermark import WatermarkKeys as WatermarkKeys
     from datapipe.stages.train.federated import TrainFederated as TrainFederated
     from datapipe.stages.train.plain import TrainPlain as TrainPlain
     from datapipe.stages.train.private import TrainPrivately as TrainPrivately
@@ -51,13 +60,22 @@ CATALOGUE = {
     "ingest.object": "ReadObject",
     "provenance.manifest": "VerifySources",
     "provenance.licence": "LicenceRule",
+    "provenance.declarations": "SourceDeclarations",
+    "provenance.credentials": "ContentCredentials",
+    "provenance.trust": "RequireTrust",
     "dedup.exact": "ExactDuplicates",
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
     "synthetic.declared": "DeclaredSynthetic",
+    "synthetic.watermark": "WatermarkKeys",
+    "synthetic.score": "SyntheticScore",
     "synthetic.prevalence": "SyntheticShare",
+    "synthetic.diversity": "CorpusDiversity",
+    "synthetic.collapse": "CollapseForecast",
     "poisoning.flips": "LabelFlips",
+    "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
+    "poisoning.trigger_table": "TriggerTable",
     "poisoning.trigger_text": "TriggerText",
     "balance.classes": "ClassBalance",
     "balance.groups": "GroupBalance",
@@ -75,6 +93,7 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
+    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",
@@ -85,6 +104,7 @@ EXTRAS = {
     "onnxscript": "export",
     "flwr": "federated",
     "tenseal": "encrypted",
+    "c2pa": "c2pa",
     "ray": "ray",
 }
 """Import name of an optional package to the extra that brings it."""

@@ -9,14 +9,11 @@ generator wrote the unknown rows; the second is by far the larger.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-
-from datapipe.measure.distributions import t_quantile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,6 +24,10 @@ SEPARATION = 0.05
 OUTSIDE = 0.25
 """A mixture cannot lie this far beyond either kind: then it is made of something else."""
 MIN_GENERATOR_ROWS = 12
+SPREAD, SPREAD_WORTH = 0.3, 4
+"""Before any is seen, generators' distances from people differ by about this much (on the log
+scale), a belief worth so many generators: two anchors alone cannot tell how a third differs."""
+DRAWS = 4_000
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Scores:
         machine: float64, shape (n_m,).
         generator: int64, shape (n_m,); which generator made each machine row.
         unknown: float64, shape (n_u,).
+        others: float64; people's rows from where the anchors come from, when that is elsewhere.
     """
 
     human: Floats
     machine: Floats
     generator: Ints
     unknown: Floats
+    others: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -65,20 +68,31 @@ class Share:
     why_not: str = ""
 
 
-def share(scores: Scores, rng: np.random.Generator, *, level: float = 0.95) -> Share:
+def share(
+    scores: Scores, rng: np.random.Generator, *, level: float = 0.95, unseen: bool = False
+) -> Share:
     """The share of machine rows among the unknown ones.
 
-    With anchors of one generator, a bootstrap over all three samples. With several, one estimate
-    for each, and a prediction interval for the share if the unknown rows came from a generator
-    like these: its width holds the spread between generators.
+    With anchors of the one generator that is meant, a bootstrap over all three samples. With
+    several, with anchors from elsewhere, or where another generator may have written the rows, the
+    distance between machine and people is itself uncertain: random effects over generators.
+
+    Args:
+        scores: Of all rows.
+        rng: Draws resamples and generators.
+        level: Coverage of the interval.
+        unseen: Whether the unknown rows may come from a generator that is not among the anchors.
     """
-    distance = float(scores.machine.mean() - scores.human.mean())
+    base = scores.others if scores.others.size else scores.human
+    distance = float(scores.machine.mean() - base.mean())
     if distance < SEPARATION:
         return _unknown(f"the anchors cannot be told from the reference (distance {distance:.2f})")
     kinds, counts = np.unique(scores.generator, return_counts=True)
-    enough = [int(k) for k, c in zip(kinds, counts, strict=True) if c >= MIN_GENERATOR_ROWS]
-    if len(enough) > 1:
-        made = _over_generators(scores, enough, rng, level)
+    enough = kinds[counts >= MIN_GENERATOR_ROWS]
+    apart = np.array([scores.machine[scores.generator == k].mean() - base.mean() for k in enough])
+    apart = apart[apart >= SEPARATION] if enough.size else np.array([distance])
+    if unseen or scores.others.size or apart.size > 1:
+        made = _over_generators(scores, apart if apart.size else np.array([distance]), rng, level)
     else:
         drawn = _drawn(scores.human, scores.machine, scores.unknown, rng)
         low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
@@ -87,24 +101,24 @@ def share(scores: Scores, rng: np.random.Generator, *, level: float = 0.95) -> S
     if low > 1 + OUTSIDE or high < -OUTSIDE:
         return _unknown("the rows are like neither the reference nor the anchors")
     low, value, high = (min(1.0, max(0.0, x)) for x in (low, value, high))
-    return Share(value, min(low, value), max(high, value), max(1, len(enough)))
+    return Share(value, min(low, value), max(high, value), max(1, apart.size))
 
 
 def _over_generators(
-    scores: Scores, kinds: Sequence[int], rng: np.random.Generator, level: float
+    scores: Scores, apart: Floats, rng: np.random.Generator, level: float
 ) -> tuple[float, float, float]:
-    """Random effects: the interval predicts the estimate under one more generator."""
-    points, spreads = [], []
-    for kind in kinds:
-        machine = scores.machine[scores.generator == kind]
-        points.append(_point(scores.human, machine, scores.unknown))
-        spreads.append(float(np.std(_drawn(scores.human, machine, scores.unknown, rng), ddof=1)))
-    k, within = len(points), float(np.mean(np.square(spreads)))
-    between = max(0.0, float(np.var(points, ddof=1)) - within)
-    generator = t_quantile(0.5 + level / 2, k - 1) * math.sqrt(between * (1 + 1 / k))
-    sampling = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(within)
-    half, centre = math.hypot(generator, sampling), float(np.mean(points))
-    return centre, centre - half, centre + half
+    """Random effects on the log of the distance: it predicts that of one more generator."""
+    logs, k = np.log(apart), apart.size
+    squares = SPREAD_WORTH * SPREAD**2 + float(((logs - logs.mean()) ** 2).sum())
+    spread = math.sqrt(squares / (SPREAD_WORTH + k - 1) * (1 + 1 / k))
+    moved = float(scores.unknown.mean() - scores.human.mean())
+    sampling = math.sqrt(
+        scores.human.var() / scores.human.size + scores.unknown.var() / scores.unknown.size
+    )
+    distances = np.exp(logs.mean() + spread * rng.standard_t(2 * SPREAD_WORTH, DRAWS))
+    drawn = (moved + sampling * rng.standard_normal(DRAWS)) / np.maximum(distances, SEPARATION / 2)
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
+    return moved / float(np.exp(logs.mean())), float(low), float(high)
 
 
 def _point(human: Floats, machine: Floats, unknown: Floats) -> float:
@@ -129,17 +143,6 @@ def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
 
 def _unknown(why: str) -> Share:
     return Share(math.nan, 0.0, 1.0, 0, why)
-
-
-def conformal(reference: Floats, scores: Floats) -> Floats:
-    """The share of reference rows, each row itself included, that score at least as high.
-
-    A human row of the same population gets a value <= a with probability at most a, whatever the
-    score is worth.
-    """
-    ordered = np.sort(reference)
-    above = reference.size - np.searchsorted(ordered, scores, side="left")
-    return np.asarray((1.0 + above) / (reference.size + 1.0), np.float64)
 
 
 def differs(human: Floats, unknown: Floats) -> float:

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -19,44 +16,51 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Verdict, scored_rows
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.errors import Malformed, SchemaMismatch, nearest
-from datapipe.stages.synthetic import _mixture
+from datapipe.stages.synthetic import _judges, _mixture
+from datapipe.stages.synthetic._calibration import conformal
 from datapipe.stages.synthetic._declarations import declared
+from datapipe.stages.synthetic._distance import known_shares, too_far
+from datapipe.stages.synthetic._gathering import (
+    ANCHOR,
+    KIND,
+    MAKER,
+    NAMES,
+    OTHERS,
+    REFERENCE,
+    UNKNOWN,
+    Abstained,
+    gathered,
+    opened,
+)  # fmt: skip
 from datapipe.stages.synthetic._mixture import Scores
-from datapipe.stages.synthetic._scoring import cross_scores, feature_columns, material
+from datapipe.stages.synthetic._views import views
 
-REFERENCE, ANCHOR, UNKNOWN = 0, 1, 2
-NAMES = {REFERENCE: "reference rows", ANCHOR: "anchors", UNKNOWN: "rows to judge"}
 MINIMUM = {REFERENCE: 60, ANCHOR: 40, UNKNOWN: 30}
 """Usable rows without which nothing is estimated."""
 MIN_PROMPTS = 12
 """Texts that all begin alike are no sample."""
-MOST_ANCHORS = 5_000
-"""More reference rows or anchors than this add time only; a seeded sample is used."""
-SLACK = 1.25
-"""An unseen generator may be this much more visible than those among the anchors."""
-KIND, MAKER = "_kind", "_maker"
-
-
-class _Abstain(Exception):
-    """Why nothing can be estimated; becomes a finding that was not evaluated."""
+MIN_WORDS = 18
+"""Shorter texts have no style to speak of."""
+STEEPNESS = 1.5
+"""From log-odds to a score in [0, 1]: bounded, so that no row decides alone."""
 
 
 @dataclass(frozen=True)
 class SyntheticShare(Stage):
     """Estimates the share of machine-made rows among those that nobody declared.
 
-    *Method:* the style of texts (or the features of pictures and tables) is scored by a logistic
-    regression between rows that people made (the reference) and rows declared synthetic (the
-    anchors), always by a model that has not seen the row nor any row of its prompt. Texts are
-    brought to one form and one window of words first, so that layout and length do not count. The
-    share follows from the mean score of the undeclared rows between the means of the two kinds
-    (probability-mean adjusted count). The interval bootstraps all three samples; with anchors of
-    several generators it is a prediction interval over generators. Declared rows are counted on
-    top. Each row gets a conformal p-value against the reference.
+    *Method:* texts are brought to one form and one window of words, so that layout and length do
+    not count; their style and n-grams (or the features of pictures and tables) are scored by linear
+    models between people's rows and rows declared synthetic (the anchors), always by a model that
+    has not seen the row nor any row of its prompt. The share follows from the mean score of the
+    undeclared rows between the means of the two kinds (probability-mean adjusted count). The
+    interval bootstraps all three samples; with anchors of several generators, of another domain,
+    or where another generator may have written the rows, random effects over generators predict
+    how far one more lies from people. Declared rows are counted on top. Each row gets a conformal
+    p-value against the reference.
     *Assumes:* the reference is from the population of the human rows (same domain, language and
     time), and undeclared machine rows come from the generators among the anchors. If they may come
-    from others, say `generators="any"`: then only a lower bound is given.
+    from others, say `generators="any"`: the interval grows by what generators differ.
     *Choose it when:* you hold 60 or better 150 rows of the domain that people surely made.
     *Fails when:* there is no such reference: then it says that nothing can be known, [0, 1]. Texts
     that were paraphrased, or edited by people, score like people's.
@@ -159,54 +163,45 @@ class SyntheticShare(Stage):
         table = declared(data, self.column, (), card="")
         counted = int(table["synthetic"].fill_null(value=False).sum())
         try:
-            scored = self._scored(self._gathered(data, table, context), data, context)
-            made = _identified(scored.scores, context.rng("bootstrap"))
-        except _Abstain as why:
+            scored = self._scored(self._gathered(data, context), data, context)
+            made = _identified(scored.scores, context.rng("bootstrap"), self.generators == "any")
+        except Abstained as why:
             return Yield(findings=(_abstained(str(why), table.height, counted),))
         return Yield(findings=(self._finding(scored, made, counted, table.height),))
 
-    def _gathered(self, data: Dataset, table: pl.DataFrame, context: Context) -> pl.DataFrame:
-        """Reference, anchors and unknown rows: their feature columns and what they are."""
-        people = _opened(self.reference) or context.reference
+    def _gathered(self, data: Dataset, context: Context) -> pl.DataFrame:
+        people = opened(self.reference) or context.reference
         if people is None:
-            raise _Abstain("without rows that people surely made the share cannot be known")
-        columns = feature_columns(data)
-        if not columns:
-            raise _Abstain("no column can be used: give the role text or image, or plain columns")
-        machine = table["synthetic"].fill_null(value=False)
-        own = data.frame(columns).with_columns(
-            pl.when(machine).then(ANCHOR).otherwise(UNKNOWN).alias(KIND),
-            table["generator"].alias(MAKER),
-            table["row_id"].alias(ROW_ID),
-        )
-        beside = [_beside(people, columns, REFERENCE, own.schema)]
-        given = _opened(self.anchors)
-        if given is not None:
-            beside.append(_beside(given, columns, ANCHOR, own.schema))
-        every = pl.concat([*beside, own])
-        parts = [every.filter(pl.col(KIND) == k) for k in (REFERENCE, ANCHOR, UNKNOWN)]
-        rng = context.rng("sample")
-        return pl.concat([_sample(parts[0], rng), _sample(parts[1], rng), parts[2]])
+            raise Abstained("without rows that people surely made the share cannot be known")
+        return gathered(data, people, opened(self.anchors), context, column=self.column)
 
     def _scored(self, every: pl.DataFrame, data: Dataset, context: Context) -> Scored:
         """The score of every usable row; abstains when too few of a kind are usable."""
-        rows = material(every.drop(KIND, MAKER, ROW_ID), data.roles)
-        usable = every.filter(rows.usable)
-        kind = usable[KIND].to_numpy().astype(np.int64)
-        groups = rows.groups.filter(rows.usable)
+        kind = every[KIND].to_numpy().astype(np.int64)
+        plain = every.drop(KIND, MAKER, ROW_ID)
+        rows = views(plain, data.roles, least_words=MIN_WORDS, people=kind == REFERENCE)
         for which, least in MINIMUM.items():
-            held = groups.filter(kind == which)
+            held = rows.groups.filter(pl.Series(rows.usable & (kind == which)))
             if held.len() < least or held.n_unique() < MIN_PROMPTS:
-                raise _Abstain(
+                raise Abstained(
                     f"{held.len()} usable {NAMES[which]} from {held.n_unique()} prompts;"
                     f" at least {least} from {MIN_PROMPTS} are needed"
                 )
-        scores = cross_scores(rows.values[rows.usable], groups, kind, context.rng("folds"))
+        usable, kind, rows = every.filter(rows.usable), kind[rows.usable], rows.of(rows.usable)
+        elsewhere = int((kind == OTHERS).sum()) >= MINIMUM[REFERENCE]
+        if rows.texts is not None:
+            shares = known_shares(rows.texts, kind != UNKNOWN)
+            if too_far(shares, kind == REFERENCE, kind == UNKNOWN):
+                raise Abstained("the reference is too far from the rows: other words or topics")
+        told = np.full(kind.size, -1, np.int64)
+        told[kind == (OTHERS if elsewhere else REFERENCE)], told[kind == ANCHOR] = 0, 1
+        odds = _judges.labelled_scores(rows, told, context.rng("folds"), trees=False)
+        scores = 1.0 / (1.0 + np.exp(-np.clip(STEEPNESS * odds, -30, 30)))
         makers = usable.filter(pl.col(KIND) == ANCHOR)[MAKER]
         codes = makers.rank("dense").to_numpy().astype(np.int64)
-        parts = [scores[kind == k] for k in (REFERENCE, ANCHOR, UNKNOWN)]
+        parts = [scores[kind == k] for k in (REFERENCE, ANCHOR, UNKNOWN, OTHERS)]
         return Scored(
-            Scores(parts[0], parts[1], codes, parts[2]),
+            Scores(parts[0], parts[1], codes, parts[2], parts[3] if elsewhere else np.empty(0)),
             usable.filter(pl.col(KIND) == UNKNOWN)[ROW_ID],
             sorted(set(makers)),
         )
@@ -214,20 +209,16 @@ class SyntheticShare(Stage):
     def _finding(self, scored: Scored, made: _mixture.Share, counted: int, n: int) -> Finding:
         """The declared share counted, the estimated share on top, and a p-value for each row."""
         scores = scored.scores
-        low = made.low / SLACK if self.generators == "any" else made.low
-        value, high = (math.nan, 1.0) if self.generators == "any" else (made.value, made.high)
+        low, value, high = made.low, made.value, made.high
         measure = _total(counted, n, (value, low, high), made.generators)
-        p_values = _mixture.conformal(scores.human, scores.unknown)
+        p_values = conformal(scores.human, scores.unknown)
         verdict: Verdict = "suspect" if low > self.at_most else "clean"
-        if verdict == "clean" and math.isnan(value):
-            verdict = "not_evaluated"  # a lower bound of nothing says nothing about the upper one
         flagged = (p_values <= self.false_alarms) & (verdict == "suspect")
         rows = scored_rows(
             scored.row_ids, scores.unknown, flagged=flagged, p_values=p_values,
             reason="its style is that of the anchors",
         )  # fmt: skip
-        shown = "at least {0:.0%}" if math.isnan(value) else "{1:.0%} [{0:.0%}, {2:.0%}]"
-        words = shown.format(low, value, high)
+        words = f"{value:.0%} [{low:.0%}, {high:.0%}]"
         return Finding(
             "synthetic.prevalence",
             verdict,
@@ -245,7 +236,7 @@ class SyntheticShare(Stage):
         return {
             "identifiable": True,
             "assumes": "generators among the anchors" if self.generators == "known" else "none",
-            "undeclared_share": None if math.isnan(made.value) else made.value,
+            "undeclared_share": made.value,
             "undeclared_low": made.low,
             "undeclared_high": made.high,
             "declared_rows": counted,
@@ -276,49 +267,11 @@ class Scored:
     generators: list[str]
 
 
-def _identified(scores: Scores, rng: np.random.Generator) -> _mixture.Share:
-    made = _mixture.share(scores, rng)
+def _identified(scores: Scores, rng: np.random.Generator, unseen: bool) -> _mixture.Share:  # noqa: FBT001 - one fact
+    made = _mixture.share(scores, rng, unseen=unseen)
     if made.why_not:
-        raise _Abstain(made.why_not)
+        raise Abstained(made.why_not)
     return made
-
-
-def _opened(path: str | os.PathLike[str]) -> Dataset | None:
-    """A Parquet file beside the data, checked as readers do; None without a path."""
-    if not path:
-        return None
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise Malformed(
-            f"{os.fspath(path)} cannot be read as Parquet: {type(error).__name__}",
-            code="DP-SYN-002",
-            hint="give a Parquet file with the same columns as the data",
-        ) from error
-    return Dataset.of(table)
-
-
-def _beside(given: Dataset, columns: list[str], kind: int, schema: pl.Schema) -> pl.DataFrame:
-    """The rows of another file with the columns of the data, and who made them."""
-    lacking = [c for c in columns if c not in given.names]
-    if lacking:
-        raise SchemaMismatch(
-            f"the {NAMES[kind]} lack the column {lacking[0]!r}",
-            code="DP-SYN-003",
-            hint=nearest(lacking[0], given.names),
-        )
-    makers = declared(given, "", (), card="")["generator"]
-    frame = given.frame(columns).with_columns(
-        pl.lit(kind).alias(KIND), makers.alias(MAKER), pl.lit(0).alias(ROW_ID)
-    )
-    return frame.select(schema.names()).cast(dict(schema))  # type: ignore[arg-type]  # a plain dict
-
-
-def _sample(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    if rows.height <= MOST_ANCHORS:
-        return rows
-    return rows[np.sort(rng.choice(rows.height, MOST_ANCHORS, replace=False))]
 
 
 def _total(counted: int, n: int, part: tuple[float, float, float], generators: int) -> Estimate:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classifiers that tell machine rows from people's: with labelled rows, or by contrast alone.
+
+Two sources of knowledge are used where they are there. *Labelled* rows (anchors) tell how machines
+write, perhaps in another domain. The *contrast* needs no machine row: what separates the rows to
+judge from the human reference of their own domain is what machines added, for people's rows are
+alike on both sides. Which of them knows more shows in how well each separates the two sides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp  # type: ignore[import-untyped]  # it ships no types
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from datapipe.stages.synthetic._views import Views
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+FOLDS = 4
+FAR = 4.0
+"""A style number this many deviations out counts as that far only: odd rows decide nothing."""
+DENSE_STRENGTH, LABELLED_STRENGTH, CONTRAST_STRENGTH = 0.05, 10.0, 3.0
+TREES_FROM = 600
+"""With fewer labelled rows trees know nothing that the linear models do not."""
+TREE_WEIGHT = 2.0
+
+
+def labelled_scores(
+    rows: Views, kind: Ints, rng: np.random.Generator, *, trees: bool = True
+) -> Floats:
+    """Scores by models of the labelled rows, each row by models that saw neither it nor its prompt.
+
+    Args:
+        rows: All rows.
+        kind: int64, shape (n,); 0 people, 1 machines, -1 not to learn from.
+        rng: Deals prompts to folds.
+        trees: Whether trees may be grown where there are rows enough for them.
+
+    Returns:
+        float64, shape (n,); higher is more like the machines.
+    """
+    trees = trees and (int((kind >= 0).sum()) >= TREES_FROM or not rows.sparse)
+    return _crossed(rows, kind, _dealt(rows.groups, kind, rng), LABELLED_STRENGTH, trees=trees)
+
+
+def contrast_scores(rows: Views, people: Bools, rng: np.random.Generator) -> Floats:
+    """Scores by what separates the other rows from the reference, crossed by prompt.
+
+    A row of people outside of the reference is exchangeable with one inside: no model that scores
+    it has seen either. So p-values against the reference hold.
+
+    Args:
+        rows: The reference and the rows to judge.
+        people: bool, shape (n,); the reference.
+        rng: Deals prompts to folds.
+
+    Returns:
+        float64, shape (n,).
+    """
+    kind = np.where(people, 0, 1).astype(np.int64)
+    fold = _dealt(rows.groups, kind, rng)
+    return _crossed(rows, kind, fold, CONTRAST_STRENGTH, trees=not rows.sparse)
+
+
+def _dealt(groups: pl.Series, kind: Ints, rng: np.random.Generator) -> Ints:
+    """A fold for every row, the same for rows of one prompt; every fold sees every kind."""
+    keys, first, member = np.unique(groups.to_numpy(), return_index=True, return_inverse=True)
+    order = rng.permutation(keys.size)
+    order = order[np.argsort(kind[first[order]], kind="stable")]
+    fold = np.empty(keys.size, np.int64)
+    fold[order] = np.arange(keys.size) % FOLDS
+    return fold[member]
+
+
+def _crossed(rows: Views, kind: Ints, fold: Ints, strength: float, *, trees: bool) -> Floats:
+    told = kind >= 0
+    learnt = [k for k in range(FOLDS) if (told & (fold == k)).any()]
+    made = np.zeros(kind.size)
+    for k in range(FOLDS):
+        asked = fold == k
+        if not asked.any():
+            continue
+        fitted = told & (fold != k) if k in learnt else told
+        if np.unique(kind[fitted]).size < 2:
+            continue
+        made[asked] = _predicted(rows, fitted, asked, kind, strength, trees=trees)
+    return made
+
+
+def _predicted(
+    rows: Views, fitted: Bools, asked: Bools, kind: Ints, strength: float, *, trees: bool
+) -> Floats:
+    """The mean of every view's log-odds, each in units of its spread over the fitted rows."""
+    labels = kind[fitted]
+    inside, outside = rows.dense[fitted], rows.dense[asked]
+    centre, spread = inside.mean(0), inside.std(0)
+    scale = np.where(spread > 1e-12, spread, 1.0)
+    inside, outside = (np.clip((x - centre) / scale, -FAR, FAR) for x in (inside, outside))
+    linear = LogisticRegression(C=DENSE_STRENGTH, class_weight="balanced", max_iter=500)
+    linear.fit(inside, labels)
+    parts = [_unit(linear.decision_function(outside), linear.decision_function(inside))]
+    if trees:
+        grown = _trees(labels.size).fit(inside, labels)
+        both = (grown.decision_function(x) for x in (outside, inside))
+        parts.append(TREE_WEIGHT * _unit(*both))
+    for view in rows.sparse:
+        seen, new = view[np.flatnonzero(fitted)], view[np.flatnonzero(asked)]
+        weight = _rarity(seen)
+        model = LogisticRegression(
+            C=strength, solver="liblinear", class_weight="balanced", max_iter=200
+        )
+        known, unseen = _weighted(seen, weight), _weighted(new, weight)
+        model.fit(known, labels)
+        parts.append(_unit(model.decision_function(unseen), model.decision_function(known)))
+    return np.asarray(np.mean(parts, axis=0), np.float64)
+
+
+def _trees(n: int) -> HistGradientBoostingClassifier:
+    return HistGradientBoostingClassifier(
+        max_iter=200 if n >= TREES_FROM else 60, learning_rate=0.07, max_leaf_nodes=15,
+        l2_regularization=1.0, min_samples_leaf=20, early_stopping=False, random_state=0,
+    )  # fmt: skip
+
+
+def _unit(values: Floats, fitted: Floats) -> Floats:
+    return np.asarray(values / max(float(np.std(fitted)), 1e-9), np.float64)
+
+
+def _rarity(counts: sp.csr_array) -> Floats:
+    seen = np.bincount(counts.indices, minlength=counts.shape[1])
+    return np.asarray(np.log((counts.shape[0] + 1) / (seen + 1)) + 1, np.float64)
+
+
+def _weighted(counts: sp.csr_array, weight: Floats) -> sp.csr_array:
+    """Rarer n-grams count more, and every text has length one."""
+    data = counts.data * weight[counts.indices]
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    length = np.sqrt(np.bincount(row, data**2, minlength=counts.shape[0]))
+    ends = counts.indices.astype(np.int32), counts.indptr.astype(np.int32)
+    return sp.csr_array((data / np.maximum(length, 1e-12)[row], *ends), shape=counts.shape)
+
+
+def separation(scores: Floats, people: Bools) -> float:
+    """How well scores put other rows above the reference: the area under the ROC curve."""
+    ranks = np.argsort(np.argsort(scores, kind="stable"), kind="stable") + 1.0
+    m, n = int(people.sum()), int((~people).sum())
+    return float((ranks[~people].sum() - n * (n + 1) / 2) / max(m * n, 1))
+
+
+def joined(parts: list[Floats], people: Bools) -> Floats:
+    """Several scores as one, each weighted by what it separates beyond chance.
+
+    All sources judge the same rows, so that the share of machine rows among them scales every
+    separation alike, and the better judge shows.
+
+    Args:
+        parts: Scores, float64 of shape (n,) each.
+        people: bool, shape (n,); the reference.
+
+    Returns:
+        float64, shape (n,), in units of the reference's spread around its mean.
+    """
+    scaled = []
+    for part in parts:
+        known = part[people]
+        scaled.append((part - known.mean()) / max(float(known.std()), 1e-9))
+    if len(scaled) == 1:
+        return np.asarray(scaled[0], np.float64)
+    worth = np.array([max(separation(s, people) - 0.5, 0.01) ** 2 for s in scaled])
+    made = np.asarray(np.average(scaled, axis=0, weights=worth), np.float64)
+    spread = max(float(made[people].std()), 1e-9)
+    return np.asarray((made - made[people].mean()) / spread, np.float64)

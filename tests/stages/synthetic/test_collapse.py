@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CollapseForecast: a part of the corpus foretells the whole recursion; no plan, no verdict."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset, empty
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding
+from datapipe.core.roles import Roles
+from datapipe.stages import CollapseForecast
+from datapipe.stages.synthetic._drift import (
+    drifted,
+    extinct,
+    generations_to_half,
+    histogram,
+    largest_share,
+    survival,
+)  # fmt: skip
+from datapipe.stages.synthetic._language import drawn, learnt, surprise
+from datapipe.stages.synthetic._recursion import Plan, recursion
+
+PLANS = [
+    *(Plan("replace", p) for p in (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)),
+    Plan("accumulate"), Plan("subsample"), Plan("replace", 1.0, truncated=True),
+]  # fmt: skip
+
+
+def spelt(number):
+    """A number as a word of letters."""
+    return "".join("abcdefghij"[int(d)] for d in str(number))
+
+
+@lru_cache(maxsize=2)
+def corpus(seed=0, n=300, words=160):
+    """Texts with topics: words follow each other, and rare ones come in bursts."""
+    rng = np.random.default_rng(seed)
+    kinds = 9_000
+    use = np.cumsum(np.arange(1, kinds + 1) ** -1.05)
+    use /= use[-1]
+    rows = []
+    for _ in range(n):
+        own = rng.integers(0, kinds, 12)
+        word, made = 0, []
+        for _ in range(words):
+            draw = np.searchsorted(use, rng.random())
+            word = (
+                int(own[rng.integers(12)])
+                if rng.random() < 0.06
+                else (draw + 31 * (word % 7)) % kinds
+            )
+            made.append(spelt(word))
+        rows.append(" ".join(made))
+    return rows
+
+
+def data_of(rows):
+    return Dataset.of(pl.DataFrame({"t": rows}), Roles.of(text="t"))
+
+
+def judged(data, findings=(), **parameters):
+    context = Context(5, Path(), findings=findings)
+    return CollapseForecast(**parameters).run(data, context).findings[0]
+
+
+def spearman(a, b):
+    rank = [np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (a, b)]
+    return float(np.corrcoef(*rank)[0, 1])
+
+
+def test_a_fifth_of_the_corpus_foretells_the_whole_recursion():
+    rows = corpus()
+    found = judged(data_of(rows), share=1.0, sample=0.2, repeats=2)
+    kinds = {w: i for i, w in enumerate(sorted({w for r in rows for w in r.split()}))}
+    ids = np.array([kinds[w] for r in rows for w in r.split()])
+    train, unseen = ids[: -ids.size // 10], ids[-ids.size // 10 :]
+    seen, truth, bits, true_bits = [], [], [], []
+    for told in found.details["scenarios"]:
+        plan = Plan(told["regime"], told["share"])
+        whole = recursion(train, unseen, plan, 8, np.random.default_rng(9))
+        seen += told["tail_survival"][1:]
+        truth += whole.survival[1:].tolist()
+        bits += told["cross_entropy_change"][1:]
+        true_bits += (whole.surprise[1:] - whole.surprise[0]).tolist()
+    assert spearman(seen, truth) >= 0.95
+    assert np.abs(np.array(seen) - np.array(truth)).max() <= 0.06
+    assert spearman(bits, true_bits) >= 0.9
+    assert found.verdict == "suspect"
+    assert found.details["risk"] == "collapse_risk"
+    assert found.details["exact"]
+
+
+def test_the_closed_form_is_the_drift_of_counts():
+    rng = np.random.default_rng(1)
+    counts = rng.zipf(1.6, 6_000)
+    counts = counts[counts < 5_000]
+    for share in (1.0, 0.75, 0.25):
+        runs = [
+            drifted(counts, 8, np.random.default_rng(s), plan="replace", share=share)
+            for s in range(6)
+        ]
+        made = survival(histogram(counts), 8, share, kept=1 - share)
+        assert np.abs(np.mean(runs, 0) - made).max() <= 0.03
+
+
+def test_accumulation_keeps_everything_and_shares_order_survival():
+    counts = histogram(np.repeat([1, 2, 3, 50], [400, 200, 100, 20]))
+    last = [survival(counts, 8, s, kept=1 - s)[-1] for s in (0.0, 0.1, 0.5, 0.9, 1.0)]
+    assert last[0] == 1.0
+    assert (np.diff(last) < 0).all()
+    share = largest_share(counts, 8, 0.5, excess=0.0)
+    assert survival(counts, 8, share, kept=1 - share)[-1] == pytest.approx(0.5, abs=0.01)
+    half = generations_to_half(counts, 1.0, kept=0.0, excess=0.0)
+    left = survival(counts, half, 1.0, kept=0.0)
+    assert left[half] < 0.5 <= left[half - 1]
+    assert generations_to_half(counts, 0.1, kept=0.9, excess=0.0) == 0
+    assert extinct(400, 1.0)[-1] > 0.99
+
+
+def test_models_draw_what_they_saw_and_score_what_they_did_not():
+    tokens = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2] * 40)
+    model = learnt(tokens, 6, order=3)
+    made = drawn(model, 500, np.random.default_rng(0))
+    assert set(made) <= {0, 1, 2, 3}
+    assert surprise(model, tokens).mean() < surprise(model, np.array([3, 2, 1, 5, 4] * 20)).mean()
+    every = np.array([[surprise(model, np.array([0, 1, w]))[2]] for w in range(6)])
+    assert (2.0**-every).sum() == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "verdict", "risk"),
+    [
+        ({"share": 0.05}, "clean", "ok"),
+        ({"plan": "accumulate"}, "clean", "ok"),
+        ({"keep_rows": 290}, "clean", "ok"),
+        ({"keep_rows": 1}, "suspect", "collapse_risk"),
+        ({}, "not_evaluated", "not_identifiable"),
+    ],
+)
+def test_verdicts_follow_the_plan(parameters, verdict, risk):
+    found = judged(data_of(corpus()), sample=0.1, repeats=2, generations=8, **parameters)
+    assert (found.verdict, found.details["risk"]) == (verdict, risk)
+
+
+def test_an_estimate_of_an_earlier_step_is_the_share():
+    before = Finding(
+        "synthetic.prevalence", "suspect", Estimate(0.9, 0.8, 1.0, n=100, method="pacc"), ""
+    )
+    found = judged(data_of(corpus()), [before], sample=0.1, repeats=2, generations=6)
+    assert found.details["share_from"] == "upper bound of synthetic.prevalence"
+    assert found.details["forecast"]["share"] == 1.0
+    told = pl.DataFrame({"t": corpus()}).with_columns(synthetic=pl.lit(value=False))
+    declared = judged(Dataset.of(told, Roles.of(text="t")), sample=0.1, repeats=2, generations=2)
+    assert (declared.verdict, declared.details["forecast"]["share"]) == ("clean", 0.0)
+
+
+def test_tables_lose_the_likelihood_of_far_rows():
+    rng = np.random.default_rng(3)
+    x = rng.standard_t(4, size=(160, 6)) @ rng.normal(size=(6, 6))
+    table = Dataset.of(pl.DataFrame(x, schema=list("abcdef")))
+    every = judged(table, share=1.0, repeats=2, generations=6)
+    assert every.verdict == "suspect"
+    for parameters in ({"share": 0.1}, {"plan": "accumulate"}):
+        assert judged(table, repeats=2, generations=2, **parameters).verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    "rows", [[""] * 90, ["🙂"] * 90, ["\x00"] * 90, ["a few words"], [None] * 80]
+)
+def test_bad_rows_earn_no_verdict(rows):
+    data = Dataset.of(pl.DataFrame({"t": rows}, schema={"t": pl.String}), Roles.of(text="t"))
+    assert judged(data, share=1.0).verdict == "not_evaluated"
+
+
+def test_one_giant_row_is_simulated_in_part():
+    rng = np.random.default_rng(4)
+    giant = " ".join(spelt(i) for i in rng.zipf(1.4, 60_000) % 30_000)
+    found = judged(data_of([giant]), share=1.0, repeats=2, generations=2)
+    assert found.details["sample_tokens"] <= 12_000
+
+
+def test_parameters_are_checked():
+    assert judged(empty(), share=1.0).verdict == "not_evaluated"
+    wrong = CollapseForecast(
+        plan="grow", keep_rows=-1, generations=0, survival_at_least=2, sample=0, repeats=1
+    )
+    assert len(wrong.check()) == 6

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SyntheticScore: ranks, bounds false positives, and withholds what it did not earn."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset, empty
+from datapipe.core.roles import Roles
+from datapipe.errors import DeclarationError, Malformed
+from datapipe.measure.detection import auroc
+from datapipe.stages import SyntheticScore
+from datapipe.stages.synthetic._calibration import chances, conformal
+from datapipe.stages.synthetic._ngrams import coded
+from datapipe.stages.synthetic._style import style, window
+
+SHARED = Path(os.environ.get("DATAPIPE_TEST_DATA", "../shared/data")) / "synthetic"
+WORDS = np.array([a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "st", "ring")])
+
+
+def text_of(rng, *, machine, n=100):
+    use = np.arange(1, WORDS.size + 1) ** (-0.7 if machine else -1.0)
+    words = rng.choice(WORDS, n, p=use / use.sum()).astype(object)
+    words[:: 17 if machine else 9] += "."
+    words[3 :: 7 if machine else 19] += ","
+    return " ".join(words).capitalize()
+
+
+def world(seed, *, share=0.4, n=120, people=120):
+    rng = np.random.default_rng(seed)
+    hidden = rng.permutation(np.arange(n) < round(share * n))
+    texts = [text_of(rng, machine=h) for h in hidden]
+    reference = Dataset.of(pa.table({"t": [text_of(rng, machine=False) for _ in range(people)]}))
+    return Dataset.of(pa.table({"t": texts}), Roles.of(text="t")), reference, hidden
+
+
+def judged(data, reference, **parameters):
+    context = Context(3, Path(), reference=reference)
+    return SyntheticScore(**parameters).run(data, context).findings[0]
+
+
+def test_without_a_machine_row_it_ranks_and_bounds():
+    data, reference, hidden = world(0)
+    found = judged(data, reference)
+    assert found.verdict == "suspect"
+    assert auroc(hidden, found.rows["score"].to_numpy()).value > 0.95
+    p_values = found.rows["p_value"].to_numpy()
+    assert (p_values[~hidden] <= 0.01).mean() <= 0.05
+    assert (p_values[hidden] <= 0.01).mean() > 0.4
+    assert found.rows["score"].is_between(0, 1).all()
+    assert abs(found.rows["score"].mean() - 0.4) < 0.25
+
+
+def test_people_alone_raise_no_alarm():
+    for seed in range(4):
+        data, reference, _ = world(seed, share=0.0)
+        assert judged(data, reference).verdict == "clean"
+
+
+def test_without_a_reference_no_verdict_whatever_else_is_there(tmp_path):
+    data, _, hidden = world(1)
+    found = judged(data, None)
+    assert found.verdict == "not_evaluated"
+    assert found.rows is None
+    rng = np.random.default_rng(5)
+    anchors = {"t": [text_of(rng, machine=i % 2 == 0) for i in range(160)]}
+    anchors["source_model"] = ["gpt-2", "human"] * 80
+    pl.DataFrame(anchors).write_parquet(tmp_path / "a.parquet")
+    ranked = judged(data, None, anchors=tmp_path / "a.parquet")
+    assert ranked.verdict == "not_evaluated"
+    assert ranked.rows["p_value"].null_count() == ranked.rows.height
+    assert auroc(hidden, ranked.rows["score"].to_numpy()).value > 0.9
+    assert (ranked.measure.low, ranked.measure.high) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("people", "why"), [(40, "40 usable reference rows"), (80, "cannot bound")]
+)
+def test_a_small_reference_gives_no_verdict(people, why):
+    data, reference, _ = world(2, people=people)
+    found = judged(data, reference)
+    assert found.verdict == "not_evaluated"
+    assert why in found.says
+
+
+def test_a_reference_of_another_language_is_too_far():
+    data, reference, _ = world(3)
+    other = reference.frame().with_columns(pl.col("t").str.replace_all("[aeiou]", "ö"))
+    found = judged(data, Dataset.of(other))
+    assert found.verdict == "not_evaluated"
+    assert "too far" in found.says
+    assert found.rows["p_value"].null_count() == found.rows.height
+
+
+AWKWARD = ["", " ", "🙂🙃" * 80, "נכון " * 80, "\x00\x01\x02" * 90, "a" * 200_000, "x " * 60]
+
+
+def test_bad_rows_get_no_verdict_they_did_not_earn():
+    data, reference, _ = world(4)
+    mixed = pl.DataFrame({"t": [*data.frame()["t"], *AWKWARD, None, "word " * 400_000]})
+    found = judged(Dataset.of(mixed, Roles.of(text="t")), reference)
+    assert found.verdict == "suspect"
+    odd = found.rows.filter(pl.col("row_id") >= 120)
+    assert not odd.filter(pl.col("row_id") != 128)["flagged"].any()
+    hebrew = odd.filter(pl.col("row_id") == 123)
+    assert hebrew["p_value"].null_count() == hebrew.height
+    for text in AWKWARD:
+        alone = Dataset.of(pl.DataFrame({"t": [text] * 50}), Roles.of(text="t"))
+        assert judged(alone, reference).verdict == "not_evaluated"
+    assert judged(empty(), reference).verdict == "not_evaluated"
+
+
+def test_short_texts_are_not_judged():
+    data, reference, _ = world(5)
+    short = pl.concat([data.frame(), pl.DataFrame({"t": ["ten words " * 5] * 7})])
+    found = judged(Dataset.of(short, Roles.of(text="t")), reference)
+    assert found.rows.height == 120
+    assert found.details["not_looked_at"] == 7
+
+
+def length_of_words(texts):
+    return texts.str.len_chars() / (texts.str.count_matches(" ") + 1)
+
+
+def test_a_scorer_of_ones_own_plugs_in():
+    data, reference, hidden = world(6)
+    rng = np.random.default_rng(0)
+    mine = Dataset.of(
+        data.frame().with_columns(lm=pl.Series(hidden * 2.0 + rng.normal(size=120))),
+        Roles.of(text="t"),
+    )
+    people = Dataset.of(reference.frame().with_columns(lm=pl.Series(rng.normal(size=120))))
+    found = judged(mine, people, scorer="lm")
+    assert auroc(hidden, found.rows["score"].to_numpy()).value > 0.95
+    with pytest.raises(DeclarationError):
+        judged(data, reference, scorer="no.such.module:scorer")
+    with pytest.raises(Malformed):
+        judged(data, reference, scorer="builtins:len")
+    assert SyntheticScore(scorer=length_of_words).scorer.endswith(":length_of_words")
+    assert SyntheticScore(scorer=lambda x: x).check()
+
+
+def test_tables_are_scored():
+    rng = np.random.default_rng(0)
+    hidden = np.arange(200) < 80
+    x = rng.normal(size=(200, 4))
+    x[hidden] = x[hidden] * 0.2  # machines stay in the middle
+    people = pl.DataFrame(rng.normal(size=(150, 4)), schema=list("abcd"))
+    found = judged(Dataset.of(pl.DataFrame(x, schema=list("abcd"))), Dataset.of(people))
+    assert auroc(hidden, found.rows["score"].to_numpy()).value > 0.85
+    null = pl.DataFrame(rng.normal(size=(200, 4)), schema=list("abcd"))
+    assert judged(Dataset.of(null), Dataset.of(people)).verdict == "clean"
+
+
+def test_wrapping_and_quotes_change_no_feature():
+    rng = np.random.default_rng(1)
+    plain = pl.Series([text_of(rng, machine=False).replace("bun", '"bun"') for _ in range(9)])
+    wrapped = plain.str.replace_all(" ", "\n ").str.replace_all('"', "”")
+    assert np.allclose(style(window(plain)), style(window(wrapped)))
+    for a, b in zip(coded(window(plain)), coded(window(wrapped)), strict=True):
+        assert abs(a - b).max() == 0
+
+
+def test_chances_rise_with_the_score_and_add_up():
+    rng = np.random.default_rng(2)
+    human = rng.normal(size=300)
+    mixture = np.concatenate([rng.normal(size=350), rng.normal(2.5, size=150)])
+    made = chances(human, mixture)
+    order = np.argsort(mixture)
+    assert (np.diff(made[order]) >= 0).all()
+    assert abs(made.mean() - 0.3) < 0.1
+    truth = np.arange(500) >= 350
+    top = made > 0.7
+    assert truth[top].mean() > 0.75
+    assert conformal(human, np.array([99.0]))[0] == pytest.approx(1 / 301)
+
+
+def test_parameters_are_checked():
+    assert SyntheticScore(false_alarms=0).check()
+    assert SyntheticScore(least_words=0).check()
+    assert not SyntheticScore().check()
+    assert not SyntheticScore(anchors="a.parquet").cacheable()
+
+
+@lru_cache(maxsize=1)
+def real_texts():
+    if not SHARED.is_dir():
+        return None
+    frames = [
+        pl.read_parquet(SHARED / f"{name}.parquet")
+        .select("text", pl.col("label").cast(pl.Int64), "source_model", "domain", "prompt_id")
+        .with_columns(cell=pl.lit(name) + "/" + pl.col("domain"))
+        for name in ("fastdetect", "detectrl")
+    ]
+    return pl.concat(frames)
+
+
+@pytest.mark.skipif(real_texts() is None, reason=f"no real texts under {SHARED}")
+def test_real_people_of_every_domain_are_safe_and_machines_show():
+    areas = []
+    for cell in ("fastdetect/writing", "detectrl/xsum", "detectrl/arxiv"):
+        rows = real_texts().filter(pl.col("cell") == cell)
+        rng = np.random.default_rng(len(cell))
+        human = rows.filter(pl.col("label") == 0)["text"].to_list()
+        machine = rows.filter(pl.col("label") == 1)["text"].to_list()
+        people = [human[i] for i in rng.permutation(len(human))]
+        some = [machine[i] for i in rng.permutation(len(machine))[:150]]
+        texts = [*people[150:350], *some]
+        truth = np.arange(len(texts)) >= len(texts) - 150
+        data = Dataset.of(pl.DataFrame({"t": texts}), Roles.of(text="t"))
+        found = judged(data, Dataset.of(pl.DataFrame({"t": people[:150]})), least_words=18)
+        seen = found.rows["row_id"].to_numpy().astype(int)
+        areas.append(auroc(truth[seen], found.rows["score"].to_numpy()).value)
+        flagged = (found.rows["p_value"].fill_null(1.0) <= 0.01).to_numpy()
+        assert flagged[~truth[seen]].mean() <= 0.03
+        assert judged(data, None).verdict == "not_evaluated"
+    assert np.mean(areas) >= 0.83
