@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from datapipe.cli.labels_audit import plan, rate
-from datapipe.cli.labels_crowd import aggregate
+from datapipe.cli.labels_crowd import aggregate, annotators
 from datapipe.cli.labels_files import (
     File,
     Image,
@@ -32,6 +32,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 app.command("aggregate", help="One label an item from the answers of several annotators.")(
     aggregate
 )
+app.command("annotators", help="Skill, agreement, spammers and drift of annotators.")(annotators)
 app.command("noise-rate", help="How many labels are wrong, with the interval the data allows.")(
     rate
 )
