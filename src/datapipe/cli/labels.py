@@ -22,6 +22,7 @@ from datapipe.cli.labels_files import (
     write_table,
 )
 from datapipe.cli.labels_judging import by_row, head, judged, line
+from datapipe.cli.labels_tools import send, take_in
 from datapipe.cli.options import STORE, Json, Seed, Store
 from datapipe.cli.terminal import out, out_json, plain, table
 from datapipe.core.run import Run
@@ -37,6 +38,8 @@ app.command("noise-rate", help="How many labels are wrong, with the interval the
     rate
 )
 app.command("plan-audit", help="The rows that experts should check to know the noise rate.")(plan)
+app.command("export", help="Rows as tasks of Label Studio or Argilla.")(send)
+app.command("import", help="What annotators said there, one answer a row, for aggregate.")(take_in)
 
 CURVE_POINTS = 50
 
