@@ -181,7 +181,7 @@ def annotators(
     """
     if scale not in SCALES:
         raise DeclarationError(
-            f"there is no scale {scale!r}", code="DP-USE-048", hint=nearest(scale, SCALES)
+            f"there is no scale {scale!r}", code="DP-USE-248", hint=nearest(scale, SCALES)
         )
     known_format(output)
     stage: Any = find("labels.annotators")

@@ -46,14 +46,14 @@ def send(
     """
     if to not in TOOLS:
         raise DeclarationError(
-            f"there is no tool {to!r}", code="DP-USE-049", hint=nearest(to, TOOLS)
+            f"there is no tool {to!r}", code="DP-USE-249", hint=nearest(to, TOOLS)
         )
     try:
         frame = pl.read_parquet(existing(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise Malformed(
             f"{file.name} cannot be read",
-            code="DP-USE-050",
+            code="DP-USE-250",
             hint="write the rows with -o x.parquet",
         ) from error
     tool: Any = to
@@ -91,6 +91,4 @@ def take_in(
         return
     people = made["annotator"].n_unique()
     out(plain(f"{made.height:,} answers of {people:,} annotators"))
-    out(
-        "join them with: datapipe labels aggregate FILE --item row_id --annotator annotator --answer label"
-    )
+    out("join them: labels aggregate FILE --item row_id --annotator annotator --answer label")

@@ -128,7 +128,7 @@ class JudgeAnnotators(Stage):
         if isinstance(told, str) or why:
             return Yield(findings=tuple(_unknown(kind, why) for kind in self.raises_findings))
         made = hierarchical(told.answers)
-        others = without_own(told.answers, made.posterior, made.confusion)
+        others = _without_own(told.answers, made.posterior, made.confusion)
         falls = self._falls(data, told, others)
         people = skills(told, made.posterior).with_columns(
             information=pl.Series(knowledge(_table(made.confusion), made.prior)),
@@ -191,7 +191,7 @@ class JudgeAnnotators(Stage):
         )
 
 
-def without_own(answers: Answers, posterior: Floats, confusion: Floats | None) -> Floats:
+def _without_own(answers: Answers, posterior: Floats, confusion: Floats | None) -> Floats:
     """How likely each answer is right by what the others said of the item."""
     table = np.log(np.maximum(_table(confusion), 1e-12))
     own = table[answers.annotator, :, answers.label]
