@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datapipe.stages.ingest.object import ReadObject as ReadObject
     from datapipe.stages.ingest.parquet import ReadParquet as ReadParquet
     from datapipe.stages.labels.aggregate import AggregateAnswers as AggregateAnswers
+    from datapipe.stages.labels.annotators import JudgeAnnotators as JudgeAnnotators
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
@@ -83,6 +84,7 @@ CATALOGUE = {
     "labels.majority": "MajorityVote",
     "labels.dawid_skene": "DawidSkene",
     "labels.aggregate": "AggregateAnswers",
+    "labels.annotators": "JudgeAnnotators",
     "validate.expect": "Expect",
     "train.plain": "TrainPlain",
     "train.private": "TrainPrivately",
