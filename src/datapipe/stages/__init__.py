@@ -81,7 +81,6 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
-    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",
