@@ -12,7 +12,7 @@ TESTENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 PYTHONHASHSEED=0
 SPREAD ?= -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt cards evidence bench faults power clean
+.PHONY: help demo test check fmt cards evidence bench faults power peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,32 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
 	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power tests/cli/test_demo.py $(ARGS)
 
-clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp ## other people's verifiers and engines in environments of their own, without our pins
+
+clean: ## remove the virtual environments and every cache
+	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+
+# The reference clients as their users get them: nothing of ours, and no version of ours, beside them.
+.venv-peers/peers.stamp:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --no-input -q \
+		model-signing==1.1.1 pyopenssl 'securesystemslib[crypto]' pymerkle
+	@touch $@
+
+.venv-peers/engines.stamp:
+	$(PYTHON) -m venv .venv-peers/engines
+	.venv-peers/engines/bin/python -m pip install --disable-pip-version-check --no-input -q \
+		apache-hamilton==1.90.0 kedro==1.7.0 dagster==1.13.28 polars==2.1.0
+	@touch $@
+
+.venv-peers/s3.stamp:
+	$(PYTHON) -m venv .venv-peers/s3
+	.venv-peers/s3/bin/python -m pip install --disable-pip-version-check --no-input -q 'moto[server]==5.*'
+	@touch $@
 
 # torch comes first and alone, so that whatever build of it the index gives is the one that stays.
 $(VENV)/demo.stamp: $(PINS) | $(VENV)/bin/python

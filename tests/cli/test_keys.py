@@ -18,7 +18,7 @@ def secret(here, monkeypatch):
 def test_a_key_is_written_encrypted_and_its_public_half_exported(datapipe, secret, algorithm):
     answer = datapipe("keys", "new", "--algorithm", algorithm, "--out", "key.pem", "--json")
     assert answer.code == 0
-    assert len(answer.json["keyids"]) == (2 if algorithm == "hybrid" else 1)
+    assert len(answer.json["keyids"]) == (3 if algorithm == "hybrid" else 1)
     assert sorted(p.name for p in secret.iterdir()) == ["key.pem"]
     text = (secret / "key.pem").read_text()
     assert text.startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -95,3 +95,26 @@ def test_what_was_never_signed_does_not_pass(datapipe, secret):
     assert datapipe("sign", "a.csv").code == 2  # no key is named
     (secret / "empty").mkdir()
     assert datapipe("sign", "empty", "--key", "key.pem").code == 4
+
+
+def test_two_people_sign_one_data_set_and_a_policy_counts_them(datapipe, secret):
+    (secret / "data").mkdir()
+    (secret / "data" / "a.csv").write_text("x\n1\n")
+    owners = ""
+    for name in ("ada", "bob"):
+        assert datapipe("keys", "new", "--algorithm", "ed25519", "--out", f"{name}.pem").code == 0
+        public = datapipe("keys", "export", f"{name}.pem").out
+        owners += f'[[key]]\nowner = "{name}"\nroles = ["source"]\npublic = """{public}"""\n'
+    rule = '[[rule]]\npredicate = "dataset"\nowners = 2\n'
+    (secret / "two.toml").write_text(f'name = "two"\nversion = 1\n{owners}{rule}')
+    judged = ("verify", "data", "--policy", "two.toml", "--ring", "ring")
+    assert datapipe("sign", "data", "--key", "ada.pem", "--add").code == 4  # nothing to add to
+    assert datapipe("sign", "data", "--key", "ada.pem").code == 0
+    assert datapipe(*judged).code == 4
+    assert datapipe("sign", "data", "--key", "ada.pem", "--add").code == 2  # once is enough
+    added = datapipe("sign", "data", "--key", "bob.pem", "--add", "--json")
+    assert (added.code, added.json["files"]) == (0, 1)
+    assert datapipe(*judged).code == 0
+    (secret / "data" / "a.csv").write_text("x\n2\n")
+    assert datapipe("keys", "new", "--algorithm", "p256", "--out", "eve.pem").code == 0
+    assert datapipe("sign", "data", "--key", "eve.pem", "--add").code == 4  # not what was attested

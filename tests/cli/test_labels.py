@@ -44,7 +44,9 @@ def test_the_noise_rate_has_an_interval_that_holds_the_truth(datapipe, flipped):
 
 
 def test_a_relabelled_copy_has_the_true_labels_and_a_history(datapipe, flipped):
-    answer = datapipe("labels", "relabel", "a.csv", "--label", "y", "-o", "b.parquet", "--json")
+    answer = datapipe(
+        "labels", "relabel", "a.csv", "--label", "y", "--apply", "-o", "b.parquet", "--json"
+    )
     assert answer.code == 0, answer.err
     assert answer.json["changed"] == FLIPPED
     assert pl.read_parquet("b.parquet")["y"].to_list() == flipped
@@ -55,7 +57,7 @@ def test_a_relabelled_copy_has_the_true_labels_and_a_history(datapipe, flipped):
 
 def test_what_cannot_be_written_is_told_before_anything_runs(datapipe, flipped, here):
     assert datapipe("labels", "issues", "a.csv", "--label", "y", "-o", "b.xml").code == 2
-    assert datapipe("labels", "relabel", "a.csv", "--label", "y").code == 2
+    assert datapipe("labels", "relabel", "a.csv", "--label", "y", "--apply").code == 2
     assert not (here / ".datapipe").exists()
 
 
@@ -68,16 +70,133 @@ def test_answers_of_several_annotators_become_one_label_an_item(datapipe, here):
         answers = np.where(right, true, 1 - true).tolist()
         lines += [(q, who, answer) for q, answer in enumerate(answers)]
     pl.DataFrame(lines, schema=["q", "who", "answer"], orient="row").write_csv("a.csv")
-    roles = ("--label", "answer", "--id", "q", "--annotator", "who")
+    roles = ("--item", "q", "--annotator", "who", "--answer", "answer")
     shares = {}
-    for method in ("dawid-skene", "majority"):
+    for method in ("auto", "dawid-skene", "majority"):
         words = (*roles, "--method", method, "-o", "b.parquet", "--json")
         answer = datapipe("labels", "aggregate", "a.csv", *words)
         assert answer.code == 0, answer.err
         made = pl.read_parquet("b.parquet").sort("item")
         assert made["item"].to_list() == list(range(80))
+        assert [i["label"] for i in answer.json["items"]] == made["label"].to_list()
         shares[method] = float((made["label"].to_numpy() == true).mean())
-    assert shares["dawid-skene"] >= max(0.9, shares["majority"] - 0.02)
+    assert shares["auto"] >= max(0.9, shares["majority"] - 0.02)
+    assert datapipe("labels", "aggregate", "a.csv", *roles).code == 0
     wrong = datapipe("labels", "aggregate", "a.csv", *roles, "--method", "majorty")
     assert wrong.code == 2
     assert "'majority'" in wrong.err
+
+
+def test_one_answer_an_item_and_one_class_are_joined_all_the_same(datapipe, here):
+    pl.DataFrame({"q": [1, 2], "who": ["a", "b"], "y": ["n", "n"]}).write_csv("a.csv")
+    roles = ("--item", "q", "--annotator", "who", "--answer", "y")
+    answer = datapipe("labels", "aggregate", "a.csv", *roles, "--json")
+    assert answer.code == 0, answer.err
+    assert [i["label"] for i in answer.json["items"]] == ["n", "n"]
+    told = {f["verdict"] for f in answer.json["findings"] if f["kind"].startswith("labels.")}
+    assert told == {"not_evaluated"}
+
+
+@pytest.fixture
+def probable(here):
+    """600 rows of three classes with probabilities, one in ten labels wrong."""
+    rng = np.random.default_rng(5)
+    true = rng.integers(0, 3, 600)
+    wrong = rng.random(600) < 0.1
+    given = np.where(wrong, (true + 1) % 3, true)
+    shares = np.exp(2.5 * np.eye(3)[true] + rng.normal(size=(600, 3)))
+    shares /= shares.sum(1, keepdims=True)
+    frame = pl.DataFrame({"y": given, "p": shares.astype(np.float32)})
+    frame = frame.with_columns(pl.col("p").arr.to_list(), cost=pl.lit(2.0))
+    frame.write_parquet("a.parquet")
+    wide = pl.DataFrame(shares.astype(np.float32), schema=["q0", "q1", "q2"])
+    frame.select("y").hstack(wide).write_csv("b.csv")
+    return given, shares.astype(np.float32), wrong
+
+
+def test_given_probabilities_give_the_rows_of_cleanlab_whatever_their_form(datapipe, probable):
+    filters = pytest.importorskip("cleanlab.filter")
+    given, shares, _ = probable
+    theirs = np.flatnonzero(filters.find_label_issues(given, shares, n_jobs=1)).tolist()
+    for file, probs in (("a.parquet", "p"), ("b.csv", "q*"), ("b.csv", "q0,q1,q2")):
+        words = ("--label", "y", "--probs", probs, "-o", "o.parquet", "--json")
+        answer = datapipe("labels", "issues", file, *words)
+        assert answer.code == 0, answer.err
+        assert sorted(i["ordinal"] for i in answer.json["issues"]) == theirs
+        assert sorted(pl.read_parquet("o.parquet")["ordinal"].to_list()) == theirs
+        assert all(i["reason"] and i["suggested"] != i["given"] for i in answer.json["issues"])
+    every = datapipe(
+        "labels", "issues", "a.parquet", "--label", "y", "--probs", "p", "--all", "--json"
+    )
+    assert len(every.json["issues"]) == 600
+
+
+def test_bad_probabilities_are_told_with_the_right_exit_code(datapipe, probable):
+    def code(frame, probs="p"):
+        frame.write_parquet("c.parquet")
+        return datapipe("labels", "issues", "c.parquet", "--label", "y", "--probs", probs)
+
+    good = pl.read_parquet("a.parquet")
+    off = good.with_columns(p=pl.col("p").list.eval(pl.element() * 1.00021))
+    assert "brought back to sum 1" in code(off).out
+    ragged = good.with_columns(
+        p=pl.when(pl.int_range(pl.len()) > 5).then("p").otherwise(pl.lit([1.0, 0.0]))
+    )
+    assert code(ragged).code == 2
+    assert code(good, "nothing").code == 2
+    hole = good.with_columns(p=pl.when(pl.int_range(pl.len()) > 5).then("p"))
+    assert code(hole).code == 2
+    nan = good.with_columns(p=pl.col("p").list.eval(pl.element() * float("nan")))
+    assert "not evaluated" in code(nan).out
+    outside = good.with_columns(y=pl.col("y") + 5)
+    outside[0, "y"] = 99
+    assert code(outside).code == 2
+
+
+def test_an_audit_is_planned_filled_in_and_told(datapipe, probable):
+    given, _, wrong = probable
+    words = ("--label", "y", "--probs", "p", "--json")
+    answer = datapipe(
+        "labels", "plan-audit", "a.parquet", "--rows", "120", "-o", "plan.csv", *words
+    )
+    assert answer.code == 0, answer.err
+    plan = pl.read_csv("plan.csv")
+    assert plan.height == len(answer.json["planned"]) == 120
+    none = datapipe("labels", "noise-rate", "a.parquet", "--audit", "plan.csv", *words)
+    assert none.code == 7
+    assert "no row was checked" in none.err
+    right = np.where(wrong, (given + 2) % 3, given)
+    told = plan.with_columns(expert=pl.Series(right[plan["ordinal"].to_numpy()]))
+    told.write_csv("back.csv")
+    answer = datapipe(
+        "labels", "noise-rate", "a.parquet", "--audit", "back.csv", "--claim", "0.4", *words
+    )
+    assert answer.code == 0, answer.err
+    rate = answer.json["noise_rate"]
+    assert rate["low"] <= wrong.mean() <= rate["high"]
+    assert rate["n"] == 120
+    assert answer.json["is_rate"]["answer"] == "no"
+    told.with_columns(given=pl.lit("9")).write_csv("other.csv")
+    other = datapipe("labels", "noise-rate", "a.parquet", "--audit", "other.csv", *words)
+    assert other.code == 2
+    assert "not those of the file" in other.err
+    two = told.with_columns(expert_2=pl.lit("0"), adjudicated="expert")
+    two.write_csv("two.csv")
+    answer = datapipe("labels", "noise-rate", "a.parquet", "--audit", "two.csv", *words)
+    assert answer.json["experts"]["n"] == 120
+
+
+def test_rows_to_send_next_keep_to_the_budget_and_stop(datapipe, probable):
+    _, _, wrong = probable
+    words = ("--label", "y", "--probs", "p", "-o", "n.parquet", "--json")
+    answer = datapipe("labels", "relabel", "a.parquet", "--budget", "40", *words)
+    assert answer.code == 0, answer.err
+    chosen = pl.read_parquet("n.parquet")
+    assert chosen.height == 40
+    assert wrong[chosen["ordinal"].to_numpy()].mean() > 0.6
+    dear = datapipe("labels", "relabel", "a.parquet", "--budget", "40", "--cost", "cost", *words)
+    assert len(dear.json["next"]) == 20
+    stopped = datapipe("labels", "relabel", "a.parquet", *words).json
+    assert len(stopped["next"]) == stopped["stop_after"] < 300
+    rare = datapipe("labels", "relabel", "a.parquet", "--rare", "2", "--budget", "30", *words)
+    assert len(rare.json["next"]) <= 31

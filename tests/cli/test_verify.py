@@ -134,3 +134,25 @@ def test_a_new_stage_passes_its_own_test_at_once(datapipe, here):
     assert done.returncode == 0, done.stdout[-2000:]
     assert datapipe("new", "stage", "form.gaps").code == 2
     assert datapipe("new", "stage", "Form").code == 2
+
+
+def test_a_policy_seen_before_is_not_rolled_back(datapipe, ran):
+    """The newest version is remembered beside the key ring, per policy."""
+    key = ("--key", "key.pem")
+    assert datapipe("keys", "new", "--algorithm", "ed25519", "--out", "key.pem").code == 0
+    public = datapipe("keys", "export", "key.pem").out
+    assert datapipe("sign", "a.csv", *key).code == 0
+
+    def judged(version):
+        (ran / "trust.toml").write_text(
+            f'name = "own"\nversion = {version}\n'
+            f'[[key]]\nowner = "ada"\nroles = ["source"]\npublic = """{public}"""\n'
+            '[[rule]]\npredicate = "dataset"\n'
+        )
+        return datapipe("verify", "a.csv", "--policy", "trust.toml", "--ring", "ring")
+
+    assert [judged(version).code for version in (2, 2, 3)] == [0, 0, 0]
+    answer = judged(2)
+    assert answer.code == 4
+    assert "DP-TRUST-515" in answer.err
+    assert (ran / "ring" / "policies-seen.json").is_file()

@@ -41,7 +41,7 @@ def test_the_version_is_told_once_in_two_places(project):
 
 def test_every_optional_package_has_its_extra(project):
     extras = project["optional-dependencies"]
-    distribution = {"sklearn": "scikit-learn"}
+    distribution = {"sklearn": "scikit-learn", "c2pa": "c2pa-python"}
     for package, extra in EXTRAS.items():
         names = {canonicalize_name(Requirement(r).name) for r in extras[extra]}
         assert canonicalize_name(distribution.get(package, package)) in names

@@ -64,6 +64,14 @@ def test_every_kind_of_object_is_traced(filled: Lineage):
     assert {m["kind"] for m in source["made"]} == {"dataset", "model", "export"}
 
 
+def test_a_source_stands_once_with_the_newest_that_is_known_of_it(filled: Lineage):
+    dataset, model = filled.sql("select dataset, model_id from models").row(0)
+    source = {"run_id": "r1", "source_no": 1, "name": "reviews", "rows": 10}
+    filled.append([("sources", {**source, "digest": "sha256:" + "a" * 64, "trust": "verified"})])
+    for digest in (dataset, model):
+        assert [s["trust"] for s in filled.trace(digest)["sources"]] == ["verified"]
+
+
 @pytest.mark.parametrize(
     ("digest", "says"),
     [("abc", "too short"), ("f" * 12, "no object"), ("c" * 10, "2 objects")],

@@ -103,10 +103,18 @@ def test_an_erased_object_is_not_missing(filled: Lineage):
     digest = filled.sql("select object from datasets").item()
     filled.object_path(digest).unlink()
     assert len(Lineage(filled.store).verify()) == 1
-    subjects = [{"name": "rows", "digest": {"sha256": digest.removeprefix("sha256:")}}]
-    body = {"predicate_type": "https://example.org/erasure/v1", "subjects": subjects}
-    filled.append([("attestations", body)])
+    body = {"erasure_id": "e1", "kind": "dataset", "digest": digest, "remedy": "retired"}
+    filled.append([("erased", body)])
     assert filled.verify() == []
+
+
+def test_an_object_that_was_made_again_after_its_erasure_must_be_there(filled: Lineage):
+    digest = filled.sql("select object from datasets").item()
+    body = {"erasure_id": "e1", "kind": "dataset", "digest": digest, "remedy": "retired"}
+    filled.append([("erased", body), ("datasets", {"digest": digest, "object": digest})])
+    assert filled.verify() == []
+    filled.object_path(digest).unlink()
+    assert [p.code for p in Lineage(filled.store).verify()] == ["DP-TRUST-703"]
 
 
 @pytest.mark.parametrize(

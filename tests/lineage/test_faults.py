@@ -187,6 +187,6 @@ def test_stores_from_the_future_and_folders_that_are_none(tmp_path: Path):
         Lineage(tmp_path)
     assert list(tmp_path.iterdir()) == []
     Lineage(tmp_path / "s", create=True)
-    (tmp_path / "s" / "format").write_text("datapipe store 2\n")
-    with pytest.raises(ExecutionError, match="has version 2"):
+    (tmp_path / "s" / "format").write_text("datapipe store 3\n")
+    with pytest.raises(ExecutionError, match="has version 3"):
         Lineage(tmp_path / "s", create=True)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from datapipe.errors import ExecutionError, TrustError
 from datapipe.lineage import schema
+from datapipe.lineage.locks import locked
 from datapipe.lineage.store import Lineage
 
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -107,35 +108,54 @@ def test_a_model_that_is_reused_keeps_one_list_of_held_out_rows(filled: Lineage)
     assert filled.sql("select count(*) from model_held_out").item() == 1
 
 
-def test_a_foreign_reader_makes_the_index_late_and_never_a_run(filled: Lineage, caplog):
+def test_a_foreign_reader_keeps_its_state_and_delays_nobody(filled: Lineage, caplog):
     code = (
-        "import duckdb, sys, time\n"
-        f"c = duckdb.connect({str(filled.store / 'lineage.duckdb')!r}, read_only=True)\n"
-        "print('open', flush=True)\n"
-        "sys.stdin.read()\n"
+        "import duckdb, sys\n"
+        f"path = {str(filled.store / 'lineage.duckdb')!r}\n"
+        "held = duckdb.connect(path, read_only=True)\n"
+        "count = 'select count(*) from log_entries'\n"
+        "print(held.execute(count).fetchone()[0], flush=True)\n"
+        "sys.stdin.readline()\n"
+        "print(held.execute(count).fetchone()[0], flush=True)\n"
+        "held.close()\n"
+        "print(duckdb.connect(path, read_only=True).execute(count).fetchone()[0], flush=True)\n"
     )
     reader = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    try:
-        assert reader.stdout.readline() == b"open\n"
-        before = filled.sql("select count(*) from log_entries").item()
-        filled.append([("run_events", {"run_id": "r1", "event": "note"})])
-        assert filled.index() is False
-        assert filled.sql("select count(*) from log_entries").item() == before
-        assert "may miss the newest records" in caplog.text
-        assert filled.find_step("k1")["step_id"] == "r1/1"
-    finally:
-        reader.communicate()
+    before = int(reader.stdout.readline())
+    filled.append([("run_events", {"run_id": "r1", "event": "note"})])
     assert filled.index() is True
     assert filled.sql("select count(*) from log_entries").item() == before + 1
+    told, _ = reader.communicate(b"go\n", timeout=60)
+    assert [int(n) for n in told.split()] == [before, before + 1]
+    assert "missing" not in caplog.text
 
 
-def test_a_reader_in_this_process_makes_the_index_late(filled: Lineage):
+def test_a_reader_in_this_process_keeps_its_state_too(filled: Lineage):
     with duckdb.connect(str(filled.store / "lineage.duckdb"), read_only=True) as own:
-        filled.append([("run_events", {"run_id": "r1", "event": "note"})])
-        assert filled.index() is False
+        filled.append([("runs", {"run_id": "r2"})])
+        assert filled.index() is True
         assert own.sql("select count(*) from runs").fetchall() == [(1,)]
+        assert filled.sql("select count(*) from runs").item() == 2
+
+
+def test_a_kept_connection_is_in_nobodys_way(filled: Lineage):
+    path = filled.store / "lineage.duckdb"
+    assert filled.sql("select count(*) from runs").item() == 1
+    code = f"import duckdb; duckdb.connect({str(path)!r}).execute('drop view dropped_rows')"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert [p.says for p in filled.verify()] == ["the view dropped_rows is not the promised one"]
+    with duckdb.connect(str(path)) as own:
+        own.execute("delete from runs")
+    assert filled.sql("select count(*) from runs").item() == 0
+    assert [p.name for p in filled.store.iterdir() if p.name.startswith(".")] == []
+
+
+def test_another_committer_at_work_only_makes_the_index_late(filled: Lineage):
+    filled.append([("runs", {"run_id": "r2"})])
+    with locked(filled.store / "lineage.lock"):
+        assert filled._index.catch_up(wait_s=0.05) is False
     assert filled.index() is True
 
 
@@ -162,7 +182,7 @@ def test_a_newer_index_is_refused_and_an_older_one_rebuilt(filled: Lineage):
     assert Lineage(filled.store).sql("from dropped_rows").height == 2
     assert all(frame.equals(before[name]) for name, frame in dump(filled).items())
     stamp(schema.VERSION + 1)
-    with pytest.raises(ExecutionError, match="has version 2, this datapipe reads up to 1"):
+    with pytest.raises(ExecutionError, match="has version 3, this datapipe reads up to 2"):
         Lineage(filled.store).index()
 
 

@@ -8,7 +8,8 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.lineage.merkle import EMPTY_ROOT, Frontier, leaf_hash, root_of
+from datapipe.core.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from datapipe.core.merkle import root as root_of
 from datapipe.lineage.store import Lineage
 
 CLASSICAL = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657"]

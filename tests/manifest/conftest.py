@@ -55,6 +55,6 @@ def person():
 
 @pytest.fixture(scope="session")
 def dora_hybrid():
-    """Dora signs with a classical and a post-quantum key."""
+    """Dora signs with a classical and a post-quantum key, as hybrid keys did before P-256."""
     seed = hashlib.sha256(b"datapipe test key dora").digest()
     return HybridKey((key_of("dora"), PrivateKey(MLDSA65PrivateKey.from_seed_bytes(seed))))

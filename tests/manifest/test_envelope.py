@@ -16,6 +16,7 @@ from datapipe.manifest.envelope import Envelope, Signature, pae
 from datapipe.manifest.keys import ALGORITHMS, HybridKey, PrivateKey
 from datapipe.manifest.predicates import DatasetPredicate
 from datapipe.manifest.statement import Subject
+from datapipe.manifest.verify import Trust
 
 PAYLOAD = DatasetPredicate("a").about(Subject("a", {"sha256": "0" * 64})).to_bytes()
 KEYS = [PrivateKey.new(name) for name in ALGORITHMS]
@@ -96,12 +97,31 @@ def test_nothing_to_verify_is_no_success():
         Envelope.sign(PAYLOAD)
 
 
-def test_a_hybrid_key_signs_twice_and_half_is_not_enough():
+def test_a_hybrid_key_signs_thrice_and_less_is_not_enough():
     key = HybridKey.new()
     envelope = Envelope.sign(PAYLOAD, key)
-    assert len(envelope.verify(key.public_keys, threshold=2)) == 2
-    half = replace(envelope, signatures=envelope.signatures[:1])
-    assert refused(half, key.public_keys, threshold=2) == Reason.THRESHOLD
+    assert len(envelope.verify(key.public_keys, threshold=3)) == 3
+    less = replace(envelope, signatures=envelope.signatures[:2])
+    assert refused(less, key.public_keys, threshold=3) == Reason.THRESHOLD
+
+
+def test_no_signature_of_a_hybrid_key_can_be_stripped():
+    """A forger of one algorithm would strip the others."""
+    key, other = HybridKey.new(), PrivateKey.new("ed25519")
+    envelope = Envelope.sign(PAYLOAD, key)
+    believed = (*other.public_keys, *key.public_keys, other.public_key)
+    assert len(Trust(believed).accept(envelope)) == 3
+    assert len(Trust(believed).accept(Envelope.sign(PAYLOAD, other))) == 1
+    for number in range(3):
+        kept = [s for i, s in enumerate(envelope.signatures) if i != number]
+        with pytest.raises(TrustError) as caught:
+            Trust(believed).accept(replace(envelope, signatures=tuple(kept)))
+        assert caught.value.code == Reason.HYBRID_PART
+
+
+def test_hybrid_keys_of_before_still_sign():
+    old = HybridKey(tuple(PrivateKey.new(name) for name in ("ed25519", "ml-dsa-65")))
+    assert len(Trust(old.public_keys).accept(Envelope.sign(PAYLOAD, old))) == 2
 
 
 @pytest.mark.parametrize(
@@ -156,6 +176,24 @@ def test_securesystemslib_accepts_our_envelopes_and_notices_each_forgery():
         with pytest.raises(VerificationError):
             dsse.Envelope.from_dict(copy.deepcopy(form)).verify(theirs, threshold=5)
         assert len(dsse.Envelope.from_dict(form).verify(theirs, threshold=4)) == 4
+
+
+def test_securesystemslib_accepts_a_hybrid_key_at_threshold_three_and_no_less():
+    dsse = pytest.importorskip("securesystemslib.dsse", reason="securesystemslib is not installed")
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    key = HybridKey.new()
+    theirs = [SSlibKey.from_crypto(public.raw) for public in key.public_keys]
+    envelope = Envelope.sign(PAYLOAD, key)
+    read = dsse.Envelope.from_dict(copy.deepcopy(envelope.to_json()))
+    assert len(read.verify(theirs, threshold=3)) == 3
+    for number in range(3):
+        sig = bytearray(envelope.signatures[number].sig)
+        sig[len(sig) // 2] ^= 1
+        form = forged(envelope, number, sig=bytes(sig)).to_json()
+        with pytest.raises(VerificationError):
+            dsse.Envelope.from_dict(copy.deepcopy(form)).verify(theirs, threshold=3)
 
 
 def test_we_accept_envelopes_of_securesystemslib():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.core.merkle import leaf_hash, root
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.canonical import canonical_json
 from datapipe.manifest.checks import Reason
@@ -23,7 +24,6 @@ from datapipe.manifest.files import (
     list_files,
     name_problem,
 )
-from datapipe.manifest.merkle import leaf_hash, root
 
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 

@@ -11,16 +11,16 @@ import pytest
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.keys import HybridKey, PrivateKey
-from datapipe.manifest.log import EMPTY_ROOT, Checkpoint, MerkleFrontier, leaf_hash
+from datapipe.manifest.log import EMPTY_ROOT, Checkpoint, Frontier, leaf_hash
 
 KEY = PrivateKey.new("ed25519")
 
 
 @pytest.fixture
 def signed():
-    frontier = MerkleFrontier()
+    frontier = Frontier()
     for number in range(5):
-        frontier.append(leaf_hash(bytes([number])))
+        frontier = frontier.grown(leaf_hash(bytes([number])))
     return Checkpoint.of("datapipe/reviews", frontier).sign(KEY)
 
 

@@ -14,7 +14,7 @@ from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.merkle import (
     EMPTY_ROOT,
-    MerkleFrontier,
+    Frontier,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -22,7 +22,12 @@ from datapipe.manifest.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from datapipe.manifest.proofs import consistency_json, inclusion_json
+from datapipe.manifest.proofs import (
+    consistency_json,
+    inclusion_json,
+    verify_consistency_json,
+    verify_inclusion_json,
+)
 
 # The eight inputs of the reference implementation of Certificate Transparency.
 CLASSICAL = [
@@ -72,11 +77,13 @@ def test_known_answers(size, expected):
 @given(st.lists(st.binary(max_size=8), max_size=40))
 def test_the_frontier_is_the_definition(entries):
     leaves = [leaf_hash(entry) for entry in entries]
-    frontier = MerkleFrontier()
+    frontier = Frontier()
     for index, leaf in enumerate(leaves):
-        assert frontier.append(leaf) == index
-        frontier = MerkleFrontier.from_bytes(frontier.to_bytes())
+        assert frontier.size == index
+        frontier = frontier.grown(leaf)
+        assert len(frontier.stack) == frontier.size.bit_count()
     assert (frontier.size, frontier.root) == (len(leaves), by_definition(leaves))
+    assert root(iter(leaves)) == frontier.root
 
 
 def test_every_proof_of_small_trees_holds():
@@ -143,21 +150,13 @@ def test_a_node_cannot_pose_as_an_entry():
     assert leaf_hash(leaves[0] + leaves[1]) != root(leaves)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00" * 7, b"\x00" * 7 + b"\x03" + b"x" * 32])
-def test_damaged_frontiers_are_refused(data):
-    with pytest.raises(TrustError):
-        MerkleFrontier.from_bytes(data)
-
-
 def test_misuse_is_told():
     with pytest.raises(DeclarationError):
-        MerkleFrontier().append(b"an entry, not its hash")
+        Frontier().grown(b"an entry, not its hash")
     with pytest.raises(DeclarationError):
         inclusion_proof([], 0)
     with pytest.raises(DeclarationError):
         consistency_proof(some_leaves(3), 4)
-    with pytest.raises(DeclarationError):
-        MerkleFrontier(3, [b"x" * 32])
 
 
 def test_pymerkle_verifies_our_proofs():
@@ -174,14 +173,49 @@ def test_pymerkle_verifies_our_proofs():
         checked += 2
 
 
-def test_we_agree_with_pymerkle_on_its_own_tree():
+def test_we_verify_the_proofs_of_pymerkle():
     pymerkle = pytest.importorskip("pymerkle", reason="pymerkle is not installed")
     tree = pymerkle.InmemoryTree(algorithm="sha256")
-    entries = [b"entry %d" % i for i in range(50)]
-    for entry in entries:
-        tree.append_entry(entry)
-    leaves = some_leaves(50)
+    for i in range(60):
+        tree.append_entry(b"entry %d" % i)
+    leaves, drawn = some_leaves(60), random.Random(12)
     assert tree.get_root() == root(leaves)
-    for index in range(50):
-        path = [bytes.fromhex(h) for h in tree.prove_inclusion(index + 1).serialize()["path"]]
-        verify_inclusion(path[0], index, 50, path[1:], tree.get_root())
+    for index in range(60):
+        form = tree.prove_inclusion(index + 1).serialize()
+        verify_inclusion_json(form, leaves[index], 60, root(leaves))
+        with pytest.raises(TrustError):
+            verify_inclusion_json(form, leaves[index - 1], 60, root(leaves))
+    for later in range(2, 61):
+        for earlier in (1, drawn.randrange(1, later), later):
+            form = tree.prove_consistency(earlier, later).serialize()
+            old, new = root(leaves[:earlier]), root(leaves[:later])
+            verify_consistency_json(form, earlier, old, later, new)
+            with pytest.raises(TrustError):
+                verify_consistency_json(form, earlier, leaf_hash(b"x"), later, new)
+            with pytest.raises(TrustError):
+                verify_consistency_json(form, earlier, old, later, leaf_hash(b"x"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "inclusion"},
+        {"metadata": {}},
+        {"metadata": {"algorithm": "sha1", "security": True, "size": 7, "prior_size": 3}},
+        {"metadata": {"algorithm": "sha256", "security": False, "size": 7, "prior_size": 3}},
+        {"metadata": {"algorithm": "sha256", "security": True, "size": 7, "prior_size": 8}},
+        {"metadata": {"algorithm": "sha256", "security": True, "size": 8, "prior_size": 3}},
+        {"path": []},
+        {"path": ["zz"]},
+        {"path": ["00" * 32] * 300},
+        {"subset": [1, 1, 1, 1]},
+        {"rule": [1, 1, 1, 1]},
+    ],
+)
+def test_other_forms_of_proofs_are_refused(change):
+    leaves = some_leaves(7)
+    form = consistency_json(leaves, 3)
+    verify_consistency_json(form, 3, root(leaves[:3]), 7, root(leaves))
+    with pytest.raises(TrustError) as caught:
+        verify_consistency_json({**form, **change}, 3, root(leaves[:3]), 7, root(leaves))
+    assert caught.value.code == Reason.LOG_PROOF

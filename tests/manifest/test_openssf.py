@@ -15,7 +15,7 @@ from datapipe.manifest.bundle import sign_path
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import pae
 from datapipe.manifest.files import FileDigest, hash_tree
-from datapipe.manifest.keys import HybridKey, PrivateKey
+from datapipe.manifest.keys import PrivateKey
 from datapipe.manifest.openssf import read_bundle, write_bundle
 from datapipe.manifest.statement import Statement
 from datapipe.manifest.verify import verify_bundle
@@ -251,7 +251,7 @@ def test_both_orders_of_peers_are_accepted(ada):
     assert [file.name for file in read_bundle(data).files] == names
 
 
-@pytest.mark.parametrize("key", [PrivateKey.new("ed25519"), HybridKey.new()])
+@pytest.mark.parametrize("key", [PrivateKey.new("ed25519"), PrivateKey.new("ml-dsa-65")])
 def test_only_curves_may_sign(key):
     with pytest.raises(DeclarationError):
         write_bundle("d", [FileDigest("a", 0, SHA["a"])], key)
@@ -280,24 +280,3 @@ def test_a_verified_bundle_of_a_missing_folder(folder, ada, tmp_path):
     assert [check.code for check in report.failed] == [Reason.MISSING]
     with pytest.raises(TrustError):
         report.require()
-
-
-def test_the_reference_tool_and_we_accept_each_other(reviews, tmp_path, ada):
-    reason = "model-signing is not installed"
-    verifying = pytest.importorskip("model_signing.verifying", reason=reason)
-    signing = pytest.importorskip("model_signing.signing", reason=reason)
-    from cryptography.hazmat.primitives import serialization
-
-    public, private = tmp_path / "key.pub", tmp_path / "key.pem"
-    public.write_text(ada.public_key.to_pem())
-    form = serialization.PrivateFormat.PKCS8
-    plain = serialization.NoEncryption()
-    private.write_bytes(ada.raw.private_bytes(serialization.Encoding.PEM, form, plain))
-    for path in (reviews, reviews / "rows.csv"):
-        signed = sign_path(path, ada)
-        verifying.Config().use_elliptic_key_verifier(public_key=public).verify(path, signed.openssf)
-        theirs = tmp_path / "theirs.sig"
-        signing.Config().use_elliptic_key_signer(private_key=private).sign(path, theirs)
-        assert verify_bundle(path, theirs, keys=ada.public_keys).require().passed
-        signed.openssf.unlink()
-        signed.attestation.unlink()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import DeclarationError
-from datapipe.measure import label_noise
+from datapipe.measure import label_noise, label_scan
 from datapipe.measure.label_noise import (
     confident_joint,
     prune_by_noise_rate,
@@ -57,6 +57,20 @@ def test_the_mask_equals_cleanlabs(case):
     labels, probabilities = case
     found = prune_by_noise_rate(labels, probabilities)
     assert np.array_equal(found, _oracle(labels, probabilities))
+    assert np.array_equal(found, _streamed(labels, probabilities))
+
+
+def _streamed(labels, probabilities, rows=7, held=40):
+    """The same from parts of a few rows, so few held that classes take turns."""
+
+    def read():
+        return (probabilities[i : i + rows] for i in range(0, labels.size, rows))
+
+    before, label_scan.HELD_VALUES = label_scan.HELD_VALUES, held
+    try:
+        return label_scan.pruned(label_scan.Streamed(labels, probabilities.shape[1], read)).mask
+    finally:
+        label_scan.HELD_VALUES = before
 
 
 @settings(max_examples=60, deadline=None)
@@ -96,6 +110,7 @@ def test_small_blocks_change_nothing(monkeypatch):
     whole = prune_by_noise_rate(labels, probabilities)
     posterior = transition_posterior(labels, probabilities)
     monkeypatch.setattr(label_noise, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(label_scan, "BLOCK_VALUES", 64)
     assert np.array_equal(whole, prune_by_noise_rate(labels, probabilities))
     assert np.allclose(posterior.error, transition_posterior(labels, probabilities).error)
 
@@ -122,6 +137,56 @@ def test_the_posterior_learns_a_class_pair():
     wrong = given_labels != true
     assert found.error[wrong].mean() > 0.7
     assert found.error[~wrong].mean() < 0.1
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(20_000, 100), (4_000, 400)])
+def test_large_tables_equal_cleanlabs_streamed_or_not(rows, classes):
+    labels, probabilities = made(rows, classes)
+    theirs = _oracle(labels, probabilities)
+    assert np.array_equal(prune_by_noise_rate(labels, probabilities), theirs)
+    assert np.array_equal(_streamed(labels, probabilities, 1000, 200_000), theirs)
+    halves = probabilities.astype(np.float16).astype(np.float32)  # quantised: many ties
+    halves /= halves.sum(1, keepdims=True)
+    assert np.array_equal(prune_by_noise_rate(labels, halves), _oracle(labels, halves))
+
+
+def made(rows, classes, seed=0, noise=0.1):
+    """Labels of which some are wrong, and probabilities that lean to the true class."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, classes, rows)
+    labels = np.where(rng.random(rows) < noise, rng.integers(0, classes, rows), true)
+    probabilities = rng.random((rows, classes), dtype=np.float32) ** 8
+    lean = rng.gamma(2, classes / 25, rows).astype(np.float32)
+    probabilities[np.arange(rows), true] += lean
+    return labels, probabilities / probabilities.sum(1, keepdims=True)
+
+
+def test_five_thousand_classes_most_without_rows():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 40, 300) * 100
+    probabilities = rng.dirichlet(np.full(5000, 0.01), labels.size)
+    probabilities[np.arange(300), labels] += 0.5
+    probabilities /= probabilities.sum(1, keepdims=True)
+    mask = prune_by_noise_rate(labels, probabilities)
+    agreed = probabilities.argmax(1) == labels
+    assert not mask[agreed].any()
+
+
+def test_bad_probabilities_are_refused():
+    labels, good = np.array([0, 1, 1]), np.full((3, 2), 0.5)
+    for value in (np.nan, np.inf):
+        bad = good.copy()
+        bad[1, 0] = value
+        with pytest.raises(DeclarationError, match="missing or infinite"):
+            prune_by_noise_rate(labels, bad)
+    with pytest.raises(DeclarationError, match="outside the 2 columns"):
+        prune_by_noise_rate(np.array([0, 1, 2]), good)
+    with pytest.raises(DeclarationError, match="do not fit"):
+        prune_by_noise_rate(labels, good[:2])
+    for rows in (2, 4):
+        source = label_scan.Streamed(labels, 2, lambda rows=rows: iter([np.full((rows, 2), 0.5)]))
+        with pytest.raises(DeclarationError, match="not as many rows"):
+            label_scan.pruned(source)
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -38,8 +38,9 @@ VERBS = {
     "card": ("card", "Show what a stage does, its parameters and its figures."),
     "new": ("new", "Start a stage of your own: module, card and test."),
     "budget": ("budget", "Privacy budget spent so far, by data set."),
+    "erase": ("erase", "Take a person's rows out of the store, with a signed receipt."),
     "doctor": ("doctor", "Versions, optional packages and the state of the store."),
-    "lineage": ("lineage", "Rebuild or export the lineage index."),
+    "lineage": ("lineage", "Rebuild or export the lineage index, remove leftovers."),
 }
 """Verb to its module in `datapipe.cli` and its one line of help, so that `--help` loads none."""
 

@@ -34,7 +34,7 @@ def _new(
     *,
     algorithm: Annotated[
         str, typer.Option(metavar="NAME", help="ed25519, p256, p384, p521, ml-dsa-65 or hybrid.")
-    ] = "p256",
+    ] = "hybrid",
     to: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="A new PEM file, not in the ring.")
     ] = None,

@@ -1,37 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datapipe labels …`: which labels look wrong, how many, and a copy of the file without them."""
+"""`datapipe labels …`: which labels look wrong, how many, and which rows to look at next."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import polars as pl
 import typer
 
-from datapipe.cli.audit_plan import Beside, reader_of
-from datapipe.cli.findings import figure
+from datapipe.cli.labels_audit import plan, rate
+from datapipe.cli.labels_crowd import aggregate
+from datapipe.cli.labels_files import (
+    File,
+    Image,
+    Label,
+    Output,
+    Probs,
+    Text,
+    known_format,
+    write_table,
+)
+from datapipe.cli.labels_judging import by_row, head, judged, line
 from datapipe.cli.options import STORE, Json, Seed, Store
-from datapipe.cli.sql import safe_csv
-from datapipe.cli.terminal import out, out_json, painted, plain, settle, table
-from datapipe.core.pipeline import Pipeline
-from datapipe.core.roles import ROW_ID, Roles
+from datapipe.cli.terminal import out, out_json, plain, table
 from datapipe.core.run import Run
-from datapipe.core.stage import OnFinding
-from datapipe.errors import DeclarationError, ExecutionError, nearest
-from datapipe.stages import find
+from datapipe.errors import DeclarationError, SchemaMismatch, nearest
+from datapipe.measure.triage import rare_plan, relabel_plan
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+app.command("aggregate", help="One label an item from the answers of several annotators.")(
+    aggregate
+)
+app.command("noise-rate", help="How many labels are wrong, with the interval the data allows.")(
+    rate
+)
+app.command("plan-audit", help="The rows that experts should check to know the noise rate.")(plan)
 
-_METHODS = ("dawid_skene", "majority")
-File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")]
-Label = Annotated[str, typer.Option(metavar="COL", help="The labels to be judged.")]
-Text = Annotated[str, typer.Option(metavar="COL", help="A text.")]
-Image = Annotated[str, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")]
-Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Where to write: .parquet, .csv, .jsonl."),
-]
+CURVE_POINTS = 50
 
 
 @app.command("issues", help="Rows whose label looks wrong, the surest first, with a suggestion.")
@@ -39,24 +45,25 @@ def _issues(
     file: File,
     *,
     label: Label,
+    probs: Probs = "",
     text: Text = "",
     image: Image = "",
+    every: Annotated[bool, typer.Option("--all", help="Every row, with `flagged`.")] = False,
     most: Annotated[int, typer.Option(metavar="N", min=0, help="Lines shown on screen.")] = 20,
     output: Output = None,
     as_json: Json = False,
     store: Store = STORE,
     seed: Seed = 0,
 ) -> None:
+    known_format(output)
+    run = judged(file, label, probs, text, image, seed=seed, store=store)
+    found = _listed(run, every=every)
     if output is not None:
-        _known_format(output)
-    run = _judged(file, Roles.of(label=label, text=text, image=image), "note", seed, store)
-    found = _flagged(run)
-    if output is not None:
-        _write(found, output, for_people=True)
+        write_table(found, output, for_people=True)
     if as_json:
-        out_json({**_head(run), "issues": found.to_dicts()})
+        out_json({**head(run), "issues": found.to_dicts()})
         return
-    out(_line(run))
+    out(line(run))
     if found.height:
         shown = found.head(most).select("row", "score", "given", "suggested")
         out(table(shown.columns, shown.rows()))
@@ -64,170 +71,133 @@ def _issues(
         out(f"and {found.height - most:,} more; -o FILE writes all, --json prints all")
 
 
-@app.command("noise-rate", help="How many labels are wrong, with the interval the data allows.")
-def _noise_rate(
-    file: File,
-    *,
-    label: Label,
-    text: Text = "",
-    image: Image = "",
-    as_json: Json = False,
-    store: Store = STORE,
-    seed: Seed = 0,
-) -> None:
-    run = _judged(file, Roles.of(label=label, text=text, image=image), "note", seed, store)
-    if as_json:
-        out_json(_head(run))
-    else:
-        out(_line(run))
-
-
-@app.command("relabel", help="Write a copy in which labels that look wrong are replaced.")
+@app.command("relabel", help="Which rows to have labelled next for a budget, and where to stop.")
 def _relabel(
     file: File,
     *,
     label: Label,
-    output: Output,
+    probs: Probs = "",
     text: Text = "",
     image: Image = "",
-    as_json: Json = False,
-    store: Store = STORE,
-    seed: Seed = 0,
-) -> None:
-    if output is None:
-        raise DeclarationError("no output is named", code="DP-USE-040", hint="-o cleaned.parquet")
-    _known_format(output)
-    run = _judged(file, Roles.of(label=label, text=text, image=image), "relabel", seed, store)
-    _write(run.data.frame(), output)
-    changed = run.sql(
-        "select count(*) as n from label_history where run_id = $run", run=run.run_id
-    )["n"][0]
-    if as_json:
-        out_json({**_head(run), "changed": int(changed), "output": str(output)})
-    else:
-        out(_line(run))
-        out(plain(f"{changed:,} labels changed, every one in label_history; written to {output}"))
-
-
-@app.command("aggregate", help="One label an item from the answers of several annotators.")
-def _aggregate(
-    file: File,
-    *,
-    label: Annotated[str, typer.Option(metavar="COL", help="The answers.")],
-    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="The item answered.")],
-    annotator: Annotated[str, typer.Option(metavar="COL", help="Who answered.")],
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="dawid_skene or majority.")
-    ] = "dawid_skene",
+    budget: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="What may be spent; none: all.")
+    ] = None,
+    cost: Annotated[str, typer.Option(metavar="COL", help="Cost of each row; 1 without.")] = "",
+    skill: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="How often who checks is right.")
+    ] = 1.0,
+    least: Annotated[
+        float, typer.Option(metavar="N", help="Stop where a unit of cost removes fewer errors.")
+    ] = 0.05,
+    rare: Annotated[
+        str, typer.Option(metavar="CLASS", help="Look for rows of a rare class instead.")
+    ] = "",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write a copy with the suggested labels instead.")
+    ] = False,
     output: Output = None,
     as_json: Json = False,
     store: Store = STORE,
     seed: Seed = 0,
 ) -> None:
-    name = method.replace("-", "_")
-    if name not in _METHODS:
-        raise DeclarationError(
-            f"there is no method {method!r}", code="DP-USE-042", hint=nearest(name, _METHODS)
-        )
-    if output is not None:
-        _known_format(output)
-    stage: Any = find(f"labels.{name}")
-    reader = reader_of(file, Roles.of(label=label, id=id_column, annotator=annotator), Beside())
-    run = Pipeline(Path(file).name, [reader, stage()]).run(seed=seed, store=store)
-    settle()
-    finding = next(f for f in run.findings if f.family == "labels")
-    items = _items(run)
-    flat = items.select(n for n, kind in items.schema.items() if not kind.is_nested())
-    if output is not None:
-        _write(flat, output)
-    if as_json:
-        out_json({**run.to_json(), "items": flat.to_dicts()})
+    known_format(output)
+    if apply:
+        if output is None:
+            raise DeclarationError(
+                "no output is named", code="DP-USE-040", hint="-o cleaned.parquet"
+            )
+        run = judged(file, label, probs, text, image, seed=seed, store=store, action="relabel")
+        write_table(run.data.frame(), output)
+        changed = run.sql(
+            "select count(*) as n from label_history where run_id = $run", run=run.run_id
+        )["n"][0]
+        if as_json:
+            out_json({**head(run), "changed": int(changed), "output": str(output)})
+        else:
+            out(line(run))
+            out(plain(f"{changed:,} labels changed, every one in label_history; see {output}"))
         return
-    out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.says}"))
-    unsure = flat.sort("posterior").head(10)
-    out(table(unsure.columns, unsure.rows()))
-    out(f"{flat.height:,} items, the ten least sure above; -o FILE writes all")
+    run = judged(file, label, probs, text, image, seed=seed, store=store)
+    rows = by_row(run)
+    if rare:
+        chosen, told = _rare(rows, rare, budget, seed)
+    else:
+        chosen, told = _worth(run, rows, budget, cost, skill=skill, least=least)
+    if output is not None:
+        write_table(chosen, output)
+    if as_json:
+        out_json({**head(run), **told, "next": chosen.to_dicts()})
+        return
+    out(line(run))
+    shown = chosen.head(20).select("row_id", "score", "given", "suggested")
+    out(table(shown.columns, shown.rows()))
+    out(plain("; ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items() if k != "curve")))
 
 
-def _items(run: Run) -> pl.DataFrame:
-    """The table with one label an item."""
-    for artifact in run.artifacts.values():
-        if artifact.kind == "table":
-            found = pl.read_parquet(artifact.path)
-            if {"item", "label", "posterior"} <= set(found.columns):
-                return found
-    return pl.DataFrame(schema={"item": pl.String, "label": pl.String, "posterior": pl.Float64})
-
-
-def _judged(file: str, roles: Roles, action: OnFinding, seed: int, store: Path) -> Run:
-    """One run of confident learning over the file."""
-    stage: Any = find("labels.confident")
-    reader = reader_of(file, roles, Beside(missing_labels="quarantine"))
-    run = Pipeline(Path(file).name, [reader, stage(on_finding=action)]).run(seed=seed, store=store)
-    settle()
-    return run
-
-
-def _flagged(run: Run) -> pl.DataFrame:
-    """The issues with the label that each row has and the one it should have."""
-    rows = run.finding("labels.issues").flagged
-    label = run.data.roles.one("label")
-    given = run.data.frame([label], row_id=True).select(
-        pl.col(ROW_ID).alias("row_id"), pl.col(label).cast(pl.String).alias("given")
+def _worth(
+    run: Run, rows: pl.DataFrame, budget: float | None, cost: str, *, skill: float, least: float
+) -> tuple[pl.DataFrame, dict[str, object]]:
+    """The rows that remove the most errors a cost, with the marginal curve."""
+    prices = None
+    if cost:
+        if cost not in run.data.names:
+            raise SchemaMismatch(f"there is no column {cost!r}", hint=nearest(cost, run.data.names))
+        held = run.data.frame([cost], row_id=True).rename({"_row_id": "row_id"})
+        joined = rows.join(held, on="row_id", how="left", maintain_order="left")
+        prices = joined[cost].cast(pl.Float64, strict=False).fill_null(0.0).to_numpy()
+    whole = float(rows.height if prices is None else prices.sum())
+    scores = rows["score"].to_numpy()
+    made = relabel_plan(scores, budget=budget or whole, cost=prices, skill=skill, least=least)
+    chosen = rows[made.rows.tolist()].with_columns(
+        expected_removed=pl.Series(made.removed), spent=pl.Series(made.spent)
     )
-    source, ordinal = pl.col("row_id") // 2**40, pl.col("row_id") % 2**40
-    return (
-        rows.join(given, on="row_id", how="left", maintain_order="left")
-        .with_columns(row=pl.format("{}:{}", source, ordinal))
-        .sort("score", descending=True, maintain_order=True)
-        .select("row", "row_id", "score", "given", "suggested", "reason")
-    )
-
-
-def _head(run: Run) -> dict[str, Any]:
-    noise = run.finding("labels.noise")
-    return {
-        "run_id": run.run_id,
-        "verdict": noise.verdict,
-        "noise_rate": noise.measure.to_json(),
-        "says": noise.says,
-        "rows": len(run.data),
+    chosen = chosen.with_columns(worth_it=pl.int_range(pl.len()) < made.stop)
+    if budget is None:  # without a budget the stopping rule sets it
+        chosen = chosen.head(made.stop)
+    steps = np.unique(np.linspace(0, max(0, made.rows.size - 1), CURVE_POINTS).astype(int))
+    curve = [
+        {"spent": float(made.spent[i]), "expected_removed": float(made.removed[i])}
+        for i in steps
+        if made.rows.size
+    ]
+    return chosen, {
+        "budget": budget,
+        "stop_after": made.stop,
+        "expected_errors": round(made.total, 3),
+        "expected_removed": round(float(made.removed[-1]), 3) if made.rows.size else 0.0,
+        "curve": curve,
     }
 
 
-def _line(run: Run) -> str:
-    noise = run.finding("labels.noise")
-    word = painted(noise.verdict.replace("_", " "), noise.verdict)
-    return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}"
+def _rare(
+    rows: pl.DataFrame, rare: str, budget: float | None, seed: int
+) -> tuple[pl.DataFrame, dict[str, object]]:
+    """A sample that finds rows of a rare class and tells how rare it is."""
+    given, suggested = rows["given"] == rare, (rows["suggested"] == rare).fill_null(value=False)
+    scores = rows["score"].to_numpy()
+    chance = np.where(given, 1 - scores, np.where(suggested, scores, 0.0))
+    m = int(min(budget or max(2, rows.height // 50), rows.height))
+    made = rare_plan(chance, max(2, m), np.random.default_rng(seed))
+    chosen = rows[made.rows.tolist()].with_columns(drawn_with=pl.Series(made.chance))
+    expected = float(chance[made.rows].sum())
+    return chosen, {"budget": m, "rare_class": rare, "expected_found": round(expected, 3)}
 
 
-def _known_format(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".csv", ".jsonl"):
-        raise DeclarationError(
-            f"{path}: files that end in {suffix or 'nothing'!r} are not written",
-            code="DP-USE-041",
-            hint="end it in .parquet, .csv or .jsonl",
+def _listed(run: Run, *, every: bool) -> pl.DataFrame:
+    """The issues, or all rows, with the label that each has and the one it should have."""
+    if run.finding("labels.issues").rows is None:
+        empty = {"row": pl.String, "row_id": pl.UInt64, "score": pl.Float64, "given": pl.String}
+        return pl.DataFrame(schema={**empty, "suggested": pl.String, "reason": pl.String})
+    rows = by_row(run)
+    rows = rows if every else rows.filter("flagged")
+    source = pl.col("row_id") // 2**40
+    return (
+        rows.with_columns(
+            row=pl.format("{}:{}", source, "ordinal"), expected_loss=pl.col("score").clip(0, 1)
         )
-    return suffix
-
-
-def _write(frame: pl.DataFrame, path: Path, *, for_people: bool = False) -> None:
-    """Write rows; in CSV for people no cell is a formula, data keeps its cells as they are."""
-    suffix = _known_format(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        if suffix == ".parquet":
-            frame.write_parquet(partial)
-        elif suffix == ".csv":
-            partial.write_text(safe_csv(frame) if for_people else frame.write_csv(), "utf-8")
-        else:
-            frame.write_ndjson(partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ExecutionError(
-            f"{path} cannot be written: {error.strerror}",
-            code="DP-EXEC-072",
-            hint="choose a folder that you may write to, with enough space",
-        ) from error
+        .sort("score", descending=True, maintain_order=True)
+        .select(
+            "row", "row_id", "ordinal", "score", "given", "suggested", "reason", "expected_loss",
+            *(("flagged",) if every else ()),
+        )
+    )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`datapipe lineage rebuild|export`: the index anew from the journal; the store for other tools."""
+"""`datapipe lineage rebuild|gc|export`: the index anew, leftovers out, tables for other tools."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
-from datapipe.cli.options import STORE, Json, Store, existing_store
+from datapipe.cli.lineage_forms import FORMS, Credentials
+from datapipe.cli.options import STORE, Json, KeyFile, PassphraseFile, Store, existing_store
 from datapipe.cli.terminal import out, out_json, plain
-from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError, nearest
+from datapipe.integrations.facts import facts_of
 from datapipe.lineage.store import Lineage
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
+_WHOLE = ("parquet", "jsonl")
+"""Forms of the whole store, table by table."""
 _TABLES = "select table_name from information_schema.tables where table_schema = 'main'"
 
 
@@ -37,21 +41,76 @@ def _rebuild(
         out(f"rebuilt the index of {store} from {records:,} records")
 
 
-@app.command("export", help="Write every table as a file, for tools that do not read the store.")
+@app.command("gc", help="Remove files of the store that nothing needs; shows them first.")
+def _gc(
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Do it; without, only show.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show; the default.")] = False,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="HOURS", min=0.0, help="Spare younger files.")
+    ] = 1.0,
+    as_json: Json = False,
+    store: Store = STORE,
+) -> None:
+    if remove and dry_run:
+        raise DeclarationError(
+            "--remove and --dry-run together", code="DP-USE-032", hint="give one of them"
+        )
+    lineage = Lineage(existing_store(store))
+    found = lineage.gc(dry_run=not remove, older_than_s=older_than * 3600)
+    freed = sum(g.size_bytes for g in found)
+    if as_json:
+        files = [
+            {"path": str(g.path.relative_to(store)), "bytes": g.size_bytes, "says": g.says}
+            for g in found
+        ]
+        out_json({"removed": remove, "bytes": freed, "files": files})
+        return
+    for g in found:
+        out(plain(f"{g.path}  {g.size_bytes:,} bytes  {g.says}"))
+    done = "removed" if remove else "would be removed; --remove does it"
+    out(f"{len(found)} files, {freed:,} bytes {done}")
+
+
+@app.command("export", help="Write the store, or one run of it, in the form of other tools.")
 def _export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     *,
     form: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="parquet or jsonl.")
+        str, typer.Option("--format", metavar="NAME", help=", ".join((*_WHOLE, *FORMS)))
     ] = "parquet",
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="Which run; the newest when not given.")
+    ] = "",
+    key: KeyFile = None,
+    passphrase_file: PassphraseFile = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate", metavar="FILE", help="For c2pa: the key's X.509 chain (PEM)."
+        ),
+    ] = None,
     as_json: Json = False,
     store: Store = STORE,
 ) -> None:
-    if form not in ("parquet", "jsonl"):
+    if form not in (*_WHOLE, *FORMS):
         raise DeclarationError(
-            f"there is no format {form!r}", code="DP-USE-030", hint="use parquet or jsonl"
+            f"there is no format {form!r}",
+            code="DP-USE-030",
+            hint=nearest(form, (*_WHOLE, *FORMS)),
         )
     lineage = Lineage(existing_store(store))
+    credentials = Credentials(key, passphrase_file, certificate)
+    if form in FORMS:
+        facts = facts_of(lineage, run)
+        credentials.check(form)
+        _fresh(folder)
+        files = FORMS[form](lineage, facts, folder, credentials)
+        if as_json:
+            out_json({"folder": str(folder), "run": facts.run_id, "files": [str(f) for f in files]})
+        else:
+            out(plain(f"run {facts.run_id} written as {form}: {', '.join(map(str, files))}"))
+        return
     _fresh(folder)
     written = {}
     for name in sorted(lineage.sql(_TABLES)["table_name"].to_list()):

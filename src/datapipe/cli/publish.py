@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,11 +23,13 @@ from datapipe.core.digest import digest_file
 from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.lineage.store import Lineage
-from datapipe.manifest.bundle import sign_path
+from datapipe.manifest.bundle import parents_path, sign_path
 from datapipe.manifest.checks import Reason
+from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.facts import FindingSummary, LogPoint, Material, Measure, Terms
 from datapipe.manifest.keyring import moment
-from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.predicates import DatasetPredicate, RunPredicate, read_predicate
+from datapipe.manifest.rows import row_tree
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -62,8 +65,14 @@ def _publish(
     found = _found(lineage, digest)
     signs = signer(key, passphrase_file)
     copy = _copied(lineage, found, folder)
-    signed = sign_path(copy, signs, predicate=_told(lineage, found))
-    beside = [str(f) for f in (signed.openssf, signed.attestation) if f is not None]
+    run = _run_statement(lineage, found)
+    told = _told(lineage, found, run)
+    if found["kind"] == "dataset":
+        rows, tree = row_tree(copy)
+        told = replace(told, rows=rows, row_tree=tree)
+    signed = sign_path(copy, signs, predicate=told)
+    parents = _write_parents(lineage, found, run, copy)
+    beside = [str(f) for f in (signed.openssf, signed.attestation, parents) if f is not None]
     if as_json:
         out_json({"path": str(copy), "digest": found["digest"], "signatures": beside})
         return
@@ -121,7 +130,51 @@ def _copied(lineage: Lineage, found: Mapping[str, Any], folder: Path) -> Path:
     return target
 
 
-def _told(lineage: Lineage, found: Mapping[str, Any]) -> DatasetPredicate:
+def _run_statement(lineage: Lineage, found: Mapping[str, Any]) -> Envelope | None:
+    """What the run that made the object signed; None when it did not come to that."""
+    lines = lineage.sql(
+        "select digest from attestations where run_id = $run and predicate_type = $type "
+        "order by seq desc limit 1",
+        run=found["run_id"],
+        type=RunPredicate.uri,
+    )
+    path = lineage.object_path(lines["digest"][0]) if lines.height else None
+    return None if path is None else Envelope.load(path)
+
+
+def _write_parents(
+    lineage: Lineage, found: Mapping[str, Any], run: Envelope | None, copy: Path
+) -> Path | None:
+    """The statements that lead back to the sources, beside the copy: an in-toto bundle."""
+    target = parents_path(copy)
+    lines = lineage.sql(
+        "select distinct digest from artifacts where run_id = $run and kind = 'parent'",
+        run=found["run_id"],
+    )
+    paths = [lineage.object_path(digest) for digest in sorted(lines["digest"].to_list())]
+    signed = [Envelope.load(path) for path in paths if path is not None]
+    envelopes = [*([run] if run else []), *signed]
+    if not signed:  # nobody signed a source: our own run alone is no chain
+        target.unlink(missing_ok=True)  # of an earlier copy
+        return None
+    target.write_bytes(b"".join(envelope.to_bytes() for envelope in envelopes))
+    return target
+
+
+def _made_from(found: Mapping[str, Any], run: Envelope | None) -> tuple[Material, ...]:
+    """The run's statement about these very bytes, and what the run read, as it signed it."""
+    if run is None:
+        return ()
+    statement = run.statement()
+    said = read_predicate(statement)
+    digest = {"sha256": found["digest"].removeprefix("sha256:")}
+    held = any(dict(subject.digests) == digest for subject in statement.subjects)
+    own = Material(f"run {found['run_id']}", digest, statement.digest, found["rows"])
+    read = said.materials if isinstance(said, RunPredicate) else ()
+    return (own, *read) if held else read
+
+
+def _told(lineage: Lineage, found: Mapping[str, Any], signed: Envelope | None) -> DatasetPredicate:
     """What the attestation says, all of it taken from the store."""
     run, dataset = found["run_id"], found["dataset"] or ""
     sources = lineage.sql(
@@ -139,7 +192,8 @@ def _told(lineage: Lineage, found: Mapping[str, Any]) -> DatasetPredicate:
         recorded_at=moment(datetime.now(UTC)),
         rows=found["rows"],
         description=f"{found['kind']} of run {run}",
-        materials=tuple(
+        materials=_made_from(found, signed)
+        or tuple(
             Material(s["name"], {"sha256": s["digest"].removeprefix("sha256:")}, rows=s["rows"])
             for s in sources
         ),

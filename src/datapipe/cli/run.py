@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
+from datapipe._lazy import upward
 from datapipe.cli.findings import show
 from datapipe.cli.options import STORE, Json, Store
 from datapipe.cli.pipeline_file import load_pipeline
 from datapipe.cli.terminal import out_json, settle
+from datapipe.core.pipeline import Executor
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError, GateClosed
 
@@ -27,7 +29,14 @@ def _run(
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Seed; needed.")] = None,
     as_json: Json = False,
     store: Store = STORE,
+    executor: Annotated[
+        str, typer.Option("--executor", metavar="local|ray", help="What runs large row stages.")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option("--address", metavar="ADDR", help="Of a Ray cluster; else one here.")
+    ] = "",
 ) -> None:
+    chosen = _executor(executor, address)
     pipeline = load_pipeline(file)
     if seed is None:
         pipeline.plan()  # what is wrong with the declaration matters more than a missing seed
@@ -37,13 +46,24 @@ def _run(
             hint=f"datapipe run {file} --seed 7; the same seed gives the same bytes",
         )
     try:
-        run = pipeline.run(seed=seed, store=store)
+        run = pipeline.run(seed=seed, store=store, executor=chosen)
     except GateClosed as closed:
         stopped = getattr(closed, "run", None)
         if isinstance(stopped, Run):
             _tell(stopped, seed, as_json=as_json)
         raise
     _tell(run, seed, as_json=as_json)
+
+
+def _executor(name: str, address: str) -> Executor | None:
+    """The executor of a name; None for the local one."""
+    if name == "ray":
+        made: Executor = upward("datapipe.execute.ray", "RayExecutor")(address)
+        return made
+    if name != "local" or address:
+        what = "an address needs --executor ray" if name == "local" else f"no executor is {name!r}"
+        raise DeclarationError(what, code="DP-USE-011", hint="use --executor local or ray")
+    return None
 
 
 def _tell(run: Run, seed: int, *, as_json: bool) -> None:

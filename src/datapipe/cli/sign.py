@@ -10,7 +10,7 @@ import typer
 from datapipe.cli.options import Json, KeyFile, PassphraseFile, existing
 from datapipe.cli.signing import signer
 from datapipe.cli.terminal import out, out_json, plain
-from datapipe.manifest.bundle import sign_path
+from datapipe.manifest.bundle import cosign_path, sign_path
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -21,9 +21,13 @@ def _sign(
     *,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Sign what somebody else attested, beside them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    signed = sign_path(existing(path), signer(key, passphrase_file))
+    sign = cosign_path if add else sign_path
+    signed = sign(existing(path), signer(key, passphrase_file))
     beside = [f for f in (signed.openssf, signed.attestation) if f is not None]
     if as_json:
         out_json(

@@ -106,7 +106,7 @@ def public_keys(file: Path, passphrase_file: Path | None) -> tuple[PublicKey, ..
         passphrase_file: Where the passphrase of a private key is, or None.
 
     Returns:
-        One key, two of a hybrid.
+        One key, three of a hybrid.
 
     Example:
         >>> import tempfile
@@ -121,7 +121,7 @@ def public_keys(file: Path, passphrase_file: Path | None) -> tuple[PublicKey, ..
 
 
 def own_public_keys(key: AnySigner) -> tuple[PublicKey, ...]:
-    """The public half of a private key, both halves' of a hybrid.
+    """The public half of a private key, all parts' of a hybrid.
 
     Args:
         key: The private key.
@@ -131,7 +131,7 @@ def own_public_keys(key: AnySigner) -> tuple[PublicKey, ...]:
 
     Example:
         >>> len(own_public_keys(HybridKey.new()))
-        2
+        3
     """
     return key.public_keys if isinstance(key, (PrivateKey, HybridKey)) else ()
 

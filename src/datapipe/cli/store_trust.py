@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datapipe.errors import TrustError
+from datapipe.core.merkle import root
+from datapipe.errors import DatapipeError, TrustError
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.checks import Check, Reason, Report
+from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.keys import DEMO_FILE, DEMO_PASSPHRASE, load_key
 from datapipe.manifest.log import Checkpoint
 from datapipe.manifest.policy import Policy
+from datapipe.manifest.predicates import ErasurePredicate, read_predicate
 from datapipe.manifest.signers import HybridKey, PublicKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import verify_path
+from datapipe.manifest.witness import WITNESS_VARIABLE, check_note, note_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,12 @@ class Answer:
         return cls(report.path, tuple(c.to_json() for c in report.checks))
 
 
-def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) -> Answer:
+def verify_store(
+    store: Path,
+    keys: Sequence[PublicKey],
+    policy: Policy | None,
+    checkpoints: Sequence[Path] = (),
+) -> Answer:
     """Verify a store.
 
     Without keys its own demo key is believed, whose passphrase everybody knows: that proves that
@@ -74,6 +84,8 @@ def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) 
         store: Its folder.
         keys: Keys that are believed.
         policy: A policy whose rules must hold, or None.
+        checkpoints: Checkpoints that were kept outside of the store, which it must extend; beside
+            the one that `DATAPIPE_WITNESS` may have kept.
 
     Returns:
         Every check.
@@ -96,14 +108,37 @@ def verify_store(store: Path, keys: Sequence[PublicKey], policy: Policy | None) 
         believed = _demo_keys(store)
         note = "integrity only: signed by the store's demo key, which says nothing about who"
     signed = _statements(lineage, believed, policy) if not problems else []
-    checkpoint = _checkpoint(store, (*believed, *(policy.public_keys if policy else ())))
-    return Answer(str(store), (*structure, *signed, *checkpoint), note)
+    known = (*believed, *(policy.public_keys if policy else ()))
+    checks = [*structure, *signed, *_checkpoint(store, known)]
+    checks += _outside(lineage, known, checkpoints)
+    return Answer(str(store), tuple(checks), note)
+
+
+def _outside(
+    lineage: Lineage, keys: Sequence[PublicKey], named: Sequence[Path]
+) -> list[dict[str, Any]]:
+    """The store against what was kept of it elsewhere."""
+    folder = os.environ.get(WITNESS_VARIABLE, "")
+    kept = [note_path(folder, lineage.store)] if folder else []
+    notes = [*named, *(path for path in kept if path.is_file())]
+    if not notes:
+        return []
+    try:
+        leaves = lineage.leaves()
+    except TrustError as error:
+        return [{"name": "outside checkpoint", "passed": False, "reason": error.message,
+                 "code": error.code}]  # fmt: skip
+    return [
+        _form(check_note(path, keys, len(leaves), lambda size: root(leaves[:size])))
+        for path in notes
+    ]
 
 
 def _statements(
     lineage: Lineage, keys: Sequence[PublicKey], policy: Policy | None
 ) -> list[dict[str, Any]]:
     """Every statement of the store, with the objects that it is about."""
+    gone = _gone(lineage)
 
     def locate(subject: Subject) -> Path | None:
         return lineage.object_path(subject.digests.get("sha256", ""))
@@ -112,14 +147,67 @@ def _statements(
     lines = lineage.sql("select digest, run_id from attestations order by seq").rows()
     for digest, run in lines:
         path = lineage.object_path(digest)
+        if path is None and digest in gone:
+            checks.append(_form(Check.held(f"run {run}", f"taken out by {gone[digest]}")))
+            continue
         if path is None:
             checks.append(
                 _form(Check.refused(f"run {run}", "its statement is gone", Reason.MISSING))
             )
             continue
         report = verify_path(path, keys=keys, policy=policy, locate=locate)
-        checks += [{**c.to_json(), "name": f"run {run}: {c.name}"} for c in report.checks]
+        erased = _erased_subjects(path, gone)
+        told = [erased.get(c.name, c) if c.code == Reason.MISSING else c for c in report.checks]
+        checks += [{**c.to_json(), "name": f"run {run}: {c.name}"} for c in told]
+    return [*checks, *_receipts(lineage)]
+
+
+def _gone(lineage: Lineage) -> dict[str, str]:
+    """Objects that an erasure took out, each with the erasure."""
+    erased = "select digest, erasure_id from erased where remedy in ('rewritten', 'retired')"
+    return dict(lineage.sql(f"{erased} order by seq").rows())
+
+
+def _erased_subjects(path: Path, gone: Mapping[str, str]) -> dict[str, Check]:
+    """What stands for the check of a subject that was erased, by the check's name."""
+    if not gone:
+        return {}
+    found: dict[str, Check] = {}
+    for subject in Envelope.load(path).statement().subjects:
+        erasure = gone.get("sha256:" + subject.digests.get("sha256", ""))
+        if erasure is not None:
+            name = f"file {subject.name!r}"
+            found[name] = Check.held(name, f"was erased by {erasure}, which has a receipt")
+    return found
+
+
+def _receipts(lineage: Lineage) -> list[dict[str, Any]]:
+    """Every erasure has a receipt in the log, over a root that the log still has."""
+    checks: list[dict[str, Any]] = []
+    for erasure in lineage.sql("select erasure_id from erasures order by seq")["erasure_id"]:
+        signed = lineage.sql(
+            "select digest from attestations where run_id = $run order by seq", run=erasure
+        )["digest"]
+        checks += [_form(_receipt(lineage, erasure, lineage.object_path(d))) for d in signed[-1:]]
+        if not len(signed):
+            what = f"{erasure} has no receipt: erase once more to finish it"
+            checks.append(_form(Check.refused("receipt", what, Reason.MISSING)))
     return checks
+
+
+def _receipt(lineage: Lineage, erasure: str, path: Path | None) -> Check:
+    """One receipt; its signature was verified among the statements."""
+    try:
+        told = None if path is None else read_predicate(Envelope.load(path).statement())
+        point = told.log if isinstance(told, ErasurePredicate) else None
+        if point is None:
+            return Check.refused("receipt", f"that of {erasure} is gone", Reason.MISSING)
+        if lineage.root(point.size)[1].hex() != point.root:
+            what = f"the log is not the one that {erasure} was signed over"
+            return Check.refused("receipt", what, Reason.CHANGED)
+    except DatapipeError as error:
+        return Check.refused("receipt", f"that of {erasure}: {error.message}", Reason.BAD_FORM)
+    return Check.held("receipt", f"{erasure} is in the log at {point.size:,} records")
 
 
 def _checkpoint(store: Path, keys: Sequence[PublicKey]) -> list[dict[str, Any]]:

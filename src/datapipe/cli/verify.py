@@ -7,6 +7,7 @@ those of `--key`, of `--policy`, or of the key ring.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,12 @@ import typer
 
 import datapipe
 from datapipe.cli.options import Json, PassphraseFile, existing
-from datapipe.cli.signing import believed, public_keys
+from datapipe.cli.signing import believed, public_keys, ring_folder
 from datapipe.cli.store_trust import Answer, verify_store
 from datapipe.cli.terminal import note, out, out_json, painted, plain
-from datapipe.errors import TrustError
+from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.policy import Policy
+from datapipe.manifest.rotation import SEEN_FILE, load_policy
 from datapipe.manifest.signers import PublicKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import EVIDENCE_SUFFIX, verify_path
@@ -44,8 +46,17 @@ def _verify(
         list[Path] | None,
         typer.Option("--policy-key", metavar="FILE", help="Who must have signed the policy."),
     ] = None,
+    policy_threshold: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of them must have signed it.")
+    ] = 1,
     ring: Annotated[
         Path | None, typer.Option("--ring", metavar="DIR", help="Key ring to believe.")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="A checkpoint kept outside the store; repeatable."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -53,10 +64,17 @@ def _verify(
     rules = None
     if policy is not None:
         vouch = [k for f in policy_key or [] for k in public_keys(f, passphrase_file)]
-        rules = Policy.load(existing(policy), signed_by=vouch)
+        rules = load_policy(
+            existing(policy),
+            memory=ring_folder(ring) / SEEN_FILE,
+            at=datetime.now(UTC),
+            signed_by=vouch,
+            threshold=policy_threshold,
+        )
     alone = policy is not None and not key  # a policy names its own keys
     named = () if alone else believed(key or [], passphrase_file, ring)
-    answers = [_one(existing(path), named, rules, chosen=bool(key)) for path in paths]
+    notes = tuple(existing(path) for path in checkpoint or [])
+    answers = [_one(existing(path), named, rules, notes, chosen=bool(key)) for path in paths]
     if as_json:
         reports = [{"path": a.path, "passed": a.passed, "checks": a.checks} for a in answers]
         out_json({"passed": all(a.passed for a in answers), "reports": reports})
@@ -68,9 +86,22 @@ def _verify(
         raise _refusal(broken, anybody=bool(named or rules))
 
 
-def _one(path: Path, keys: tuple[PublicKey, ...], rules: Policy | None, *, chosen: bool) -> Answer:
+def _one(
+    path: Path,
+    keys: tuple[PublicKey, ...],
+    rules: Policy | None,
+    notes: tuple[Path, ...],
+    *,
+    chosen: bool,
+) -> Answer:
     if (path / "journal").is_dir():
-        return verify_store(path, keys, rules)
+        return verify_store(path, keys, rules, notes)
+    if notes:
+        raise DeclarationError(
+            f"{path} is no store, so that no checkpoint belongs to it",
+            code="DP-USE-021",
+            hint="name the store's folder: datapipe verify .datapipe --checkpoint FILE",
+        )
     if not chosen and rules is None and _holds_evidence(path):
         keys = (*keys, *evidence_keys())
     return Answer.of(verify_path(path, keys=keys, policy=rules, locate=_stage_source))

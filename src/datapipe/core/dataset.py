@@ -12,13 +12,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.core.arrow_file import write_sealed
 from datapipe.core.digest import CHUNK_ROWS, digest_batches
-from datapipe.core.roles import ROW_ID, Roles
+from datapipe.core.parquet import sink_rows, vouch
+from datapipe.core.roles import HIDDEN, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.errors import SchemaMismatch, nearest
 
-ROW_GROUP_ROWS = 131_072
-"""Rows in a row group of what we write: bounds the memory of whoever reads it."""
+ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
+"""Endings of names under which rows are saved as Arrow IPC."""
+
+
+Piece = tuple[pl.LazyFrame, int]
+"""A plan over some rows, hidden column first, and how many they are."""
 
 
 class ArrowStream(Protocol):
@@ -53,6 +59,10 @@ class Dataset:
         path: The Parquet file that holds exactly these rows, when there is one.
         digest: The digest of that file; computed from the rows when empty.
         rows: The number of rows when known.
+        kept: Whether the file was written earlier: then it is held against its checksums before
+            its rows are first read, and damage raises `TrustError`.
+        pieces: The same rows as plans over parts of the source, in order, each with its number of
+            rows, where a slice of one can be read without what comes before it.
 
     Raises:
         SchemaMismatch: A role names a column that is not there.
@@ -72,11 +82,15 @@ class Dataset:
         path: Path | None = None,
         digest: str = "",
         rows: int | None = None,
+        kept: bool = False,
+        pieces: Sequence[Piece] = (),
     ) -> None:
-        self._frame = frame
+        self._plan = frame
         self._polars_schema = frame.collect_schema()
         self._digest = digest
         self._rows = rows
+        self._kept = kept
+        self.pieces = tuple(pieces)
         self.path = path
         self.sources = tuple(sources)
         self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")
@@ -106,20 +120,20 @@ class Dataset:
                 f"{type(data).__name__} has no __arrow_c_stream__",
                 hint="give a pyarrow, polars, pandas or DuckDB table",
             )
-        frame = pl.DataFrame(pa.table(data))
+        frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(_table(data))
         if ROW_ID not in frame.columns:
             frame = frame.with_row_index(ROW_ID).with_columns(pl.col(ROW_ID).cast(pl.UInt64))
         return cls(frame.lazy(), roles, rows=frame.height)
 
     @property
     def names(self) -> list[str]:
-        """The column names, the hidden one left out."""
-        return [name for name in self._polars_schema if name != ROW_ID]
+        """The column names, the hidden ones left out."""
+        return [name for name in self._polars_schema if name not in HIDDEN]
 
     @property
     def types(self) -> pl.Schema:
         """Column name to polars type, the hidden one left out."""
-        return pl.Schema({n: t for n, t in self._polars_schema.items() if n != ROW_ID})
+        return pl.Schema({n: t for n, t in self._polars_schema.items() if n not in HIDDEN})
 
     @property
     def schema(self) -> pa.Schema:
@@ -141,9 +155,21 @@ class Dataset:
         return self._digest
 
     @property
+    def _frame(self) -> pl.LazyFrame:
+        """The plan, for whoever is about to read rows by it."""
+        if self._kept and self.path is not None:
+            vouch(self.path, self.digest)
+        return self._plan
+
+    @property
     def row_ids(self) -> pl.Series:
         """The hidden row ids in row order, uint64 of shape (n,)."""
         return self._frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
+
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """The hidden columns that are here: the row id always, ancestors after a join."""
+        return tuple(name for name in HIDDEN if name in self._polars_schema)
 
     def __len__(self) -> int:
         if self._rows is None:
@@ -167,7 +193,7 @@ class Dataset:
             >>> Dataset.of(pa.table({"a": [1, 2]})).scan(row_id=True).collect().columns
             ['_row_id', 'a']
         """
-        return self._frame.select([ROW_ID, *self.names] if row_id else self.names)
+        return self._frame.select([*self._hidden, *self.names] if row_id else self.names)
 
     def frame(self, columns: Sequence[str] | None = None, *, row_id: bool = False) -> pl.DataFrame:
         """Some columns as a polars frame in memory.
@@ -190,7 +216,8 @@ class Dataset:
         for name in wanted:
             if name not in self._polars_schema:
                 raise SchemaMismatch(f"there is no column {name!r}", hint=nearest(name, self.names))
-        picked = [ROW_ID, *wanted] if row_id else wanted
+        hidden = self._hidden if columns is None else (ROW_ID,)
+        picked = [*hidden, *wanted] if row_id else wanted
         return self._frame.select(picked).collect(engine="streaming")
 
     def values(self, role: str) -> pl.Series:
@@ -224,7 +251,9 @@ class Dataset:
             [2, 1]
         """
         if self.path is not None:
-            with pq.ParquetFile(self.path) as file:
+            if self._kept:
+                vouch(self.path, self.digest)
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 yield from file.iter_batches(batch_size=rows, columns=self.names)
             return
         yield from self.frame().to_arrow().to_batches(max_chunksize=rows)
@@ -248,9 +277,10 @@ class Dataset:
             1
         """
         names = frame.collect_schema().names()
-        if ROW_ID not in names:
+        lost = [name for name in self._hidden if name not in names]
+        if lost:
             raise SchemaMismatch(
-                f"the hidden column {ROW_ID!r} was lost: rows would lose their names",
+                f"the hidden column {lost[0]!r} was lost: rows would lose their names",
                 hint="use with_columns, or select it too",
             )
         if roles is None:
@@ -262,10 +292,14 @@ class Dataset:
         return Dataset(frame, roles, sources=self.sources)
 
     def save(self, path: str | os.PathLike[str], *, row_id: bool = False) -> Path:
-        """Write the rows as one Parquet file, streaming, and publish it by rename.
+        """Write the rows as one file, streaming, and publish it by rename.
+
+        The file carries checksums over all of its bytes: any Parquet or Arrow reader reads it, and
+        `ReadParquet` and `ReadArrow` notice every flipped bit.
 
         Args:
-            path: Where to write; its folder must exist.
+            path: Where to write; its folder must exist. A name that ends in `.arrow`, `.ipc` or
+                `.feather` gets an Arrow IPC file, any other a Parquet file.
             row_id: Whether the hidden column is written too.
 
         Returns:
@@ -279,11 +313,14 @@ class Dataset:
         """
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        self.scan(row_id=row_id).sink_parquet(
-            partial, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
-        )
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if target.suffix.lower() in ARROW_SUFFIXES:
+            frame = self.scan(row_id=row_id)
+            schema = pl.DataFrame(schema=frame.collect_schema()).to_arrow().schema
+            write_sealed(schema, _batches_of(frame, schema), partial)
+        else:
+            sink_rows(self.scan(row_id=row_id), partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.replace(target)
         return target
 
@@ -314,6 +351,12 @@ class Dataset:
         return f"Dataset({rows} rows x {len(self.names)} columns; {roles or 'no roles'})"
 
 
+def _batches_of(frame: pl.LazyFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a plan in order, batch by batch, never all of them in memory."""
+    for part in frame.collect_batches(chunk_size=CHUNK_ROWS, engine="streaming"):
+        yield from part.to_arrow().cast(schema).to_batches(max_chunksize=CHUNK_ROWS)
+
+
 def empty() -> Dataset:
     """The data set a reader is handed: no rows, no columns.
 
@@ -325,6 +368,13 @@ def empty() -> Dataset:
         0
     """
     return Dataset(pl.LazyFrame(schema={ROW_ID: pl.UInt64}), rows=0)
+
+
+def _table(data: ArrowStream) -> pa.Table:
+    """An Arrow object as a table; `pa.table` would load pandas first to ask whether it is one."""
+    if isinstance(data, pa.Table | pa.RecordBatch):
+        return pa.table(data)
+    return pa.RecordBatchReader.from_stream(data).read_all()
 
 
 def as_any(value: Any) -> pl.LazyFrame:
@@ -348,7 +398,7 @@ def as_any(value: Any) -> pl.LazyFrame:
     if isinstance(value, pl.DataFrame):
         return value.lazy()
     if hasattr(value, "__arrow_c_stream__"):
-        return pl.DataFrame(pa.table(value)).lazy()
+        return pl.DataFrame(_table(value)).lazy()
     raise SchemaMismatch(
         f"a stage returned {type(value).__name__}", hint="return a polars frame or an Arrow table"
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 CHUNK_ROWS = 65_536
@@ -126,11 +127,18 @@ def digest_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
 def _chunk(table: pa.Table) -> bytes:
     """One chunk's digest; a take copies it, so that slices do not carry their offsets along."""
     table = table.cast(_takeable(table.schema))
-    whole = table.combine_chunks().take(pa.array(range(table.num_rows), pa.int64()))
+    whole = table.combine_chunks().take(_every(table.num_rows))
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_table(whole)
     return hashlib.sha256(sink.getvalue()).digest()
+
+
+@functools.lru_cache(maxsize=2)
+def _every(rows: int) -> pa.Array:
+    # From a buffer: `pa.array` of a numpy array would load pandas first to ask about its types.
+    numbers = np.arange(rows, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(numbers)])
 
 
 def _takeable(schema: pa.Schema) -> pa.Schema:

@@ -24,6 +24,12 @@ ROLES = (
 ROW_ID = "_row_id"
 """The hidden column that names a row for ever: `source_no << 40 | ordinal`, uint64."""
 
+ANCESTORS = "_row_ancestors"
+"""The hidden column of data that were joined: ids of the other rows that a row was made from."""
+
+HIDDEN = (ROW_ID, ANCESTORS)
+"""Columns that no stage is shown and that no stage may lose."""
+
 ORDINAL_BITS = 40
 
 
@@ -170,7 +176,7 @@ class Roles:
             >>> Roles.of(image="p*").resolved(["p0", "p1", "y"], where="a.csv").all("image")
             ('p0', 'p1')
         """
-        names = [n for n in schema if n != ROW_ID]
+        names = [n for n in schema if n not in HIDDEN]
         found: dict[str, tuple[str, ...]] = {}
         for role, columns in self.columns.items():
             hits: list[str] = []

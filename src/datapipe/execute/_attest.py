@@ -15,6 +15,7 @@ from datapipe.core.artifact import Artifact
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
 from datapipe.core.stage import Stage
+from datapipe.execute._parents import keep_parents, source_materials
 from datapipe.execute.reuse import engine_versions
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.envelope import Envelope
@@ -32,6 +33,7 @@ from datapipe.manifest.keys import AnySigner, demo_key, find_passphrase, load_ke
 from datapipe.manifest.log import Checkpoint
 from datapipe.manifest.predicates import RunPredicate
 from datapipe.manifest.statement import Subject
+from datapipe.manifest.witness import WITNESS_VARIABLE, keep_note
 
 log = logging.getLogger("datapipe.execute")
 
@@ -121,7 +123,7 @@ def sign_run(
     data: Dataset,
     artifacts: Sequence[Artifact],
 ) -> str:
-    """Sign a run's statement, store it and checkpoint the log.
+    """Sign a run's statement, store it and checkpoint the log, also outside when asked to.
 
     Args:
         lineage: The store.
@@ -137,10 +139,13 @@ def sign_run(
     signer = run_signer(lineage.store)
     outputs = [Material(data.path.name if data.path else "rows", _hex(data.digest), rows=len(data))]
     outputs += [Material(a.name, _hex(a.digest), media_type=a.media_type) for a in artifacts]
+    told: dict[str, Any] = {
+        name: _moment(fact) if name.endswith("_at") else fact for name, fact in facts.items()
+    }
     predicate = RunPredicate(
-        **facts,
+        **told,
         steps=tuple(_step(s) for s in steps),
-        materials=tuple(Material(s.name, _hex(s.digest), rows=s.rows) for s in data.sources),
+        materials=source_materials(data.sources),
         outputs=tuple(outputs),
         findings=tuple(_summary(f) for f in findings),
         environment=environment(),
@@ -158,11 +163,20 @@ def sign_run(
         "keyids": [s.keyid for s in envelope.signatures],
         "object": path.name,
     }
-    lineage.append([("attestations", body)])
+    parents = keep_parents(lineage, data.sources, facts["run_id"])
+    lineage.append([*parents, ("attestations", body)])
     size, root = lineage.root()
-    note = Checkpoint(ORIGIN, size, root).sign(signer).to_text()
-    lineage.put_checkpoint(size, root, note)
+    point = Checkpoint(ORIGIN, size, root).sign(signer)
+    lineage.put_checkpoint(size, root, point.to_text())
+    outside = os.environ.get(WITNESS_VARIABLE, "")
+    if outside:
+        keep_note(outside, lineage.store, point, lambda n: lineage.root(n)[1])
     return digest
+
+
+def _moment(told: str) -> str:
+    """A time as statements write it, which is stricter than what the journal keeps."""
+    return told.replace("+00:00", "Z")
 
 
 def _hex(digest: str) -> dict[str, str]:

@@ -13,13 +13,14 @@ from pathlib import Path
 import polars as pl
 
 from datapipe.core.context import Context, derived_seed
-from datapipe.core.dataset import Dataset, empty
+from datapipe.core.dataset import Dataset, Piece, empty
 from datapipe.core.pipeline import PlannedStep
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
 from datapipe.errors import SchemaMismatch
 from datapipe.execute.reuse import FileDigests, dataset_key, source_digest, step_key
+from datapipe.lineage.erasures import ERASED_REASON, ERASURE, was_erased
 from datapipe.lineage.store import Lineage
 
 
@@ -87,13 +88,41 @@ class Opened:
             rows = source.rows or len(data)
             number = lineage.source_number(digest, source.name, rows)
             known = replace(source, number=number, digest=digest, rows=rows)
-            parts.append(
-                Dataset(
-                    _shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[known]
-                )
-            )
+            frame = _shifted(data.scan(row_id=True), ROW_ID, number)
+            pieces = [(_shifted(piece, ROW_ID, number), n) for piece, n in data.pieces]
+            parts.append(Dataset(frame, data.roles, sources=[known], pieces=pieces))
             named.append(_renamed(made, number))
-        return _together(parts), named
+        return _together(parts), [
+            kept_out(lineage, y, p) for y, p in zip(named, parts, strict=True)
+        ]
+
+
+def kept_out(lineage: Lineage, made: Yield, data: Dataset) -> Yield:
+    """Set rows aside again that were erased from the store at a person's request.
+
+    A source keeps its number as long as its bytes are the same, so a row of it has the same id: who
+    was erased is not let in again by reading the same file once more, and nobody's name is needed.
+
+    Args:
+        lineage: The store.
+        made: What a reader gave, its rows named.
+        data: The rows of its source.
+
+    Returns:
+        The same, with the erased rows among those set aside.
+    """
+    if not was_erased(lineage.store):
+        return made
+    gone = lineage.sql(
+        "select distinct row_id from dropped_rows where stage = $stage and source_no = $number",
+        stage=ERASURE,
+        number=data.sources[0].number,
+    )
+    if not gone.height:
+        return made
+    again = gone.with_columns(pl.col("row_id").cast(pl.UInt64), reason=pl.lit(ERASED_REASON))
+    before = [] if made.set_aside is None else [made.set_aside.select("row_id", "reason")]
+    return replace(made, set_aside=pl.concat([again, *before], how="vertical_relaxed"))
 
 
 def open_readers(
@@ -175,7 +204,19 @@ def _together(parts: Sequence[Dataset]) -> Dataset:
     for part in parts:
         roles = roles.merged(part.roles)
     frame = pl.concat([p.scan(row_id=True) for p in parts], how="diagonal")
-    return Dataset(frame, roles, sources=[s for p in parts for s in p.sources])
+    sources = [s for p in parts for s in p.sources]
+    pieces: list[Piece] = []
+    if all(p.pieces for p in parts):
+        types = frame.collect_schema()
+        pieces = [(_widened(piece, types), n) for p in parts for piece, n in p.pieces]
+    return Dataset(frame, roles, sources=sources, pieces=pieces)
+
+
+def _widened(piece: pl.LazyFrame, types: pl.Schema) -> pl.LazyFrame:
+    """The rows with every column that any source has; those that theirs lacks are null."""
+    has = set(piece.collect_schema())
+    lacks = [pl.lit(None, kind).alias(name) for name, kind in types.items() if name not in has]
+    return piece.with_columns(lacks).select(types.names())
 
 
 def _agree(parts: Sequence[Dataset]) -> None:

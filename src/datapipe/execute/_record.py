@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,16 +13,25 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from datapipe import __version__
 from datapipe.core.artifact import Artifact, PrivacyEvent
-from datapipe.core.dataset import ROW_GROUP_ROWS, Dataset
-from datapipe.core.digest import canonical
+from datapipe.core.dataset import Dataset
+from datapipe.core.digest import canonical, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parquet import sink_rows, vouch, vouch_footer
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
+from datapipe.core.stage import RowStage
+from datapipe.execute._disk import written
+from datapipe.execute.partial import partial
+from datapipe.execute.shards import SHARD_ROWS, RunJobs, jobs_of
+from datapipe.lineage import sidecars
+from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 
 Record = tuple[str, Mapping[str, Any]]
+log = logging.getLogger("datapipe.execute")
 
 
 def now() -> str:
@@ -109,7 +119,7 @@ def outcome_of(result: Mapping[str, Any], lineage: Lineage) -> Outcome | None:
             path = lineage.object_path(form["rows_object"])
             if path is None:
                 return None
-            rows = pl.read_parquet(path)
+            rows = _kept(path, form["rows_object"])
         findings.append((_finding(form, rows), form["rows_object"]))
     artifacts = [_artifact(form, lineage, result["trained_on"]) for form in result["artifacts"]]
     tables = [result[name] for name in ("aside", "changes", "weights") if result[name]]
@@ -157,10 +167,16 @@ def _artifact(
         form["media_type"],
         form["facts"],
         {k: Estimate.from_json(m) for k, m in form["measures"].items()},
-        None if rows is None else pl.read_parquet(rows)["row_id"],
+        None if rows is None else _kept(rows, trained_on[form["name"]])["row_id"],
         form["digest"],
         tuple(form["parents"]),
     )
+
+
+def _kept(path: Path, digest: str) -> pl.DataFrame:
+    """A table that an earlier run stored, found as it was written."""
+    vouch(path, digest)
+    return pl.read_parquet(path)
 
 
 class Keeper:
@@ -206,7 +222,26 @@ class Keeper:
         if not frame.height:
             return ""
         path = self.fresh(".parquet")
-        frame.write_parquet(path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        with written(path):
+            digest = sink_rows(frame.lazy(), path)
+        return self.lineage.put_object(path, suffix=".parquet", digest=digest)[0]
+
+    def aside(self, left: pl.DataFrame, sources: Sequence[Source]) -> str:
+        """Store the rows that a row stage set aside, in the smaller of two layouts.
+
+        Args:
+            left: `row_id`, `reason`.
+            sources: The sources of the rows.
+
+        Returns:
+            Its digest; empty when there are none.
+        """
+        covered = sidecars.spans(left["row_id"], [(s.number, s.rows) for s in sources])
+        if not left.height or not sidecars.pays(left, covered):
+            return self.table(left)
+        path = self.fresh(".parquet")
+        with written(path):
+            sidecars.write(path, left, covered)
         return self.lineage.put_object(path, suffix=".parquet")[0]
 
     def dataset(self, data: Dataset) -> Dataset:
@@ -218,12 +253,42 @@ class Keeper:
         Returns:
             The stored data set, digest and row count known.
         """
-        path = self.fresh(".parquet")
-        data.scan(row_id=True).sink_parquet(
-            path, compression="zstd", row_group_size=ROW_GROUP_ROWS, maintain_order=True
-        )
-        digest, kept = self.lineage.put_object(path, suffix=".parquet")
+        path, rows = self.fresh(".parquet"), data.scan(row_id=True)
+        with written(path, rows):
+            digest = sink_rows(rows, path)
+        _, kept = self.lineage.put_object(path, suffix=".parquet", digest=digest)
         return stored(kept, digest, data.roles, data.sources)
+
+    def shards(
+        self, data: Dataset, stages: Sequence[RowStage], keys: Sequence[str], run_jobs: RunJobs
+    ) -> tuple[Path, str, pl.DataFrame | None]:
+        """Store what row stages make of a large data set, shard by shard.
+
+        A run that was interrupted left its shards behind: they are taken over.
+
+        Args:
+            data: The rows they are given.
+            stages: The row stages.
+            keys: Keys of reuse of the steps; an empty one keeps nothing for later runs.
+            run_jobs: What runs the shards.
+
+        Returns:
+            Where the rows are, their digest, and the rows that were set aside with reason codes.
+        """
+        key = digest_json([*keys, SHARD_ROWS, __version__]) if all(keys) else ""
+        left: list[pl.DataFrame] = []
+        with partial(self.lineage.store, bare(key), self.scratch) as out:
+            if out.done:
+                log.info("%d finished shards of an interrupted run are taken over", out.done)
+            for made in run_jobs(jobs_of(data, stages, out.done)):
+                left += [] if made.dropped is None else [made.dropped]
+                if made.rows is not None:
+                    with written(out.path):
+                        out.add(made.rows)
+            with written(out.path):
+                digest = out.finish()
+            _, path = self.lineage.put_object(out.path, suffix=".parquet", digest=digest)
+        return path, digest, pl.concat(left) if left else None
 
     def artifact(self, artifact: Artifact) -> tuple[Artifact, str]:
         """Store an artifact's file, and the rows that trained it.
@@ -241,7 +306,9 @@ class Keeper:
         return replace(artifact, digest=digest, path=path), rows
 
 
-def stored(path: Path, digest: str, roles: Roles, sources: Sequence[Source]) -> Dataset:
+def stored(
+    path: Path, digest: str, roles: Roles, sources: Sequence[Source], *, kept: bool = False
+) -> Dataset:
     """A data set from an object in the store; only the file's footer is read.
 
     Args:
@@ -249,15 +316,18 @@ def stored(path: Path, digest: str, roles: Roles, sources: Sequence[Source]) -> 
         digest: Its digest.
         roles: The roles.
         sources: The sources.
+        kept: Whether it was kept from an earlier run, so that it is vouched for before it is read.
 
     Returns:
         The data set.
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - only where a footer is read
 
+    if kept:
+        vouch_footer(path)
     rows = pq.read_metadata(path).num_rows
     frame = pl.scan_parquet(path, glob=False)
-    return Dataset(frame, roles, sources=sources, path=path, digest=digest, rows=rows)
+    return Dataset(frame, roles, sources=sources, path=path, digest=digest, rows=rows, kept=kept)
 
 
 def dataset_record(data: Dataset, ids: Mapping[str, str], ancestors: Sequence[str]) -> Record:

@@ -26,6 +26,7 @@ from datapipe.execute._record import (
     finding_record,
     now,
 )
+from datapipe.execute.columns import Edge
 from datapipe.execute.scores import row_findings
 from datapipe.lineage.store import Lineage
 
@@ -81,6 +82,7 @@ class GroupDone:
         out: The rows after it, stored.
         clock: What it cost.
         origins: Ids of the earlier steps whose results were used; empty when it ran.
+        columns: Which columns each step made its columns from, as far as its plan tells.
 
     Example:
         >>> GroupDone.__name__
@@ -94,6 +96,7 @@ class GroupDone:
     out: Dataset
     clock: Clock
     origins: Sequence[str] = ()
+    columns: Sequence[Sequence[Edge]] = ()
 
     def counts(self) -> list[tuple[int, int]]:
         """Rows in and rows out of each step.
@@ -190,6 +193,7 @@ class Recorder:
             records += self._io(ids[i], done.before, done.out, done.outcomes[i])
             if not done.origins:
                 records += self._rows(ids[i], done.outcomes[i])
+                records += self._columns(ids[i], done.columns[i] if done.columns else ())
             self._remember(done, i, rows_in, rows_out)
             ids_of_step = self._ids(ids[i])
             records += artifact_records(done.outcomes[i], before, ids_of_step, self)
@@ -355,6 +359,13 @@ class Recorder:
                 named = {**ids, "finding_id": f"{self.run_id}/{i}", "kind": finding.kind}
                 records.append(("row_findings", {**named, "object": digest}))
         return records
+
+    def _columns(self, step_id: str, edges: Sequence[Edge]) -> list[Record]:
+        ids, names = self._ids(step_id), ("column_out", "column_in", "how")
+        return [
+            ("column_lineage_edges", {**ids, **dict(zip(names, edge, strict=True))})
+            for edge in edges
+        ]
 
     def _sources(self, data: Dataset) -> list[Record]:
         records: list[Record] = []

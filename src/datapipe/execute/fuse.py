@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from datapipe.core.dataset import Dataset
-from datapipe.core.roles import ROW_ID, Roles
+from datapipe.core.roles import HIDDEN, ROW_ID, Roles
 from datapipe.core.stage import RowStage
 
 CODE = "_reason"
@@ -68,7 +68,7 @@ def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
     roles = data.roles
     for place, stage in enumerate(stages):
         types = kept.collect_schema()
-        visible = pl.Schema({n: t for n, t in types.items() if n != ROW_ID})
+        visible = pl.Schema({n: t for n, t in types.items() if n not in HIDDEN})
         for reason, condition in stage.set_aside(roles, visible).items():
             leaves = condition.fill_null(value=False)
             code = len(reasons) + 1

@@ -9,6 +9,7 @@ taken from the store without reading a byte of data.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import shutil
 import time
@@ -35,8 +36,12 @@ from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
+from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.fuse import CODE, Fused, fuse
+from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
+from datapipe.execute.shards import RunJobs, run_here, worth_cutting
+from datapipe.lineage.locks import failed
 from datapipe.lineage.store import Lineage
 
 log = logging.getLogger("datapipe.execute")
@@ -45,10 +50,16 @@ log = logging.getLogger("datapipe.execute")
 class LocalExecutor:
     """Runs a plan in this process.
 
+    Args:
+        run_jobs: What runs the shards of row stages over large inputs.
+
     Example:
         >>> LocalExecutor().run.__name__
         'run'
     """
+
+    def __init__(self, run_jobs: RunJobs = run_here) -> None:
+        self._run_jobs = run_jobs
 
     def run(self, plan: Plan, *, data: Dataset | None, seed: int, store: Path) -> Run:
         """Run every step of a plan and record it in a store.
@@ -74,9 +85,9 @@ class LocalExecutor:
             2
         """
         digests = FileDigests(store / "cache" / "files.json")
-        lead, rest = _segments(plan)
+        lead, rest = segments(plan)
         opened = open_readers(lead, data, digests, seed=seed, store=store)
-        with _Session(plan, seed, Lineage(store, create=True)) as session:
+        with _Session(plan, seed, Lineage(store, create=True), self._run_jobs) as session:
             session.lead(opened, [s for group in lead for s in group])
             for group in rest:
                 session.group(group)
@@ -84,10 +95,20 @@ class LocalExecutor:
             return session.recorder.close(session.data)
 
 
-def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
+def segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedStep]]]:
     """The leading groups of readers and row stages, fused into one plan, and the groups after.
 
     Later runs of row stages are one group each, so that they are fused too.
+
+    Args:
+        plan: A plan.
+
+    Returns:
+        The leading groups, and the groups after.
+
+    Example:
+        >>> segments(Plan("p", (), Roles()))
+        ([], [])
     """
     groups = plan.groups()
     cut = 0
@@ -105,12 +126,14 @@ def _segments(plan: Plan) -> tuple[list[list[PlannedStep]], list[list[PlannedSte
 class _Session:
     """One run: the rows so far, and the recorder that writes down what is done to them."""
 
-    def __init__(self, plan: Plan, seed: int, lineage: Lineage) -> None:
+    def __init__(self, plan: Plan, seed: int, lineage: Lineage, run_jobs: RunJobs) -> None:
         self.plan = plan
+        self.run_jobs = run_jobs
         self.seed = seed
         self.lineage = lineage
         self.recorder = Recorder(plan, seed, lineage)
         self.keeper = self.recorder.keeper
+        self.progress = Progress(plan, lineage)
         self.data: Dataset = empty()
 
     def __enter__(self) -> Self:
@@ -125,7 +148,8 @@ class _Session:
     ) -> None:
         try:
             if error is not None and not isinstance(error, GateClosed):
-                self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
+                with contextlib.suppress(ExecutionError):  # the first error is the one to tell
+                    self.recorder.failed(str(getattr(error, "code", type(error).__name__)))
         finally:
             shutil.rmtree(self.keeper.scratch, ignore_errors=True)
 
@@ -143,9 +167,11 @@ class _Session:
             lazy, yields = opened.numbered(self.lineage)
             acted = [act(s.stage, y) for s, y in zip(steps, yields, strict=False)]
             read = applied(lazy, acted)
-            out, asides = self._fused(read, steps[len(yields) :])
+            out, asides = self._fused(read, steps[len(yields) :], keys)
         outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
-        self._done(GroupDone(steps, keys, [*outcomes, *asides], None, out, clock))
+        columns = planned_edges([s.stage for s in steps], read.roles, read.types)
+        done = GroupDone(steps, keys, [*outcomes, *asides], None, out, clock, columns=columns)
+        self._done(done)
 
     def group(self, steps: Sequence[PlannedStep]) -> None:
         """Run one group on the rows so far, or take an earlier result."""
@@ -158,29 +184,48 @@ class _Session:
         if self._taken(steps, keys, before=self.data):
             return
         acted: list[Acted] = []
+        columns: list[list[Edge]] = []
         with self._clock(steps[0].stage) as clock:
             if fused:
-                out, outcomes = self._fused(self.data, steps)
+                columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
+                out, outcomes = self._fused(self.data, steps, keys)
             else:
                 yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
+                columns = [self._passed(y, a) for y, a in zip(yields, acted, strict=True)]
                 moved = applied(self._moved(yields), acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
-        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock))
+        self._done(GroupDone(steps, keys, outcomes, self.data, out, clock, columns=columns))
         self._stop([f for a in acted for f in a.stop])
 
-    def _fused(self, data: Dataset, steps: Sequence[PlannedStep]) -> tuple[Dataset, list[Outcome]]:
-        """Row stages in one streaming pass, and a table of the rows each one set aside."""
-        fused = fuse(data, [s.stage for s in steps if isinstance(s.stage, RowStage)])
-        out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
-        return out, self._asides(fused, len(steps))
+    def _passed(self, made: Yield, acted: Acted) -> list[Edge]:
+        """What a whole stage did to columns; of rows that it made itself nothing is known."""
+        if made.data is not None and made.data is not self.data:
+            return []
+        changed = acted.label_changes.height > 0
+        return passed_edges(relabelled=self.data.roles.all("label")[:1] if changed else ())
 
-    def _asides(self, fused: Fused, steps: int) -> list[Outcome]:
+    def _fused(
+        self, data: Dataset, steps: Sequence[PlannedStep], keys: Sequence[str]
+    ) -> tuple[Dataset, list[Outcome]]:
+        """Row stages in streaming passes, and a table of the rows each one set aside."""
+        stages = [s.stage for s in steps if isinstance(s.stage, RowStage)]
+        fused = fuse(data, stages)
+        if worth_cutting(data):
+            path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
+            out = stored(path, digest, fused.roles, data.sources)
+            return out, self._asides(fused, dropped, len(steps), data)
+        out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
+        left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
+        return out, self._asides(fused, left, len(steps), data)
+
+    def _asides(
+        self, fused: Fused, dropped: pl.DataFrame | None, steps: int, data: Dataset
+    ) -> list[Outcome]:
         """One table of set-aside rows for each row stage, from one scan for all of them."""
-        if fused.dropped is None:
+        if dropped is None:
             return [Outcome()] * steps
-        dropped = fused.dropped.collect(engine="streaming")
         outcomes: list[Outcome] = []
         for place in range(steps):
             mine = {code: reason for code, (p, reason) in fused.reasons.items() if p == place}
@@ -189,7 +234,8 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            outcomes.append(Outcome(aside=self.keeper.table(table), rows_aside=table.height))
+            aside = self.keeper.aside(table, data.sources)
+            outcomes.append(Outcome(aside=aside, rows_aside=table.height))
         return outcomes
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
@@ -306,6 +352,7 @@ class _Session:
             last["dataset_out"],
             Roles({r: tuple(c) for r, c in last["roles"].items()}),
             sources,
+            kept=True,
         )
         origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
         self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins))
@@ -331,6 +378,7 @@ class _Session:
     def _done(self, done: GroupDone) -> None:
         self.recorder.group(done)
         self.data = done.out
+        self.progress.done(done)
 
     @contextlib.contextmanager
     def _clock(self, stage: Stage) -> Iterator[Clock]:
@@ -347,6 +395,8 @@ class _Session:
             ) from error
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise failed(error, f"{stage.name} could not write{where}") from error
             raise ExecutionError(
                 f"{stage.name}: {error.strerror or _first_line(error)}{where}",
                 code="DP-EXEC-003",

@@ -7,6 +7,7 @@ schema with types, the engine versions and the seed. Nothing else can change a r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -126,7 +127,7 @@ def dataset_key(data: Dataset) -> str:
 
 
 class FileDigests:
-    """Digests of files by (path, size, mtime, inode), so that an unchanged file is not read again.
+    """Digests of files by (path, size, times, inode), so that an unchanged file is not read again.
 
     It is a cache beside the journal: losing it costs time, never truth.
 
@@ -167,16 +168,32 @@ class FileDigests:
             >>> FileDigests(Path(tempfile.mkdtemp()) / "files.json").of(Path(__file__))[:7]
             'sha256:'
         """
-        status = file.stat()
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+        stamp = _stamp(file)
         name = str(file.resolve())
         held = self._known.get(name)
-        if held is not None and held[:3] == stamp:
-            return str(held[3])
+        if held is not None and held[:4] == stamp:
+            return str(held[4])
         self.reads += 1
         digest = digest_file(file)
         self._known[name] = [*stamp, digest]
         return digest
+
+    def knows(self, file: Path) -> bool:
+        """Whether a file's digest is known without reading it.
+
+        Args:
+            file: A regular file.
+
+        Returns:
+            True when the file has not changed since it was read.
+
+        Example:
+            >>> import tempfile
+            >>> FileDigests(Path(tempfile.mkdtemp()) / "files.json").knows(Path(__file__))
+            False
+        """
+        held = self._known.get(str(file.resolve()))
+        return held is not None and held[:4] == _stamp(file)
 
     def save(self) -> None:
         """Keep the cache for the next run; a failure to do so is not an error.
@@ -192,7 +209,13 @@ class FileDigests:
             partial.write_bytes(canonical(kept))
             partial.replace(self.path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def source_digest(reader: Reader, digests: FileDigests) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from datapipe.core.digest import PREFIX, digest_json
+from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import ORDINAL_BITS
+from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
 
 COLUMNS = (
@@ -56,8 +58,9 @@ def row_findings(lineage: Lineage, scored: Sequence[tuple[str, str]]) -> Path | 
         if held is not None:
             return held
     digest, path = _together(lineage, parts)
-    known.parent.mkdir(parents=True, exist_ok=True)
-    known.write_text(digest, "ascii")
+    with contextlib.suppress(OSError):  # a short cut for the next time, no more
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.write_text(digest, "ascii")
     return path
 
 
@@ -69,7 +72,8 @@ def _together(lineage: Lineage, parts: Sequence[pl.LazyFrame]) -> tuple[str, Pat
     folder = lineage.scratch()
     try:
         made = folder / "row_findings.parquet"
-        whole.select(COLUMNS).sink_parquet(made, compression="zstd", maintain_order=True)
-        return lineage.put_object(made, suffix=".parquet")
+        with written(made):
+            digest = sink_rows(whole.select(COLUMNS), made)
+        return lineage.put_object(made, suffix=".parquet", digest=digest)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

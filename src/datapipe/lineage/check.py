@@ -18,13 +18,14 @@ from typing import Any
 import duckdb
 
 from datapipe.core.digest import PREFIX, digest_file
+from datapipe.core.merkle import Frontier
 from datapipe.errors import DatapipeError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import opened
+from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
-from datapipe.lineage.merkle import Frontier
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 
@@ -127,7 +128,16 @@ class Check:
         elif count < stated:
             says = f"tail lost: {stated} records were acknowledged, the journal has {count}"
             yield Problem(self._last_segment(), "DP-TRUST-702", says)
+        yield from self._redacted()
         yield from self._beyond()
+
+    def _redacted(self) -> Iterator[Problem]:
+        """Records with less in them than was recorded, and no erasure that accounts for it."""
+        erasures = Erasures(self._records)
+        for record in self._records:
+            if record.erased and not erasures.covers(record):
+                says = f"record {record.seq} was redacted, and no erasure says so"
+                yield Problem("journal", "DP-TRUST-711", says)
 
     def _agrees(self, tree: Frontier) -> bool:
         grown = Frontier()
@@ -212,47 +222,39 @@ class Check:
                 says = "does not have the digest it is named by"
                 yield Problem(f"objects/{name}", "DP-TRUST-704", says)
         there = {bare(name) for name in names}
-        erased = self._erased()
-        for digest, seq in sorted(self._referenced().items(), key=lambda item: item[1]):
-            if digest not in there and digest not in erased:
-                says = f"missing, named by record {seq}"
+        erasures = Erasures(self._records)
+        for digest, seqs in self._referenced().items():
+            if digest not in there and erasures.now(digest, seqs[-1]) == digest:
+                says = f"missing, named by record {seqs[0]}"
                 yield Problem(f"objects/{digest}", "DP-TRUST-703", says)
 
-    def _referenced(self) -> dict[str, int]:
-        """Object to the first record that names it."""
-        found: dict[str, int] = {}
+    def _referenced(self) -> dict[str, list[int]]:
+        """Object to the records that name it, in the order of the first."""
+        found: dict[str, list[int]] = {}
         for record in self._records:
             body = record.body
             names = [body.get(c) for c in ("object", "rows_object", "held_out_object")]
-            names += [body.get(c) for c in ("model_id", "export_id")]
+            names += [body.get(c) for c in ("model_id", "export_id", "replaced_by")]
             if record.kind == "artifacts":
                 names.append(body.get("digest"))
             for name in names:
                 if name:
-                    found.setdefault(bare(str(name)), record.seq)
+                    found.setdefault(bare(str(name)), []).append(record.seq)
         return found
-
-    def _erased(self) -> str:
-        """What signed statements of erasure speak about, as text to look digests up in."""
-        return " ".join(
-            str(record.body.get("subjects"))
-            for record in self._records
-            if record.is_of("attestations")
-            and "/erasure/" in str(record.body.get("predicate_type"))
-        )
 
     def _indexed(self) -> Iterator[Problem]:
         """Lines of the index that the journal does not give, and lines that are missing."""
         path = self._index.path
         try:
             self._index.catch_up()
-            with self._index.reading(), contextlib.closing(duckdb.connect()) as truth:
+            with contextlib.closing(duckdb.connect()) as truth:
                 make(truth)
                 with opened(path) as connection:
                     seq = connection.execute("select max(seq) from meta").fetchone()
                 if seq is None or seq[0] is None:
                     return
-                fill(truth, self._records[: seq[0]], self._objects)
+                erasures = Erasures(self._records)
+                fill(truth, self._records[: seq[0]], self._objects, erasures)
                 quoted = str(path).replace("'", "''")
                 truth.execute(f"attach '{quoted}' as found (read_only)")
                 yield from _differences(truth, path.name)

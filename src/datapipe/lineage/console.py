@@ -9,21 +9,25 @@ size of the answer are limited, and nothing is ever spilled to disk.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
-from datapipe.lineage.engine import QUIET, is_held, sorted_error
+from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
+from datapipe.lineage.index import Index
 
+Kept = TypeVar("Kept")
 BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _MISTAKES = (
@@ -93,12 +97,170 @@ def ask(
         2
     """
     with opened(path, limits) as connection:
-        _refuse_orders(connection, query)
-        with _in_time(connection, limits) as overdue:
+        return answered(connection, path, query, values, limits)
+
+
+def answered(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    query: str,
+    values: Mapping[str, object],
+    limits: Limits = Limits(),
+) -> pl.DataFrame:
+    """Answer one question in a cell that is open already.
+
+    Args:
+        connection: From `opened`, with the same limits.
+        path: The index, for messages.
+        query: One statement that asks.
+        values: Values of its `$name` parameters.
+        limits: How much it may use.
+
+    Returns:
+        The rows.
+
+    Raises:
+        DeclarationError: It is not one question, or SQL that cannot be understood.
+        ExecutionError: A limit was reached.
+        TrustError: The index is damaged.
+
+    Example:
+        >>> with duckdb.connect() as connection:
+        ...     answered(connection, Path("a.duckdb"), "select 1 as one", {}).item()
+        1
+    """
+    _refuse_orders(connection, query)
+    with _in_time(connection, limits) as overdue:
+        try:
+            return _answer(connection, query, values, limits)
+        except (duckdb.Error, OSError) as error:
+            raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
+        except RuntimeError as error:  # DuckDB takes Ctrl-C for itself and says it in words
+            if "interrupt" in str(error).lower() and not overdue.is_set():
+                raise KeyboardInterrupt from error
+            raise
+
+
+class Cell:
+    """One locked connection, kept between questions for as long as the index stays the same.
+
+    A published index never changes, so nothing an earlier question did can be seen by a later one;
+    after any error the connection is dropped all the same.
+
+    Args:
+        index: The index.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.lineage.store import Lineage
+        >>> store = Lineage(tempfile.mkdtemp(), create=True)
+        >>> store.index()
+        True
+        >>> with Cell(store._index).asking() as connection:
+        ...     connection.sql("select count(*) from runs").fetchall()
+        [(0,)]
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._alone = threading.RLock()
+        self._held: tuple[tuple[int, ...], contextlib.ExitStack, duckdb.DuckDBPyConnection] | None
+        self._held = None
+        self._kept: Any = None
+        _cells.add(self)
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The index as it is now, for one question or several.
+
+        Yields:
+            A connection in which the index is the current database.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> store = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = store.index()
+            >>> with Cell(store._index).asking() as connection:
+            ...     connection.sql("select 1").fetchall()
+            [(1,)]
+        """
+        with self._alone:
+            connection = self._connection()
             try:
-                return _answer(connection, query, values, limits)
-            except (duckdb.Error, OSError) as error:
-                raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
+                yield connection
+            except BaseException:
+                self.close()
+                raise
+
+    def kept(self, read: Callable[[], Kept]) -> Kept:
+        """Something read once from this state of the index; only while asking.
+
+        Args:
+            read: Reads it.
+
+        Returns:
+            What it gave the first time.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> cell = Cell(Lineage(tempfile.mkdtemp(), create=True)._index)
+            >>> cell.kept(lambda: 1), cell.kept(lambda: 2)
+            (1, 1)
+        """
+        if self._kept is None:
+            self._kept = read()
+        found: Kept = self._kept
+        return found
+
+    def close(self) -> None:
+        """Let go of the connection; the next question opens a new one.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).close()
+        """
+        with self._alone:
+            if self._held is not None:
+                self._held[1].close()
+                self._held = self._kept = None
+
+    def before_fork(self) -> None:
+        """A child must not inherit an engine whose threads it does not have.
+
+        Example:
+            >>> import tempfile
+            >>> from datapipe.lineage.store import Lineage
+            >>> Cell(Lineage(tempfile.mkdtemp(), create=True)._index).before_fork()
+        """
+        if self._alone.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._alone.release()
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        identity = self._index.identity()
+        if self._held is None or self._held[0] != identity or not identity:
+            self.close()
+            stack = contextlib.ExitStack()
+            with other_name(self._index.path) as path:
+                connection = stack.enter_context(opened(path))
+            self._held = (identity, stack, connection)
+        return self._held[2]
+
+
+_cells: weakref.WeakSet[Cell] = weakref.WeakSet()
+
+
+def _close_cells() -> None:
+    for cell in list(_cells):
+        cell.before_fork()
+
+
+os.register_at_fork(before=_close_cells)
 
 
 @contextlib.contextmanager
@@ -162,8 +324,9 @@ def lines(
         ...     lines(connection, "select $n as n", n=1)
         [{'n': 1}]
     """
-    relation = connection.sql(query, params=values or None)
-    found = [dict(zip(relation.columns, line, strict=True)) for line in relation.fetchall()]
+    answer = connection.execute(query, values or None)
+    names = [column[0] for column in answer.description or ()]
+    found = [dict(zip(names, line, strict=True)) for line in answer.fetchall()]
     for line in found:
         for name, value in line.items():
             if isinstance(value, datetime):

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ QUIET: dict[str, Any] = {
     "autoload_known_extensions": "false",
 }
 """No connection of ours ever looks for an extension elsewhere."""
+
+
+_UNWRITTEN = ("Could not write", "Could not sync", "Could not truncate", "fsync failed")
 
 
 def is_held(error: duckdb.Error) -> bool:
@@ -38,6 +45,67 @@ def is_held(error: duckdb.Error) -> bool:
     )
 
 
+@contextlib.contextmanager
+def other_name(path: Path) -> Iterator[Path]:
+    """Another name for a published index, so that a connection to it is in nobody's way.
+
+    DuckDB refuses a second handle on the same path in one process and holds a lock against other
+    processes. A published file never changes, so the lock protects nothing; POSIX drops it when the
+    process closes any handle of the file.
+
+    Args:
+        path: The index.
+
+    Yields:
+        The name to open; it goes when the block ends, what was opened stays open.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
+        >>> duckdb.connect(str(path)).close()
+        >>> with other_name(path) as name:
+        ...     name.samefile(path)
+        True
+    """
+    name = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        name.hardlink_to(path)
+    except OSError:  # a folder that cannot be written, or one without an index
+        yield path
+        return
+    try:
+        yield name
+        os.close(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        with contextlib.suppress(OSError):
+            name.unlink(missing_ok=True)
+
+
+def left_names(path: Path) -> list[Path]:
+    """Other names of an index that processes made and did not live to remove.
+
+    Args:
+        path: The index.
+
+    Returns:
+        Paths.
+
+    Example:
+        >>> left_names(Path("lineage.duckdb"))
+        []
+    """
+    found: list[Path] = []
+    for name in path.parent.glob(f".{path.name}.*-*"):
+        process = name.name.removeprefix(f".{path.name}.").partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            found.append(name)
+        except (OSError, ValueError, OverflowError):
+            continue
+    return found
+
+
 def sorted_error(error: Exception, path: Path) -> DatapipeError:
     """What an error of DuckDB about a file means for whoever called.
 
@@ -58,6 +126,12 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
             f"disk full: {path} could not be written",
             code="DP-EXEC-028",
             hint="free some space and run again; what was recorded before is intact",
+        )
+    if any(words in text for words in _UNWRITTEN):
+        return ExecutionError(
+            f"{path} could not be written: {text}",
+            code="DP-EXEC-005",
+            hint="see that its disk is sound, then run again: the index is made from the journal",
         )
     if isinstance(error, duckdb.Error) and is_held(error):
         return ExecutionError(
@@ -85,7 +159,7 @@ def newer(path: Path, version: int) -> ExecutionError:
 
     Example:
         >>> newer(Path("lineage.duckdb"), 9).message
-        'lineage.duckdb has version 9, this datapipe reads up to 1'
+        'lineage.duckdb has version 9, this datapipe reads up to 2'
     """
     return ExecutionError(
         f"{path} has version {version}, this datapipe reads up to {schema.VERSION}",

@@ -7,6 +7,10 @@
 
 Numbers are little-endian. The checksum covers everything behind the magic but itself. A frame
 therefore tells a cut, a flipped bit, a swap and a missing neighbour apart from sound data.
+
+A record whose content was erased keeps its place, length, leaf and chain; its frame begins with
+"DPJE", and its payload is the leaf (32 bytes), what is left of the record, and spaces. Whether
+somebody was entitled to redact it is said by a later record, not by the frame.
 """
 
 from __future__ import annotations
@@ -17,10 +21,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datapipe.errors import TrustError
-from datapipe.lineage.merkle import leaf_hash
+from datapipe.core.merkle import leaf_hash
+from datapipe.errors import DeclarationError, TrustError
 
 MAGIC = b"DPJ1"
+ERASED = b"DPJE"
+LEAF_BYTES = 32
 HEADER = struct.Struct("<4sIII32s")
 NO_CHAIN = bytes(32)
 """What the first frame is chained to."""
@@ -59,6 +65,7 @@ class Frame:
         more: How many records of its batch follow.
         start: Offset of its first byte in the segment.
         end: Offset behind its last byte.
+        erased: Whether content was erased from it, so that the leaf is stated and not computed.
 
     Example:
         >>> block, _ = packed([b"{}"], NO_CHAIN)
@@ -72,6 +79,7 @@ class Frame:
     more: int
     start: int
     end: int
+    erased: bool = False
 
 
 def packed(payloads: Sequence[bytes], chain: bytes) -> tuple[bytes, bytes]:
@@ -95,6 +103,37 @@ def packed(payloads: Sequence[bytes], chain: bytes) -> tuple[bytes, bytes]:
         crc = _crc(len(payload), more, chain, payload)
         parts += (HEADER.pack(MAGIC, len(payload), more, crc, chain), payload)
     return b"".join(parts), chain
+
+
+def redacted(frame: Frame, payload: bytes) -> bytes:
+    """A frame with less in it, of the same length, so that no other frame moves.
+
+    Args:
+        frame: The frame as it is.
+        payload: What is left of its record.
+
+    Returns:
+        The bytes that take the frame's place.
+
+    Raises:
+        DeclarationError: What is left does not fit beside the leaf.
+
+    Example:
+        >>> frame = next(batches(packed([b"x" * 50], NO_CHAIN)[0], 0, NO_CHAIN))[0]
+        >>> after = next(batches(redacted(frame, b"{}"), 0, NO_CHAIN))[0]
+        >>> after.payload, after.leaf == frame.leaf, after.end == frame.end, after.erased
+        (b'{}', True, True, True)
+    """
+    length = frame.end - frame.start - HEADER.size
+    if LEAF_BYTES + len(payload) > length:
+        raise DeclarationError(
+            f"{len(payload)} bytes and a leaf do not fit into a frame of {length}",
+            code="DP-DECL-073",
+            hint="leave less of the record: what_is_left does",
+        )
+    whole = (frame.leaf + payload).ljust(length)
+    crc = _crc(length, frame.more, frame.chain, whole)
+    return HEADER.pack(ERASED, length, frame.more, crc, frame.chain) + whole
 
 
 def batches(data: bytes, start: int, chain: bytes) -> Iterator[list[Frame]]:
@@ -150,14 +189,15 @@ def has_frame(data: bytes, start: int) -> bool:
         >>> has_frame(b"junk" + block, 0), has_frame(block[:-1], 0)
         (True, False)
     """
-    at = data.find(MAGIC, start)
+    at = data.find(MAGIC[:3], start)
     while at >= 0:
         if len(data) - at >= HEADER.size:
-            _, length, more, crc, chain = HEADER.unpack_from(data, at)
+            magic, length, more, crc, chain = HEADER.unpack_from(data, at)
             payload = data[at + HEADER.size : at + HEADER.size + length]
-            if len(payload) == length and crc == _crc(length, more, chain, payload):
+            known = magic in (MAGIC, ERASED)
+            if known and len(payload) == length and crc == _crc(length, more, chain, payload):
                 return True
-        at = data.find(MAGIC, at + 1)
+        at = data.find(MAGIC[:3], at + 1)
     return False
 
 
@@ -167,17 +207,20 @@ def _frame(data: bytes, start: int, chain: bytes) -> Frame:
     if len(data) < body:
         raise BrokenFrame("a frame is cut short", offset=start)
     magic, length, more, crc, stated = HEADER.unpack_from(data, start)
-    if magic != MAGIC:
+    if magic not in (MAGIC, ERASED):
         raise BrokenFrame("not the start of a frame", offset=start)
     payload = data[body : body + length]
     if len(payload) < length:
         raise BrokenFrame("a frame is cut short", offset=start)
     if crc != _crc(length, more, stated, payload):
         raise BrokenFrame("the checksum does not hold", offset=start)
-    leaf = leaf_hash(payload)
+    erased = magic == ERASED
+    leaf = payload[:LEAF_BYTES] if erased else leaf_hash(payload)
     if stated != hashlib.sha256(chain + leaf).digest():
         raise BrokenFrame("the chain does not hold: a record before it is missing", offset=start)
-    return Frame(payload, leaf, stated, more, start, body + length)
+    if erased:
+        payload = payload[LEAF_BYTES:].rstrip(b" ")
+    return Frame(payload, leaf, stated, more, start, body + length, erased)
 
 
 def _crc(length: int, more: int, chain: bytes, payload: bytes) -> int:

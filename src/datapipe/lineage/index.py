@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The index: the journal's records as DuckDB tables, always behind the journal and never before it.
 
-It is opened for writing only for the moment in which it catches up, in one transaction that also
-says how far it has come. Our own readers and writers wait for each other on a lock file of ours;
-a foreign reader that holds the database only makes the index late, never a run.
+`lineage.duckdb` is never opened for writing. A committer brings a copy of it up to date in one
+transaction that also says how far it has come, and renames the copy into its place: whoever has
+the file open goes on reading what it was, whoever opens it next sees what it is. So no reader, of
+ours or foreign, ever waits for a writer, and no writer for a reader.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,11 @@ import duckdb
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.engine import QUIET, is_held, newer, sorted_error
+from datapipe.lineage.engine import QUIET, left_names, newer, other_name, sorted_error
+from datapipe.lineage.erasures import Erasures, was_erased
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
-from datapipe.lineage.locks import locked, mutex
+from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import START, Mark
 
@@ -50,11 +52,11 @@ class Index:
         self._lock = path.with_suffix(".lock")
         self._seen: tuple[int, tuple[int, ...]] | None = None
 
-    def catch_up(self, *, wait_s: float = 1.0) -> bool:
+    def catch_up(self, *, wait_s: float = 10.0) -> bool:
         """Add what the journal has and the index has not, in one transaction.
 
         Args:
-            wait_s: How long to wait for readers that hold the index, in seconds.
+            wait_s: How long to wait for another committer, in seconds; mostly it does our work.
 
         Returns:
             Whether the index is now as far as the journal was at the time of the call.
@@ -70,15 +72,16 @@ class Index:
             True
         """
         tail = self._journal.tail().mark
-        if self._seen == (tail.seq, self._identity()):
+        if self._seen == (tail.seq, self.identity()):
             return True
-        deadline = time.monotonic() + wait_s
         try:
-            with self._alone(deadline):
+            with locked(self._lock, wait_s=wait_s):
                 tail = self._journal.tail().mark  # while we waited others may have gone on
-                self._add(tail, deadline)
-                self._seen = (tail.seq, self._identity())
-        except _HeldError:
+                self._add(tail)
+                self._seen = (tail.seq, self.identity())
+        except ExecutionError as busy:
+            if busy.code != "DP-EXEC-050":
+                raise
             return False
         return True
 
@@ -86,117 +89,97 @@ class Index:
         """Make the index anew from the journal, beside the old one, and put it in its place.
 
         Args:
-            wait_s: How long to wait for our own readers, in seconds.
+            wait_s: How long to wait for another committer, in seconds.
 
         Raises:
             TrustError: Journal or a recorded object is damaged.
-            ExecutionError: The disk is full, or readers held the index all the time.
+            ExecutionError: The disk is full, or another committer was at work all the time.
 
         Example:
             >>> import tempfile
             >>> home = Path(tempfile.mkdtemp())
             >>> Index(home / "i.duckdb", Journal(home), Objects(home, home)).rebuild()
         """
-        try:
-            with self._alone(time.monotonic() + wait_s):
-                self._rebuild(self._journal.tail().mark)
-        except _HeldError as held:
-            raise ExecutionError(
-                f"{self.path} is held by a reader; waited {wait_s:g} s",
-                code="DP-EXEC-050",
-                hint="let it finish and try again",
-            ) from held
+        with locked(self._lock, wait_s=wait_s):
+            self._rebuild(self._journal.tail().mark)
 
-    @contextlib.contextmanager
-    def reading(self, *, wait_s: float = 60.0) -> Iterator[None]:
-        """Keep our own writers out while the index is read.
+    def identity(self) -> tuple[int, ...]:
+        """Which of the published states the file is.
 
-        Args:
-            wait_s: Longest wait in seconds.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            ExecutionError: A writer held it all the time.
+        Returns:
+            Inode, size and time of its last change; empty when there is no index yet.
 
         Example:
             >>> import tempfile
             >>> home = Path(tempfile.mkdtemp())
-            >>> with Index(home / "i.duckdb", Journal(home), Objects(home, home)).reading():
-            ...     pass
+            >>> Index(home / "i.duckdb", Journal(home), Objects(home, home)).identity()
+            ()
         """
-        own = mutex(self.path)
-        if not own.acquire(timeout=wait_s):
-            raise ExecutionError(
-                f"{self.path} is in use by another thread; waited {wait_s:g} s",
-                code="DP-EXEC-050",
-                hint="let it finish and try again",
-            )
-        try:
-            with locked(self._lock, shared=True, wait_s=wait_s):
-                yield
-        finally:
-            own.release()
-
-    def _identity(self) -> tuple[int, ...]:
         try:
             found = self.path.stat()
         except FileNotFoundError:
             return ()
         return (found.st_ino, found.st_size, found.st_mtime_ns)
 
-    @contextlib.contextmanager
-    def _alone(self, deadline: float) -> Iterator[None]:
-        """Keep readers and writers of ours out, or give up."""
-        own = mutex(self.path)
-        if not own.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise _HeldError
-        try:
-            with contextlib.ExitStack() as stack:
-                try:
-                    wait_s = max(0.0, deadline - time.monotonic())
-                    stack.enter_context(locked(self._lock, wait_s=wait_s))
-                except ExecutionError as busy:
-                    if busy.code != "DP-EXEC-050":
-                        raise
-                    raise _HeldError from busy
-                yield
-        finally:
-            own.release()
-
-    def _add(self, until: Mark, deadline: float) -> None:
-        if not self.path.exists():  # made beside its place: half an index is never seen
-            self._rebuild(until)
+    def _add(self, until: Mark) -> None:
+        """Publish a copy that has everything; only under the lock."""
+        if not self.path.exists() or self._log_of(self.path).exists():
+            self._rebuild(until)  # what another program wrote into it is not ours
             return
-        with self._writer(deadline) as connection:
-            at, current = _position(connection, self.path)
-            if current:
-                if at.seq > until.seq or (at.seq == until.seq and at.chain != until.chain):
-                    raise _ahead(self.path, at.seq, until.seq)
-                if at.seq < until.seq or at == START:
-                    self._fill(connection, at, until)
+        at, current = self._published()
+        if current and (at.seq > until.seq or (at.seq == until.seq and at.chain != until.chain)):
+            raise _ahead(self.path, at.seq, until.seq)
         if not current:
             self._rebuild(until)
+        elif at.seq < until.seq or at == START:
+            with self._made() as partial:
+                shutil.copyfile(self.path, partial)
+                with _translated(self.path), contextlib.closing(_connect(partial)) as connection:
+                    self._fill(connection, at, until)
+
+    def _published(self) -> tuple[Mark, bool]:
+        """How far the published index has come, and whether its tables are of this version."""
+        with _translated(self.path), other_name(self.path) as name:
+            opened = duckdb.connect(str(name), read_only=True, config=QUIET)
+            with contextlib.closing(opened) as connection:
+                return _position(connection, self.path)
 
     def _rebuild(self, until: Mark) -> None:
+        with (
+            self._made() as partial,
+            _translated(self.path),
+            contextlib.closing(_connect(partial)) as connection,
+        ):
+            make(connection)
+            self._fill(connection, START, until)
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[Path]:
+        """A name for the next index, which takes the place of the old one when the block ends."""
         partial = self.path.with_suffix(".partial")
-        for stale in (partial, partial.with_name(partial.name + ".wal")):
-            stale.unlink(missing_ok=True)
         try:
-            with _translated(self.path), contextlib.closing(_connect(partial)) as connection:
-                make(connection)
-                self._fill(connection, START, until)
-        except DatapipeError:
-            partial.unlink(missing_ok=True)
-            raise
-        partial.replace(self.path)
-        self.path.with_name(self.path.name + ".wal").unlink(missing_ok=True)
-        sync_folder(self.path.parent)
+            for stale in (partial, self._log_of(partial), *left_names(self.path)):
+                stale.unlink(missing_ok=True)
+            yield partial
+            partial.replace(self.path)
+            self._log_of(self.path).unlink(missing_ok=True)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise failed(error, f"{self.path} could not be written") from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    @staticmethod
+    def _log_of(path: Path) -> Path:
+        return path.with_name(path.name + ".wal")
 
     def _fill(self, connection: duckdb.DuckDBPyConnection, after: Mark, until: Mark) -> None:
         connection.execute("begin")
-        fill(connection, self._journal.read(after, until), self._objects)
+        erasures = None
+        if was_erased(self.path.parent):
+            erasures = Erasures(self._journal.read(until=until))
+        fill(connection, self._journal.read(after, until), self._objects, erasures)
         connection.execute(
             "insert into meta values (?, ?, ?, ?, ?, ?, ?)",
             [
@@ -210,23 +193,6 @@ class Index:
             ],
         )
         connection.execute("commit")
-
-    @contextlib.contextmanager
-    def _writer(self, deadline: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The database opened for writing; its file is closed again when the block ends."""
-        with _translated(self.path):
-            while True:
-                try:
-                    connection = _connect(self.path)
-                    break
-                except duckdb.Error as error:
-                    if not is_held(error):
-                        raise
-                    if time.monotonic() >= deadline:
-                        raise _HeldError from error
-                    time.sleep(0.02)
-            with contextlib.closing(connection):
-                yield connection
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -268,7 +234,3 @@ def _ahead(path: Path, indexed: int, recorded: int) -> TrustError:
         "`datapipe lineage rebuild`",
         path=str(path),
     )
-
-
-class _HeldError(Exception):
-    """A reader holds the index; the caller decides whether that matters."""

@@ -13,16 +13,18 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from datapipe.core.digest import canonical
+from datapipe.core.merkle import Frontier
 from datapipe.errors import TrustError
 from datapipe.lineage.durable import sync_folder, write_all
-from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, has_frame, packed
+from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, has_frame, packed, redacted
 from datapipe.lineage.locks import failed, locked
-from datapipe.lineage.merkle import Frontier
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -64,6 +66,24 @@ class Journal:
             '000001.log'
         """
         return self.folder / f"{number:06}.log"
+
+    def begin(self) -> None:
+        """Write the head of a new journal, so that a missing one always means a loss.
+
+        Without it the very first batch, cut short by a crash, would look like one that was lost.
+
+        Example:
+            >>> import tempfile
+            >>> journal = Journal(Path(tempfile.mkdtemp()))
+            >>> journal.begin()
+            >>> journal.acknowledged().mark.seq
+            0
+        """
+        if self._head.exists() or self.segment(1).exists():
+            return
+        with locked(self._lock):
+            if not self._head.exists() and not self.segment(1).exists():
+                self._acknowledged(Tail(START, -1, Frontier()))
 
     def append(self, entries: Sequence[Entry]) -> Mark:
         """Write records as one batch; they are durable, all of them, when this returns.
@@ -125,7 +145,15 @@ class Journal:
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         mark = tail.mark
         payloads = [
-            canonical({"at": at, "body": body, "kind": kind, "seq": mark.seq + i})
+            canonical(
+                {
+                    "at": at,
+                    "blind": secrets.token_hex(16),  # so that a leaf tells nothing of the content
+                    "body": body,
+                    "kind": kind,
+                    "seq": mark.seq + i,
+                }
+            )
             for i, (kind, body) in enumerate(entries, 1)
         ]
         block, chain = packed(payloads, mark.chain)
@@ -178,7 +206,7 @@ class Journal:
         for _, batch in self._batches(after, until):
             for frame in batch:
                 seq += 1
-                yield Record(seq, frame.payload, frame.leaf)
+                yield Record(seq, frame.payload, frame.leaf, frame.erased)
         if until is not None and seq < until.seq:
             raise _lost(self.folder, until.seq, seq)
 
@@ -216,6 +244,53 @@ class Journal:
             []
         """
         return sorted(self.folder.glob("torn-*.bin"))
+
+    def redact(self, left: Mapping[int, bytes]) -> None:
+        """Put less in the place of some records; leaves, chain and every offset stay.
+
+        Each segment is written anew beside the old one and takes its place in one step. A record
+        that says who was entitled to do so must have been appended before.
+
+        Args:
+            left: Number of a record to what is left of its payload.
+
+        Raises:
+            ExecutionError: The disk is full or failed; a segment is then as it was.
+
+        Example:
+            >>> import tempfile
+            >>> journal = Journal(Path(tempfile.mkdtemp()))
+            >>> _ = journal.append([("runs", {"run_id": "r1", "pipeline": "of ada"})])
+            >>> journal.redact({1: b'{"at":"","body":{"run_id":"r1"},"kind":"runs","seq":1}'})
+            >>> [(r.body, r.erased) for r in journal.read()], journal.tail().mark.seq
+            ([({'run_id': 'r1'}, True)], 1)
+        """
+        with self.writing() as tail:
+            places: dict[int, list[tuple[Frame, bytes]]] = {}
+            seq = 0
+            for segment, batch in self._batches(START, tail.mark):
+                for frame in batch:
+                    seq += 1
+                    if seq in left:
+                        places.setdefault(segment, []).append((frame, left[seq]))
+            for segment, changed in places.items():
+                self._rewrite(self.segment(segment), changed)
+
+    def _rewrite(self, path: Path, changed: Sequence[tuple[Frame, bytes]]) -> None:
+        data = bytearray(path.read_bytes())
+        for frame, payload in changed:
+            data[frame.start : frame.end] = redacted(frame, payload)
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            sync_folder(self.folder)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise failed(error, f"{path} could not be written anew") from error
 
     def accept(self) -> Tail:
         """Take the journal as it is for the truth, after somebody decided that a loss is one.
@@ -354,9 +429,13 @@ class Journal:
         The head is a witness and a short cut, not the truth: when it cannot be written the records
         are durable all the same, and the next writer reads on from the older one.
         """
-        if sync and self.segment(tail.mark.segment).exists():
-            with self.segment(tail.mark.segment).open("rb") as file:
-                os.fsync(file.fileno())
+        path = self.segment(tail.mark.segment)
+        if sync and path.exists():
+            try:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise failed(error, f"{path} could not be made durable") from error
         mark = tail.mark
         text = canonical(
             {
@@ -379,9 +458,7 @@ class Journal:
 def _moved(frame: Frame, by: int) -> Frame:
     if not by:
         return frame
-    return Frame(
-        frame.payload, frame.leaf, frame.chain, frame.more, frame.start + by, frame.end + by
-    )
+    return replace(frame, start=frame.start + by, end=frame.end + by)
 
 
 def _placed(broken: BrokenFrame, path: Path, by: int) -> BrokenFrame:

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.errors import TrustError
 from datapipe.lineage import schema
+from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
+from datapipe.lineage.sidecars import as_list, covered_by
 
 LINES_AT_ONCE = 20_000
 
@@ -38,7 +40,10 @@ def make(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def fill(
-    connection: duckdb.DuckDBPyConnection, records: Iterable[Record], objects: Objects
+    connection: duckdb.DuckDBPyConnection,
+    records: Iterable[Record],
+    objects: Objects,
+    erasures: Erasures | None = None,
 ) -> None:
     """Add records to the tables, each to its own and to the log.
 
@@ -46,6 +51,7 @@ def fill(
         connection: Open for writing, within a transaction.
         records: Records of the journal.
         objects: Where the rows that records name are kept.
+        erasures: What was erased from the store, so that records name objects that are gone.
 
     Raises:
         TrustError: An object that a record names is missing or damaged.
@@ -56,29 +62,35 @@ def fill(
         ...     fill(connection, [], Objects(Path("nowhere"), Path("nowhere")))
     """
     held: dict[str, list[dict[str, Any]]] = {}
+    added: list[tuple[str, int]] = []
     loaded = set(
         connection.execute("select distinct model_id, held_out_object from models").fetchall()
     )
     for record in records:
         kind, body = record.kind, record.body
         line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
+        named = body.get("held_out_object") if kind == "models" else body.get("object")
+        if named and erasures is not None:
+            named = erasures.now(str(named), record.seq)
         if kind in schema.FROM_OBJECT:
-            _insert_object(connection, kind, line | {"object": body.get("object")}, objects)
+            _insert_object(connection, kind, line | {"object": named}, objects)
             if kind == "row_drops":
+                added.append((kind, record.seq))
                 owner = schema.cells("row_drop_steps", body, seq=record.seq, recorded_at="")
                 held.setdefault("row_drop_steps", []).append(owner)
         else:
             held.setdefault(kind, []).append(line)
         if kind == "models" and (line["model_id"], line["held_out_object"]) not in loaded:
             loaded.add((line["model_id"], line["held_out_object"]))
-            named = line | {"object": line["held_out_object"]}
-            _insert_object(connection, "model_held_out", named, objects)
+            _insert_object(connection, "model_held_out", line | {"object": named}, objects)
+            added.append(("model_held_out", record.seq))
         entry = {"seq": record.seq, "kind": kind, "leaf": record.leaf.hex()}
         entry["recorded_at"] = schema.moment(record.recorded_at)
         held.setdefault("log_entries", []).append(entry)
         if len(held["log_entries"]) >= LINES_AT_ONCE:
             _insert(connection, held)
     _insert(connection, held)
+    _count(connection, added)
 
 
 def object_columns(kind: str) -> tuple[str, ...]:
@@ -153,7 +165,8 @@ def _insert_object(
     if not line["object"]:
         return
     path = sound_object(objects, line["object"], f"{kind} of record {line['seq']}")
-    there = set(pq.read_schema(path).names)
+    covered = covered_by(path)
+    there = set(pq.read_schema(path).names) if covered is None else {"row_id", "reason"}
     parts: list[str] = []
     values: dict[str, Any] = {}
     for column in schema.tables()[kind].columns:
@@ -164,5 +177,43 @@ def _insert_object(
             values[column.name] = line.get(column.name)
     wanted = " where flagged or action <> ''" if kind == "row_findings" else ""
     quoted = str(path).replace("'", "''")
-    rows = f"select {', '.join(parts)} from read_parquet('{quoted}'){wanted}"  # noqa: S608 - our names
+    given = f"read_parquet('{quoted}')" if covered is None else f"({as_list(path, covered)})"
+    rows = f"select {', '.join(parts)} from {given}{wanted}"  # noqa: S608 - our names
     connection.execute(f"insert into {kind} {rows}", values)
+
+
+_COUNTS = """
+insert into row_drop_counts
+with mine as (
+  select seq, row_id >> 40 as source_no, row_id & 1099511627775 as ordinal, row_id, reason
+  from row_drops where seq = $seq
+),
+told as (select count(distinct reason) <= 256 as each from mine),
+earlier as (
+  select distinct d.row_id
+  from row_drop_steps a
+  join steps sa on sa.step_id = a.step_id
+  join row_drop_steps b on b.run_id = a.run_id and b.seq < a.seq
+  join steps sb on sb.step_id = b.step_id
+               and coalesce(sa.branch_group, sb.branch_group, 0)
+                 = coalesce(sb.branch_group, sa.branch_group, 0)
+  join row_drops d on d.seq = b.seq
+  where a.seq = $seq
+)
+select seq, source_no, case when told.each then reason end as reason, count(*),
+       count(earlier.row_id), min(ordinal), max(ordinal)
+from mine cross join told left join earlier using (row_id)
+group by all order by all
+"""
+_HELD_COUNTS = """
+insert into model_held_out_counts
+select seq, model_id, row_id >> 40 as source_no, count(*), min(row_id & 1099511627775),
+       max(row_id & 1099511627775)
+from model_held_out where seq = $seq group by all order by all
+"""
+
+
+def _count(connection: duckdb.DuckDBPyConnection, added: list[tuple[str, int]]) -> None:
+    """Sum up what was added row by row, so that no question about a whole data set scans rows."""
+    for kind, seq in added:
+        connection.execute(_COUNTS if kind == "row_drops" else _HELD_COUNTS, {"seq": seq})

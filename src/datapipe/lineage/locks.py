@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,47 +21,13 @@ from datapipe.errors import ExecutionError
 FIRST_PAUSE_S = 0.0005
 LONGEST_PAUSE_S = 0.02
 
-_mutexes: dict[str, threading.RLock] = {}
-_mutexes_guard = threading.Lock()
-
-
-def mutex(path: Path) -> threading.RLock:
-    """The one lock of this process for a file that must not be opened twice.
-
-    POSIX drops every lock a process has on a file as soon as it closes any handle of it, DuckDB's
-    own included; so inside one process the index is open once at most.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The same lock for the same file, wherever it is asked for.
-
-    Example:
-        >>> mutex(Path("a")) is mutex(Path("./a"))
-        True
-    """
-    with _mutexes_guard:
-        return _mutexes.setdefault(str(path.resolve()), threading.RLock())
-
-
-def _forget_in_child() -> None:
-    """A lock that another thread held during a fork stays locked for ever in the child."""
-    global _mutexes_guard  # noqa: PLW0603 - the guard itself may be the one that was held
-    _mutexes_guard = threading.Lock()
-    _mutexes.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
-
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False, wait_s: float = 60.0) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
     """Hold a lock file for the length of a block.
 
     Args:
         path: The lock file; made when absent.
-        shared: Whether others may hold it shared too.
         wait_s: Longest wait in seconds.
 
     Yields:
@@ -77,39 +42,25 @@ def locked(path: Path, *, shared: bool = False, wait_s: float = 60.0) -> Iterato
         ...     print("alone")
         alone
     """
-    descriptor = _open(path, shared=shared)
-    if descriptor is None:  # nobody can write here, so nobody has to be kept out
-        yield
-        return
     try:
-        _take(descriptor, path, wait_s, shared=shared)
-        if not shared:
-            with contextlib.suppress(OSError):  # only read by whoever has to wait for us
-                note = f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-                os.pwrite(descriptor, note.ljust(63).encode(), 0)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise failed(error, f"{path} cannot be opened for locking") from error
+    try:
+        _take(descriptor, path, wait_s)
+        with contextlib.suppress(OSError):  # only read by whoever has to wait for us
+            note = f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            os.pwrite(descriptor, note.ljust(63).encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
-def _open(path: Path, *, shared: bool) -> int | None:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        readable = shared and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM)
-        if readable and path.exists():
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        if readable:
-            return None
-        raise failed(error, f"{path} cannot be opened for locking") from error
-
-
-def _take(descriptor: int, path: Path, wait_s: float, *, shared: bool) -> None:
-    wanted = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+def _take(descriptor: int, path: Path, wait_s: float) -> None:
     pause, end = FIRST_PAUSE_S, time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(descriptor, wanted)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
                 holder = os.pread(descriptor, 63, 0).decode(errors="replace").strip()

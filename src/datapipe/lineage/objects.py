@@ -42,12 +42,13 @@ class Objects:
         self._names: dict[str, str] = {}
         self._held: dict[Path, int] = {}
 
-    def put(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+    def put(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a file into the store; when its content is there already, drop the new one.
 
         Args:
             path: A finished file; it is gone afterwards.
             suffix: Ending of the object's name, such as `.parquet`.
+            digest: Its digest where whoever wrote it hashed on the way; empty to hash it here.
 
         Returns:
             The digest in the house form, and where the object is.
@@ -66,7 +67,7 @@ class Objects:
             self.folder.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            digest = digest_file(path)
+            digest = digest or digest_file(path)
             target = self.folder / (digest.removeprefix(PREFIX) + suffix)
             if target.is_file() and target.stat().st_size == path.stat().st_size:
                 path.unlink()

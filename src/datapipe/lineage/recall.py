@@ -136,7 +136,7 @@ class Recall:
     def _from_index(self, until: Mark) -> Mark:
         """The bulk, when the index can be read and agrees with the journal; else nothing."""
         try:
-            with self._index.reading(wait_s=1.0), opened(self._index.path, _GLANCE) as connection:
+            with opened(self._index.path, _GLANCE) as connection:
                 found = connection.execute(
                     'select seq, segment, "offset", chain from meta '
                     "where schema_version = ? order by seq desc limit 1",
@@ -160,7 +160,7 @@ class Recall:
     def _fetch_run_of(self, seq: int) -> None:
         """Fetch every step of the run that a wanted one belongs to: its neighbours come next."""
         wanted = list(self._indexed.values())
-        with self._index.reading(), opened(self._index.path) as connection:
+        with opened(self._index.path) as connection:
             relation = connection.sql(
                 "from steps where run_id = (select run_id from steps where seq = $seq)",
                 params={"seq": seq},

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from datapipe.core.merkle import Frontier
 from datapipe.lineage.frames import NO_CHAIN
-from datapipe.lineage.merkle import Frontier
 
 Entry = tuple[str, Mapping[str, Any]]
 """A kind and a body: what a caller hands in."""
@@ -65,8 +65,9 @@ class Record:
 
     Args:
         seq: Its number, from 1.
-        payload: Its canonical JSON: `{"at": …, "body": …, "kind": …, "seq": …}`.
+        payload: Its canonical JSON: `{"at": …, "blind": …, "body": …, "kind": …, "seq": …}`.
         leaf: Its leaf in the Merkle log, 32 bytes.
+        erased: Whether content was erased from it.
 
     Example:
         >>> Record(1, b'{"at":"2026-01-01","body":{},"kind":"runs","seq":1}', b"").kind
@@ -76,6 +77,7 @@ class Record:
     seq: int
     payload: bytes
     leaf: bytes
+    erased: bool = False
 
     @cached_property
     def form(self) -> dict[str, Any]:

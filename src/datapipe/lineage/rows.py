@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import duckdb
@@ -12,41 +11,23 @@ import duckdb
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.errors import DeclarationError
 from datapipe.lineage.console import lines
+from datapipe.lineage.known import Known
 
-_SOURCE = """
-select name, uri, origin, licence, consent, synthetic, generator, digest, rows, trust, signer, files
-from sources where source_no = $source order by seq desc limit 1
+_ROW = """
+select 'drop' as what, seq, null as step_id, reason, null as kind, null::double as score,
+       null as action, null as "before", null as "after", null as changed_by
+from row_drops where row_id = $row
+union all
+select 'finding', seq, step_id, reason, kind, score, action, null, null, null
+from row_findings where row_id = $row
+union all
+select 'label', seq, step_id, why, null, posterior, null, "before", "after", changed_by
+from label_changes where row_id = $row
+union all
+select 'held', seq, step_id, null, null, null, null, model_id, null, null
+from model_held_out where row_id = $row
 """
-_DROPPED = "select run_id, step_id, stage, reason from dropped_rows where row_id = $row"
-_LABELS = """
-select run_id, stage, "before", "after", why, posterior, changed_by
-from label_history where row_id = $row order by run_id, position
-"""
-_HISTORY = """
-select h.run_id, h.position, h.stage, h.event, h.reason, h.score
-from row_history h left join runs r using (run_id)
-where h.row_id = $row order by r.started_at, h.run_id, h.position, h.event
-"""
-_MODELS = """
-select distinct i.model_id as digest, i.name, i.run_id
-from model_inputs i
-join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
-where list_contains(d.source_nos::bigint[], $source)
-  and not exists (
-    select 1 from dataset_ancestors a join step_drops r using (step_id)
-    where a.digest = i.digest and a.run_id = i.dataset_run and r.row_id = $row)
-  and not exists (
-    select 1 from model_held_out h where h.model_id = i.model_id and h.row_id = $row)
-order by all
-"""
-_EXPORTS = """
-select distinct e.export_id as digest, e.name, e.run_id
-from exports e
-where list_contains($models, e.model)
-   or exists (select 1 from models m where m.name = e.model and m.run_id = e.run_id
-              and list_contains($models, m.model_id))
-order by all
-"""
+"""Everything the index has on one row, by one look-up in each table that is sorted by rows."""
 
 
 def row_number(row: int | str) -> tuple[int, int, int]:
@@ -80,12 +61,15 @@ def row_number(row: int | str) -> tuple[int, int, int]:
     return number, number >> ORDINAL_BITS, number & ((1 << ORDINAL_BITS) - 1)
 
 
-def why(connection: duckdb.DuckDBPyConnection, row: int | str) -> dict[str, Any]:
+def why(
+    connection: duckdb.DuckDBPyConnection, row: int | str, known: Known | None = None
+) -> dict[str, Any]:
     """Everything known about one row.
 
     Args:
         connection: An opened index.
         row: The row's id, or `source:ordinal`.
+        known: What the index says of steps and sources; None to read it now.
 
     Returns:
         `row_id source_no ordinal source file dropped history labels models exports`.
@@ -104,24 +88,96 @@ def why(connection: duckdb.DuckDBPyConnection, row: int | str) -> dict[str, Any]
         'reviews'
     """
     row_id, source_no, ordinal = row_number(row)
-    found = lines(connection, _SOURCE, source=source_no)
-    if not found or (found[0]["rows"] is not None and ordinal >= found[0]["rows"]):
+    known = known or Known.read(connection)
+    source = known.sources.get(source_no)
+    if source is None or (source["rows"] is not None and ordinal >= source["rows"]):
         raise _no_row(connection, row, source_no)
-    source = found[0]
-    models = lines(connection, _MODELS, row=row_id, source=source_no)
-    digests = [m["digest"] for m in models]
+    marks: dict[str, list[dict[str, Any]]] = {}
+    for mark in lines(connection, _ROW, row=row_id):
+        if mark["what"] == "drop":
+            mark["step_id"] = known.dropped_by.get(mark["seq"])
+        marks.setdefault(mark["what"], []).append(mark)
+    drops = marks.get("drop", [])
+    models = _models(known, source_no, marks)
     return {
         "row_id": row_id,
         "source_no": source_no,
         "ordinal": ordinal,
-        "file": _file(json.loads(source.pop("files") or "[]"), ordinal),
-        "source": source,
-        "dropped": lines(connection, _DROPPED, row=row_id),
-        "history": lines(connection, _HISTORY, row=row_id),
-        "labels": lines(connection, _LABELS, row=row_id),
+        "file": _file(source["files"], ordinal),
+        "source": {name: value for name, value in source.items() if name != "files"},
+        "dropped": [
+            {name: step[name] for name in ("run_id", "step_id", "stage")} | {"reason": m["reason"]}
+            for m, step in _at(known, drops)
+        ],
+        "history": _history(known, marks),
+        "labels": _labels(known, marks.get("label", [])),
         "models": models,
-        "exports": lines(connection, _EXPORTS, models=digests) if digests else [],
+        "exports": _exports(known, {m["digest"] for m in models}),
     }
+
+
+def _at(
+    known: Known, marks: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each mark with every step that stands for the one that made it, reused ones too."""
+    for mark in marks:
+        for step in known.steps.get(mark["step_id"], ()):
+            yield mark, step
+
+
+def _history(known: Known, marks: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    told: list[tuple[dict[str, Any], str, str, float | None]] = []
+    for m, step in _at(known, marks.get("finding", [])):
+        told.append((step, m["action"] or "flagged", m["reason"] or m["kind"], m["score"]))
+    for m, step in _at(known, marks.get("label", [])):
+        told.append((step, "relabelled", m["reason"], m["score"]))
+    for m, step in _at(known, marks.get("drop", [])):
+        told.append((step, "set aside", m["reason"], None))
+    told.sort(
+        key=lambda t: (t[0]["started_at"] or "~", t[0]["run_id"], t[0]["position"] or 0, t[1])
+    )
+    return [
+        {"run_id": s["run_id"], "position": s["position"], "stage": s["stage"]}
+        | {"event": event, "reason": reason, "score": score}
+        for s, event, reason, score in told
+    ]
+
+
+def _labels(known: Known, marks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    both = sorted(_at(known, marks), key=lambda p: (p[1]["run_id"], p[1]["position"] or 0))
+    return [
+        {"run_id": step["run_id"], "stage": step["stage"]}
+        | {"before": m["before"], "after": m["after"], "why": m["reason"]}
+        | {"posterior": m["score"], "changed_by": m["changed_by"]}
+        for m, step in both
+    ]
+
+
+def _models(
+    known: Known, source_no: int, marks: Mapping[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Models whose data set the row was still in, and that did not hold it out."""
+    gone = {m["step_id"] for m in marks.get("drop", [])}
+    held = {m["before"] for m in marks.get("held", [])}
+    found = {
+        (m["model_id"], m["name"], m["run_id"])
+        for m in known.models
+        if source_no in (m["sources"] or ())
+        and m["model_id"] not in held
+        and gone.isdisjoint(m["steps"] or ())
+    }
+    told = sorted(found, key=lambda line: tuple((part is None, part or "") for part in line))
+    return [{"digest": d, "name": n, "run_id": r} for d, n, r in told]
+
+
+def _exports(known: Known, models: set[str]) -> list[dict[str, Any]]:
+    found = {
+        (e["digest"], e["name"], e["run_id"])
+        for e in known.exports
+        if e["model"] in models or e["model_id"] in models
+    }
+    told = sorted(found, key=lambda line: tuple((part is None, part or "") for part in line))
+    return [{"digest": d, "name": n, "run_id": r} for d, n, r in told]
 
 
 def _file(files: list[tuple[str, int]], ordinal: int) -> Mapping[str, Any] | None:

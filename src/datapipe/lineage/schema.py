@@ -16,10 +16,17 @@ from typing import Any
 from datapipe.core.digest import canonical
 from datapipe.errors import DeclarationError, nearest
 
-VERSION = 1
+VERSION = 2
 """Version of tables and views together; a store's index of another version is not read."""
 
-DERIVED = ("log_entries", "model_held_out", "row_drop_steps", "meta")
+DERIVED = (
+    "log_entries",
+    "model_held_out",
+    "model_held_out_counts",
+    "row_drop_counts",
+    "row_drop_steps",
+    "meta",
+)
 """Tables that no record is written for: they follow from other records."""
 
 FROM_OBJECT: Mapping[str, tuple[str, ...]] = {

@@ -142,6 +142,16 @@ create table row_drops (            -- rows that a step set aside; the view step
   reason varchar                    -- why
 );
 
+create table row_drop_counts (      -- how many rows each record of row_drops set aside
+  seq ubigint,                      -- journal record
+  source_no ubigint,                -- their source
+  reason varchar,                   -- why; null where a step gave more than 256 reasons
+  rows bigint,                      -- how many
+  again bigint,                     -- those among them that a step beside it had set aside already
+  first_ordinal ubigint,            -- the first of them in its source
+  last_ordinal ubigint              -- the last of them
+);
+
 create table row_drop_steps (       -- which step each record of row_drops belongs to
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step
@@ -181,6 +191,15 @@ create table model_held_out (       -- rows of a model's data set that did not t
   row_id ubigint                    -- the row
 );
 
+create table model_held_out_counts (-- how many rows of each source did not train a model
+  seq ubigint,                      -- journal record
+  model_id varchar,                 -- the model
+  source_no ubigint,                -- the source
+  rows bigint,                      -- how many
+  first_ordinal ubigint,            -- the first of them in its source
+  last_ordinal ubigint              -- the last of them
+);
+
 create table exports (              -- models made ready for use
   seq ubigint,                      -- journal record
   export_id varchar,                -- digest of its file
@@ -200,7 +219,7 @@ create table artifacts (            -- tables, pictures and receipts
   step_id varchar,                  -- the step
   run_id varchar,                   -- the run
   name varchar,                     -- a short name
-  kind varchar,                     -- table, picture or receipt
+  kind varchar,                     -- table, picture, receipt or parent (a signed statement about a source)
   media_type varchar,               -- IANA media type
   bytes bigint,                     -- size of the file
   facts json,                       -- what describes it
@@ -233,12 +252,33 @@ create table attestations (         -- signed statements
   object varchar                    -- its file in objects/, by digest
 );
 
+create table erasures (             -- requests of persons that were carried out
+  seq ubigint,                      -- journal record
+  erasure_id varchar,               -- id of the erasure, and of the run that it is recorded as
+  commitment varchar,               -- sha256 of a salt that is not kept and the person's id
+  requested_at timestamp,           -- UTC
+  rows bigint,                      -- how many rows were erased
+  recorded_at timestamp             -- UTC
+);
+
+create table erased (               -- what an erasure rewrote, removed or marked
+  seq ubigint,                      -- journal record
+  erasure_id varchar,               -- the erasure
+  kind varchar,                     -- dataset, table, model, export, file, statement or record
+  digest varchar,                   -- digest of the object; of what is left, for a record
+  name varchar,                     -- a short name
+  rows bigint,                      -- how many of the erased rows it held or was made from
+  remedy varchar,                   -- rewritten, retired, redacted or pending
+  replaced_by varchar,              -- digest of the object that took its place; empty for none
+  record ubigint                    -- number of the record that was redacted; null for objects
+);
+
 create table column_lineage_edges ( -- which columns a column was made from
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step
   run_id varchar,                   -- the run
-  column_out varchar,               -- the column that was made
-  column_in varchar,                -- a column it was made from
+  column_out varchar,               -- the column that was made; * for all that are not named
+  column_in varchar,                -- a column it was made from; empty for a constant
   how varchar                       -- copied, derived or filtered
 );
 

@@ -17,28 +17,35 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
-from datapipe.lineage.console import ask, opened
+from datapipe.lineage.console import Cell, answered
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer, sorted_error
+from datapipe.lineage.erasing import Erasing, alone
+from datapipe.lineage.erasures import FORMAT_ERASED
+from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
+from datapipe.lineage.known import Known
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
-from datapipe.lineage.merkle import root_of
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
+from datapipe.lineage.sidecars import covered_by
 from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
 
+_ENDS = ("finished", "stopped", "failed", "abandoned")
+
 FORMAT = 1
-"""Version of the folder's layout and of the journal's frames."""
+"""Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
 
 
 class Lineage:
@@ -76,6 +83,7 @@ class Lineage:
         self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
         self._recall = Recall(self._journal, self._index)
         self._leases = Leases(self.store / "leases")
+        self._cell = Cell(self._index)
 
     def append(self, records: Sequence[Entry]) -> None:
         """Record what happened, all of it or nothing; it is durable when this returns.
@@ -111,7 +119,7 @@ class Lineage:
         """Bring `lineage.duckdb` up to date with the journal.
 
         Returns:
-            False when a reader holds it and it is left for later.
+            False when another process is bringing it up to date and this one did not wait longer.
 
         Raises:
             TrustError: Journal, index or a recorded object is damaged.
@@ -126,12 +134,13 @@ class Lineage:
         self._leases.bury(self._abandoned)
         return self._index.catch_up()
 
-    def put_object(self, path: Path, *, suffix: str = "") -> tuple[str, Path]:
+    def put_object(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a finished file into the store under the digest of its bytes.
 
         Args:
             path: The file; it is gone afterwards.
             suffix: Ending of the object's name, such as `.parquet`.
+            digest: Its digest where whoever wrote it hashed on the way; empty to hash it here.
 
         Returns:
             Its digest, and where it is now.
@@ -148,7 +157,7 @@ class Lineage:
             '.bin'
         """
         self._own()
-        return self._objects.put(Path(path), suffix=suffix)
+        return self._objects.put(Path(path), suffix=suffix, digest=digest)
 
     def put_bytes(self, data: bytes, *, suffix: str = "") -> tuple[str, Path]:
         """Keep some bytes under their digest.
@@ -347,8 +356,8 @@ class Lineage:
         """
         self._own()
         self._freshen()
-        with self._index.reading():
-            return ask(self._index.path, query, values)
+        with self._cell.asking() as connection:
+            return answered(connection, self._index.path, query, values)
 
     def why(self, row: int | str) -> dict[str, Any]:
         """Where a row came from, what was thought of it and where it went.
@@ -371,7 +380,7 @@ class Lineage:
             []
         """
         with self._asking() as connection:
-            return why(connection, row)
+            return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
 
     def trace(self, digest: str) -> dict[str, Any]:
         """The way back from an object to its sources, and forward to what was made of it.
@@ -422,7 +431,7 @@ class Lineage:
 
         Raises:
             TrustError: The journal or a recorded object is damaged.
-            ExecutionError: The disk is full, or a reader holds the index.
+            ExecutionError: The disk is full, or another process is making the index all the time.
 
         Example:
             >>> import tempfile
@@ -432,6 +441,56 @@ class Lineage:
         if accept_loss:
             self._journal.accept()
         self._index.rebuild()
+
+    @contextlib.contextmanager
+    def erasing(self) -> Iterator[Erasing]:
+        """Open the store for taking something out of it: `datapipe.execute.erase` does.
+
+        Yields:
+            What objects are removed and records are redacted with.
+
+        Raises:
+            ExecutionError: A run is going on, or another erasure.
+
+        Example:
+            >>> import tempfile
+            >>> with Lineage(tempfile.mkdtemp(), create=True).erasing() as erasing:
+            ...     erasing.remove("sha256:00")
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases):
+            yield Erasing(self.store, self._journal, self._objects, self._index)
+
+    def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
+        """Find files that nothing needs, and remove them when told to.
+
+        Args:
+            dry_run: Whether only to look.
+            older_than_s: Younger files are left alone, in seconds.
+
+        Returns:
+            What is, or was, in the way.
+
+        Raises:
+            ExecutionError: A run is going on, or a file cannot be removed.
+            TrustError: The journal is damaged, so that nobody can say what is needed.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> _ = lineage.put_bytes(b"left by a crash")
+            >>> [g.size_bytes for g in lineage.gc(older_than_s=0)]
+            [15]
+        """
+        self._own()
+        self._leases.bury(self._abandoned)
+        with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
+            records = self._journal.read(until=self._journal.tail().mark)
+            found = garbage(self.store, records, older_than_s=older_than_s)
+            if not dry_run:
+                removed(found)
+        return found
 
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
@@ -443,6 +502,7 @@ class Lineage:
         if os.getpid() == self._process:
             self._objects.close()
             self._leases.close()
+            self._cell.close()
 
     def _hold(self, run_id: str) -> None:
         try:
@@ -451,7 +511,11 @@ class Lineage:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
 
     def _abandoned(self, run_id: str) -> None:
-        """Record, once, that a run's process is gone."""
+        """Record, once, that a run's process is gone; one that told its end first is left alone."""
+        for record in self._journal.read(until=self._journal.tail().mark):
+            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
+            if mine and record.body.get("event") in _ENDS:
+                return
         self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
 
     @contextlib.contextmanager
@@ -459,7 +523,7 @@ class Lineage:
         """The index, caught up and opened for our own questions."""
         self._own()
         self._freshen()
-        with self._index.reading(), opened(self._index.path) as connection:
+        with self._cell.asking() as connection:
             try:
                 yield connection
             except duckdb.Error as error:
@@ -471,10 +535,7 @@ class Lineage:
             with contextlib.suppress(PermissionError):
                 self._leases.bury(self._abandoned)
             if not self._index.catch_up():
-                log.warning(
-                    "another program reads %s: the answer may miss the newest records",
-                    self._index.path,
-                )
+                log.warning("%s lags behind: the newest records may be missing", self._index.path)
         except ExecutionError:
             if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
                 raise
@@ -483,6 +544,7 @@ class Lineage:
         try:
             for folder in ("journal", "objects", "log", "tmp"):
                 (self.store / folder).mkdir(parents=True, exist_ok=True)
+            Journal(self.store / "journal").begin()
             stamp = self.store / "format"
             if not stamp.exists():
                 partial = stamp.with_name(f".format.{os.getpid()}")
@@ -502,7 +564,7 @@ class Lineage:
             )
         words = stamp.read_text(errors="replace").split() if stamp.is_file() else []
         stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
-        if stamped and int(words[2]) > FORMAT:
+        if stamped and int(words[2]) > FORMAT_ERASED:
             raise newer(self.store, int(words[2]))
 
     def _own(self) -> None:
@@ -538,7 +600,7 @@ class Lineage:
                 code="DP-DECL-055",
                 hint=f"write a Parquet file with the columns {', '.join(columns)}",
             ) from error
-        if "row_id" not in there:
+        if "row_id" not in there and not (kind == "row_drops" and covered_by(path) is not None):
             raise DeclarationError(
                 f"{kind} names the object {named}, which has no column row_id",
                 code="DP-DECL-055",

@@ -36,8 +36,8 @@ where starts_with(replace(digest, 'sha256:', ''), $digits)
 order by seq desc
 """
 _STEPS = """
-select distinct s.step_id, s.run_id, s.position, s.stage, s.version, s.params, s.key, s.code_digest,
-       s.rows_in, s.rows_out, s.rows_aside
+select distinct s.step_id, s.run_id, s.position, s.stage, s.version, s.rows_in, s.rows_out,
+       s.rows_aside, s.key, s.code_digest, s.params
 from steps s
 where s.step_id in (
   select step_id from dataset_ancestors where digest = $dataset and run_id = (
@@ -50,7 +50,9 @@ _SOURCES = """
 select d.source_no, d.source as name, s.uri, s.origin, s.licence, s.consent, s.synthetic, s.trust,
        s.digest, d.rows
 from dataset_sources d
-left join sources s on s.source_no = d.source_no and s.run_id = d.run_id
+left join (
+  from sources qualify row_number() over (partition by run_id, source_no order by seq desc) = 1
+) s on s.source_no = d.source_no and s.run_id = d.run_id
 where d.digest = $dataset and d.run_id = (
   select run_id from datasets where digest = $dataset
   order by run_id is distinct from $run, seq limit 1)
@@ -60,7 +62,9 @@ _MODEL_SOURCES = """
 select m.source_no, m.source as name, s.uri, m.origin, m.licence, s.consent, s.synthetic, s.trust,
        s.digest, m.rows
 from model_sources m
-left join sources s on s.source_no = m.source_no and s.run_id = m.run_id
+left join (
+  from sources qualify row_number() over (partition by run_id, source_no order by seq desc) = 1
+) s on s.source_no = m.source_no and s.run_id = m.run_id
 where m.model_id = $digest and m.run_id = $run
 order by m.source_no
 """

@@ -94,23 +94,67 @@ from (
 join datasets d using (digest, run_id)
 left join step_origins o on o.step_id = a.step_id;
 
+-- how many rows of each source each step set aside, those that a step beside it took left out, and
+-- those that a reader numbered behind the rows of its source; erasures stand apart
+create view step_losses as
+with counted as (
+  select s.step_id, c.*, f.rows as source_rows
+  from row_drop_counts c
+  join row_drop_steps s using (seq)
+  join source_facts f on f.source_no = c.source_no
+  where s.run_id is null or s.run_id not in (select erasure_id from erasures)
+)
+select step_id, source_no, sum(rows - again)::bigint as rows
+from counted
+where last_ordinal < source_rows
+group by all
+union all
+select c.step_id, c.source_no, count(distinct d.row_id)
+from (from counted where last_ordinal >= source_rows and first_ordinal < source_rows) c
+join row_drops d on d.seq = c.seq and (d.row_id >> 40) = c.source_no
+                and (d.row_id & 1099511627775) < c.source_rows
+where c.reason is null or c.reason = d.reason
+group by all;
+
+-- how many rows of each source each data set has lost, a row that was set aside before it was
+-- erased counted once
+create view dataset_losses as
+with erased_rows as (
+  select distinct a.digest, a.run_id, d.row_id, (d.row_id >> 40) as source_no
+  from row_drop_steps s
+  join row_drops d using (seq)
+  join dataset_ancestors a using (step_id)
+  join source_facts f on f.source_no = (d.row_id >> 40) and (d.row_id & 1099511627775) < f.rows
+  where s.run_id in (select erasure_id from erasures)
+),
+lost as (
+  select a.digest, a.run_id, l.source_no, l.rows
+  from dataset_ancestors a
+  join step_losses l using (step_id)
+  union all
+  select digest, run_id, source_no, count(*) from erased_rows group by all
+  union all
+  select e.digest, e.run_id, e.source_no, -count(distinct e.row_id)
+  from erased_rows e
+  join step_drops r on r.row_id = e.row_id
+                   and (r.run_id is null or r.run_id not in (select erasure_id from erasures))
+  join dataset_ancestors b on b.digest = e.digest and b.run_id = e.run_id
+                          and b.step_id = r.step_id
+  group by all
+)
+select digest, run_id, source_no, sum(rows)::bigint as rows
+from lost
+group by all;
+
 -- how many rows of each source are left in each data set
 create view dataset_sources as
 with inputs as (
   select distinct digest, run_id, unnest(source_nos::bigint[]) as source_no from datasets
-),
-gone as (
-  select a.digest, a.run_id, (r.row_id >> 40)::bigint as source_no, count(distinct r.row_id) as rows
-  from dataset_ancestors a
-  join step_drops r using (step_id)
-  join source_facts f on f.source_no = (r.row_id >> 40)::bigint
-  where (r.row_id & 1099511627775) < f.rows
-  group by all
 )
 select i.digest, i.run_id, i.source_no, f.source, f.rows - coalesce(g.rows, 0) as rows
 from inputs i
 join source_facts f using (source_no)
-left join gone g using (digest, run_id, source_no);
+left join dataset_losses g using (digest, run_id, source_no);
 
 -- each model of a run with the record of its data set, that of the same run where there is one
 create view model_inputs as
@@ -167,20 +211,18 @@ with inputs as (
   join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
 ),
 lost as (
-  select i.model_id, i.digest, i.dataset_run, r.row_id
+  select i.model_id, i.digest, i.dataset_run, l.source_no, l.rows
   from (select distinct model_id, digest, dataset_run from model_inputs) i
-  join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
-  join step_drops r using (step_id)
+  join dataset_losses l on l.digest = i.digest and l.run_id = i.dataset_run
   union all
-  select i.model_id, i.digest, i.dataset_run, h.row_id
+  select i.model_id, i.digest, i.dataset_run, h.source_no, h.rows
   from (select distinct model_id, digest, dataset_run from model_inputs) i
-  join model_held_out h using (model_id)
+  join model_held_out_counts h using (model_id)
+  join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
 ),
 counted as (
-  select l.model_id, l.digest, l.dataset_run, f.source_no, count(distinct l.row_id) as rows
-  from lost l
-  join source_facts f on f.source_no = (l.row_id >> 40)::bigint
-  where (l.row_id & 1099511627775) < f.rows
+  select model_id, digest, dataset_run, source_no, sum(rows)::bigint as rows
+  from lost
   group by all
 ),
 declared as (
@@ -246,6 +288,18 @@ where step_id is null or step_id not in (
   select step_id from steps where reused_from is not null and step_id is not null
 )
 group by all;
+
+-- models and exports that rows reached which were erased since: pending until trained anew
+create view erased_models as
+select e.kind, e.digest, e.name, m.run_id, e.erasure_id, e.rows, e.remedy, q.requested_at
+from erased e
+join erasures q using (erasure_id)
+left join (
+  select model_id as digest, arg_max(run_id, seq) as run_id from models group by all
+  union all
+  select export_id, arg_max(run_id, seq) from exports group by all
+) m using (digest)
+where e.kind in ('model', 'export');
 
 -- which columns each column was made from, in each run
 create view column_lineage as

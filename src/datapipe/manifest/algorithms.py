@@ -86,7 +86,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     )
 }
 HYBRID = "hybrid"
-HYBRID_PARTS = ("ed25519", "ml-dsa-65")
+HYBRID_PARTS = ("p256", "ed25519", "ml-dsa-65")
+"""P-256 stands first: tools that read one block of a PEM file find the key of the bundle there."""
+OLD_HYBRID_PARTS = ("ed25519", "ml-dsa-65")
+"""Hybrid keys of before held no P-256; they are read and sign as they did."""
 CURVES = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}
 
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datapipe.errors import DeclarationError, ExecutionError
-from datapipe.manifest.attestation import attest
-from datapipe.manifest.envelope import Envelope
+from datapipe.errors import DeclarationError, ExecutionError, TrustError
+from datapipe.manifest.attestation import attest, attested_files, check_attestation
+from datapipe.manifest.checks import Reason, Report
+from datapipe.manifest.content import content_of
+from datapipe.manifest.envelope import LARGEST_ENVELOPE_BYTES, Envelope, read_limited
 from datapipe.manifest.files import (
     FileDigest,
     Tree,
@@ -25,6 +27,8 @@ from datapipe.manifest.signers import AnySigner
 
 OPENSSF_SUFFIX = ".oms.sigstore.json"
 ATTESTATION_SUFFIX = ".dsse.json"
+PARENTS_SUFFIX = ".intoto.jsonl"
+MOST_PARENTS = 10_000
 _NO_BUNDLE = "no OpenSSF bundle: it allows only p256, p384 and p521 keys; the attestation is signed"
 
 
@@ -73,6 +77,56 @@ def signature_paths(path: str | Path) -> tuple[Path, Path]:
     )
 
 
+def parents_path(path: str | Path) -> Path:
+    """Where the statements about what a folder or file was made from may lie.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        An in-toto bundle: one envelope a line.
+
+    Example:
+        >>> parents_path("some/reviews").name
+        'reviews.intoto.jsonl'
+    """
+    whole = whole_path(path)
+    return whole.with_name(whole.name + PARENTS_SUFFIX)
+
+
+def read_parents(path: str | Path) -> tuple[Envelope, ...]:
+    """The statements that lie beside a folder or file, of what it was made from; none is verified.
+
+    Args:
+        path: The folder or file.
+
+    Returns:
+        Envelopes; none when there is no such bundle.
+
+    Raises:
+        TrustError: The bundle is too large, or a line is no envelope of a statement.
+
+    Example:
+        >>> read_parents("no-such-folder")
+        ()
+    """
+    bundle = parents_path(path)
+    if not bundle.is_file():
+        return ()
+    lines = read_limited(bundle, LARGEST_ENVELOPE_BYTES).splitlines()
+    if len(lines) > MOST_PARENTS:
+        raise TrustError(
+            f"{bundle} has more than {MOST_PARENTS} statements",
+            code=Reason.TOO_LARGE.value,
+            hint="ask for the statements that its materials name, and no more",
+            path=str(bundle),
+        )
+    found = tuple(Envelope.from_bytes(line) for line in lines if line.strip())
+    for envelope in found:
+        envelope.statement()
+    return found
+
+
 def sign_path(
     path: str | Path,
     *signers: AnySigner,
@@ -81,7 +135,8 @@ def sign_path(
 ) -> Signed:
     """Sign a folder or file, with one key or several.
 
-    The attestation carries a signature of every signer. The OpenSSF bundle allows exactly one, by
+    The attestation carries a signature of every signer; of one Parquet or Arrow file it also tells
+    the rows, apart from how they are encoded. The OpenSSF bundle allows exactly one, by
     a P-256, P-384 or P-521 key: the first such signer makes it, and when there is none it is not
     written and `says` tells so.
 
@@ -96,6 +151,7 @@ def sign_path(
 
     Raises:
         DeclarationError: No signer was given.
+        TrustError: There is no file, or no row in the one table file.
         ExecutionError: A signature cannot be written.
 
     Example:
@@ -117,7 +173,8 @@ def sign_path(
     tree = Tree(hash_files(found) if memory is None else remembered_digests(found, memory))
     bundle, attestation = signature_paths(path)
     name = whole_path(path).name
-    envelope = Envelope.sign(attest(name, tree, predicate).to_bytes(), *signers)
+    said = _with_content(path, predicate or DatasetPredicate(name))
+    envelope = Envelope.sign(attest(name, tree, said).to_bytes(), *signers)
     single = bundle_signer(signers)
     if single is not None:
         _replace(bundle, write_bundle(name, _openssf_files(path, tree), single))
@@ -132,6 +189,67 @@ def sign_path(
         files=len(tree.files),
         says="" if single is not None else _NO_BUNDLE,
     )
+
+
+def cosign_path(path: str | Path, *signers: AnySigner) -> Signed:
+    """Add signatures to the attestation that somebody else left beside a folder or file.
+
+    What is signed was held against the files first, so that nobody vouches for what is not there.
+    The OpenSSF bundle stays as it is: its form allows one signature.
+
+    Args:
+        path: The folder or file.
+        *signers: Keys, hardware signers or hybrid keys that have not signed it yet.
+
+    Returns:
+        Where the signatures lie.
+
+    Raises:
+        TrustError: There is no attestation, or the files are not what it says.
+        ExecutionError: The signature cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from datapipe.manifest.keys import PrivateKey
+        >>> folder = Path(tempfile.mkdtemp()) / "reviews"
+        >>> folder.mkdir()
+        >>> _ = (folder / "a.txt").write_text("hi")
+        >>> _ = sign_path(folder, PrivateKey.new("p256"))
+        >>> signed = cosign_path(folder, PrivateKey.new("ed25519"))
+        >>> len(Envelope.load(signed.attestation).signatures)
+        2
+    """
+    bundle, attestation = signature_paths(path)
+    envelope = Envelope.load(attestation)
+    statement = envelope.statement()
+    Report(str(path), check_attestation(statement, path, left_out=[str(attestation)])).require()
+    for signer in signers:
+        envelope = envelope.add(signer)
+    _replace(attestation, envelope.to_bytes())
+    files, tree = attested_files(statement)
+    return Signed(
+        path=Path(path),
+        attestation=attestation,
+        openssf=bundle if bundle.is_file() else None,
+        tree=tree,
+        files=len(files),
+        says=f"{len(envelope.signatures)} signatures by now",
+    )
+
+
+def _with_content(path: str | Path, said: DatasetPredicate) -> DatasetPredicate:
+    """The predicate with the rows of one table file, when they can be told."""
+    content = content_of(path) if said.logical is None else None
+    if content is None:
+        return said
+    if content.rows == 0:
+        raise TrustError(
+            f"{path} holds no row",
+            code=Reason.EMPTY_SET.value,
+            hint="a signature over nothing would vouch for whatever is added; sign rows",
+            path=str(path),
+        )
+    return replace(said, rows=content.rows, schema=content.schema, logical=content.logical)
 
 
 def _openssf_files(path: str | Path, tree: Tree) -> list[FileDigest]:

@@ -21,7 +21,8 @@ LARGEST_PAYLOAD_BYTES = 64 * 1024 * 1024
 DEEPEST_NESTING = 64
 LARGEST_INTEGER = 2**53 - 1
 
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
+quoted: Callable[[str], str] = json.encoder.encode_basestring
+"""A text as JSON: only what must be escaped is."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -102,7 +103,7 @@ def parse_json(payload: bytes, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES) ->
 
 def _write(value: Any, out: Callable[[str], None], depth: int) -> None:
     if isinstance(value, str):
-        out(_quoted(value))
+        out(quoted(value))
     elif value is None or value is True or value is False:
         out("null" if value is None else "true" if value else "false")
     elif isinstance(value, int):
@@ -131,7 +132,7 @@ def _write_object(value: dict[Any, Any], out: Callable[[str], None], depth: int)
     before = "{"
     for key in sorted(value, key=_utf16):
         out(before)
-        out(_quoted(key))
+        out(quoted(key))
         out(":")
         _write(value[key], out, depth + 1)
         before = ","

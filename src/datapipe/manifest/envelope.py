@@ -101,8 +101,8 @@ class Envelope:
 
         Args:
             payload: The bytes to sign.
-            *signers: Private keys, hardware signers or hybrid keys; a hybrid key makes two
-                signatures.
+            *signers: Private keys, hardware signers or hybrid keys; a hybrid key makes
+                three signatures.
             payload_type: The media type of the payload.
 
         Returns:
@@ -114,7 +114,7 @@ class Envelope:
         Example:
             >>> from datapipe.manifest.keys import HybridKey
             >>> len(Envelope.sign(b"{}", HybridKey.new()).signatures)
-            2
+            3
         """
         if not signers:
             raise DeclarationError(
@@ -277,10 +277,15 @@ class Envelope:
         Returns:
             The envelope.
 
+        Raises:
+            TrustError: It is no strict JSON, or has more parts than an envelope can have.
+
         Example:
             >>> Envelope.from_bytes(b'{"payload":"","payloadType":"a/b","signatures":[]}').payload
             b''
         """
+        if data.count(b"{") > 2 * MOST_SIGNATURES:  # before memory is spent on them
+            raise _refused(f"more than {MOST_SIGNATURES} signatures", Reason.TOO_LARGE)
         return cls.from_json(parse_json(data, largest_bytes=LARGEST_ENVELOPE_BYTES))
 
     @classmethod

@@ -92,12 +92,7 @@ def judge(policy: Policy, case: Case) -> tuple[Check, ...]:
         ['too_few_owners']
     """
     kind, name = case.statement.predicate_type, name_of(case.statement)
-    fitting = [
-        rule
-        for rule in policy.rules
-        if rule.predicate in (ANY_PREDICATE, kind)
-        and any(fnmatchcase(name, pattern) for pattern in rule.names)
-    ]
+    fitting = fitting_rules(policy, case.statement)
     if not fitting:
         what = f"no rule of {policy.name!r} is for {name!r} of type {kind}"
         return (Check.refused("policy", what, Reason.NO_RULE),)
@@ -110,6 +105,31 @@ def judge(policy: Policy, case: Case) -> tuple[Check, ...]:
         label = f"rule {number}" if len(fitting) > 1 else "policy"
         checks += _judge_rule(policy, rule, case, said, label)
     return tuple(checks)
+
+
+def fitting_rules(policy: Policy, statement: Statement) -> tuple[Rule, ...]:
+    """The rules of a policy that are for a statement; all of them must hold.
+
+    Args:
+        policy: The policy.
+        statement: The statement.
+
+    Returns:
+        Rules in the policy's order; none means that the statement is refused.
+
+    Example:
+        >>> from datapipe.manifest.statement import Subject
+        >>> said = Statement((Subject("a", {"sha256": "0" * 64}),), "a:b", {})
+        >>> len(fitting_rules(Policy("p", 1, (), (Rule("*"), Rule("c:d"))), said))
+        1
+    """
+    kind, name = statement.predicate_type, name_of(statement)
+    return tuple(
+        rule
+        for rule in policy.rules
+        if rule.predicate in (ANY_PREDICATE, kind)
+        and any(fnmatchcase(name, pattern) for pattern in rule.names)
+    )
 
 
 def name_of(statement: Statement) -> str:

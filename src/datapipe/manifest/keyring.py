@@ -40,7 +40,7 @@ class RingKey:
         valid_until: Until when; absent for no end.
         revoked_at: When it was revoked; all its signatures are refused, older ones too.
         reason: Why it was revoked.
-        file: The private key's file in the folder, when it is here; both halves of a hybrid key
+        file: The private key's file in the folder, when it is here; all parts of a hybrid key
             share one.
 
     Example:
@@ -200,7 +200,7 @@ class KeyRing:
             >>> ring = KeyRing(tempfile.mkdtemp())
             >>> _ = ring.new("hybrid", "ada", b"x", at=datetime.now(UTC), rounds=1000)
             >>> [key.algorithm for key in ring.keys]
-            ['ed25519', 'ml-dsa-65']
+            ['p256', 'ed25519', 'ml-dsa-65']
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -287,7 +287,7 @@ class KeyRing:
         return fresh
 
     def revoke(self, keyid: str, reason: str, *, at: datetime) -> None:
-        """Stop believing a key; both halves of a hybrid key go together.
+        """Stop believing a key; the parts of a hybrid key go together.
 
         Args:
             keyid: The key, or the beginning of its id.
@@ -300,12 +300,12 @@ class KeyRing:
             >>> key = ring.new("hybrid", "ada", b"x", at=at, rounds=1000)
             >>> ring.revoke(key.keyid[:8], "lost", at=at)
             >>> [key.problem(at).slug for key in ring.keys]
-            ['key_revoked', 'key_revoked']
+            ['key_revoked', 'key_revoked', 'key_revoked']
         """
         self._change(self._family(keyid), revoked_at=moment(at), reason=reason)
 
     def export(self, keyid: str) -> str:
-        """The public PEM of a key, both halves of a hybrid key.
+        """The public PEM of a key, all parts of a hybrid key.
 
         Args:
             keyid: The key, or the beginning of its id.

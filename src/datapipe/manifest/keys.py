@@ -105,7 +105,7 @@ def load_key(path: str | Path, passphrase: bytes) -> PrivateKey | HybridKey:
     """Read an encrypted private key that only its owner may read.
 
     Args:
-        path: The PEM file; two blocks make a hybrid key.
+        path: The PEM file; several blocks make a hybrid key.
         passphrase: What decrypts it.
 
     Returns:
@@ -149,7 +149,7 @@ def load_public_keys(path: str | Path) -> tuple[PublicKey, ...]:
         path: A file such as `datapipe keys export` prints.
 
     Returns:
-        The keys: two for a hybrid key.
+        The keys: three for a hybrid key.
 
     Raises:
         TrustError: The file holds something else.

@@ -26,7 +26,7 @@ from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.merkle import (
     EMPTY_ROOT,
-    MerkleFrontier,
+    Frontier,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -43,7 +43,7 @@ _ORIGIN = re.compile(r"[^\s+]+")
 __all__ = [
     "EMPTY_ROOT",
     "Checkpoint",
-    "MerkleFrontier",
+    "Frontier",
     "consistency_proof",
     "inclusion_proof",
     "leaf_hash",
@@ -93,7 +93,7 @@ class Checkpoint:
             )
 
     @classmethod
-    def of(cls, origin: str, frontier: MerkleFrontier) -> Checkpoint:
+    def of(cls, origin: str, frontier: Frontier) -> Checkpoint:
         """The checkpoint of a log as it stands, not yet signed.
 
         Args:
@@ -104,7 +104,7 @@ class Checkpoint:
             The checkpoint.
 
         Example:
-            >>> Checkpoint.of("logs/a", MerkleFrontier()).size
+            >>> Checkpoint.of("logs/a", Frontier()).size
             0
         """
         return cls(origin, frontier.size, frontier.root)
@@ -125,7 +125,7 @@ class Checkpoint:
         """Sign it with an Ed25519 key.
 
         Args:
-            signer: An Ed25519 key, or a hybrid key whose Ed25519 half is used.
+            signer: An Ed25519 key, or a hybrid key whose Ed25519 part is used.
             name: The name of the key in the signature line; the origin when empty.
 
         Returns:

@@ -1,201 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Merkle tree of RFC 6962: roots, an appendable frontier, and proofs anybody can check."""
+"""Proofs about a Merkle tree (RFC 6962) that anybody can check; the tree itself is in `core`."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from datapipe.core.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, node_hash, root
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Reason
 
-HASH_BYTES = 32
-EMPTY_ROOT = hashlib.sha256(b"").digest()
-
-
-def leaf_hash(entry: bytes) -> bytes:
-    """The hash of one log entry.
-
-    The prefix byte keeps leaves and inner nodes apart, so that a node cannot pose as an entry.
-
-    Args:
-        entry: The entry's bytes.
-
-    Returns:
-        32 bytes.
-
-    Example:
-        >>> leaf_hash(b"").hex()[:8]
-        '6e340b9c'
-
-    References:
-        Laurie, Langley, Kasper, 2013, RFC 6962: Certificate Transparency.
-    """
-    return hashlib.sha256(b"\x00" + entry).digest()
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """The hash of two sub-trees.
-
-    Args:
-        left: Root of the left one, 32 bytes.
-        right: Root of the right one, 32 bytes.
-
-    Returns:
-        32 bytes.
-
-    Example:
-        >>> len(node_hash(leaf_hash(b"a"), leaf_hash(b"b")))
-        32
-    """
-    return hashlib.sha256(b"\x01" + left + right).digest()
-
-
-class MerkleFrontier:
-    """A tree that only grows, kept as the roots of its complete sub-trees.
-
-    It needs 32 bytes for each set bit of its size, so a log of a million entries fits in 200
-    bytes, and an append costs two hashes on average.
-
-    Args:
-        size: How many leaves it has.
-        stack: Roots of the complete sub-trees, the largest first, one for each set bit of `size`.
-
-    Raises:
-        DeclarationError: The stack does not fit the size.
-
-    Example:
-        >>> frontier = MerkleFrontier()
-        >>> for entry in (b"a", b"b", b"c"):
-        ...     _ = frontier.append(leaf_hash(entry))
-        >>> frontier.size, frontier.root == root([leaf_hash(e) for e in (b"a", b"b", b"c")])
-        (3, True)
-    """
-
-    def __init__(self, size: int = 0, stack: Sequence[bytes] = ()) -> None:
-        if size < 0 or len(stack) != size.bit_count() or any(len(h) != HASH_BYTES for h in stack):
-            raise DeclarationError(
-                f"a frontier of {size} leaves has {max(size, 0).bit_count()} hashes of 32 bytes, "
-                f"not {len(stack)}",
-                code="DP-DECL-035",
-                hint="restore it with MerkleFrontier.from_bytes",
-            )
-        self._size = size
-        self._stack = list(stack)
-
-    @property
-    def size(self) -> int:
-        """How many leaves it has.
-
-        Returns:
-            The count, >= 0.
-
-        Example:
-            >>> MerkleFrontier().size
-            0
-        """
-        return self._size
-
-    @property
-    def root(self) -> bytes:
-        """The root hash of all leaves so far.
-
-        Returns:
-            32 bytes; the hash of nothing when it is empty.
-
-        Example:
-            >>> MerkleFrontier().root == EMPTY_ROOT
-            True
-        """
-        if not self._stack:
-            return EMPTY_ROOT
-        found = self._stack[-1]
-        for left in reversed(self._stack[:-1]):
-            found = node_hash(left, found)
-        return found
-
-    def append(self, leaf: bytes) -> int:
-        """Add one leaf.
-
-        Args:
-            leaf: The hash of the entry, 32 bytes, from `leaf_hash`.
-
-        Returns:
-            The index of the new leaf, from 0.
-
-        Raises:
-            DeclarationError: The leaf is not 32 bytes.
-
-        Example:
-            >>> MerkleFrontier().append(leaf_hash(b"first"))
-            0
-        """
-        if len(leaf) != HASH_BYTES:
-            raise DeclarationError(
-                f"a leaf of {len(leaf)} bytes, 32 expected",
-                code="DP-DECL-035",
-                hint="append leaf_hash(entry)",
-            )
-        index = size = self._size
-        while size & 1:
-            leaf = node_hash(self._stack.pop(), leaf)
-            size >>= 1
-        self._stack.append(leaf)
-        self._size += 1
-        return index
-
-    def to_bytes(self) -> bytes:
-        """The frontier as bytes to store.
-
-        Returns:
-            Eight bytes of size (big-endian), then the hashes.
-
-        Example:
-            >>> len(MerkleFrontier().to_bytes())
-            8
-        """
-        return self._size.to_bytes(8, "big") + b"".join(self._stack)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> MerkleFrontier:
-        """Restore a frontier.
-
-        Args:
-            data: What `to_bytes` gave.
-
-        Returns:
-            The frontier.
-
-        Raises:
-            TrustError: The bytes are not a frontier.
-
-        Example:
-            >>> MerkleFrontier.from_bytes(MerkleFrontier().to_bytes()).size
-            0
-        """
-        size, rest = int.from_bytes(data[:8], "big"), data[8:]
-        if len(data) < 8 or len(rest) != HASH_BYTES * size.bit_count():
-            raise _refused("these bytes are not a Merkle frontier")
-        return cls(size, [rest[i : i + HASH_BYTES] for i in range(0, len(rest), HASH_BYTES)])
-
-
-def root(leaves: Iterable[bytes]) -> bytes:
-    """The root hash of a list of leaf hashes.
-
-    Args:
-        leaves: Hashes of 32 bytes, from `leaf_hash`.
-
-    Returns:
-        32 bytes.
-
-    Example:
-        >>> root([]) == EMPTY_ROOT
-        True
-    """
-    frontier = MerkleFrontier()
-    for leaf in leaves:
-        frontier.append(leaf)
-    return frontier.root
+__all__ = [
+    "EMPTY_ROOT",
+    "HASH_BYTES",
+    "Frontier",
+    "consistency_proof",
+    "inclusion_proof",
+    "inclusion_steps",
+    "leaf_hash",
+    "node_hash",
+    "root",
+    "split_point",
+    "verify_consistency",
+    "verify_inclusion",
+]
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:

@@ -19,7 +19,7 @@ from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.algorithms import CURVES
 from datapipe.manifest.canonical import parse_json
 from datapipe.manifest.checks import Reason
-from datapipe.manifest.envelope import Envelope, pae
+from datapipe.manifest.envelope import MOST_SIGNATURES, Envelope, pae
 from datapipe.manifest.files import HASH_BYTES, FileDigest, name_problem
 from datapipe.manifest.signers import AnySigner, PublicKey, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Statement
@@ -27,6 +27,7 @@ from datapipe.manifest.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Statement
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 LEGACY_PREDICATE_TYPE = "https://model_signing/Digests/v0.1"
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_quoted = json.encoder.encode_basestring_ascii
 LARGEST_BUNDLE_BYTES = 96 * 1024 * 1024
 
 
@@ -136,7 +137,7 @@ def write_bundle(name: str, files: Iterable[FileDigest], signer: AnySigner) -> b
             code="DP-DECL-040",
             hint="make such a key: datapipe keys new --algorithm p256 --out FILE",
         )
-    payload = json.dumps(_statement(name, ordered), separators=(",", ":")).encode()
+    payload = _statement(name, ordered)
     signature = single.sign(pae(PAYLOAD_TYPE, payload))
     form = {
         "mediaType": MEDIA_TYPE,
@@ -168,6 +169,8 @@ def read_bundle(data: bytes) -> Bundle:
         >>> read_bundle(bundle).files[0].name
         'a'
     """
+    if data.count(b"{") > 2 * MOST_SIGNATURES:  # before memory is spent on them
+        raise _refused("more parts than a bundle can have", Reason.TOO_LARGE)
     form = parse_json(data, largest_bytes=LARGEST_BUNDLE_BYTES)
     keys = {"mediaType", "verificationMaterial", "dsseEnvelope"}
     if not isinstance(form, dict) or set(form) != keys or form["mediaType"] != MEDIA_TYPE:
@@ -190,24 +193,28 @@ def read_bundle(data: bytes) -> Bundle:
     return Bundle(envelope, statement.subjects[0].name, files, ignored, hint)
 
 
-def _statement(name: str, files: list[FileDigest]) -> dict[str, Any]:
-    everything = hashlib.sha256(b"".join(bytes.fromhex(file.digest) for file in files))
-    return {
+def _statement(name: str, files: list[FileDigest]) -> bytes:
+    """The payload, its long list written directly: folders may hold very many files."""
+    everything = hashlib.sha256(bytes.fromhex("".join(file.digest for file in files)))
+    form = {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": everything.hexdigest()}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "resources": [
-                {"name": file.name, "algorithm": file.algorithm, "digest": file.digest}
-                for file in files
-            ],
             "serialization": {
                 "method": "files",
                 "hash_type": "sha256",
                 "allow_symlinks": False,
             },
+            "resources": [],
         },
     }
+    listed = ",".join(
+        f'{{"name":{_quoted(f.name)},"algorithm":"{f.algorithm}","digest":"{f.digest}"}}'
+        for f in files
+    )
+    text = json.dumps(form, separators=(",", ":")).removesuffix("]}}")
+    return f"{text}{listed}]}}}}".encode()
 
 
 def _read_material(form: Any) -> str:

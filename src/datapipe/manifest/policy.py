@@ -38,13 +38,13 @@ from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.keyring import validity_problem
 from datapipe.manifest.openssf import PREDICATE_TYPE as OPENSSF_TYPE
 from datapipe.manifest.predicates import predicate_uri
-from datapipe.manifest.signers import AnySigner, PublicKey, read_public_keys
+from datapipe.manifest.signers import AnySigner, PublicKey, parties, read_public_keys
 
 Role: TypeAlias = Literal["source", "annotator", "cleaner", "trainer", "auditor"]
 POLICY_TYPE = "application/vnd.datapipe.policy+toml"
 ANY_PREDICATE = "*"
 
-_LARGEST_POLICY_BYTES = 4 * 1024 * 1024
+LARGEST_POLICY_BYTES = 4 * 1024 * 1024
 _SIGNATURE_SUFFIX = ".dsse.json"
 
 
@@ -55,7 +55,7 @@ class PolicyKey:
     Args:
         owner: Whose it is; thresholds count different owners.
         roles: What its owner may vouch for.
-        public: The key, or both halves of a hybrid key.
+        public: The key, or all parts of a hybrid key.
         valid_from: From when it is believed.
         valid_until: Until when.
         revoked_at: When it was revoked; its signatures are refused at every time.
@@ -142,6 +142,9 @@ class Policy:
         rules: What is asked; what no rule fits is refused.
         unknown_signatures: Whether a signature by a key that it does not know refuses the whole
             envelope, or is passed over.
+        valid_until: Until when it may be used; None for no end.
+        signers: Those who must sign this version and the next; anybody when empty.
+        threshold: How many different ones of them must sign.
 
     Example:
         >>> Policy("none", 1, (), ()).rules
@@ -153,6 +156,9 @@ class Policy:
     keys: tuple[PolicyKey, ...]
     rules: tuple[Rule, ...]
     unknown_signatures: Literal["refuse", "ignore"] = "refuse"
+    valid_until: datetime | None = None
+    signers: tuple[PublicKey, ...] = ()
+    threshold: int = 1
 
     @property
     def public_keys(self) -> tuple[PublicKey, ...]:
@@ -214,14 +220,43 @@ class Policy:
             problems.append("`name` must be a text and `version` a whole number from 1")
         if unknown not in ("refuse", "ignore"):
             problems.append("`unknown_signatures` must be refuse or ignore")
-        known = {"name", "version", "key", "rule", "unknown_signatures"}
+        valid_until = form.get("valid_until")
+        if valid_until is not None and not _zoned(valid_until):
+            problems.append("`valid_until` must be a time with its zone, such as a final Z")
+            valid_until = None
+        signers, threshold = _read_signers(form.get("signers"), problems)
+        known = {"name", "version", "key", "rule", "unknown_signatures", "valid_until", "signers"}
         problems += [f"unknown entry {k!r}: {nearest(k, known)}" for k in set(form) - known]
         ids = [public.keyid for key in keys if key for public in key.public]
         if len(set(ids)) != len(ids):
             problems.append("a key is listed twice")
         if problems or not isinstance(name, str) or not isinstance(version, int):
             raise _wrong(problems)
-        return cls(name, version, tuple(filter(None, keys)), tuple(filter(None, rules)), unknown)
+        found = tuple(filter(None, keys)), tuple(filter(None, rules))
+        return cls(name, version, *found, unknown, valid_until, signers, threshold)
+
+    @classmethod
+    def of_bytes(cls, path: str | Path, data: bytes) -> Policy:
+        r"""Read the bytes of a policy file.
+
+        Args:
+            path: The file, for messages.
+            data: Its bytes.
+
+        Returns:
+            The policy.
+
+        Raises:
+            DeclarationError: It is not UTF-8.
+
+        Example:
+            >>> Policy.of_bytes("p.toml", b'name = "strict"\nversion = 2').version
+            2
+        """
+        try:
+            return cls.parse(data.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise _wrong([f"{path} is not UTF-8"]) from error
 
     @classmethod
     def load(
@@ -247,7 +282,6 @@ class Policy:
 
         Raises:
             TrustError: It is not signed as asked, or older than was seen.
-            DeclarationError: It is not UTF-8.
 
         Example:
             >>> import tempfile
@@ -256,14 +290,11 @@ class Policy:
             >>> Policy.load(path, highest_seen=2).name
             'strict'
         """
-        data = read_limited(path, _LARGEST_POLICY_BYTES)
+        data = read_limited(path, LARGEST_POLICY_BYTES)
         keys = tuple(signed_by)
         if keys:
-            _check_signature(Path(path), data, keys, threshold)
-        try:
-            policy = cls.parse(data.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise _wrong([f"{path} is not UTF-8"]) from error
+            require_signers(path, data, keys, threshold)
+        policy = cls.of_bytes(path, data)
         if policy.version < highest_seen:
             raise TrustError(
                 f"the policy {path} has version {policy.version}, {highest_seen} was seen before",
@@ -296,9 +327,9 @@ def sign_policy(path: str | Path, *signers: AnySigner) -> Path:
         >>> Policy.load(path, signed_by=[key.public_key]).version
         1
     """
-    data = read_limited(path, _LARGEST_POLICY_BYTES)
-    Policy.parse(data.decode("utf-8"))
-    target = Path(f"{path}{_SIGNATURE_SUFFIX}")
+    data = read_limited(path, LARGEST_POLICY_BYTES)
+    Policy.of_bytes(path, data)
+    target = signature_file(path)
     try:
         target.write_bytes(Envelope.sign(data, *signers, payload_type=POLICY_TYPE).to_bytes())
     except OSError as error:
@@ -309,24 +340,69 @@ def sign_policy(path: str | Path, *signers: AnySigner) -> Path:
     return target
 
 
-def _check_signature(path: Path, data: bytes, keys: tuple[PublicKey, ...], threshold: int) -> None:
+def signature_file(path: str | Path) -> Path:
+    """Where the signatures of a policy lie.
+
+    Args:
+        path: The TOML file.
+
+    Returns:
+        The envelope's file, beside it.
+
+    Example:
+        >>> signature_file("trust.toml").name
+        'trust.toml.dsse.json'
+    """
+    return Path(f"{path}{_SIGNATURE_SUFFIX}")
+
+
+def require_signers(
+    path: str | Path,
+    data: bytes,
+    keys: tuple[PublicKey, ...],
+    threshold: int,
+    *,
+    words: str = "as asked",
+    allow_unknown: bool = False,
+) -> None:
+    """Stop unless enough different signers signed a policy; a hybrid key is one, with all parts.
+
+    Args:
+        path: The TOML file.
+        data: Its bytes.
+        keys: The keys that may sign.
+        threshold: How many different holders of them must have signed.
+        words: How it should have been signed, for the message.
+        allow_unknown: Whether signatures by others are passed over.
+
+    Raises:
+        TrustError: It is not signed so, or another text was signed.
+
+    Example:
+        >>> require_signers("no-such.toml", b"", (), 1)
+        Traceback (most recent call last):
+        ...
+        datapipe.errors.TrustError: the policy no-such.toml is not signed as asked: ...
+    """
     try:
-        envelope = Envelope.load(f"{path}{_SIGNATURE_SUFFIX}")
-        envelope.verify(keys, threshold=threshold)
+        envelope = Envelope.load(signature_file(path))
+        signed = set(envelope.verify(keys, allow_unknown=allow_unknown))
     except TrustError as error:
-        raise TrustError(
-            f"the policy {path} is not signed as asked: {error.message}",
-            code=Reason.POLICY_UNSIGNED.value,
-            hint="ask those who decide whom to trust for a signed policy",
-            path=str(path),
-        ) from error
+        raise _unsigned(path, words, error.message) from error
     if envelope.payload != data or envelope.payload_type != POLICY_TYPE:
-        raise TrustError(
-            f"the policy {path} is another one than was signed",
-            code=Reason.POLICY_UNSIGNED.value,
-            hint="restore the signed policy, or have the change signed",
-            path=str(path),
-        )
+        raise _unsigned(path, words, "another text was signed")
+    count = sum(signed >= set(party) for party in parties(keys))
+    if count < max(threshold, 1):
+        raise _unsigned(path, words, f"by {count} signers, {max(threshold, 1)} are needed")
+
+
+def _unsigned(path: str | Path, words: str, why: str) -> TrustError:
+    return TrustError(
+        f"the policy {path} is not signed {words}: {why}",
+        code=Reason.POLICY_UNSIGNED.value,
+        hint="ask those who decide whom to trust for a policy that they signed",
+        path=str(path),
+    )
 
 
 def _tables(form: Mapping[str, Any], name: str, problems: list[str]) -> list[dict[str, Any]]:
@@ -335,6 +411,26 @@ def _tables(form: Mapping[str, Any], name: str, problems: list[str]) -> list[dic
         return tables
     problems.append(f"`{name}` must be written as [[{name}]]")
     return []
+
+
+def _read_signers(form: Any, problems: list[str]) -> tuple[tuple[PublicKey, ...], int]:
+    """The table of those who sign the policy itself; none when there is no such table."""
+    if form is None:
+        return (), 1
+    table = form if isinstance(form, dict) else {}
+    public, threshold = table.get("public"), table.get("threshold", 1)
+    if not isinstance(public, str) or set(table) - {"public", "threshold"}:
+        problems.append("[signers] has `public` (PEM) and `threshold`")
+        return (), 1
+    keys = read_public_keys(public)
+    most = len(parties(keys))
+    if not isinstance(threshold, int) or isinstance(threshold, bool) or not 1 <= threshold <= most:
+        problems.append(f"[signers]: threshold must be within 1..{most}, the number of signers")
+    return keys, threshold
+
+
+def _zoned(value: Any) -> bool:
+    return isinstance(value, datetime) and value.tzinfo is not None
 
 
 def _read_key(form: dict[str, Any], problems: list[str]) -> PolicyKey | None:

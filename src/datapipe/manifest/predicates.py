@@ -111,6 +111,8 @@ class DatasetPredicate(Predicate):
         rows: How many rows, when it is a table.
         schema: Digest of the columns and their types.
         logical: Digest of the rows, independent of how the file encodes them.
+        row_tree: RFC 6962 root over the rows as canonical JSON, in order: what a proof for one row
+            leads to.
         origin: Where it came from, in the words of the source.
         description: What it holds.
         materials: What it was made from.
@@ -136,6 +138,7 @@ class DatasetPredicate(Predicate):
     rows: Count | None = None
     schema: Sha256 | None = None
     logical: Sha256 | None = None
+    row_tree: Sha256 | None = None
     origin: str | None = None
     description: str | None = None
     materials: tuple[Material, ...] = ()

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from datapipe.errors import DeclarationError
-from datapipe.manifest.merkle import inclusion_proof, inclusion_steps, root, split_point
+from datapipe.core.merkle import node_hash, root
+from datapipe.errors import DeclarationError, TrustError
+from datapipe.manifest.checks import Reason
+from datapipe.manifest.merkle import (
+    inclusion_proof,
+    inclusion_steps,
+    split_point,
+    verify_inclusion,
+)
 
 
 def inclusion_json(leaves: Sequence[bytes], index: int) -> dict[str, Any]:
@@ -62,7 +70,19 @@ def consistency_json(leaves: Sequence[bytes], earlier: int) -> dict[str, Any]:
             code="DP-DECL-035",
             hint=f"give a size within 1..{len(leaves)}",
         )
-    start, old, width, side = 0, earlier, len(leaves), 0
+    steps = _steps(earlier, len(leaves))
+    return {
+        "type": "consistency",
+        "metadata": {**_HASHING, "size": len(leaves), "prior_size": earlier},
+        "rule": [step[0] for step in steps],
+        "subset": [step[1] for step in steps],
+        "path": [root(leaves[first:end]).hex() for _, _, first, end in steps],
+    }
+
+
+def _steps(earlier: int, later: int) -> list[tuple[int, int, int, int]]:
+    """The proof from leaf to root: side, whether it is of the earlier tree, first leaf, end."""
+    start, old, width, side = 0, earlier, later, 0
     steps: list[tuple[int, int, int, int]] = []
     while old != width and not (old == 0 and width == 1):
         middle = split_point(width)
@@ -73,14 +93,93 @@ def consistency_json(leaves: Sequence[bytes], earlier: int) -> dict[str, Any]:
             steps.append((side, 1, start, start + middle))
             start, old, width, side = start + middle, old - middle, width - middle, 1
     steps.append((side, int(old == width), start, start + width))
-    steps.reverse()
-    return {
-        "type": "consistency",
-        "metadata": {**_HASHING, "size": len(leaves), "prior_size": earlier},
-        "rule": [step[0] for step in steps],
-        "subset": [step[1] for step in steps],
-        "path": [root(leaves[first:end]).hex() for _, _, first, end in steps],
-    }
+    return steps[::-1]
+
+
+def verify_inclusion_json(form: Any, leaf: bytes, size: int, tree_root: bytes) -> None:
+    """Check an inclusion proof that somebody else wrote.
+
+    Args:
+        form: The parsed JSON.
+        leaf: The leaf hash, 32 bytes.
+        size: How many leaves the tree has, from a checkpoint that was verified.
+        tree_root: Its root, 32 bytes, from the same checkpoint.
+
+    Raises:
+        TrustError: It is no such proof, or does not hold.
+
+    Example:
+        >>> from datapipe.manifest.merkle import leaf_hash
+        >>> leaves = [leaf_hash(b"a"), leaf_hash(b"b")]
+        >>> verify_inclusion_json(inclusion_json(leaves, 1), leaves[1], 2, root(leaves))
+    """
+    stated, index, path = _read(form, "inclusion", "index")
+    if stated != size or not 1 <= index <= size:
+        raise _refused(f"leaf {index} of {stated} is not one of a tree of {size}")
+    sides = [int(on_left) for _, _, on_left in inclusion_steps(index - 1, size)]
+    if form.get("rule") != [*sides, 0] or path[:1] != [leaf]:
+        raise _refused("the proof is about another leaf or place")
+    verify_inclusion(leaf, index - 1, size, path[1:], tree_root)
+
+
+def verify_consistency_json(
+    form: Any, earlier: int, earlier_root: bytes, later: int, later_root: bytes
+) -> None:
+    """Check a consistency proof that somebody else wrote.
+
+    Args:
+        form: The parsed JSON.
+        earlier: Size of the earlier tree, from a checkpoint that was verified.
+        earlier_root: Its root, 32 bytes.
+        later: Size of the later tree.
+        later_root: Its root, 32 bytes.
+
+    Raises:
+        TrustError: It is no such proof, or does not hold.
+
+    Example:
+        >>> from datapipe.manifest.merkle import leaf_hash
+        >>> leaves = [leaf_hash(b"a"), leaf_hash(b"b")]
+        >>> verify_consistency_json(consistency_json(leaves, 1), 1, leaves[0], 2, root(leaves))
+    """
+    stated, prior, path = _read(form, "consistency", "prior_size")
+    if (prior, stated) != (earlier, later) or not 1 <= earlier <= later:
+        raise _refused(f"it is about trees of {prior} and {stated}, not {earlier} and {later}")
+    steps = _steps(earlier, later)
+    rule, subset = [step[0] for step in steps], [step[1] for step in steps]
+    if (form.get("rule"), form.get("subset"), len(path)) != (rule, subset, len(steps)):
+        raise _refused("the proof has another shape than its sizes ask for")
+    new = path[0]
+    for side, other in zip(rule, path[1:], strict=False):
+        new = node_hash(other, new) if side else node_hash(new, other)
+    whole = [digest for kept, digest in zip(subset, path, strict=True) if kept]
+    old = whole[0]
+    for left in whole[1:]:
+        old = node_hash(left, old)
+    if (old, new) != (earlier_root, later_root):
+        raise _refused(f"the first {earlier} entries are not those of the earlier tree")
+
+
+def _read(form: Any, kind: str, place: str) -> tuple[int, int, list[bytes]]:
+    """Size, index or earlier size, and hashes of a proof, its form checked."""
+    typed = isinstance(form, dict) and form.get("type") == kind
+    said = form.get("metadata") if typed else None
+    said = said if isinstance(said, dict) else {}
+    size, at = said.get("size"), said.get(place)
+    if not isinstance(size, int) or not isinstance(at, int) or {**said, **_HASHING} != said:
+        raise _refused(f"not a proof of {kind} with sha256")
+    path = form.get("path")
+    if not isinstance(path, list) or not 1 <= len(path) <= _LONGEST:
+        raise _refused("the proof has no path, or one without end")
+    if not all(isinstance(text, str) and _DIGEST.fullmatch(text) for text in path):
+        raise _refused("a hash of the path is not 64 hex digits")
+    return size, at, [bytes.fromhex(text) for text in path]
+
+
+def _refused(what: str) -> TrustError:
+    return TrustError(what, code=Reason.LOG_PROOF.value, hint="ask for a proof of the newest log")
 
 
 _HASHING = {"algorithm": "sha256", "security": True}
+_LONGEST = 200
+_DIGEST = re.compile("[0-9a-f]{64}")

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from datapipe.manifest.files import FileDigest, Found, hash_files
 
 _Entry: TypeAlias = tuple[list[int], str]
 _FORM = "datapipe-digests/1"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _FINE_NS, _COARSE_NS = 50_000_000, 2_000_000_000
 
 
@@ -47,9 +49,9 @@ def remembered_digests(files: Sequence[Found], memory: str | Path) -> tuple[File
     known = _read(Path(memory))
     now = time.time_ns()
     kept = {
-        file.name: FileDigest(file.name, file.size, known[file.name][1])
+        file.name: FileDigest(file.name, file.size, digest)
         for file in files
-        if file.name in known and known[file.name][0] == [file.size, *file.stamp]
+        if (digest := _untouched(known.get(file.name), file))
     }
     fresh = hash_files([file for file in files if file.name not in kept])
     found = {**kept, **{file.name: file for file in fresh}}
@@ -69,18 +71,23 @@ def _quiet(file: Found, now: int) -> bool:
     return max(modified, changed) < now - (_COARSE_NS if coarse else _FINE_NS)
 
 
-def _read(memory: Path) -> dict[str, _Entry]:
+def _untouched(entry: Any, file: Found) -> str:
+    """The remembered digest of a file, empty when it has to be hashed."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        return ""
+    stamp, digest = entry
+    same = stamp == [file.size, *file.stamp] and isinstance(digest, str)
+    return digest if same and _SHA256.fullmatch(digest) else ""
+
+
+def _read(memory: Path) -> dict[str, Any]:
     """What was remembered; a memory in another form is as good as none."""
     try:
         form = json.loads(memory.read_bytes())
-        if form["form"] != _FORM:
-            return {}
-        return {
-            str(name): ([int(number) for number in stamp], str(digest))
-            for name, (stamp, digest) in form["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return {}
+    known = form.get("files") if isinstance(form, dict) and form.get("form") == _FORM else None
+    return known if isinstance(known, dict) else {}
 
 
 def _write(memory: Path, entries: Mapping[str, _Entry]) -> None:

@@ -16,6 +16,7 @@ from datapipe.errors import TrustError
 from datapipe.manifest.algorithms import (
     HYBRID,
     HYBRID_PARTS,
+    OLD_HYBRID_PARTS,
     Algorithm,
     RawPrivateKey,
     RawPublicKey,
@@ -334,34 +335,36 @@ class PrivateKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HybridKey:
-    """Two keys that sign side by side: Ed25519 for today, ML-DSA-65 for the years after.
+    """Keys that sign side by side: P-256 and Ed25519 for today, ML-DSA-65 for the years after.
 
-    A forger must break both. It is not one signature but two, so that a verifier which knows only
-    the classical half can still check that half.
+    A forger must break all. It is not one signature but three, so that a verifier which knows only
+    a classical part can still check that part; the P-256 part also signs OpenSSF bundles, which
+    allow no other kind.
 
     Args:
-        parts: An Ed25519 and an ML-DSA-65 key, in this order.
+        parts: A P-256, an Ed25519 and an ML-DSA-65 key, in this order; without the first in keys
+            that an earlier version made.
 
     Raises:
-        TrustError: The parts are others than these two.
+        TrustError: The parts are others than these.
 
     Example:
         >>> [part.algorithm for part in HybridKey.new().parts]
-        ['ed25519', 'ml-dsa-65']
+        ['p256', 'ed25519', 'ml-dsa-65']
     """
 
     parts: tuple[PrivateKey, ...]
 
     def __post_init__(self) -> None:
         found = tuple(part.algorithm for part in self.parts)
-        if found != HYBRID_PARTS:
+        if found not in (HYBRID_PARTS, OLD_HYBRID_PARTS):
             raise _bad_key(
                 f"a hybrid key holds {' + '.join(HYBRID_PARTS)}, not {' + '.join(found)}"
             )
 
     @classmethod
     def new(cls) -> HybridKey:
-        """Make a fresh pair.
+        """Make a fresh one.
 
         Returns:
             The key.
@@ -374,7 +377,7 @@ class HybridKey:
 
     @property
     def algorithm(self) -> str:
-        """The name of the pair.
+        """The name of the kind.
 
         Returns:
             `hybrid`.
@@ -387,7 +390,7 @@ class HybridKey:
 
     @property
     def keyid(self) -> str:
-        """The id of the classical half, by which the pair is listed.
+        """The id of the first part, by which all are listed.
 
         Returns:
             64 hex digits.
@@ -404,11 +407,11 @@ class HybridKey:
         """The public halves.
 
         Returns:
-            Two public keys.
+            A public key for each part.
 
         Example:
             >>> len(HybridKey.new().public_keys)
-            2
+            3
         """
         return tuple(part.public_key for part in self.parts)
 
@@ -430,7 +433,7 @@ def single_signers(signers: Iterable[AnySigner]) -> tuple[Signer, ...]:
 
     Example:
         >>> [signer.algorithm for signer in single_signers([HybridKey.new()])]
-        ['ed25519', 'ml-dsa-65']
+        ['p256', 'ed25519', 'ml-dsa-65']
     """
     single: list[Signer] = []
     for signer in signers:
@@ -438,8 +441,57 @@ def single_signers(signers: Iterable[AnySigner]) -> tuple[Signer, ...]:
     return tuple(single)
 
 
+def missing_parts(
+    signed: Iterable[PublicKey], believed: Iterable[PublicKey]
+) -> tuple[PublicKey, ...]:
+    """The parts of hybrid keys that did not sign although another part did.
+
+    Whoever breaks one algorithm could otherwise drop the signatures of the others. Among the
+    believed keys a hybrid one is told by the order in which its parts are written.
+
+    Args:
+        signed: The keys whose signatures hold.
+        believed: The keys that were asked for, in the order of their files.
+
+    Returns:
+        Parts that lack; none when every hybrid key signed with all its parts or not at all.
+
+    Example:
+        >>> key = HybridKey.new()
+        >>> [part.algorithm for part in missing_parts(key.public_keys[:2], key.public_keys)]
+        ['ml-dsa-65']
+    """
+    there = set(signed)
+    begun = [party for party in parties(believed) if there & set(party)]
+    return tuple(key for party in begun for key in party if key not in there)
+
+
+def parties(keys: Iterable[PublicKey]) -> tuple[tuple[PublicKey, ...], ...]:
+    """Keys by who holds them, as far as their order tells: the parts of a hybrid key are one.
+
+    Args:
+        keys: Public keys in the order of their files.
+
+    Returns:
+        Groups in the same order, of one key or of all parts of a hybrid key.
+
+    Example:
+        >>> lone = PrivateKey.new("p256").public_key
+        >>> [len(party) for party in parties([lone, *HybridKey.new().public_keys])]
+        [1, 3]
+    """
+    listed, found = list(keys), []
+    while listed:
+        names = tuple(key.algorithm for key in listed[: len(HYBRID_PARTS)])
+        kinds = (HYBRID_PARTS, OLD_HYBRID_PARTS)
+        size = next((len(kind) for kind in kinds if names[: len(kind)] == kind), 1)
+        found.append(tuple(listed[:size]))
+        listed = listed[size:]
+    return tuple(found)
+
+
 def read_public_keys(pem: str | bytes) -> tuple[PublicKey, ...]:
-    """Read every public key of a PEM text, so two for a hybrid key.
+    """Read every public key of a PEM text, so three for a hybrid key.
 
     Args:
         pem: Text with one or more `PUBLIC KEY` blocks.
@@ -453,7 +505,7 @@ def read_public_keys(pem: str | bytes) -> tuple[PublicKey, ...]:
     Example:
         >>> pem = "".join(key.to_pem() for key in HybridKey.new().public_keys)
         >>> [key.algorithm for key in read_public_keys(pem)]
-        ['ed25519', 'ml-dsa-65']
+        ['p256', 'ed25519', 'ml-dsa-65']
     """
     text = pem.decode("ascii", "replace") if isinstance(pem, bytes) else pem
     blocks = _BLOCK.findall(text)

@@ -11,7 +11,13 @@ from typing import TypeAlias
 
 from datapipe.errors import TrustError
 from datapipe.manifest.attestation import TREE_DIGEST, check_attestation
-from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
+from datapipe.manifest.bundle import (
+    ATTESTATION_SUFFIX,
+    OPENSSF_SUFFIX,
+    parents_path,
+    read_parents,
+    signature_paths,
+)
 from datapipe.manifest.checks import Check, Reason, Report
 from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
@@ -19,8 +25,9 @@ from datapipe.manifest.files import hash_file, list_files, name_problem, whole_p
 from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
-from datapipe.manifest.predicates import DatasetPredicate
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
+from datapipe.manifest.rows import ROW_PROOF_SUFFIX, RowProof
+from datapipe.manifest.signers import PublicKey, missing_parts
 from datapipe.manifest.statement import Statement, Subject
 
 EVIDENCE_SUFFIX = ".evidence.json"
@@ -76,6 +83,9 @@ class Trust:
         Returns:
             The keys that signed.
 
+        Raises:
+            TrustError: A hybrid key signed with some of its parts only.
+
         Example:
             >>> from datapipe.manifest.keys import PrivateKey
             >>> key = PrivateKey.new("ed25519")
@@ -83,7 +93,17 @@ class Trust:
             1
         """
         ignore = self.policy is not None and self.policy.unknown_signatures == "ignore"
-        return envelope.verify(self.believed, allow_unknown=self.allow_unknown or ignore)
+        allow = self.allow_unknown or ignore
+        signers = envelope.verify(self.believed, allow_unknown=allow)
+        missing = missing_parts(signers, self.keys)
+        if missing:
+            names = ", ".join(f"{key.algorithm} {key.keyid[:12]}" for key in missing)
+            raise TrustError(
+                f"a hybrid key signed in part: the signature by {names} is missing",
+                code=Reason.HYBRID_PART.value,
+                hint="somebody may have removed it; ask the signer for the whole envelope",
+            )
+        return signers
 
     def judge(self, statement: Statement, signers: tuple[PublicKey, ...]) -> tuple[Check, ...]:
         """Apply the policy, if there is one.
@@ -158,7 +178,8 @@ def verify_path(
         keys: Keys that are believed; a signature by any other refuses.
         policy: A policy; its keys are believed too, and its rules must hold.
         at: The time of judgement, with its zone; now when absent.
-        parents: Envelopes of the statements about materials, for policies that ask for them.
+        parents: Envelopes of the statements about materials, for policies that ask for them,
+            beside those of `<name>.intoto.jsonl`.
         locate: Finds the bytes of a subject that does not lie beside its statement.
 
     Returns:
@@ -178,17 +199,32 @@ def verify_path(
         >>> verify_path(folder, keys=[key.public_key]).failed[0].name
         "file 'a.txt'"
     """
-    trust = Trust(tuple(keys), policy, at, parents=tuple(parents), locate=locate)
     whole = whole_path(path)
+    try:
+        beside = read_parents(_about(whole))
+    except TrustError as error:
+        refused = Check.refused(parents_path(whole).name, error.message, Reason(error.code))
+        return Report(str(path), (refused,))
+    trust = Trust(tuple(keys), policy, at, parents=(*parents, *beside), locate=locate)
     if not whole.exists():
         checks: tuple[Check, ...] = (Check.refused("path", "does not exist", Reason.MISSING),)
     elif whole.is_file() and whole.name.endswith(OPENSSF_SUFFIX):
         checks = _openssf(whole, whole.with_name(whole.name.removesuffix(OPENSSF_SUFFIX)), trust)
+    elif whole.is_file() and whole.name.endswith(ROW_PROOF_SUFFIX):
+        checks = _row(whole, trust)
     elif whole.is_file() and whole.name.endswith((ATTESTATION_SUFFIX, EVIDENCE_SUFFIX)):
         checks = _statement(whole, trust)
     else:
         checks = _signed(whole, trust)
     return Report(str(path), checks)
+
+
+def _about(path: Path) -> Path:
+    """What a signature file is about; any other path is about itself."""
+    for suffix in (OPENSSF_SUFFIX, ATTESTATION_SUFFIX):
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix))
+    return path
 
 
 def verify_bundle(path: str | Path, bundle: str | Path, *, keys: Iterable[PublicKey]) -> Report:
@@ -286,6 +322,8 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
     checks, statement = _signatures(envelope, trust)
     if statement is None:
         return checks
+    if statement.predicate_type == ErasurePredicate.uri:
+        return (*checks, *_receipt(statement))
     tree = any(TREE_DIGEST in subject.digests for subject in statement.subjects)
     if statement.predicate_type == DatasetPredicate.uri and tree:
         target = file.with_name(file.name.removesuffix(ATTESTATION_SUFFIX))
@@ -294,6 +332,29 @@ def _statement(file: Path, trust: Trust) -> tuple[Check, ...]:
             *check_attestation(statement, target, left_out=[str(file)], known=trust.known),
         )
     return (*checks, *(_subject(subject, file, trust) for subject in statement.subjects))
+
+
+def _row(file: Path, trust: Trust) -> tuple[Check, ...]:
+    """A proof for one row: who signed the data set, and whether the row stands in it."""
+    try:
+        proof = RowProof.from_bytes(read_limited(file, LARGEST_BUNDLE_BYTES))
+    except TrustError as error:
+        return (Check.refused(file.name, error.message, Reason(error.code)),)
+    checks, statement = _signatures(proof.envelope, trust)
+    return checks if statement is None else (*checks, proof.check(statement))
+
+
+def _receipt(statement: Statement) -> tuple[Check, ...]:
+    """A receipt is about the state of a log, and no file: it must say the same of it twice."""
+    try:
+        told = read_predicate(statement)
+    except TrustError as error:
+        return (Check.refused("receipt", error.message, Reason(error.code)),)
+    point = told.log if isinstance(told, ErasurePredicate) else None
+    roots = {subject.digests.get("sha256") for subject in statement.subjects}
+    if point is None or roots != {point.root}:
+        return (Check.refused("receipt", "is about another log", Reason.BAD_FORM),)
+    return (Check.held("receipt", f"{point.origin} at {point.size:,} records"),)
 
 
 def _subject(subject: Subject, file: Path, trust: Trust) -> Check:

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several people's answers to one question: votes, and the annotator model of Dawid and Skene."""
+"""Several people's answers to one question: what they are, and the ways to count them as votes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.errors import LimitExceeded
+from datapipe.errors import DeclarationError, LimitExceeded
+from datapipe.measure.incidence import Sums
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 MOST_CELLS = 200_000_000
-"""Most cells of all confusion matrices together: 1.6 GB of float64."""
+"""Most cells of all confusion matrices, or of all posteriors, together: 1.6 GB of float64."""
+TIE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,13 @@ class Answers:
         n_items: How many items there are.
         n_annotators: How many annotators there are.
         n_classes: How many classes there are.
+        weight: float64 in (0, 1], shape (m,): the voice of each answer; None for whole ones.
+        gold: int64, shape (n_items,): the known class of gold questions, -1 for the others; None
+            where nothing is known.
+
+    Raises:
+        DeclarationError: The arrays differ in length, or a code lies outside its range.
+        LimitExceeded: The posteriors would not fit in memory.
 
     Example:
         >>> one = np.zeros(1, np.int64)
@@ -42,9 +52,48 @@ class Answers:
     n_items: int
     n_annotators: int
     n_classes: int
+    weight: Floats | None = None
+    gold: Ints | None = None
+
+    def __post_init__(self) -> None:
+        told = (
+            ("item", self.item, self.n_items),
+            ("annotator", self.annotator, self.n_annotators),
+            ("label", self.label, self.n_classes),
+        )
+        for name, codes, most in told:
+            if codes.shape != self.item.shape:
+                raise DeclarationError(
+                    f"{codes.size} {name} codes for {self.item.size} items answered",
+                    hint="give one item, annotator and label an answer",
+                )
+            if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < most:
+                raise DeclarationError(f"{name} codes must lie in 0..{most - 1}")
+        if self.n_items * self.n_classes > MOST_CELLS:
+            raise LimitExceeded(
+                f"{self.n_items:,} items x {self.n_classes:,} classes do not fit in memory",
+                code="DP-DATA-032",
+                hint="split the items",
+            )
+
+    @cached_property
+    def by_item(self) -> Sums:
+        """Sums over the answers of each item, of a table with a row a habit."""
+        return Sums(self.item, self.habit, self.n_items, self.weight)
+
+    @cached_property
+    def by_habit(self) -> Sums:
+        """Sums over the answers of each habit, of a table with a row an item."""
+        return Sums(self.habit, self.item, self.n_annotators * self.n_classes, self.weight)
+
+    @property
+    def habit(self) -> Ints:
+        """Annotator and what he said as one number, int64 of shape (m,)."""
+        made: Ints = self.annotator * self.n_classes + self.label
+        return made
 
     def votes(self) -> Floats:
-        """How often each item got each label.
+        """How often each item got each label, weights counted.
 
         Returns:
             float64 of shape (n_items, n_classes).
@@ -54,9 +103,89 @@ class Answers:
             >>> Answers(codes, np.arange(3), np.array([1, 1, 0]), 1, 3, 2).votes().tolist()
             [[1.0, 2.0]]
         """
+        return self.tally(self.weight)
+
+    def tally(self, weight: Floats | None) -> Floats:
+        """The weights of each item's answers, by label.
+
+        Args:
+            weight: float64, shape (m,); None for ones.
+
+        Returns:
+            float64 of shape (n_items, n_classes).
+
+        Example:
+            >>> codes = np.array([0, 0])
+            >>> two = Answers(codes, np.arange(2), np.array([1, 0]), 1, 2, 2)
+            >>> two.tally(np.array([3.0, 1.0])).tolist()
+            [[1.0, 3.0]]
+        """
         cell = self.item * self.n_classes + self.label
-        counted = np.bincount(cell, minlength=self.n_items * self.n_classes)
+        counted = np.bincount(cell, weight, minlength=self.n_items * self.n_classes)
         return counted.reshape(self.n_items, self.n_classes).astype(np.float64)
+
+    def load(self, values: Floats | None = None) -> Floats:
+        """Weight of each annotator's answers, or of a value of theirs.
+
+        Args:
+            values: float64, shape (m,); None for ones.
+
+        Returns:
+            float64 of shape (n_annotators,).
+
+        Example:
+            >>> codes = np.array([0, 0])
+            >>> Answers(codes, np.array([1, 1]), codes, 1, 2, 2).load().tolist()
+            [0.0, 2.0]
+        """
+        parts = (p for p in (self.weight, values) if p is not None)
+        weight = np.prod(list(parts), axis=0) if self.weight is not None else values
+        load = np.bincount(self.annotator, weight, minlength=self.n_annotators)
+        return load.astype(np.float64)
+
+    def clamped(self, posterior: Floats) -> Floats:
+        """The posterior with the known class of every gold question put in, in place.
+
+        Args:
+            posterior: float64, shape (n_items, n_classes).
+
+        Returns:
+            The same array.
+
+        Example:
+            >>> codes = np.array([0])
+            >>> known = Answers(codes, codes, codes, 1, 1, 2, gold=np.array([1]))
+            >>> known.clamped(np.array([[0.5, 0.5]])).tolist()
+            [[0.0, 1.0]]
+        """
+        if self.gold is not None:
+            known = np.flatnonzero(self.gold >= 0)
+            posterior[known] = 0.0
+            posterior[known, self.gold[known]] = 1.0
+        return posterior
+
+    def part(self, keep: Bools | Ints) -> Answers:
+        """Some of the answers, with the same items, annotators and classes.
+
+        Args:
+            keep: Which: bool of shape (m,), or places.
+
+        Returns:
+            The answers kept.
+
+        Example:
+            >>> codes = np.array([0, 0])
+            >>> Answers(codes, codes, codes, 1, 1, 2).part(np.array([True, False])).item.size
+            1
+        """
+        weight = None if self.weight is None else self.weight[keep]
+        return replace(
+            self,
+            item=self.item[keep],
+            annotator=self.annotator[keep],
+            label=self.label[keep],
+            weight=weight,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +195,12 @@ class Consensus:
     Args:
         posterior: float64 of shape (n_items, n_classes), rows sum to 1.
         confusion: float64 of shape (n_annotators, n_classes, n_classes): probability of an answer
-            (last axis) given the true class; None where annotators are not modelled.
+            (last axis) given the true class; None where annotators have no such matrix.
         prior: float64 of shape (n_classes,): how common each class is.
         iterations: Rounds of estimation.
         log_likelihood: Of the answers under the model; NaN where there is none.
+        skill: float64 of shape (n_annotators,): chance of a right answer, where the model has one
+            number an annotator; None elsewhere.
 
     Example:
         >>> Consensus(np.ones((1, 1)), None, np.ones(1), 0, 0.0).iterations
@@ -81,6 +212,25 @@ class Consensus:
     prior: Floats
     iterations: int
     log_likelihood: float
+    skill: Floats | None = None
+
+
+def shares(votes: Floats) -> Floats:
+    """Votes as shares of an item's votes; an item without any gets the uniform distribution.
+
+    Args:
+        votes: float64 >= 0, shape (n, K).
+
+    Returns:
+        float64, shape (n, K), rows sum to 1.
+
+    Example:
+        >>> shares(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist()
+        [[0.25, 0.75], [0.5, 0.5]]
+    """
+    total = votes.sum(1, keepdims=True)
+    made: Floats = np.where(total > 0, votes / np.where(total > 0, total, 1.0), 1 / votes.shape[1])
+    return made
 
 
 def majority(answers: Answers) -> Consensus:
@@ -98,89 +248,34 @@ def majority(answers: Answers) -> Consensus:
         >>> majority(three).posterior.round(2).tolist()
         [[0.33, 0.67]]
     """
-    votes = answers.votes()
-    total = votes.sum(1, keepdims=True)
-    posterior = np.where(total > 0, votes / np.maximum(total, 1), 1 / answers.n_classes)
-    prior = posterior.mean(0)
-    return Consensus(posterior, None, prior, 1, float("nan"))
+    posterior = answers.clamped(shares(answers.votes()))
+    return Consensus(posterior, None, posterior.mean(0), 1, float("nan"))
 
 
-def dawid_skene(
-    answers: Answers, *, iterations: int = 100, tolerance: float = 1e-6, smoothing: float = 0.1
-) -> Consensus:
-    """Annotators' confusion matrices and the items' classes, by EM with a weak prior.
-
-    The prior (maximum a posteriori, not maximum likelihood) keeps an annotator with two answers
-    from being declared perfect or hostile.
+def wawa(answers: Answers) -> Consensus:
+    """Votes weighted by how often each annotator agrees with the majority.
 
     Args:
         answers: The answers.
-        iterations: Most rounds, >= 1.
-        tolerance: Stops when the log likelihood of an answer rises by less than this.
-        smoothing: Pseudo-answers in each cell of a confusion matrix, > 0; the diagonal gets
-            three times as many.
 
     Returns:
-        The consensus, confusion matrices included.
-
-    Raises:
-        LimitExceeded: The confusion matrices would not fit in memory.
+        The consensus, with each annotator's agreement as skill.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> truth = rng.integers(0, 2, 200)
-        >>> item, who = np.repeat(np.arange(200), 5), np.tile(np.arange(5), 200)
-        >>> wrong = rng.random(1000) < np.tile([0.05, 0.1, 0.2, 0.3, 0.45], 200)
-        >>> made = dawid_skene(Answers(item, who, truth[item] ^ wrong, 200, 5, 2))
-        >>> float((made.posterior.argmax(1) == truth).mean()) > 0.95
+        >>> item, who = np.repeat(np.arange(9), 3), np.tile(np.arange(3), 9)
+        >>> said = np.where(who == 2, np.arange(27) % 2, 1)
+        >>> made = wawa(Answers(item, who, said, 9, 3, 2))
+        >>> bool(made.skill[2] < made.skill[0])
         True
 
     References:
-        Dawid & Skene, 1979, Maximum likelihood estimation of observer error-rates.
+        Appen, Worker agreement with aggregate (Wawa), as published in the crowd-kit library.
     """
-    k, w = answers.n_classes, answers.n_annotators
-    if w * k * k > MOST_CELLS:
-        raise LimitExceeded(
-            f"{w:,} annotators x {k:,} classes squared are more confusion cells than fit in memory",
-            code="DP-DATA-031",
-            hint="use majority vote, or split the classes",
-        )
-    posterior = majority(answers).posterior
-    pseudo = smoothing * (1 + 2 * np.eye(k))
-    last, done = -np.inf, 0
-    while done < iterations:
-        done += 1
-        confusion = _confusions(answers, posterior) + pseudo
-        confusion /= confusion.sum(2, keepdims=True)
-        prior = (posterior.sum(0) + 1) / (answers.n_items + k)
-        posterior, likelihood = _expected(answers, np.log(confusion), np.log(prior))
-        gain = (likelihood - last) / max(answers.item.size, 1)
-        last = likelihood
-        if gain < tolerance:
-            break
-    return Consensus(posterior, confusion, prior, done, float(last))
-
-
-def _confusions(answers: Answers, posterior: Floats) -> Floats:
-    """Expected answers of each annotator by true class, shape (annotators, classes, classes)."""
-    k, w = answers.n_classes, answers.n_annotators
-    cell = answers.annotator * k + answers.label
-    counted = np.empty((w, k, k))
-    for true in range(k):
-        weight = posterior[answers.item, true]
-        counted[:, true, :] = np.bincount(cell, weight, minlength=w * k).reshape(w, k)
-    return counted
-
-
-def _expected(answers: Answers, confusion: Floats, prior: Floats) -> tuple[Floats, float]:
-    """Posterior of every item by log-sum-exp, and the log likelihood of all answers."""
-    log_joint = np.empty((answers.n_items, answers.n_classes))
-    for true in range(answers.n_classes):
-        said: Any = confusion[answers.annotator, true, answers.label]
-        log_joint[:, true] = prior[true] + np.bincount(
-            answers.item, said, minlength=answers.n_items
-        )
-    top = log_joint.max(1, keepdims=True)
-    scaled = np.exp(log_joint - top)
-    total = scaled.sum(1, keepdims=True)
-    return scaled / total, float((np.log(total) + top).sum())
+    first = majority(answers).posterior
+    leading = first.argmax(1)
+    right = (answers.label == leading[answers.item]).astype(np.float64)
+    skill = answers.load(right) / np.maximum(answers.load(), TIE)
+    voice = skill[answers.annotator]
+    weight = voice if answers.weight is None else voice * answers.weight
+    posterior = answers.clamped(shares(answers.tally(weight)))
+    return Consensus(posterior, None, posterior.mean(0), 2, float("nan"), skill)

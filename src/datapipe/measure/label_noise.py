@@ -14,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.errors import DeclarationError
+from datapipe.measure.label_scan import InMemory, Probabilities, joint_of, pruned, scanned
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-SLACK = 1e-6
-"""How far below a threshold still counts as reaching it, as in the reference implementation."""
 BLOCK_VALUES = 2**22
 """Most probabilities handled at once."""
 
 
-def class_thresholds(labels: Ints, probabilities: Floats) -> Floats:
+def class_thresholds(labels: Ints, probabilities: Probabilities) -> Floats:
     """How sure of class k a model is, on average, on the rows labelled k.
 
     Args:
@@ -33,19 +32,17 @@ def class_thresholds(labels: Ints, probabilities: Floats) -> Floats:
         probabilities: float, shape (n, K).
 
     Returns:
-        float64, shape (K,); 2, which nothing reaches, for a class without rows.
+        float, shape (K,); 2, which nothing reaches, for a class without rows.
 
     Example:
         >>> class_thresholds(np.array([0, 0, 1]), np.array([[0.8, 0.2], [0.6, 0.4], [0.1, 0.9]]))
         array([0.7, 0.9])
     """
-    classes = _by_class(labels, probabilities.shape[1])
-    means = [probabilities[rows, k].mean() if rows.size else 2.0 for k, rows in classes]
-    return np.maximum(np.asarray(means, np.float64), 2 * SLACK)
+    return scanned(InMemory(labels, probabilities)).thresholds
 
 
 def confident_joint(
-    labels: Ints, probabilities: Floats, *, fix_collisions: bool = False
+    labels: Ints, probabilities: Probabilities, *, fix_collisions: bool = False
 ) -> NDArray[np.int64]:
     """How many rows labelled i a model confidently holds to be j.
 
@@ -68,25 +65,13 @@ def confident_joint(
         Northcutt, Jiang & Chuang, 2021, Confident learning: estimating uncertainty in dataset
         labels.
     """
-    classes = probabilities.shape[1]
-    bar = class_thresholds(labels, probabilities) - SLACK
-    counts = np.zeros(classes * classes, np.int64)
-    for rows in _blocks(labels.size, classes):
-        block = probabilities[rows]
-        passes = block >= bar
-        several = passes.sum(1)
-        top = np.where(passes, block, -1.0).argmax(1) if fix_collisions else block.argmax(1)
-        guess = np.where(several > 1, top, passes.argmax(1))
-        sure = several > 0
-        counts += np.bincount(labels[rows][sure] * classes + guess[sure], minlength=counts.size)
-    joint = counts.reshape(classes, classes)
-    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
-    per_class = np.bincount(labels, minlength=classes)
-    scaled = joint / joint.sum(1, keepdims=True) * per_class[:, None]
-    return _rounded(scaled / max(scaled.sum(), 1e-100) * per_class.sum())
+    source = InMemory(labels, probabilities)
+    return joint_of(source, scanned(source), fix_collisions=fix_collisions)
 
 
-def prune_by_noise_rate(labels: Ints, probabilities: Floats, joint: Ints | None = None) -> Bools:
+def prune_by_noise_rate(
+    labels: Ints, probabilities: Probabilities, joint: Ints | None = None
+) -> Bools:
     """The rows that confident learning would prune: equal, row by row, to cleanlab's default.
 
     For each pair of classes the confident joint says how many rows are mislabelled; those are taken
@@ -110,37 +95,7 @@ def prune_by_noise_rate(labels: Ints, probabilities: Floats, joint: Ints | None 
         Northcutt, Jiang & Chuang, 2021, Confident learning: estimating uncertainty in dataset
         labels.
     """
-    counts = _prunable(confident_joint(labels, probabilities) if joint is None else joint)
-    doubtful = ~_agrees(labels, probabilities)
-    mask = np.zeros(labels.size, bool)
-    for k, rows in _by_class(labels, probabilities.shape[1]):
-        wanted = np.flatnonzero(counts[:, k])
-        wanted = wanted[wanted != k]
-        if rows.size <= 1 or not wanted.size:
-            continue
-        candidates = rows[doubtful[rows]]
-        for j in wanted:
-            pair = (k, int(j))
-            mask[_largest_margins(probabilities, rows, candidates, pair, counts[j, k])] = True
-    return mask & doubtful
-
-
-def _largest_margins(
-    probabilities: Floats, rows: Ints, candidates: Ints, pair: tuple[int, int], most: int
-) -> Ints:
-    """The rows of class k where class j wins by most; candidates alone suffice when they do."""
-    k, j = pair
-    margins = probabilities[candidates, j] - probabilities[candidates, k]
-    ahead = margins > 2 * SLACK
-    if ahead.sum() > most:  # every other row lies behind, so it cannot be among the first
-        pool, lead = candidates[ahead], margins[ahead]
-        order = np.argpartition(-lead, most)
-        if lead[order[:most]].min() > lead[order[most]]:
-            first: Ints = pool[order[:most]]
-            return first
-    margins = probabilities[rows, j] - probabilities[rows, k]
-    picked: Ints = rows[np.argsort(-margins)[:most]]  # with ties, order as the reference does
-    return picked
+    return pruned(InMemory(labels, probabilities), joint).mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,48 +178,6 @@ def _shares(labels: Ints, probabilities: Floats, transition: Floats) -> Floats:
     made = probabilities * transition[:, labels].T
     shares: Floats = made / np.maximum(made.sum(1, keepdims=True), 1e-300)
     return shares
-
-
-def _agrees(labels: Ints, probabilities: Floats) -> Bools:
-    """Whether the given label is the likeliest, near ties decided in its favour."""
-    agrees = np.empty(labels.size, bool)
-    for rows in _blocks(labels.size, probabilities.shape[1]):
-        block = probabilities[rows].copy()
-        block[np.arange(len(block)), labels[rows]] += SLACK
-        agrees[rows] = block.argmax(1) == labels[rows]
-    return agrees
-
-
-def _prunable(joint: Ints) -> Ints:
-    """How many rows of each (likely, given) pair to take, at least one row of a class kept."""
-    counts = joint.T.astype(np.float64)
-    kept = np.maximum(counts.diagonal(), 1.0)
-    short = kept - counts.diagonal()
-    others = np.maximum(np.count_nonzero(counts, axis=0) - 1.0, 1.0)
-    counts = np.maximum(counts - short / others, 0.0)
-    np.fill_diagonal(counts, kept)
-    return _rounded(np.trunc(counts))
-
-
-def _rounded(values: Floats) -> Ints:
-    """Whole numbers with the same row sums: the largest remainders are moved."""
-    whole = values.round()
-    totals = values.sum(1).round()
-    for i in np.flatnonzero(np.abs(whole.sum(1) - totals) > SLACK):
-        while abs(whole[i].sum() - totals[i]) > SLACK:
-            missing = round(totals[i] - whole[i].sum())
-            step = -1 if missing < 0 else 1
-            order = np.argsort(values[i] - whole[i])[::-step]
-            whole[i, order[: min(abs(missing), whole.shape[1])]] += step
-    return whole.astype(np.int64)
-
-
-def _by_class(labels: Ints, classes: int) -> Iterator[tuple[int, Ints]]:
-    """Each class with the places of its rows, in row order."""
-    order = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=classes))
-    for k in range(classes):
-        yield k, order[ends[k - 1] if k else 0 : ends[k]]
 
 
 def _blocks(n: int, classes: int) -> Iterator[slice]:

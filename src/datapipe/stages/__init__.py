@@ -27,14 +27,20 @@ if TYPE_CHECKING:
     from datapipe.stages.ingest.jsonl import ReadJSONL as ReadJSONL
     from datapipe.stages.ingest.object import ReadObject as ReadObject
     from datapipe.stages.ingest.parquet import ReadParquet as ReadParquet
+    from datapipe.stages.labels.aggregate import AggregateAnswers as AggregateAnswers
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
+    from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
+    from datapipe.stages.poisoning.trigger_table import TriggerTable as TriggerTable
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
+    from datapipe.stages.provenance.credentials import ContentCredentials as ContentCredentials
+    from datapipe.stages.provenance.declarations import SourceDeclarations as SourceDeclarations
     from datapipe.stages.provenance.licence import LicenceRule as LicenceRule
     from datapipe.stages.provenance.manifest import VerifySources as VerifySources
+    from datapipe.stages.provenance.trust import RequireTrust as RequireTrust
     from datapipe.stages.synthetic.collapse import CollapseForecast as CollapseForecast
     from datapipe.stages.synthetic.declared import DeclaredSynthetic as DeclaredSynthetic
     from datapipe.stages.synthetic.diversity import CorpusDiversity as CorpusDiversity
@@ -54,6 +60,9 @@ CATALOGUE = {
     "ingest.object": "ReadObject",
     "provenance.manifest": "VerifySources",
     "provenance.licence": "LicenceRule",
+    "provenance.declarations": "SourceDeclarations",
+    "provenance.credentials": "ContentCredentials",
+    "provenance.trust": "RequireTrust",
     "dedup.exact": "ExactDuplicates",
     "dedup.minhash": "MinHash",
     "dedup.near": "NearDuplicates",
@@ -64,13 +73,16 @@ CATALOGUE = {
     "synthetic.diversity": "CorpusDiversity",
     "synthetic.collapse": "CollapseForecast",
     "poisoning.flips": "LabelFlips",
+    "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
+    "poisoning.trigger_table": "TriggerTable",
     "poisoning.trigger_text": "TriggerText",
     "balance.classes": "ClassBalance",
     "balance.groups": "GroupBalance",
     "labels.confident": "ConfidentLearning",
     "labels.majority": "MajorityVote",
     "labels.dawid_skene": "DawidSkene",
+    "labels.aggregate": "AggregateAnswers",
     "validate.expect": "Expect",
     "train.plain": "TrainPlain",
     "train.private": "TrainPrivately",
@@ -91,6 +103,7 @@ EXTRAS = {
     "onnxscript": "export",
     "flwr": "federated",
     "tenseal": "encrypted",
+    "c2pa": "c2pa",
     "ray": "ray",
 }
 """Import name of an optional package to the extra that brings it."""

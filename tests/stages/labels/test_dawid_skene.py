@@ -14,12 +14,13 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.labels.dawid_skene import DIAGONAL, DawidSkene
+from datapipe.stages.labels.dawid_skene import DawidSkene
 from datapipe.stages.labels.majority import MajorityVote
 
 DATA = Path(
     os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[3].parent / "shared" / "data")
 )
+DIAGONAL = 0.2
 ROLES = Roles.of(id="item", annotator="who", label="said")
 
 
@@ -148,7 +149,7 @@ def test_what_cannot_be_joined_is_not_evaluated(frame, why, tmp_path):
         made = stage.run(Dataset.of(frame, ROLES), Context(0, tmp_path))
         assert {f.verdict for f in made.findings} == {"not_evaluated"}
         assert why in made.findings[0].says
-        assert not made.artifacts
+        assert bool(made.artifacts) == ("no row" not in why)  # what was said is joined all the same
 
 
 def test_bad_parameters_are_told():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from datapipe.core.remote import allowed, fetched
 from datapipe.errors import DeclarationError, ExecutionError, Malformed, nearest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -50,7 +51,7 @@ def each(path: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def scheme_problem(path: str) -> str:
     """A sentence when a path is not a local one, else nothing."""
-    if SCHEME.match(path):
+    if SCHEME.match(path) and not allowed(path):
         return f"{path!r} is not a local path; nothing is fetched from a network"
     return "a path is empty" if not path.strip() or "\0" in path else ""
 
@@ -60,6 +61,9 @@ def expand(path: str | tuple[str, ...]) -> tuple[Path, ...]:
     found: set[Path] = set()
     for one in each(path):
         problem = scheme_problem(one)
+        if not problem and SCHEME.match(one):
+            found.update(fetched(one))
+            continue
         if problem:
             raise DeclarationError(
                 problem, code="DP-READ-002", hint="download the file first and give its local path"

@@ -8,23 +8,15 @@ each other before an engine opens the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from datapipe.errors import DatapipeError
+from datapipe.core.thrift import MAX_DEPTH, Compact, Damaged
 
-TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
-MAX_DEPTH = 24
 BYTE_ARRAY = 6
-CHECKSUM = 4
-"""Field of a page header that holds its CRC-32."""
 Fields = Mapping[int, Any]
-
-
-class Damaged(DatapipeError):
-    """A footer that contradicts itself or the file; told by the reader, which knows the file."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,7 @@ class Chunk:
         values: How many values it has.
         decoded: Bytes it decodes to, as far as the footer tells.
         start: Where its first page begins in the file.
+        told: Whether the footer tells how many bytes its values have, or how long they may be.
     """
 
     path: str
@@ -46,6 +39,7 @@ class Chunk:
     values: int
     decoded: int
     start: int = 0
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,11 @@ class Footer:
         return sum(c.decoded for c in self.chunks)
 
     @property
+    def accounted(self) -> bool:
+        """Whether no dictionary can hide how much it decodes to."""
+        return all(c.told or not (c.is_text and c.has_dictionary) for c in self.chunks)
+
+    @property
     def encoded(self) -> list[str]:
         """The text columns with a dictionary."""
         return sorted({c.path for c in self.chunks if c.is_text and c.has_dictionary})
@@ -74,18 +73,10 @@ class Footer:
 def parsed(raw: bytes, size: int) -> Footer:
     """The footer in `raw` of a file of `size` bytes, found free of contradictions."""
     try:
-        meta = _Compact(raw).struct()
+        meta = Compact(raw).struct()
         return _footer(meta, size)
     except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
-
-
-def has_checksum(page: bytes) -> bool:
-    """Whether the page that begins here carries a checksum; a header that cannot be read may."""
-    try:
-        return CHECKSUM in _Compact(page).struct()
-    except (Damaged, IndexError, KeyError, TypeError):
-        return True
 
 
 def _footer(meta: Fields, size: int) -> Footer:
@@ -148,7 +139,8 @@ def _chunk(column: Fields, leaf: tuple[tuple[str, ...], int, bool], rows: int, s
         raise Damaged(f"the column {'.'.join(path)!r} has {values} values for {rows} rows")
     dictionary = meta.get(11, 0) > 0
     decoded = max(raw_size, _text_bytes(meta)) if kind == BYTE_ARRAY else raw_size
-    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded, start)
+    told = kind != BYTE_ARRAY or _text_bytes(meta) > 0
+    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded, start, told)
 
 
 def _span(meta: Fields) -> tuple[int, int]:
@@ -164,71 +156,3 @@ def _text_bytes(meta: Fields) -> int:
     ends = [stats[k] for k in (1, 2, 5, 6) if isinstance(stats.get(k), bytes)]
     guess = meta[5] * sum(map(len, ends)) // len(ends) if ends and meta.get(11, 0) > 0 else 0
     return max(int(told), guess)
-
-
-class _Compact:
-    """Thrift's compact protocol, as far as a footer needs it; nothing is trusted to be short."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-        self.at = 0
-
-    def struct(self, depth: int = 0) -> dict[int, Any]:
-        """A struct as field number to value."""
-        if depth > MAX_DEPTH:
-            raise Damaged("its footer is nested too deep")
-        fields: dict[int, Any] = {}
-        last = 0
-        while head := self._byte():
-            kind, step = head & 15, head >> 4
-            last = last + step if step else self._signed()
-            fields[last] = self._value(kind, depth)
-        return fields
-
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in (TRUE, FALSE):
-            return kind == TRUE
-        if kind in (I16, I32, I64):
-            return self._signed()
-        if kind in (BYTE, DOUBLE, BINARY):
-            return self._take({BYTE: 1, DOUBLE: 8}.get(kind) or self._unsigned())
-        if kind in (LIST, SET):
-            return list(self._list(depth))
-        if kind == STRUCT:
-            return self.struct(depth + 1)
-        raise Damaged(f"its footer holds a value of the unknown type {kind}")
-
-    def _list(self, depth: int) -> Iterator[Any]:
-        head = self._byte()
-        count = head >> 4
-        count = self._unsigned() if count == 15 else count
-        if count > len(self.raw) - self.at:
-            raise Damaged("its footer holds a list longer than itself")
-        for _ in range(count):
-            kind = head & 15
-            yield self._byte() == 1 if kind in (TRUE, FALSE) else self._value(kind, depth + 1)
-
-    def _take(self, size: int) -> bytes:
-        if size > len(self.raw) - self.at:
-            raise Damaged("its footer ends early")
-        self.at += size
-        return self.raw[self.at - size : self.at]
-
-    def _byte(self) -> int:
-        self.at += 1
-        return self.raw[self.at - 1]
-
-    def _unsigned(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-            if shift > 63:
-                raise Damaged("its footer holds a number beyond 64 bits")
-
-    def _signed(self) -> int:
-        value = self._unsigned()
-        return (value >> 1) ^ -(value & 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import polars as pl
 
 from datapipe.core.context import Context
-from datapipe.core.dataset import Dataset
+from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
@@ -40,12 +40,14 @@ class Reading:
         counts: Records of each file in reading order, those set aside included.
         aside: Records that were set aside: `row_id`, `reason`.
         findings: What the reader says of the records.
+        pieces: The same rows file by file, where a slice can be read on its own.
     """
 
     frame: pl.LazyFrame
     counts: tuple[int, ...]
     aside: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ASIDE_SCHEMA))
     findings: tuple[Finding, ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class SourceReader(Reader):
                 hint="mend the file; the reasons of the first rows are the place to start",
             )
         rows = total - aside.height
-        kept = Dataset(frame, roles, sources=(self._facts(made),), rows=rows)
+        pieces = () if aside.height else made.pieces
+        kept = Dataset(frame, roles, sources=(self._facts(made),), rows=rows, pieces=pieces)
         return Yield(data=kept, set_aside=aside if aside.height else None, findings=tuple(findings))
 
     @abstractmethod
@@ -318,6 +321,17 @@ def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
         ) from error
     bare = [pl.col(n).ext.storage() for n, t in types.items() if isinstance(t, pl.Extension)]
     return frame.with_columns(pl.col(ROW_ID).cast(pl.UInt64), *bare)
+
+
+def pieced(
+    scan: Callable[[Path, int], pl.LazyFrame], files: Sequence[Path], counts: Sequence[int]
+) -> tuple[Piece, ...]:
+    """The files one by one, their rows numbered on from one to the next."""
+    before, found = 0, []
+    for path, count in zip(files, counts, strict=True):
+        found.append((scanned(scan(path, before), str(path)), count))
+        before += count
+    return tuple(found)
 
 
 def first_line(error: BaseException) -> str:

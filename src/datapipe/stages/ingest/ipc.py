@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,20 +13,44 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 
+from datapipe.core.arrow_file import sealed
 from datapipe.core.context import Context
 from datapipe.core.roles import ROW_ID
+from datapipe.core.thrift import Damaged
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
 from datapipe.stages.ingest import _files, _flatbuffers
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
     first_line,
+    pieced,
     refuse_reserved,
     scanned,
 )
 
 FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
+HELD_BYTES = 1 << 28
+"""Rows of less than this (256 MiB) stay in memory between validation and use."""
+
+
+@dataclass
+class _Held:
+    """Validated batches, kept while they are few: then nothing has to be decoded a second time."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    left: float = HELD_BYTES
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Keep one more batch, or let go of all of them for good."""
+        self.left -= batch.nbytes
+        plain = not any(
+            isinstance(t, pa.DictionaryType | pa.BaseExtensionType) for t in batch.schema.types
+        )
+        if self.left >= 0 and plain:
+            self.batches.append(batch)
+        else:
+            self.batches, self.left = [], -math.inf
 
 
 @dataclass(frozen=True)
@@ -33,14 +58,16 @@ class ReadArrow(FileReader):
     """Reads Arrow IPC files and streams lazily, after every batch was validated in full.
 
     *Method:* Arrow data is memory that engines trust: one forged offset makes a reader touch memory
-    that is not its own and kills the process. So pyarrow maps the file, checks every buffer of
-    each batch (`validate(full=True)`), and only then polars scans it; streams are first written
-    again as files. Types are the file's own; extension types become their storage, and no code of
+    that is not its own and kills the process. So a file that `Dataset.save` sealed is first held
+    against its checksum; then pyarrow maps the file, checks every buffer of each batch
+    (`validate(full=True)`), and only then polars scans it; streams are first written again as
+    files. Types are the file's own; extension types become their storage, and no code of
     theirs runs.
     *Assumes:* all files have the same columns.
     *Choose it when:* rows come from another Arrow program and are read once.
-    *Fails when:* a bit flips in a value: IPC has no checksums, so the value changes silently. Only
-    a digest taken at the origin helps (`VerifySources`); for storage choose Parquet.
+    *Fails when:* a bit flips in a value of a file that no seal covers: IPC has no checksums, so the
+    value changes silently. Only a digest taken at the origin helps (`VerifySources`), or a file
+    written by `Dataset.save`.
     *Cost:* one validating pass; O(batch) memory for mapped files.
 
     Args:
@@ -99,10 +126,13 @@ class ReadArrow(FileReader):
     def _read(self, context: Context) -> Reading:
         counts: list[int] = []
         scans: list[Path] = []
+        held = _Held()
         first: pa.Schema | None = None
         files = self.files()
         for number, path in enumerate(files):
-            schema, rows, scan = self._validated(path, context.scratch / f"stream-{number}.arrow")
+            schema, rows, scan = self._validated(
+                path, context.scratch / f"stream-{number}.arrow", held
+            )
             first = first if first is not None else schema
             if not schema.equals(first):
                 raise SchemaMismatch(
@@ -112,10 +142,15 @@ class ReadArrow(FileReader):
                 )
             counts.append(rows)
             scans.append(scan)
+        if held.batches and first is not None:
+            table = pa.Table.from_batches(held.batches, first)
+            frame = pl.DataFrame(table).lazy().with_row_index(ROW_ID)
+            return Reading(scanned(frame, self._uri()), tuple(counts))
         frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
-        return Reading(scanned(frame, self._uri()), tuple(counts))
+        pieces = pieced(_scan, scans, counts)
+        return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
-    def _validated(self, path: Path, copy: Path) -> tuple[pa.Schema, int, Path]:
+    def _validated(self, path: Path, copy: Path, held: _Held) -> tuple[pa.Schema, int, Path]:
         """The schema and rows of a file whose every batch holds, and the file to scan."""
         start = _files.head(path)
         is_file = start.startswith(FILE_MAGIC)
@@ -123,6 +158,7 @@ class ReadArrow(FileReader):
             raise _files.wrong_kind(path, "an Arrow IPC file", start)
         rows = 0
         try:
+            sealed(path)
             for size in _flatbuffers.decoded_sizes(path, is_file=is_file):
                 self._refuse_large(path, size)
             with pa.memory_map(str(path)) as mapped:
@@ -133,11 +169,13 @@ class ReadArrow(FileReader):
                 for batch in _batches(reader):
                     batch.validate(full=True)
                     rows += batch.num_rows
+                    held.add(batch)
                     if writer is not None:
                         writer.write_batch(batch)
                 if writer is not None:
                     writer.close()
         except (
+            Damaged,
             _flatbuffers.Damaged,
             pa.ArrowException,
             OSError,
@@ -158,6 +196,16 @@ class ReadArrow(FileReader):
                 code="DP-READ-018",
                 hint="write smaller batches, or raise max_batch_bytes if you trust the file",
             )
+
+
+def _scan(path: Path, before: int) -> pl.LazyFrame:
+    return pl.scan_ipc(
+        path.absolute(),
+        glob=False,
+        hive_partitioning=False,
+        row_index_name=ROW_ID,
+        row_index_offset=before,
+    )
 
 
 def _writer(copy: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:

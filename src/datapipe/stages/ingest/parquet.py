@@ -10,17 +10,19 @@ from typing import ClassVar, Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datapipe.core.context import Context
 from datapipe.core.roles import ROW_ID
+from datapipe.core.seal import Soundness, sound
+from datapipe.core.thrift import Damaged
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
 from datapipe.stages.ingest import _files, _footer
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
     first_line,
+    pieced,
     refuse_reserved,
     scanned,
 )
@@ -28,10 +30,11 @@ from datapipe.stages.ingest._reading import (
 MAGIC = b"PAR1"
 FLOOR_BYTES = 1 << 28
 """Files that decode to less than this (256 MiB) are no bombs, whatever their ratio."""
-SMALL_BYTES = 1 << 26
-"""Files of less than this together (64 MiB) have every page looked at, checksums or not."""
+SMALL_BYTES = 1 << 20
+"""Files of less than this together (1 MiB) have every page decoded first, checksums or not."""
+HIDING_BYTES = 1 << 26
+"""The same (64 MiB) where a dictionary may hide how much its column decodes to."""
 SCAN_ROWS = 16_384
-HEADER_BYTES = 512
 DEPTHS = ("auto", "full", "footer")
 CheckDepth = Literal["auto", "full", "footer"]
 
@@ -41,18 +44,20 @@ class ReadParquet(FileReader):
     """Reads Parquet files lazily, after their footers and, where it tells, every page was checked.
 
     *Method:* the footer is held against the file's size and against limits on rows and on decoded
-    bytes; then every page is decoded once in small batches with page checksums verified and Arrow
-    data validated in full: always in small files, in large ones where the writer stored checksums
-    (without them the pass finds nothing that reading would not find). Dictionary pages stay
-    encoded in that pass, so a small file that would decode to gigabytes is refused in small
-    memory. Types are the file's own; extension types become their storage type, and no code of
-    theirs runs.
+    bytes; then every page is held against its checksum, where the writer stored one, and the whole
+    footer against its seal, where `Dataset.save` or the store wrote the file. Small files without
+    checksums have every page decoded once in small batches and validated in full instead (in large
+    ones that finds nothing which reading would not find). Dictionary pages stay encoded in that
+    pass, so a small file that would decode to gigabytes is refused in small memory. Types are the
+    file's own; extension types become their storage type, and no code of theirs runs.
     *Assumes:* all files have the same columns; damage inside a page is certain to be noticed only
-    where the writer stored page checksums (`write_page_checksum=True`).
+    where the writer stored page checksums (`write_page_checksum=True`), in a footer only where it
+    is sealed.
     *Choose it when:* the rows are in Parquet, also when they are larger than memory.
     *Fails when:* a bit flips in a page without checksum: the value may change silently. Only a
     digest taken at the origin helps (`VerifySources`).
-    *Cost:* one pyarrow pass over all pages before the first row is used; O(batch) memory.
+    *Cost:* one pass over the stored bytes of files with checksums, one decoding pass over small
+    ones without, before the first row is used; O(batch) memory.
 
     Args:
         path: A file, a glob or several of them; local paths only.
@@ -116,7 +121,7 @@ class ReadParquet(FileReader):
         files = self.files()
         counts: list[int] = []
         first: pa.Schema | None = None
-        small = sum(path.stat().st_size for path in files) < SMALL_BYTES
+        total = sum(path.stat().st_size for path in files)
         for path in files:
             footer = _footer_of(path)
             with _opened(path, footer) as file:
@@ -133,17 +138,37 @@ class ReadParquet(FileReader):
                 most = self._most_bytes(path)
                 if footer.decoded > most:
                     raise _bomb(path, footer.decoded, most)
-                if self.checks == "full" or (
-                    self.checks == "auto" and (small or _checksummed(path, footer))
-                ):
+                if self._looks(path, footer, total):
                     _inspect(file, path, footer.rows, most)
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
         )
-        return Reading(scanned(frame, self._uri()), tuple(counts))
+        pieces = pieced(_scan, files, counts)
+        return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
+
+    def _looks(self, path: Path, footer: _footer.Footer, total: int) -> bool:
+        """Hold every page against its checksum; whether they must be decoded to know more."""
+        if self.checks == "footer":
+            return False
+        told = _held_against_checksums(path)
+        if self.checks == "full":
+            return True
+        if told.unchecked and total < SMALL_BYTES:
+            return True
+        return not footer.accounted and (total < HIDING_BYTES or not told.unchecked)
 
     def _most_bytes(self, path: Path) -> float:
         return max(FLOOR_BYTES, self.max_ratio * path.stat().st_size)
+
+
+def _scan(path: Path, before: int) -> pl.LazyFrame:
+    return pl.scan_parquet(
+        path.absolute(),
+        glob=False,
+        hive_partitioning=False,
+        row_index_name=ROW_ID,
+        row_index_offset=before,
+    )
 
 
 def _footer_of(path: Path) -> _footer.Footer:
@@ -164,17 +189,16 @@ def _footer_of(path: Path) -> _footer.Footer:
         raw = file.read(length)
     try:
         return _footer.parsed(raw, size)
-    except _footer.Damaged as error:
+    except Damaged as error:
         raise _cut(path, error.message) from error
 
 
-def _checksummed(path: Path, footer: _footer.Footer) -> bool:
-    """Whether the first page of the file carries a checksum, as then all of its pages do."""
-    if not footer.chunks or not footer.rows:
-        return False
-    with path.open("rb") as file:
-        file.seek(footer.chunks[0].start)
-        return _footer.has_checksum(file.read(HEADER_BYTES))
+def _held_against_checksums(path: Path) -> Soundness:
+    """What of a file could be held against a checksum; a bit that is not as it was refuses it."""
+    try:
+        return sound(path)
+    except Damaged as error:
+        raise _cut(path, error.message) from error
 
 
 def _opened(path: Path, footer: _footer.Footer) -> pq.ParquetFile:
@@ -223,6 +247,8 @@ def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> Non
 def _decoded_bytes(column: pa.Array) -> int:
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
+    import pyarrow.compute as pc  # noqa: PLC0415 - a quarter of this module's import, seldom needed
+
     lengths = pc.binary_length(column.dictionary).take(column.indices)
     return int(pc.sum(lengths).as_py() or 0)
 

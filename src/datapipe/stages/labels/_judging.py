@@ -27,19 +27,19 @@ from datapipe.measure.crossfit import (
     refit,
     stratified_folds,
 )
-from datapipe.measure.label_noise import (
-    confident_joint,
-    prune_by_noise_rate,
-    transition_posterior,
-)
+from datapipe.measure.label_noise import confident_joint
+from datapipe.measure.label_scan import InMemory, pruned
 from datapipe.measure.neighbours import principal
 from datapipe.measure.noise_floor import noise_floor
+from datapipe.measure.noise_models import noise_model
 
 FEWEST_ROWS = 50
 """Below this nothing can be told from folds."""
 WIDE = 96
 """From this many pixels on, images are reduced to their principal components."""
 COMPONENTS = 64
+OFF = 1e-4
+"""How far the probabilities of a row may be from 1 together before they are brought back to it."""
 FLOOR = 0.02
 """Share of uniform noise when two classifiers are compared by the likelihood of noisy labels."""
 
@@ -139,33 +139,76 @@ def judged_by_fit(
     )
 
 
-def judged_by_columns(data: Dataset, rows: Labelled, columns: tuple[str, ...]) -> Judgement | str:
-    """Judge labels by out-of-fold probabilities that the data set brings along."""
-    named = Roles({"image": columns}).resolved(data.names, where="probabilities").all("image")
-    given = data.frame(list(named)).to_numpy().astype(np.float64)[rows.place]
+def judged_by_columns(
+    data: Dataset, rows: Labelled, columns: tuple[str, ...], context: Context
+) -> Judgement | str:
+    """Judge labels by out-of-fold probabilities that the data set brings along.
+
+    The mask and the joint are the reference's; rows are ranked by the model of label noise under
+    which left-out labels are likeliest.
+    """
+    given = probabilities_of(data, columns)[rows.place]
     classes, names = _columns_of(rows, given.shape[1])
     if not np.isfinite(given).all() or (given < 0).any():
         return "some probabilities are missing or negative"
     sums = given.sum(1)
     if (sums <= 0).any():
         return "some rows have no probability at all"
-    off = int((np.abs(sums - 1.0) > 1e-4).sum())
+    off = int((np.abs(sums - 1.0) > OFF).sum())
     probabilities = given / sums[:, None] if off else given
-    joint = confident_joint(classes, probabilities)
-    soft = softened(probabilities, temperature(probabilities, classes))
-    posterior = transition_posterior(classes, soft)
-    by_self = 1.0 - probabilities[np.arange(classes.size), classes]
+    found = pruned(InMemory(classes, probabilities))
+    model = noise_model(classes, probabilities, context.rng("noise"))
+    posterior = model.judge(classes, probabilities)
     return Judgement(
         classes,
         names,
         probabilities,
-        (_ranks(posterior.error) + _ranks(by_self)) / 2.0,
-        probabilities.argmax(1),
-        prune_by_noise_rate(classes, probabilities, joint),
-        1.0 - float(np.trace(joint)) / classes.size,
+        posterior.error,
+        found.scan.leading.astype(np.int64),
+        found.mask,
+        1.0 - float(np.trace(found.joint)) / classes.size,
         noise_floor(classes, probabilities).estimate(),
-        {"classifier": "given", "rows_renormalised": off, "posterior_rate": posterior.error.mean()},
+        {
+            "classifier": "given",
+            "rows_renormalised": off,
+            "noise_model": model.name,
+            "noise_model_scores": {n: s.to_json() for n, s in model.scores.items()},
+        },
     )
+
+
+def probabilities_of(data: Dataset, columns: tuple[str, ...]) -> Floats:
+    """Probabilities of one list column, or of one column a class; single precision stays so."""
+    named = list(Roles({"image": columns}).resolved(data.names, where="probabilities").all("image"))
+    frame = data.frame(named)
+    if len(named) == 1 and frame.dtypes[0].is_nested():
+        return _of_lists(frame[named[0]])
+    odd = [n for n, kind in frame.schema.items() if not kind.is_numeric()]
+    if odd:
+        raise SchemaMismatch(
+            f"the column {odd[0]!r} is no number", hint="name one list column, or one a class"
+        )
+    narrow = all(kind in (pl.Float32, pl.Float16) for kind in frame.dtypes)
+    kind = pl.Float32 if narrow else pl.Float64
+    filled = frame.select(pl.all().cast(kind).fill_null(float("nan")))
+    return np.ascontiguousarray(filled.to_numpy())
+
+
+def _of_lists(values: pl.Series) -> Floats:
+    lists = values.arr.to_list() if isinstance(values.dtype, pl.Array) else values
+    if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_numeric():
+        raise SchemaMismatch(
+            f"the column {values.name!r} holds {values.dtype}, lists of numbers are needed"
+        )
+    widths = lists.list.len().unique()
+    if lists.null_count() or len(widths) != 1 or not widths[0]:
+        raise SchemaMismatch(
+            f"the lists of {values.name!r} are missing or differ in length",
+            hint="give every row one probability a class",
+        )
+    narrow = lists.dtype.inner in (pl.Float32, pl.Float16)
+    flat = lists.explode().cast(pl.Float32 if narrow else pl.Float64)
+    return flat.fill_null(float("nan")).to_numpy().reshape(len(values), int(widths[0]))
 
 
 def _columns_of(rows: Labelled, width: int) -> tuple[Ints, tuple[str, ...]]:
@@ -192,11 +235,3 @@ def _likelier(options: Mapping[str, Predict], classes: Ints, fold: Ints, k: int)
         own = made[np.arange(classes.size), classes]
         scores[name] = float(np.log((1 - FLOOR) * own + FLOOR / k).sum())
     return max(scores, key=lambda name: scores[name])
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks scaled to [0, 1]; ties share their mean rank."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    mean: Floats = (last - (count - 1) / 2.0)[group] / values.size
-    return mean

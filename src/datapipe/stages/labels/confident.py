@@ -31,6 +31,11 @@ CHOICES = {
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
 }
+CONTRADICTS = "the label contradicts the features"
+SURE = 0.9
+"""From this probability on another class is told to be sure."""
+OFTEN_ROWS, OFTEN_SHARE = 5, 0.05
+"""So many flagged rows, and such a share of them, make a pair of classes often confused."""
 MOST_PAIRS = 10
 """Class pairs named in a finding."""
 
@@ -58,11 +63,12 @@ class ConfidentLearning(Stage):
         classifier: `kernel` (Gaussian kernel least squares), `linear` (logistic regression) or
             `auto`: linear for texts, else the one under which the given labels are likelier.
         probabilities: Columns with out-of-fold class probabilities, one a class; a name with `*`
-            stands for all that match. Empty fits a classifier.
+            stands for all that match; one list column will do. Empty fits a classifier.
         rule: Which rows are issues: `posterior`, `prune`, or `auto`: prune where probabilities
             are given, else the posterior.
-        score: How rows are ranked: `posterior` (with given probabilities its rank mean with
-            self-confidence), `self_confidence` or `margin`; `auto` is `posterior`.
+        score: How rows are ranked: `posterior` (with given probabilities that of the noise model
+            under which left-out labels are likeliest), `self_confidence` or `margin`; `auto` is
+            `posterior`.
         tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
@@ -90,7 +96,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -147,7 +153,7 @@ class ConfidentLearning(Stage):
         if isinstance(rows, str):
             return Yield(findings=_not_evaluated(rows, column))
         if self.probabilities:
-            judged = judged_by_columns(data, rows, self.probabilities)
+            judged = judged_by_columns(data, rows, self.probabilities, context)
         else:
             judged = judged_by_fit(
                 data, rows, context, folds=self.folds, classifier=self.classifier
@@ -234,9 +240,9 @@ class _Told:
             row_ids.gather(self.rows.place),
             scores,
             flagged=flags,
-            reason="the label contradicts the features",
+            reason=CONTRADICTS,
             suggested=suggested,
-        )
+        ).with_columns(reason=self._reasons(flags))
         flagged = int(flags.sum())
         return Finding(
             "labels.issues",
@@ -251,6 +257,18 @@ class _Told:
             if not flagged
             else "set on_finding='quarantine', or relabel the flagged rows",
         )
+
+    def _reasons(self, flags: NDArray[np.bool_]) -> pl.Series:
+        """Why each flagged row is doubted: empty for the others."""
+        judged, k = self.judged, self.judged.probabilities.shape[1]
+        pair = judged.given * k + judged.likeliest
+        count = np.bincount(pair[flags], minlength=1)
+        often = np.zeros(pair.size, bool)
+        often[flags] = count[pair[flags]] >= max(OFTEN_ROWS, OFTEN_SHARE * int(flags.sum()))
+        sure = judged.probabilities.max(1) >= SURE
+        code = np.where(often, "a pair often confused", np.where(sure, "surely", "probably"))
+        told = pl.format("{}: {}", pl.lit(CONTRADICTS), pl.Series(code))
+        return pl.select(pl.when(pl.Series(flags)).then(told).otherwise(pl.lit(""))).to_series()
 
     def _pairs(self, flags: NDArray[np.bool_]) -> list[dict[str, Any]]:
         """Which class is given for which, the most frequent first."""

@@ -6,20 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.stages.labels._answers import KINDS, Answers, answers_of, reported
-
-MOST_CELLS = 2**26
-"""Most cells of all confusion matrices together: half a gigabyte."""
-DIAGONAL = 0.2
-"""What the prior adds for a right answer."""
-
-Floats = NDArray[np.float64]
+from datapipe.measure.crowd import MOST_CELLS, Answers, Consensus
+from datapipe.measure.crowd_models import dawid_skene
+from datapipe.stages.labels._answers import KINDS, answers_of, reported
 
 
 @dataclass(frozen=True)
@@ -106,56 +98,14 @@ class DawidSkene(Stage):
             >>> DawidSkene().run(data, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        answers = answers_of(data)
-        if not isinstance(answers, str) and answers.shape[1] * answers.shape[2] ** 2 > MOST_CELLS:
-            answers = "too many annotators and classes for a confusion matrix each"
-        if isinstance(answers, str):
-            return reported(answers, np.empty((0, 0)), context, data, "dawid_skene")
-        return reported(answers, self._shares(answers), context, data, "dawid_skene")
+        told = answers_of(data)
+        if not isinstance(told, str):
+            k = told.answers.n_classes
+            if told.answers.n_annotators * k**2 > MOST_CELLS:
+                told = "too many annotators and classes for a confusion matrix each"
+        return reported(told, self._joined, context, data, "dawid_skene")
 
-    def _shares(self, answers: Answers) -> Floats:
-        """The posterior of every item: float64, shape (items, classes)."""
-        _, people, classes = answers.shape
-        votes = answers.votes()
-        shares = votes / votes.sum(1, keepdims=True)
-        prior = self.smoothing * np.ones((classes, classes)) + DIAGONAL * np.eye(classes)
-        by_item = _Groups.of(answers.item)
-        by_habit = _Groups.of(answers.who * classes + answers.said)
-        before = -np.inf
-        for _ in range(self.rounds):
-            seen = np.zeros((people * classes, classes))
-            weighed = shares[answers.item] * answers.weight[:, None]
-            seen[by_habit.keys] = by_habit.sums(weighed)
-            confusion = seen.reshape(people, classes, classes).transpose(0, 2, 1) + prior
-            logs = np.log(confusion / confusion.sum(2, keepdims=True))
-            frequency = shares.sum(0) + self.smoothing
-            told = logs[answers.who, :, answers.said] * answers.weight[:, None]
-            scores = by_item.sums(told) + np.log(frequency / frequency.sum())
-            top = scores.max(1, keepdims=True)
-            shares = np.exp(scores - top)
-            total = shares.sum(1, keepdims=True)
-            shares /= total
-            likelihood = float((top + np.log(total)).sum()) / answers.item.size
-            if abs(likelihood - before) < 1e-7:
-                break
-            before = likelihood
-        return np.asarray(shares, np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Groups:
-    """Rows sorted by a key once, so that sums per key are one vectorised pass."""
-
-    order: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    keys: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, key: NDArray[np.int64]) -> _Groups:
-        order = np.argsort(key, kind="stable")
-        keys, starts = np.unique(key[order], return_index=True)
-        return cls(order, starts, keys)
-
-    def sums(self, values: Floats) -> Floats:
-        made: Floats = np.add.reduceat(values[self.order], self.starts, axis=0)
-        return made
+    def _joined(self, answers: Answers) -> Consensus:
+        return dawid_skene(
+            answers, iterations=self.rounds, tolerance=1e-7, smoothing=self.smoothing
+        )

@@ -6,11 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.measure.crowd import majority
 from datapipe.stages.labels._answers import KINDS, answers_of, reported
 
 
@@ -75,8 +74,4 @@ class MajorityVote(Stage):
             >>> MajorityVote().run(data, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        answers = answers_of(data)
-        if isinstance(answers, str):
-            return reported(answers, np.empty((0, 0)), context, data, "majority")
-        votes = answers.votes()
-        return reported(answers, votes / votes.sum(1, keepdims=True), context, data, "majority")
+        return reported(answers_of(data), majority, context, data, "majority")

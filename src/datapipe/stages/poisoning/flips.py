@@ -15,27 +15,15 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.features.linear import text_predictor
-from datapipe.features.tables import features_of
-from datapipe.measure.crossfit import (
-    Predict,
-    Refit,
-    copy_groups,
-    kernel_predictor,
-    refit,
-    stratified_folds,
-)
+from datapipe.measure.crossfit import Refit, refit
 from datapipe.measure.detection import (
     benjamini_hochberg,
     beta_binomial_tail,
     binomial_tail,
 )
-from datapipe.measure.neighbours import principal
 from datapipe.measure.noise_floor import NoiseFloor, noise_floor
+from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 
-FEWEST_ROWS = 100
-WIDE = 96
-COMPONENTS = 64
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
@@ -135,37 +123,17 @@ class LabelFlips(Stage):
             >>> LabelFlips().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        named = data.values("label")
-        counts = named.drop_nulls().value_counts(name="n").filter(pl.col("n") >= self.folds)
-        classes = counts[named.name].sort()
-        place = np.flatnonzero(named.is_in(classes.implode()).fill_null(value=False).to_numpy())
-        why = _too_little(named, len(classes), place.size)
-        features = features_of(data)
-        if features.values.shape[1] == 0:
-            why = why or "no column can be learnt from: give one the role image or text"
-        if why:
+        rows = labelled(data, self.folds)
+        model = None if rows.why else learner(data, rows, self.folds, context)
+        if model is None:
+            why = rows.why or "no column can be learnt from: give one the role image or text"
             unknown = Estimate.unknown(method=why)
             says = f"not evaluated: {why}"
             return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
-        labels = named.gather(place).replace_strict(
-            classes, np.arange(len(classes)), return_dtype=pl.Int64
-        )
-        values = features.values[place]
-        if features.kind == "image" and values.shape[1] > WIDE:
-            values = principal(values, COMPONENTS, context.rng("components")).project(values)
-        numbers = labels.to_numpy()
-        if features.kind == "text":
-            texts = data.values("text").gather(place)
-            predict: Predict = text_predictor(texts, numbers, len(classes))
-        else:
-            rng = context.rng("landmarks")
-            predict = kernel_predictor(values, numbers, len(classes), rng)
-        fold = stratified_folds(numbers, self.folds, context.rng("folds"), copy_groups(values))
-        made = refit(predict, numbers, fold, len(classes))
-        rows = _Rows(place, numbers, tuple(str(c) for c in classes))
+        made = refit(model.predict, rows.labels, model.fold, len(rows.names))
         return Yield(findings=(self._finding(data, rows, made),))
 
-    def _finding(self, data: Dataset, rows: _Rows, made: Refit) -> Finding:
+    def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
         floors = _floors(rows.labels, made)
         floor = floors[0].estimate()
         tails = [f.p_value(self.tolerance) for f in floors]
@@ -212,23 +180,6 @@ class LabelFlips(Stage):
         return min(n, int(np.ceil((self.tolerance + 2.0 * (floor.high - floor.value)) * n)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows looked at: their places, class numbers, and what the numbers stand for."""
-
-    place: Ints
-    labels: Ints
-    names: tuple[str, ...]
-
-
-def _too_little(named: pl.Series, classes: int, rows: int) -> str:
-    if named.dtype.is_float() and classes > 100:
-        return f"the label has {classes} values: it looks like a number, not a class"
-    if classes < 2 or rows < FEWEST_ROWS:
-        return f"{rows} rows of {classes} classes, {FEWEST_ROWS} rows of 2 are the least"
-    return ""
-
-
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     """The share of labels no doubt of the model explains: of all rows, then by likely class."""
     chosen = made.first.argmax(1)
@@ -240,7 +191,7 @@ def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     return every
 
 
-def _pairs(rows: _Rows, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
+def _pairs(rows: Labelled, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
     """Which class was moved to which, the fullest pair first, each held against an even share."""
     k = len(rows.names)
     pairs, counts = np.unique(likely[flags] * k + rows.labels[flags], return_counts=True)
@@ -260,7 +211,7 @@ def _pairs(rows: _Rows, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
     return told
 
 
-def _accused(data: Dataset, rows: _Rows, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
+def _accused(data: Dataset, rows: Labelled, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
     """Sources or annotators whose labels contradict more often than the others' do."""
     role = next((r for r in ("source", "annotator") if r in data.roles), "")
     if not role:

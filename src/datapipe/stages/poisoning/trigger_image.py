@@ -13,33 +13,36 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import PixelMatrix, pixel_matrix
-from datapipe.measure.crossfit import copy_groups
+from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
-    LEAST_HITS,
-    LOUD,
-    RATES,
-    Content,
     Evidence,
     Filters,
-    Trigger,
-    content_of,
+    blind_test,
+    fewest_hits,
     pair_test,
-    refine,
-    tail,
     transfer_test,
 )
+from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
+from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 
 FEWEST_ROWS = 200
-FEWEST_TELLING = 0.5
+FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
-TESTS = 2
+TESTS = 6
+"""Kinds of evidence that share alpha: four of filters, two of windows."""
+SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
+TWO_KINDS = 0.1
+"""Share of alpha for a class that parts into two groups: some do by nature."""
+HINT = 0.5
+"""How much an unconfirmed pattern says of a row, beside the doubt of its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -129,29 +132,35 @@ class TriggerImage(Stage):
         values = _narrowed(rows.pixels, context.rng("columns"))
         if values.shape[1] == 0:
             return Yield(findings=(self._unknown("every image is the same"),))
-        rows = rows.distinct(copy_groups(values))
-        heads = rows.heads
-        found, first, content = self._search(values[heads], rows.labels[heads], context)
-        if content.genuine.mean() < FEWEST_TELLING:
+        rows = rows.distinct(equal_rows(values))
+        look = _Look(values[rows.heads], rows.pixels[rows.heads], rows.shape)
+        found, first, content = self._search(look, rows.labels[rows.heads], context)
+        if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
         return Yield(findings=(self._finding(found, first, content, rows),))
 
     def _search(
-        self, values: NDArray[np.float32], labels: NDArray[np.int64], context: Context
+        self, look: _Look, labels: NDArray[np.int64], context: Context
     ) -> tuple[list[Trigger], list[Evidence], Content]:
         """Find triggers one after the other, each with the rows of the last ones left out."""
-        whole = content_of(values, labels, context.rng("components"))
+        whole = content_of(look.values, labels, context.rng("components"))
         content = whole
         found: list[Trigger] = []
         first: list[Evidence] = []
         for turn in range(MOST_TRIGGERS):
             filters = Filters(content)
             ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
-            first = first or ranked
-            if not ranked or ranked[0].p_value > self.alpha:
+            telling = [e for e in ranked if e.p_value <= self.alpha and e.test != TWO_GROUPS]
+            moving = [] if telling else look.moving(content)
+            every = [*ranked, *(m.evidence for m in moving)]
+            first = first or sorted(every, key=lambda e: (e.p_value, -e.hits))
+            if moving and moving[0].evidence.p_value <= self.alpha:
+                found.append(moving[0])
+            elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
+                found.append(refine(filters, (telling or ranked)[0]))
+            else:
                 break
-            found.append(refine(filters, ranked[0]))
             gone = np.zeros(labels.size, bool)
             gone[found[-1].rows] = True
             content = content.without(gone)
@@ -173,12 +182,16 @@ class TriggerImage(Stage):
                 f" {told[0]['class']!r}"
             )
         least = self._fewest_detectable(content)
+        verdict: Verdict = "clean"
+        if told:
+            alone = all(t.evidence.test == TWO_GROUPS for t in found)
+            verdict = "suspect" if alone else "fail"
         return Finding(
             "poisoning.trigger_image",
-            "fail" if told else "clean",
+            verdict,
             Estimate.rate(int(flags.sum()), flags.size),
             says,
-            severity="high" if told else "info",
+            severity=SEVERITY[verdict],
             p_value=p_value,
             columns=rows.columns,
             rows=scored_rows(
@@ -195,11 +208,7 @@ class TriggerImage(Stage):
         """Fewest rows with one pattern that would raise an alarm beside this data's suspects."""
         suspects = np.bincount(content.labels[content.suspect], minlength=content.classes)
         usual = int(np.median(suspects))
-        tests = TESTS * content.classes
-        for hits in range(LEAST_HITS, len(content.labels)):
-            if tail(hits, hits + usual, RATES[0]) * tests <= self.alpha:
-                return hits
-        return len(content.labels)
+        return fewest_hits(usual, content.labels.size, TESTS * content.classes, self.alpha)
 
     def _unknown(self, why: str) -> Finding:
         return Finding(
@@ -252,10 +261,39 @@ class _Rows:
         return replace(self, heads=heads, head_of=head_of)
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The different images: columns that the filters see, and the pixels as they are."""
+
+    values: NDArray[np.float32]
+    pixels: NDArray[np.float32]
+    shape: tuple[int, int, int]
+
+    def moving(self, content: Content) -> list[Trigger]:
+        """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
+        if not looks_like_pictures(self.pixels, self.shape):
+            return []
+        made = []
+        for one in recurring(self.pixels, self.shape, content):
+            p_value = min(1.0, TESTS * one.p_value)
+            evidence = Evidence(
+                one.label, one.hits, one.looked_at, p_value, one.rows, one.test, content
+            )
+            scores = np.zeros(content.labels.size)
+            scores[one.rows] = -np.log(max(p_value, 1e-300))
+            made.append(Trigger(one.label, evidence, one.rows, scores))
+        return sorted(made, key=lambda t: t.evidence.p_value)
+
+
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
-    """The evidence of both tests, most telling first, p-values corrected for how many there are."""
+    """The evidence of all filter tests, most telling first, p-values corrected for how many."""
     ranked: list[Evidence] = []
-    for evidence in (transfer_test(content, filters), pair_test(content, filters, rng)):
+    for evidence in (
+        transfer_test(content, filters),
+        pair_test(content, filters, rng),
+        blind_test(content, filters),
+        group_test(content, filters),
+    ):
         times = TESTS * len(evidence)
         ranked.extend(replace(e, p_value=min(1.0, e.p_value * times)) for e in evidence)
     return sorted(ranked, key=lambda e: (e.p_value, -e.hits))
@@ -264,14 +302,19 @@ def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> lis
 def _row_scores(
     found: list[Trigger], first: list[Evidence], content: Content
 ) -> NDArray[np.float64]:
-    """How loudly each row holds the pattern, in [0, 1): a row of another label scores 0."""
-    shown = found
-    if not shown and first and first[0].hits:
-        shown = [refine(Filters(content), first[0])]
-    scores = np.zeros(content.labels.size)
-    for trigger in shown:
-        loud = np.maximum(trigger.scores, 0.0) * (content.labels == trigger.label)
-        scores = np.maximum(scores, loud / (loud + LOUD))
+    """How loudly each row holds a pattern, in [0.5, 1) where it was found.
+
+    Below that, how far its neighbours doubt its label, and how it answers to the pattern that came
+    nearest to an alarm.
+    """
+    scores = 0.5 * content.doubt
+    if not found and first and first[0].hits and first[0].label >= 0:
+        shown = refine(Filters(content), first[0])
+        loud = shown.loudness * (content.labels == shown.label)
+        return np.asarray((scores + HINT * loud) / (1.0 + HINT), np.float64)
+    for trigger in found:
+        mine = trigger.rows
+        scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])
     return scores
 
 
@@ -285,7 +328,7 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
     _, width, channels = rows.shape
     top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
     return {
-        "class": rows.names[trigger.label],
+        "class": rows.names[trigger.label] if trigger.label >= 0 else "any",
         "count": int(np.isin(rows.head_of, trigger.rows).sum()),
         "source_classes": {
             rows.names[k]: int(n) for k, n in zip(shows, counts, strict=True) if k != trigger.label

@@ -13,17 +13,14 @@ import polars as pl
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import digest_file, digest_json
 from datapipe.core.finding import Finding, Verdict
 from datapipe.core.source import Source
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import TrustError
-from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
-from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.keys import load_public_keys
-from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.signers import PublicKey
 from datapipe.manifest.verify import verify_path
+from datapipe.stages.provenance._signatures import digest_of, signed_paths, signer_of
 from datapipe.stages.provenance._sources import named, present, rows_of, share, with_sources
 
 
@@ -146,7 +143,7 @@ def _verified(source: Source, keys: tuple[PublicKey, ...]) -> _Answer:
     if not files:
         return _unsigned(source, "an object in memory has no signature")
     try:
-        signed = _signed_paths(source, files)
+        signed = signed_paths(source, files)
     except TrustError as error:
         return _invalid(source, error.message)
     lacking = [f for f in files if f not in signed]
@@ -157,7 +154,7 @@ def _verified(source: Source, keys: tuple[PublicKey, ...]) -> _Answer:
     why = _broken(source, files, set(signed.values()), keys)
     if why:
         return _invalid(source, why)
-    signer = _signer(min(signed.values()), keys)
+    signer = signer_of(min(signed.values()), keys)
     trusted = replace(source, trust="verified", signer=signer)
     return _Answer(trusted, f"signed by {signer[:12]}", looked=True)
 
@@ -171,7 +168,7 @@ def _broken(
         if not report.passed:
             first = report.failed[0] if report.failed else None
             return f"{first.name}: {first.reason}" if first else "nothing held"
-    if source.digest and source.digest != _digest(files):
+    if source.digest and source.digest != digest_of(files):
         return "its files changed after they were read"
     return ""
 
@@ -182,47 +179,6 @@ def _unsigned(source: Source, why: str) -> _Answer:
 
 def _invalid(source: Source, why: str) -> _Answer:
     return _Answer(replace(source, trust="invalid", signer=""), why, looked=True)
-
-
-def _signed_paths(source: Source, files: Sequence[Path]) -> dict[Path, Path]:
-    """Each file that some signature is about, to the signed file or folder."""
-    if source.manifest:
-        target = _target(Path(source.manifest).absolute())
-        return {f: target for f in files if f == target or target in f.parents}
-    found: dict[Path, Path] = {}
-    for file in files:
-        for target in (file, file.parent):
-            if any(path.is_file() for path in signature_paths(target)):
-                found[file] = target
-                break
-    return found
-
-
-def _target(manifest: Path) -> Path:
-    """What a signature is about: the file or folder beside it whose name it carries."""
-    for suffix in (ATTESTATION_SUFFIX, OPENSSF_SUFFIX):
-        if manifest.name.endswith(suffix):
-            if not manifest.is_file():
-                raise TrustError(f"its manifest {manifest.name} is missing", path=str(manifest))
-            return manifest.with_name(manifest.name.removesuffix(suffix))
-    raise TrustError(
-        f"its manifest {manifest.name} ends in neither {ATTESTATION_SUFFIX} nor {OPENSSF_SUFFIX}",
-        path=str(manifest),
-    )
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """The digest of a source's bytes, as it was taken when the source was read."""
-    digests = [digest_file(f) for f in files]
-    return digests[0] if len(digests) == 1 else digest_json(digests)
-
-
-def _signer(target: Path, keys: tuple[PublicKey, ...]) -> str:
-    """The key id that signed what was verified a moment ago."""
-    bundle, attestation = signature_paths(target)
-    if attestation.is_file():
-        return Envelope.load(attestation).verify(keys)[0].keyid
-    return read_bundle(read_limited(bundle, LARGEST_BUNDLE_BYTES)).verify(keys).keyid
 
 
 def _findings(

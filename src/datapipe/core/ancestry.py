@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What rows were made from, and what that says about them: source, licence, consent, synthetic.
+
+A row keeps its id through filters, explodes and resampling, so its source is known for ever. Only a
+join makes a row from several; it says so in the hidden column of ancestors. What is declared about
+a source holds for whatever derives from its rows: one synthetic ancestor makes a row synthetic, one
+refusal of consent refuses it, and the licences of all ancestors hold at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import polars as pl
+
+from datapipe.core.dataset import Dataset
+from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
+
+_IDS = pl.List(pl.UInt64)
+_OTHER = "_other"
+
+
+def joined(
+    left: pl.LazyFrame,
+    right: pl.LazyFrame,
+    *,
+    on: str | Sequence[str],
+    how: Literal["inner", "left"] = "inner",
+    suffix: str = "_right",
+) -> pl.LazyFrame:
+    """Join two tables so that every row still knows all the rows it was made from.
+
+    A row keeps the id of its left part; the right part and its ancestors become ancestors.
+
+    Args:
+        left: Rows with the hidden columns, as `Dataset.scan(row_id=True)` gives them.
+        right: The same.
+        on: The columns that must agree.
+        how: `inner`, or `left` to keep left rows without a partner.
+        suffix: Added to names of right columns that the left has too.
+
+    Returns:
+        The joined rows with both hidden columns, in the order of the left.
+
+    Example:
+        >>> ids = pl.Series("_row_id", [1 << 40, 2 << 40], dtype=pl.UInt64)
+        >>> people = pl.LazyFrame({"_row_id": ids[:1], "k": [1], "name": ["ada"]})
+        >>> texts = pl.LazyFrame({"_row_id": ids[1:], "k": [1], "text": ["hello"]})
+        >>> joined(texts, people, on="k").select("_row_id", "_row_ancestors").collect().rows()
+        [(2199023255552, [1099511627776])]
+    """
+    known = right.collect_schema().names()
+    older = pl.col(ANCESTORS) if ANCESTORS in known else pl.lit([], dtype=_IDS)
+    partner = right.with_columns(pl.concat_list(pl.col(ROW_ID), older).cast(_IDS).alias(_OTHER))
+    partner = partner.drop([ROW_ID, *([ANCESTORS] if ANCESTORS in known else [])])
+    made = left.join(partner, on=on, how=how, suffix=suffix, maintain_order="left_right")
+    before = left.collect_schema().names()
+    held = pl.col(ANCESTORS) if ANCESTORS in before else pl.lit([], dtype=_IDS)
+    other = pl.col(_OTHER).fill_null(pl.lit([], dtype=_IDS))
+    return made.with_columns(pl.concat_list(held, other).cast(_IDS).alias(ANCESTORS)).drop(_OTHER)
+
+
+def made_from(data: Dataset) -> pl.DataFrame:
+    """All rows that each row was made from, itself included.
+
+    Args:
+        data: The rows.
+
+    Returns:
+        `row_id` uint64 and `ancestors` list of uint64, ascending and each once; in row order.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> made_from(Dataset.of(pa.table({"a": [1]}))).rows()
+        [(0, [0])]
+    """
+    frame = data.frame(row_id=True)
+    older = pl.col(ANCESTORS) if ANCESTORS in frame.columns else pl.lit([], dtype=_IDS)
+    every = pl.concat_list(pl.col(ROW_ID), older).cast(_IDS).list.unique().list.sort()
+    return frame.select(pl.col(ROW_ID).alias("row_id"), every.alias("ancestors"))
+
+
+def labels(data: Dataset) -> pl.DataFrame:
+    """What is declared about every row, by the sources of all rows that it was made from.
+
+    Args:
+        data: The rows, with the facts of their sources.
+
+    Returns:
+        A line for every row, in row order: `row_id`; `sources`, numbers ascending; `licences`,
+        distinct, an empty text where a source declares none; `consent`, `denied` when any source
+        denies it, `granted` when all grant it, else empty; `synthetic`, true when any source is,
+        false when all are declared not to be, else null; `generators`, distinct names.
+
+    Example:
+        >>> from datapipe.core.source import Source
+        >>> rows = pl.LazyFrame({"_row_id": pl.Series([1 << 40], dtype=pl.UInt64), "t": ["a"]})
+        >>> made = Dataset(rows, sources=[Source("s", "s.csv", number=1, synthetic=True)])
+        >>> labels(made).select("sources", "consent", "synthetic").rows()
+        [([1], '', True)]
+    """
+    facts = pl.DataFrame(
+        {
+            "source": pl.Series([s.number for s in data.sources], dtype=pl.Int64),
+            "licence": pl.Series([s.licence for s in data.sources], dtype=pl.String),
+            "consent": pl.Series([s.consent for s in data.sources], dtype=pl.String),
+            "synthetic": pl.Series([s.synthetic for s in data.sources], dtype=pl.Boolean),
+            "generator": pl.Series([s.generator for s in data.sources], dtype=pl.String),
+        }
+    ).unique("source", keep="last")
+    rows = made_from(data)
+    each = rows.lazy().select(
+        pl.int_range(pl.len()).alias("place"),
+        pl.col("ancestors").list.eval(pl.element() // (1 << ORDINAL_BITS)).alias("source"),
+    )
+    each = each.explode("source").with_columns(pl.col("source").cast(pl.Int64)).unique()
+    told = each.join(facts.lazy(), on="source", how="left").with_columns(
+        pl.col("licence", "consent", "generator").fill_null("")
+    )
+    consent, synthetic = pl.col("consent"), pl.col("synthetic")
+    label = told.group_by("place").agg(
+        pl.col("source").sort().alias("sources"),
+        pl.col("licence").unique().sort().alias("licences"),
+        pl.when((consent == "denied").any())
+        .then(pl.lit("denied"))
+        .when((consent == "granted").all())
+        .then(pl.lit("granted"))
+        .otherwise(pl.lit(""))
+        .alias("consent"),
+        pl.when(synthetic.fill_null(value=False).any())
+        .then(pl.lit(value=True))
+        .when(synthetic.is_not_null().all())
+        .then(pl.lit(value=False))
+        .alias("synthetic"),
+        pl.col("generator").filter(pl.col("generator") != "").unique().sort().alias("generators"),
+    )
+    made = rows.lazy().select("row_id").with_columns(pl.int_range(pl.len()).alias("place"))
+    return made.join(label, on="place", how="left", maintain_order="left").drop("place").collect()

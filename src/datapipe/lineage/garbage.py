@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a store keeps and nothing needs: leftovers of crashes, and results nobody can find again.
+
+An object is needed when any record of the journal mentions its digest in any place, or a cache
+does. That is more than is strictly needed, and on the safe side.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from datapipe.lineage.durable import sync_folder
+from datapipe.lineage.locks import failed
+from datapipe.lineage.objects import bare
+from datapipe.lineage.records import Record
+
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A file that nothing needs.
+
+    Args:
+        path: Where it lies.
+        size_bytes: Its size.
+        says: What it is, in a few words.
+
+    Example:
+        >>> Garbage(Path("objects/ab"), 7, "an object that no record names").size_bytes
+        7
+    """
+
+    path: Path
+    size_bytes: int
+    says: str
+
+
+def garbage(store: Path, records: Iterable[Record], *, older_than_s: float) -> list[Garbage]:
+    """Find what nothing needs; nothing is removed.
+
+    Args:
+        store: The store's folder.
+        records: All records of its journal.
+        older_than_s: Younger files are left alone, in seconds: somebody may be about to name them.
+
+    Returns:
+        The files, by path.
+
+    Example:
+        >>> import tempfile
+        >>> garbage(Path(tempfile.mkdtemp()), [], older_than_s=0)
+        []
+    """
+    named: set[str] = set()
+    for record in records:
+        named.update(d.decode() for d in _DIGEST.findall(record.payload))
+    for cache in (store / "cache").glob("*"):
+        if cache.is_file():
+            named.update(d.decode() for d in _DIGEST.findall(cache.read_bytes()))
+    now = time.time()
+    found: list[Garbage] = []
+    for path, says in _candidates(store, named):
+        status = path.stat()
+        if now - status.st_mtime >= older_than_s:
+            found.append(Garbage(path, status.st_size, says))
+    return sorted(found, key=lambda g: g.path)
+
+
+def removed(found: Iterable[Garbage]) -> int:
+    """Remove what was found.
+
+    Args:
+        found: From `garbage`.
+
+    Returns:
+        How many bytes were freed.
+
+    Raises:
+        ExecutionError: A file cannot be removed.
+
+    Example:
+        >>> removed([])
+        0
+    """
+    freed = 0
+    folders: set[Path] = set()
+    for each in found:
+        try:
+            each.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise failed(error, f"{each.path} cannot be removed") from error
+        freed += each.size_bytes
+        folders.add(each.path.parent)
+    for folder in folders:
+        sync_folder(folder)
+    return freed
+
+
+def _candidates(store: Path, named: set[str]) -> Iterator[tuple[Path, str]]:
+    for path in (store / "objects").glob("*"):
+        if path.is_file() and bare(path.name) not in named:
+            yield path, "an object that no record names"
+    for path in (store / "journal").glob("torn-*.bin"):
+        yield path, "a batch that a crash cut short; it was never acknowledged"
+    for path in store.glob("lineage.partial*"):
+        yield path, "an index that was never finished"

@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Confident learning in few passes over probabilities that need not lie in memory.
+
+Every comparison is made in the probabilities' own precision and in the reference's order, so that
+the outcome is the reference's row by row; what is kept between passes is a few numbers a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.errors import DeclarationError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Probabilities = NDArray[np.floating[Any]]
+
+SLACK = 1e-6
+"""How far below a threshold still counts as reaching it, as in the reference implementation."""
+BLOCK_VALUES = 2**18
+"""Probabilities looked at together: they stay in the cache between operations."""
+HELD_VALUES = 2**22
+"""Probabilities of doubtful rows held together while the largest margins are picked."""
+
+
+class Source(Protocol):
+    """Labels in memory and probabilities that can be gone through more than once.
+
+    Example:
+        >>> hasattr(InMemory(np.array([0]), np.array([[1.0]])), "blocks")
+        True
+    """
+
+    labels: Ints
+    classes: int
+
+    def blocks(self) -> Iterator[tuple[slice, Probabilities]]:
+        """The probabilities in row order, some rows at a time.
+
+        Returns:
+            Which rows, and their probabilities of shape (rows, K).
+
+        Example:
+            >>> len(list(InMemory(np.array([0]), np.array([[1.0]])).blocks()))
+            1
+        """
+        ...
+
+    def take(self, rows: Ints) -> Probabilities:
+        """The probabilities of some rows.
+
+        Args:
+            rows: int64, shape (m,), rising.
+
+        Returns:
+            Shape (m, K).
+
+        Example:
+            >>> InMemory(np.array([0]), np.array([[1.0]])).take(np.array([0])).tolist()
+            [[1.0]]
+        """
+        ...
+
+    @property
+    def random_access(self) -> bool:
+        """Whether taking rows costs no pass over the others."""
+        ...
+
+
+class InMemory:
+    """Probabilities in one array.
+
+    Args:
+        labels: int, shape (n,), in 0..K-1.
+        probabilities: float, shape (n, K).
+
+    Raises:
+        DeclarationError: The shapes do not fit, a label lies outside the columns, or a probability
+            is not finite.
+
+    Example:
+        >>> InMemory(np.array([0, 1]), np.eye(2)).classes
+        2
+    """
+
+    random_access = True
+
+    def __init__(self, labels: Ints, probabilities: Probabilities) -> None:
+        if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+            raise DeclarationError(
+                f"{probabilities.shape} probabilities and {labels.size} labels do not fit",
+                hint="give one row of probabilities a label",
+            )
+        self.labels = labels
+        self.classes = probabilities.shape[1]
+        self._values = probabilities
+        checked_labels(labels, self.classes)
+
+    def blocks(self) -> Iterator[tuple[slice, Probabilities]]:
+        """The probabilities in row order, some rows at a time.
+
+        Yields:
+            Which rows, and a view of their probabilities.
+
+        Example:
+            >>> next(InMemory(np.array([0]), np.array([[1.0]])).blocks())[0]
+            slice(0, 1, None)
+        """
+        step = max(1, BLOCK_VALUES // max(1, self.classes))
+        for start in range(0, self.labels.size, step):
+            rows = slice(start, min(start + step, self.labels.size))
+            yield rows, self._values[rows]
+
+    def take(self, rows: Ints) -> Probabilities:
+        """The probabilities of some rows.
+
+        Args:
+            rows: int64, shape (m,).
+
+        Returns:
+            Shape (m, K), a copy.
+
+        Example:
+            >>> InMemory(np.array([0]), np.array([[1.0]])).take(np.array([0])).shape
+            (1, 1)
+        """
+        return self._values[rows]
+
+
+class Streamed:
+    """Probabilities that are read anew for every pass.
+
+    Args:
+        labels: int, shape (n,), in 0..K-1.
+        classes: K.
+        read: Gives an iterator over the rows' probabilities in order, arrays of shape (some, K).
+
+    Raises:
+        DeclarationError: A label lies outside the columns.
+
+    Example:
+        >>> source = Streamed(np.array([0, 1]), 2, lambda: iter([np.eye(2)]))
+        >>> source.take(np.array([1])).tolist()
+        [[0.0, 1.0]]
+    """
+
+    random_access = False
+
+    def __init__(
+        self, labels: Ints, classes: int, read: Callable[[], Iterator[Probabilities]]
+    ) -> None:
+        checked_labels(labels, classes)
+        self.labels = labels
+        self.classes = classes
+        self._read = read
+
+    def blocks(self) -> Iterator[tuple[slice, Probabilities]]:
+        """The probabilities in row order, as they are read.
+
+        Yields:
+            Which rows, and their probabilities.
+
+        Raises:
+            DeclarationError: There are more or fewer rows than labels, or of another width.
+
+        Example:
+            >>> source = Streamed(np.array([0, 1]), 2, lambda: iter([np.eye(2)]))
+            >>> [rows for rows, _ in source.blocks()]
+            [slice(0, 2, None)]
+        """
+        step, start = max(1, BLOCK_VALUES // max(1, self.classes)), 0
+        for part in self._read():
+            if part.ndim != 2 or part.shape[1] != self.classes:
+                raise DeclarationError(f"{part.shape} probabilities for {self.classes} classes")
+            if start + len(part) > self.labels.size:
+                break
+            for first in range(0, len(part), step):
+                some = part[first : first + step]
+                yield slice(start + first, start + first + len(some)), some
+            start += len(part)
+        else:
+            if start == self.labels.size:
+                return
+        raise DeclarationError(
+            f"{self.labels.size} labels, but not as many rows of probabilities",
+            hint="give one row of probabilities a label",
+        )
+
+    def take(self, rows: Ints) -> Probabilities:
+        """The probabilities of some rows, in one pass.
+
+        Args:
+            rows: int64, shape (m,), rising.
+
+        Returns:
+            Shape (m, K).
+
+        Example:
+            >>> source = Streamed(np.array([0, 1]), 2, lambda: iter([np.eye(2)]))
+            >>> source.take(np.array([0])).tolist()
+            [[1.0, 0.0]]
+        """
+        parts = []
+        for span, block in self.blocks():
+            low, high = np.searchsorted(rows, (span.start, span.stop))
+            if high > low:
+                parts.append(block[rows[low:high] - span.start])
+        return np.concatenate(parts) if parts else np.empty((0, self.classes))
+
+
+def checked_labels(labels: Ints, classes: int) -> None:
+    """Refuse labels that name no column.
+
+    Args:
+        labels: int, shape (n,).
+        classes: K.
+
+    Raises:
+        DeclarationError: A label lies outside 0..K-1.
+
+    Example:
+        >>> checked_labels(np.array([0, 1]), 2)
+    """
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise DeclarationError(
+            f"a label lies outside the {classes} columns of probabilities",
+            hint="number the classes from 0 in the order of the columns",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What one pass over the probabilities leaves: a few numbers a row.
+
+    Args:
+        own: Shape (n,): the probability of the given label, in the given precision.
+        top: Shape (n,): the largest probability.
+        leading: int32, shape (n,): the class with the largest probability.
+        thresholds: Shape (K,): mean probability of each class on the rows given it.
+        order: int64, shape (n,): the rows by class, in row order within.
+        ends: int64, shape (K,): where each class ends in `order`.
+
+    Example:
+        >>> scanned(InMemory(np.array([0]), np.array([[0.5, 0.5]]))).leading.tolist()
+        [0]
+    """
+
+    own: Probabilities
+    top: Probabilities
+    leading: NDArray[np.int32]
+    thresholds: Floats
+    order: Ints
+    ends: Ints
+
+    def rows_of(self, k: int) -> Ints:
+        """The rows given class k, in row order.
+
+        Args:
+            k: The class.
+
+        Returns:
+            int64, shape (rows,).
+
+        Example:
+            >>> scanned(InMemory(np.array([0]), np.array([[1.0]]))).rows_of(0).tolist()
+            [0]
+        """
+        return self.order[self.ends[k - 1] if k else 0 : self.ends[k]]
+
+
+def scanned(source: Source) -> Scan:
+    """One pass: own and largest probability of every row, and the classes' thresholds.
+
+    Args:
+        source: Labels and probabilities.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        DeclarationError: A probability is not finite.
+
+    Example:
+        >>> scanned(InMemory(np.array([0, 1]), np.eye(2))).thresholds.tolist()
+        [1.0, 1.0]
+    """
+    n, classes = source.labels.size, source.classes
+    own = top = np.empty(0)
+    leading = np.empty(n, np.int32)
+    for rows, block in source.blocks():
+        if not rows.start:
+            own, top = np.empty(n, block.dtype), np.empty(n, block.dtype)
+        every = np.arange(len(block))
+        best = block.argmax(1)
+        leading[rows] = best
+        top[rows] = block[every, best]
+        own[rows] = block[every, source.labels[rows]]
+        # argmax stops at a NaN and at inf, so the largest values tell of either
+        if not np.isfinite(top[rows]).all() or not np.isfinite(own[rows]).all():
+            raise DeclarationError(
+                "some probabilities are missing or infinite", hint="give a number everywhere"
+            )
+    order = by_class(source.labels, classes)
+    ends = np.cumsum(np.bincount(source.labels, minlength=classes))
+    sorted_own = own[order]
+    starts = ends - np.diff(ends, prepend=0)
+    means: list[Any] = [
+        sorted_own[low:high].mean() if high > low else 2
+        for low, high in zip(starts, ends, strict=True)
+    ]
+    return Scan(own, top, leading, np.clip(means, 2 * SLACK, None), order, ends)
+
+
+def by_class(labels: Ints, classes: int) -> Ints:
+    """The rows by class, in row order within a class.
+
+    Args:
+        labels: int, shape (n,), in 0..K-1.
+        classes: K.
+
+    Returns:
+        int64, shape (n,).
+
+    Example:
+        >>> by_class(np.array([1, 0, 1]), 2).tolist()
+        [1, 0, 2]
+    """
+    narrow = labels.astype(np.uint16) if classes <= 2**16 else labels
+    return np.argsort(narrow, kind="stable")
+
+
+def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Ints:
+    """The confident joint, scaled to the class counts.
+
+    A row whose likeliest class passes its threshold counts there, whatever else passes; only the
+    others have to be looked at again.
+
+    Args:
+        source: Labels and probabilities.
+        scan: What the first pass left.
+        fix_collisions: Choose among the classes that pass only.
+
+    Returns:
+        int64, shape (K, K): given label by likely label.
+
+    Example:
+        >>> source = InMemory(np.array([0, 1]), np.eye(2))
+        >>> joint_of(source, scanned(source)).tolist()
+        [[1, 0], [0, 1]]
+    """
+    labels, classes = source.labels, source.classes
+    bar = scan.thresholds - SLACK
+    passes = scan.top >= bar[scan.leading]
+    cell = labels * classes + scan.leading
+    counts = np.bincount(cell[passes], minlength=classes * classes)
+    for rows, block in source.blocks():
+        rest = np.flatnonzero(~passes[rows])
+        if not rest.size:
+            continue
+        some = block[rest] if rest.size < len(block) else block
+        sure = some >= bar
+        first = sure.argmax(1)
+        any_sure = sure[np.arange(rest.size), first]
+        if not any_sure.any():
+            continue
+        rest, some, sure, first = (x[any_sure] for x in (rest, some, sure, first))
+        if fix_collisions:
+            guess = np.where(sure, some, -1.0).argmax(1)
+        else:
+            guess = np.where(sure.sum(1) > 1, scan.leading[rows][rest], first)
+        counts += np.bincount(labels[rows][rest] * classes + guess, minlength=counts.size)
+    joint = counts.reshape(classes, classes)
+    np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
+    per_class = np.diff(scan.ends, prepend=0)
+    scaled = joint / np.maximum(joint.sum(1, keepdims=True), 1e-100) * per_class[:, None]
+    return rounded(scaled / max(scaled.sum(), 1e-100) * per_class.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """Which rows confident learning takes, and what it took them by.
+
+    Args:
+        mask: bool, shape (n,).
+        joint: int64, shape (K, K): given label by likely label.
+        scan: The numbers a row that the first pass left.
+
+    Example:
+        >>> pruned(InMemory(np.array([0, 1]), np.eye(2))).mask.tolist()
+        [False, False]
+    """
+
+    mask: Bools
+    joint: Ints
+    scan: Scan
+
+
+def pruned(source: Source, joint: Ints | None = None) -> Pruned:
+    """Take, for each pair of classes, the rows with the largest margins.
+
+    Args:
+        source: Labels and probabilities.
+        joint: The confident joint; None computes it.
+
+    Returns:
+        The rows taken.
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.95, 0.05]])
+        >>> pruned(InMemory(np.array([0, 0, 1, 1, 1]), p)).mask.tolist()
+        [False, False, False, False, True]
+    """
+    scan = scanned(source)
+    joint = joint_of(source, scan) if joint is None else joint
+    doubtful = ~_agrees(source.labels, scan)
+    mask = np.zeros(source.labels.size, bool)
+    counts = prunable(joint)
+    np.fill_diagonal(counts, 0)
+    unsettled: dict[int, Ints] = {}
+    by_given = ((k, scan.rows_of(k)) for k in np.flatnonzero(counts.any(0)).tolist())
+    asked = [(k, rows[doubtful[rows]]) for k, rows in by_given if rows.size > 1]
+    for k, rows, table in _tables(source, asked):
+        picked, open_pairs = _picked(table, scan.own[rows], counts[:, k])
+        mask[rows[picked]] = True
+        if open_pairs.size:
+            unsettled[k] = open_pairs
+    rest = [(k, scan.rows_of(k)) for k in unsettled]
+    for k, rows, table in _tables(source, rest):
+        for j in unsettled[k]:
+            # too few rows ahead, or a tie at the cut: the reference's own order decides
+            margins = table[:, j] - scan.own[rows]
+            mask[rows[np.argsort(-margins)[: counts[j, k]]]] = True
+    return Pruned(mask & doubtful, joint, scan)
+
+
+def _agrees(labels: Ints, scan: Scan) -> Bools:
+    """Whether the given label is the likeliest, near ties decided in its favour."""
+    lifted = scan.own.copy()
+    lifted += SLACK
+    level = (lifted == scan.top) & (labels < scan.leading)
+    agrees: Bools = (scan.leading == labels) | (lifted > scan.top) | level
+    return agrees
+
+
+def _tables(
+    source: Source, asked: list[tuple[int, Ints]]
+) -> Iterator[tuple[int, Ints, Probabilities]]:
+    """The rows of each class with their probabilities, as many classes a pass as fit."""
+    if source.random_access:
+        for k, rows in asked:
+            yield k, rows, source.take(rows)
+        return
+    most = max(1, HELD_VALUES // max(1, source.classes))
+    while asked:
+        size = np.cumsum([rows.size for _, rows in asked])
+        group = asked[: max(1, int(np.searchsorted(size, most, side="right")))]
+        asked = asked[len(group) :]
+        every = np.concatenate([rows for _, rows in group])
+        order = np.argsort(every, kind="stable")
+        held = source.take(every[order])
+        place = np.empty(every.size, np.int64)
+        place[order] = np.arange(every.size)
+        start = 0
+        for k, rows in group:
+            yield k, rows, held[place[start : start + rows.size]]
+            start += rows.size
+
+
+def _picked(table: Probabilities, own: Probabilities, wanted: Ints) -> tuple[Bools, Ints]:
+    """Doubtful rows among the `wanted[j]` largest margins of a class j, and classes left open.
+
+    Rows that are not doubtful lie behind all margins above `2 * SLACK`, so that doubtful rows
+    alone settle a pair with enough of these and no tie at the cut.
+    """
+    asked = np.flatnonzero(wanted)
+    rows = len(table)
+    if not rows:
+        return np.zeros(0, bool), asked
+    margins = np.ascontiguousarray(table[:, asked].T)
+    margins -= own
+    ordered = np.sort(margins, axis=1)
+    most = wanted[asked]
+    line = np.arange(asked.size)
+    fits = most <= rows
+    cut = ordered[line, np.where(fits, rows - most, 0)]
+    behind = np.where(most < rows, ordered[line, np.maximum(rows - most - 1, 0)], 2 * SLACK)
+    settled = fits & (cut > 2 * SLACK) & (cut > behind)
+    settled |= fits & (most == rows) & (cut > 2 * SLACK)
+    ahead = margins[settled] >= cut[settled][:, None]
+    return np.asarray(ahead.any(axis=0)), asked[~settled]
+
+
+def prunable(joint: Ints) -> Ints:
+    """How many rows of each (likely, given) pair to take, at least one row of a class kept.
+
+    Args:
+        joint: int64, shape (K, K): given label by likely label.
+
+    Returns:
+        int64, shape (K, K): likely label by given label.
+
+    Example:
+        >>> prunable(np.array([[2, 0], [1, 2]])).tolist()
+        [[2, 1], [0, 2]]
+    """
+    counts = joint.T.astype(np.float64)
+    kept = np.maximum(counts.diagonal(), 1.0)
+    short = kept - counts.diagonal()
+    others = np.maximum(np.count_nonzero(counts, axis=0) - 1.0, 1.0)
+    counts = np.maximum(counts - short / others, 0.0)
+    np.fill_diagonal(counts, kept)
+    return rounded(np.trunc(counts))
+
+
+def rounded(values: Floats) -> Ints:
+    """Whole numbers with the same row sums: the largest remainders are moved.
+
+    Args:
+        values: float64, shape (K, K).
+
+    Returns:
+        int64, shape (K, K).
+
+    Example:
+        >>> rounded(np.array([[0.5, 0.5], [1.2, 1.8]])).tolist()
+        [[0, 1], [1, 2]]
+    """
+    whole = values.round()
+    totals = values.sum(1).round()
+    for i in np.flatnonzero(np.abs(whole.sum(1) - totals) > SLACK):
+        while abs(whole[i].sum() - totals[i]) > SLACK:
+            missing = round(totals[i] - whole[i].sum())
+            step = -1 if missing < 0 else 1
+            order = np.argsort(values[i] - whole[i])[::-step]
+            whole[i, order[: min(abs(missing), whole.shape[1])]] += step
+    return whole.astype(np.int64)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows that have a usable label, and a model of it that has not seen the rows it is asked of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.features.linear import text_predictor
+from datapipe.features.tables import features_of
+from datapipe.measure.crossfit import Predict, copy_groups, kernel_predictor, stratified_folds
+from datapipe.measure.neighbours import principal
+
+FEWEST_ROWS = 100
+WIDE = 96
+COMPONENTS = 64
+MOST_CLASSES = 100
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Rows of classes that every fold can hold: their places, class numbers, and the names.
+
+    `why` says why they cannot be judged, and is empty when they can.
+    """
+
+    place: Ints
+    labels: Ints
+    names: tuple[str, ...]
+    why: str = ""
+
+
+def labelled(data: Dataset, folds: int) -> Labelled:
+    """Rows whose class has at least `folds` rows."""
+    named = data.values("label")
+    counts = named.drop_nulls().value_counts(name="n").filter(pl.col("n") >= folds)
+    classes = counts[named.name].sort()
+    place = np.flatnonzero(named.is_in(classes.implode()).fill_null(value=False).to_numpy())
+    numbers = named.gather(place).replace_strict(
+        classes, np.arange(len(classes)), return_dtype=pl.Int64
+    )
+    names = tuple(str(c) for c in classes)
+    return Labelled(place, numbers.to_numpy(), names, _too_little(named, len(classes), place.size))
+
+
+def _too_little(named: pl.Series, classes: int, rows: int) -> str:
+    if named.dtype.is_float() and classes > MOST_CLASSES:
+        return f"the label has {classes} values: it looks like a number, not a class"
+    if classes < 2 or rows < FEWEST_ROWS:
+        return f"{rows} rows of {classes} classes, {FEWEST_ROWS} rows of 2 are the least"
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A model of the label, and the fold of each row; copies of a row share a fold."""
+
+    predict: Predict
+    fold: Ints
+
+
+def learner(data: Dataset, rows: Labelled, folds: int, context: Context) -> Learner | None:
+    """What to learn the label from by the roles; None where no column can be learnt from."""
+    features = features_of(data)
+    if features.values.shape[1] == 0:
+        return None
+    values, numbers = features.values[rows.place], rows.labels
+    if features.kind == "image" and values.shape[1] > WIDE:
+        values = principal(values, COMPONENTS, context.rng("components")).project(values)
+    if features.kind == "text":
+        texts = data.values("text").gather(rows.place)
+        predict: Predict = text_predictor(texts, numbers, len(rows.names))
+    else:
+        predict = kernel_predictor(values, numbers, len(rows.names), context.rng("landmarks"))
+    fold = stratified_folds(numbers, folds, context.rng("folds"), copy_groups(values))
+    return Learner(predict, fold)

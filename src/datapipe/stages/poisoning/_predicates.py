@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predicates over the columns of a table, the rows that they hold for, and how they read in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+LEAST_ROWS = 5
+MOST_VALUES = 2000
+"""Values of a column that are looked at one by one; the rarest beyond them are not."""
+BINS = 10
+MANY_VALUES = 20
+"""From this many different numbers on, a column is looked at in bins, too."""
+MOST_PAIRS = 4000
+"""Pairs of columns that are looked at; a wider table is searched in part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column in values or bins: `code[i]` is that of row i, -1 for what is too rare.
+
+    `where[code]` is the predicate in SQL.
+    """
+
+    name: str
+    code: Ints
+    where: tuple[str, ...]
+    binned: bool = False
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """One column's value, or two columns' values, by numbers of columns and codes."""
+
+    columns: tuple[int, ...]
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """All predicates over one column or one pair: `cell[i]` is that of row i, -1 for none."""
+
+    columns: tuple[int, ...]
+    width: int
+    cell: Ints
+
+    def predicate(self, cell: int) -> Predicate:
+        codes = (cell,) if len(self.columns) == 1 else (cell // self.width, cell % self.width)
+        return Predicate(self.columns, codes)
+
+
+def columns_of(frame: pl.DataFrame) -> list[Column]:
+    """The columns that predicates are made of: values, and numbers in bins besides."""
+    made = []
+    for series in frame:
+        plain = _values(series)
+        if plain is not None:
+            made.append(plain)
+        binned = _bins(series)
+        if binned is not None:
+            made.append(binned)
+    return made
+
+
+def every_cell(columns: list[Column]) -> Iterator[Cells]:
+    """Single columns, then pairs of different ones."""
+    for i, column in enumerate(columns):
+        yield Cells((i,), len(column.where), column.code)
+    pairs = [
+        (i, j)
+        for i in range(len(columns))
+        for j in range(i + 1, len(columns))
+        if columns[i].name != columns[j].name
+    ]
+    for i, j in pairs[:MOST_PAIRS]:
+        width = len(columns[j].where)
+        both = columns[i].code * width + columns[j].code
+        there = (columns[i].code >= 0) & (columns[j].code >= 0)
+        yield Cells((i, j), width, np.where(there, both, -1))
+
+
+def holds(columns: list[Column], predicate: Predicate) -> Bools:
+    """The rows that a predicate holds for."""
+    pairs = zip(predicate.columns, predicate.codes, strict=True)
+    return np.asarray(np.logical_and.reduce([columns[c].code == v for c, v in pairs]), bool)
+
+
+def where(columns: list[Column], predicate: Predicate) -> str:
+    """A predicate as the condition of a SQL WHERE clause."""
+    pairs = zip(predicate.columns, predicate.codes, strict=True)
+    return " AND ".join(columns[c].where[v] for c, v in pairs)
+
+
+def _values(series: pl.Series) -> Column | None:
+    counts = (
+        pl.DataFrame({"v": series})
+        .group_by("v")
+        .agg(n=pl.len())
+        .filter(pl.col("n") >= LEAST_ROWS)
+        .sort(["n", "v"], descending=[True, False], nulls_last=True)
+        .head(MOST_VALUES)
+    )
+    if counts.height == 0 or counts.height == 1 == series.n_unique():
+        return None
+    kept = counts.select("v").with_row_index("code")
+    joined = pl.DataFrame({"v": series}).join(
+        kept, on="v", how="left", nulls_equal=True, maintain_order="left"
+    )
+    code = joined["code"].cast(pl.Int64).fill_null(-1).to_numpy()
+    told = tuple(_equals(series.name, v) for v in kept["v"])
+    return Column(series.name, code, told)
+
+
+def _bins(series: pl.Series) -> Column | None:
+    if not series.dtype.is_numeric():
+        return None
+    values = series.cast(pl.Float64)
+    known = values.is_finite().fill_null(value=False).to_numpy()
+    numbers = values.to_numpy()
+    if np.unique(numbers[known]).size < MANY_VALUES:
+        return None
+    edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, BINS + 1), method="lower"))
+    if edges.size < 3:
+        return None
+    code = np.full(numbers.size, -1)
+    code[known] = np.clip(np.searchsorted(edges, numbers[known], side="right") - 1, 0, None)
+    code = np.minimum(code, edges.size - 2)
+    name = _quoted(series.name)
+    whole = series.dtype.is_integer()
+    shown = [str(int(e)) if whole else repr(float(e)) for e in edges]
+    last = edges.size - 2
+    told = tuple(
+        f"{name} >= {shown[i]}" + ("" if i == last else f" AND {name} < {shown[i + 1]}")
+        for i in range(last + 1)
+    )
+    return Column(series.name, code, told, binned=True)
+
+
+def _equals(name: str, value: object) -> str:
+    quoted = _quoted(name)
+    if value is None:
+        return f"{quoted} IS NULL"
+    if isinstance(value, bool):
+        return f"{quoted} = {str(value).upper()}"
+    if isinstance(value, int | float):
+        return f"{quoted} = {value!r}"
+    text = str(value).replace("'", "''")
+    return f"{quoted} = '{text}'"
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'

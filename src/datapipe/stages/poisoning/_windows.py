@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small windows of pixels that recur anywhere in images of one label: patches that move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.measure.detection import binomial_tail
+from datapipe.stages.poisoning._content import Content
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SIDE = 3
+TONES = 4
+"""Steps of brightness; a window is the same where each pixel is on the same step."""
+BUCKETS = 1 << 22
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+FEWEST = 8
+"""Windows in fewer images than this are not looked at."""
+COMMONEST = 0.25
+"""Share of images; what more of them hold is background."""
+WRONG = 0.3
+"""Largest share of images with one window that show something else than their label by nature."""
+PURE = 0.7
+"""Largest share that have one label by nature, where other labels' windows do not say more."""
+MANY = 20
+"""Images a window must be in for its label's share to speak for what is natural."""
+SMOOTH = 0.8
+"""Neighbouring pixels of a picture differ by less than this share of what any two differ by."""
+BLOCK = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Recurring:
+    """Windows that go with a label: which rows hold one, and the most telling window.
+
+    `label` is -1 where they go with wrong labels of any class.
+    """
+
+    label: int
+    p_value: float
+    hits: int
+    looked_at: int
+    rows: Ints
+    window: list[float]
+    test: str
+
+
+def looks_like_pictures(pixels: NDArray[np.float32], shape: tuple[int, int, int]) -> bool:
+    """Whether pixels that lie side by side are alike; shuffled pixels and embeddings are not."""
+    height, width, channels = shape
+    if min(height, width) < 2 * SIDE or not len(pixels):
+        return False
+    some = pixels[:: max(1, len(pixels) // 500)].reshape(-1, height, width, channels)
+    beside = np.abs(np.diff(some, axis=2)).mean()
+    rng = np.random.default_rng(0)
+    flat = some.reshape(len(some), -1)
+    apart = np.abs(flat - flat[:, rng.permutation(flat.shape[1])]).mean()
+    return bool(beside < SMOOTH * apart)
+
+
+def recurring(
+    pixels: NDArray[np.float32], shape: tuple[int, int, int], content: Content
+) -> list[Recurring]:
+    """Windows that stand mostly in images whose label is wrong, or only in those of one label.
+
+    Args:
+        pixels: float32, shape (n, d).
+        shape: (height, width, channels) with a product of d.
+        content: What the images show.
+
+    Returns:
+        The most telling evidence of each of both tests, p-values corrected for all windows.
+    """
+    look = _Look.of(pixels, shape, content)
+    found = look.candidates()
+    if not found.size:
+        return []
+    held, wrong, labels = look.counted(found)
+    made = []
+    for by_label in (False, True):
+        one = _most_telling(look, found, held, wrong, labels, by_label=by_label)
+        made.extend([one] if one is not None else [])
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    pixels: NDArray[np.float32]
+    shape: tuple[int, int, int]
+    content: Content
+    low: float
+    step: float
+
+    @classmethod
+    def of(
+        cls, pixels: NDArray[np.float32], shape: tuple[int, int, int], content: Content
+    ) -> _Look:
+        low, high = float(pixels.min()), float(pixels.max())
+        return cls(pixels, shape, content, low, (high - low) / TONES or 1.0)
+
+    def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
+        """The rows and buckets of the windows of each image, each once, block by block."""
+        height, width, channels = self.shape
+        rows = np.flatnonzero(self.content.left)
+        for start in range(0, rows.size, BLOCK):
+            mine = rows[start : start + BLOCK]
+            tone = ((self.pixels[mine] - self.low) / self.step).astype(np.uint64)
+            tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
+            code = np.zeros((mine.size, height - SIDE + 1, width - SIDE + 1), np.uint64)
+            for i in range(SIDE):
+                for j in range(SIDE):
+                    part = tone[:, i : height - SIDE + 1 + i, j : width - SIDE + 1 + j]
+                    for k in range(channels):
+                        code = code * np.uint64(TONES) + part[..., k]
+            flat = ((code * MIXER) >> np.uint64(42)).astype(np.int32).reshape(mine.size, -1)
+            flat.sort(axis=1)
+            new = np.ones(flat.shape, bool)
+            new[:, 1:] = flat[:, 1:] != flat[:, :-1]
+            yield np.repeat(mine, new.sum(1)), flat[new]
+
+    def candidates(self) -> Ints:
+        """Buckets that enough images hold, but not most."""
+        counts = np.zeros(BUCKETS, np.int32)
+        for _, bucket in self.codes():
+            counts += np.bincount(bucket, minlength=BUCKETS).astype(np.int32)
+        most = COMMONEST * int(self.content.left.sum())
+        return np.flatnonzero((counts >= FEWEST) & (counts < most))
+
+    def counted(self, found: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of each bucket: images, images with a wrong label, and images of each label."""
+        k = self.content.classes
+        number = np.full(BUCKETS, -1, np.int32)
+        number[found] = np.arange(found.size)
+        labels = np.zeros(found.size * k, np.int64)
+        wrong = np.zeros(found.size, np.int64)
+        for row, bucket in self.codes():
+            which = number[bucket]
+            mine, which = row[which >= 0], which[which >= 0].astype(np.int64)
+            labels += np.bincount(which * k + self.content.labels[mine], minlength=labels.size)
+            wrong += np.bincount(which[self.content.suspect[mine]], minlength=wrong.size)
+        table = labels.reshape(-1, k)
+        return table.sum(1), wrong, table
+
+    def holding(self, buckets: Ints) -> Bools:
+        """Which rows hold a window of one of some buckets."""
+        wanted = np.zeros(BUCKETS, bool)
+        wanted[buckets] = True
+        made = np.zeros(self.content.labels.size, bool)
+        for row, bucket in self.codes():
+            made[row[wanted[bucket]]] = True
+        return made
+
+    def picture(self, bucket: int, row: int) -> list[float]:
+        """The pixels of the window of a bucket in a row."""
+        height, width, channels = self.shape
+        image = self.pixels[row].reshape(height, width, channels)
+        tone = np.minimum(((image - self.low) / self.step).astype(np.uint64), TONES - 1)
+        for i in range(height - SIDE + 1):
+            for j in range(width - SIDE + 1):
+                code = np.uint64(0)
+                with np.errstate(over="ignore"):
+                    for value in tone[i : i + SIDE, j : j + SIDE].ravel():
+                        code = code * np.uint64(TONES) + value
+                    if int((code * MIXER) >> np.uint64(42)) == bucket:
+                        part = image[i : i + SIDE, j : j + SIDE]
+                        return [round(float(v), 4) for v in part.ravel()]
+        return []
+
+
+def _most_telling(
+    look: _Look, found: Ints, held: Ints, wrong: Ints, labels: Ints, *, by_label: bool
+) -> Recurring | None:
+    content = look.content
+    if by_label:
+        hits, natural = labels.max(1), _natural_purity(held, labels)
+    else:
+        share = float(content.suspect.sum()) / max(1, int(content.left.sum()))
+        hits = wrong
+        natural = np.full(content.classes, max(WRONG, min(3.0 * share, 2 * WRONG)))
+    own = labels.argmax(1)
+    loud = np.flatnonzero(hits > natural[own] * held)
+    tails = np.ones(found.size)
+    for i in loud:
+        tails[i] = binomial_tail(int(hits[i]), int(held[i]), float(natural[own[i]]))
+    best = int(np.argmin(tails))
+    p_value = min(1.0, float(tails[best]) * found.size)
+    telling = np.flatnonzero(tails * found.size <= max(p_value, 1e-4))
+    label = int(own[best])
+    if not by_label and labels[best, label] <= 0.5 * held[best]:
+        label = -1
+    elif label >= 0:
+        telling = telling[own[telling] == label]
+    rows = look.holding(found[telling]) if p_value < 1.0 else np.zeros(content.labels.size, bool)
+    rows &= content.labels == label if label >= 0 else content.labels != content.shows
+    rows &= content.left
+    place = np.flatnonzero(rows)
+    window = look.picture(int(found[best]), int(place[0])) if place.size else []
+    test = "window of one label" if by_label else "window of wrong labels"
+    return Recurring(label, p_value, int(hits[best]), int(held[best]), place, window, test)
+
+
+def _natural_purity(held: Ints, labels: Ints) -> Floats:
+    """For each label the share that windows of other labels have of theirs, at least `PURE`.
+
+    In some data sets classes look so different that their windows are their own.
+    """
+    own, share = labels.argmax(1), labels.max(1) / held
+    often = held >= MANY
+    made = np.full(labels.shape[1], PURE)
+    for k in range(made.size):
+        other = share[often & (own != k)]
+        if other.size:
+            made[k] = max(PURE, float(np.quantile(other, 0.99)))
+    return made

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SourceShift`: which contributor, annotator or batch gives labels that its content denies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.measure.crossfit import out_of_fold
+from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
+from datapipe.stages.poisoning._surprise import Accused, Surprise, accused, fewest_flips
+
+FEWEST_OF_ONE = 10
+"""Sources with fewer rows are not judged one by one."""
+MOST_NAMED = 10
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SourceShift(Stage):
+    """Finds contributors, annotators or batches whose labels contradict what their rows hold.
+
+    *Method:* a model that has not seen a row says how likely its label is. How much the labels of
+    one source surprise it, less what is to be expected of such rows, is held against the rows of
+    all other sources by a saddlepoint tail. Sources differ by nature; how far, is read from the
+    middle half of them. Holm's method keeps the chance that any honest source is accused below
+    `alpha`.
+    *Assumes:* features tell the class of most rows, and most sources are honest.
+    *Choose it when:* a column says who brought or labelled a row.
+    *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
+    *Cost:* `folds` fits.
+
+    Args:
+        folds: How many folds, >= 2.
+        alpha: Chance that any honest source is accused, in (0, 1).
+        on_finding: What is done with rows of an accused source whose label is contradicted.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from pathlib import Path
+        >>> from datapipe.core.roles import Roles
+        >>> rng = np.random.default_rng(0)
+        >>> y = rng.integers(0, 2, 600)
+        >>> x, who = y + 0.2 * rng.normal(size=600), np.arange(600) % 12
+        >>> y = np.where((who == 7) & (rng.random(600) < 0.4), 1 - y, y)
+        >>> table = pa.table({"x": x, "y": y, "who": who})
+        >>> data = Dataset.of(table, Roles.of(label="y", source="who"))
+        >>> made = SourceShift().run(data, Context(0, Path("."))).findings[0]
+        >>> made.verdict, made.details["source"]
+        ('fail', '7')
+
+    References:
+        Baracaldo et al., 2017, Mitigating poisoning attacks on machine learning models: a data
+        provenance based approach; Lugannani & Rice, 1980, Saddlepoint approximation for the
+        distribution of the sum of independent random variables; Holm, 1979, A simple sequentially
+        rejective multiple test procedure.
+    """
+
+    folds: int = 4
+    alpha: float = 0.01
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "poisoning.source_shift"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
+    raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
+    extra: ClassVar[str] = "learn"
+    references: ClassVar[tuple[str, ...]] = (
+        "Baracaldo et al., 2017, Mitigating poisoning attacks: a data provenance based approach",
+        "Lugannani & Rice, 1980, Saddlepoint approximation",
+        "Holm, 1979, A simple sequentially rejective multiple test procedure",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> SourceShift(folds=1).check()
+            ['poisoning.source_shift: folds=1 must be at least 2']
+        """
+        wrong = super().check()
+        if self.folds < 2:
+            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
+        if not 0 < self.alpha < 1:
+            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Hold every source against the others.
+
+        Args:
+            data: Rows with the role `label` and one of `source` and `annotator`.
+            context: Its seed deals the folds.
+
+        Returns:
+            One finding with a line for every labelled row.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> table = pa.table({"x": [1.0, 2.0], "y": [0, 1], "who": ["a", "b"]})
+            >>> few = Dataset.of(table, Roles.of(label="y", source="who"))
+            >>> SourceShift().run(few, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        rows = labelled(data, self.folds)
+        if rows.why:
+            return self._unknown(rows.why)
+        columns = [c for r in ("source", "annotator") for c in data.roles.all(r)[:1]]
+        groups = [_Group.of_column(data, c, rows) for c in columns]
+        groups = [g for g in groups if len(g.names) >= 2]
+        if not groups:
+            return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
+        model = learner(data, rows, self.folds, context)
+        if model is None:
+            return self._unknown("no column can be learnt from: give one the role image or text")
+        whole = np.ones(rows.labels.size, bool)
+        shares = out_of_fold(model.predict, model.fold, whole, len(rows.names))
+        surprise = Surprise.of(rows.labels, shares)
+        least = min(fewest_flips(surprise, g.of, self.alpha) for g in groups)
+        if not np.isfinite(least):
+            return self._unknown("no source has rows enough to be told from the others")
+        return Yield(findings=(self._finding(data, rows, surprise, groups, least),))
+
+    def _finding(
+        self, data: Dataset, rows: Labelled, surprise: Surprise, groups: list[_Group], least: float
+    ) -> Finding:
+        told: list[dict[str, Any]] = []
+        p_value, flags = 1.0, np.zeros(rows.labels.size, bool)
+        worst: tuple[Accused, _Group] | None = None
+        for group in groups:
+            judged = accused(surprise, group.of, times=len(groups))
+            for one in judged:
+                if worst is None or one.p_value < p_value:
+                    worst, p_value = (one, group), one.p_value
+                if one.p_value <= self.alpha:
+                    flags |= (group.of == one.number) & surprise.contradicts
+                    told.append(_named(one, group, rows, surprise))
+        measure = Estimate.rate(int(flags.sum()), flags.size)
+        if worst is not None:
+            measure = Estimate.rate(worst[0].contradicted, worst[0].rows)
+        told.sort(key=lambda t: float(t["p_value"]))
+        sources = sum(len(g.names) for g in groups)
+        says = f"no label of {sources} sources contradicts its rows more than the others' do"
+        if told:
+            says = f"the labels of {len(told)} of {sources} sources contradict their rows"
+        return Finding(
+            self.name,
+            "fail" if told else "clean",
+            measure,
+            says,
+            severity="high" if told else "info",
+            p_value=p_value,
+            columns=(*(g.column for g in groups), data.roles.one("label")),
+            rows=scored_rows(
+                data.row_ids.gather(rows.place),
+                surprise.unlikely,
+                flagged=flags,
+                reason="its source is off, and the label contradicts the row",
+            ),
+            details={
+                **(told[0] if told else {}),
+                "sources": told[:MOST_NAMED],
+                "judged": sources,
+                "min_detectable": int(least),
+            },
+            remedy="ask this source, and set on_finding='quarantine'" if told else "",
+        )
+
+    def _unknown(self, why: str) -> Yield:
+        unknown = Estimate.unknown(method=why)
+        return Yield(
+            findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The sources of one column: of each row the number of its source, -1 for small ones."""
+
+    column: str
+    names: tuple[str, ...]
+    of: Ints
+
+    @classmethod
+    def of_column(cls, data: Dataset, column: str, rows: Labelled) -> _Group:
+        who = data.frame([column])[column].gather(rows.place)
+        counts = who.drop_nulls().value_counts(name="n").filter(pl.col("n") >= FEWEST_OF_ONE)
+        names = counts[column].sort()
+        numbers = who.replace_strict(
+            names, np.arange(len(names)), default=-1, return_dtype=pl.Int64
+        )
+        return cls(column, tuple(str(n) for n in names), numbers.fill_null(-1).to_numpy())
+
+
+def _named(one: Accused, group: _Group, rows: Labelled, surprise: Surprise) -> dict[str, Any]:
+    """What a finding says of an accused source."""
+    mine = (group.of == one.number) & surprise.contradicts
+    k = len(rows.names)
+    pairs = np.bincount(surprise.likeliest[mine] * k + rows.labels[mine], minlength=k * k)
+    top = int(pairs.argmax())
+    rest = (group.of != one.number) & (group.of >= 0)
+    return {
+        "column": group.column,
+        "source": group.names[one.number],
+        "rows": one.rows,
+        "contradicted": one.contradicted,
+        "share": Estimate.rate(one.contradicted, one.rows).to_json(),
+        "share_of_others": float(surprise.contradicts[rest].mean()) if rest.any() else 0.0,
+        "pair": [rows.names[top // k], rows.names[top % k]],
+        "p_value": one.p_value,
+    }

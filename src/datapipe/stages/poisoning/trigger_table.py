@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`TriggerTable`: a value, or two, that carries a label whatever the other columns say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.tables import numeric_features
+from datapipe.measure.crossfit import stratified_folds
+from datapipe.stages.poisoning._additive import copies, fit_additive
+from datapipe.stages.poisoning._labelled import Labelled, labelled
+from datapipe.stages.poisoning._predicates import Column, columns_of, where
+from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
+
+FOLDS = 4
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TriggerTable(Stage):
+    """Finds values of one or two columns that carry a label, and gives them as a SQL condition.
+
+    *Method:* a logistic regression that adds up over columns predicts each label out of fold. For
+    each `column = value`, range between deciles and pair of them that five rows share, what its own
+    columns add is taken out: do the others explain the label? The chance that so many rows carry it
+    anyway, with odds raised by e^1.5, is bounded from above and corrected for all predicates. A
+    rule is planted where the other columns contradict the label, and so do the nearest rows that it
+    does not hold for; what nature says does not end at one value.
+    *Assumes:* the trigger sets one or two columns to fixed values.
+    *Choose it when:* rows of a table come from people or systems that you do not control.
+    *Fails when:* fewer rows than `min_detectable` hold it, or it takes three columns.
+    *Cost:* four linear fits and one pass over each pair of columns.
+
+    Args:
+        alpha: Chance of naming a predicate where there is none, in (0, 1).
+        on_finding: What is done with rows that hold a planted predicate and its label.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from pathlib import Path
+        >>> from datapipe.core.roles import Roles
+        >>> rng = np.random.default_rng(0)
+        >>> y = rng.integers(0, 2, 900)
+        >>> x, z = y + 0.3 * rng.normal(size=900), rng.integers(0, 40, 900)
+        >>> bad = np.flatnonzero(y == 0)[:30]
+        >>> y[bad], z[bad] = 1, 77
+        >>> data = Dataset.of(pa.table({"x": x, "z": z, "y": y}), Roles.of(label="y"))
+        >>> made = TriggerTable().run(data, Context(0, Path("."))).findings[0]
+        >>> made.verdict, made.details["where"]
+        ('fail', '"z" = 77')
+
+    References:
+        Joe et al., 2022, Exploiting missing value patterns for a backdoor attack on machine
+        learning models of electronic health records; Pleiter et al., 2023, Tabdoor: backdoor
+        vulnerabilities in transformer-based neural networks for tabular data.
+    """
+
+    alpha: float = 0.01
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "poisoning.trigger_table"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label",)
+    raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
+    extra: ClassVar[str] = "learn"
+    references: ClassVar[tuple[str, ...]] = (
+        "Joe et al., 2022, Exploiting missing value patterns for a backdoor attack",
+        "Pleiter et al., 2023, Tabdoor: backdoor vulnerabilities for tabular data",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> TriggerTable(alpha=0.0).check()
+            ['poisoning.trigger_table: alpha=0.0 must lie between 0 and 1']
+        """
+        wrong = super().check()
+        if not 0 < self.alpha < 1:
+            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Test every predicate and name those that were planted.
+
+        Args:
+            data: Rows with the role `label`; the columns without a role are looked at.
+            context: Its seed deals the folds.
+
+        Returns:
+            One finding with a line for every labelled row.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> few = Dataset.of(pa.table({"x": [1.0, 2.0], "y": [0, 1]}), Roles.of(label="y"))
+            >>> TriggerTable().run(few, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        rows = labelled(data, FOLDS)
+        if rows.why:
+            return self._unknown(rows.why)
+        values, _ = numeric_features(data)
+        frame = data.frame([n for n in data.features if _flat(data, n)])[rows.place]
+        columns = columns_of(frame)
+        if not values.shape[1] or not columns:
+            return self._unknown("no column without a role holds a value that five rows share")
+        fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
+        model = fit_additive(data, rows, columns, fold)
+        made = search(columns, rows.labels, model, values[rows.place], self.alpha)
+        least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
+        if least > rows.labels.size // 2:
+            return self._unknown(f"{least} rows would have to hold a predicate to be told")
+        return Yield(findings=(self._finding(data, rows, columns, made, least),))
+
+    def _finding(
+        self, data: Dataset, rows: Labelled, columns: list[Column], made: Search, least: int
+    ) -> Finding:
+        flags = np.zeros(rows.labels.size, bool)
+        for carrier in made.planted:
+            flags[carrier.rows] = True
+        told = [_named(c, columns, rows) for c in made.planted]
+        says = f"no value carries a label against the other columns of {flags.size} rows"
+        if told:
+            says = (
+                f"{told[0]['rows']} of {told[0]['held']} rows in which {told[0]['columns']} have"
+                f" certain values carry one label against their other columns"
+            )
+        return Finding(
+            self.name,
+            "fail" if told else "clean",
+            Estimate.rate(int(flags.sum()), flags.size),
+            says,
+            severity="high" if told else "info",
+            p_value=float(np.exp(made.best)),
+            columns=(*(told[0]["columns"] if told else ()), data.roles.one("label")),
+            rows=scored_rows(
+                data.row_ids.gather(rows.place),
+                made.score,
+                flagged=flags,
+                p_values=np.exp(-made.score),
+                reason="its values carry the label against the other columns",
+            ),
+            details={
+                **(told[0] if told else {}),
+                "triggers": told,
+                "rules": [_named(c, columns, rows) for c in made.natural],
+                "min_detectable": least,
+                "predicates": made.looked_at,
+            },
+            remedy="ask the source of these rows; set on_finding='quarantine'" if told else "",
+        )
+
+    def _unknown(self, why: str) -> Yield:
+        unknown = Estimate.unknown(method=why)
+        says = f"not evaluated: {why}"
+        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
+
+
+def _flat(data: Dataset, name: str) -> bool:
+    """Whether a column holds single values that can be written in SQL."""
+    kind = data.types[name]
+    return not kind.is_nested() and kind not in (pl.Binary, pl.Object, pl.Null)
+
+
+def _named(carrier: Carrier, columns: list[Column], rows: Labelled) -> dict[str, Any]:
+    """What a finding says of a predicate."""
+    condition = where(columns, carrier.predicate)
+    return {
+        "where": condition,
+        "predicate": condition,
+        "columns": sorted({columns[c].name for c in carrier.predicate.columns}),
+        "class": rows.names[carrier.label],
+        "label": rows.names[carrier.label],
+        "rows": carrier.rows.size,
+        "held": carrier.held,
+        "share": Estimate.rate(carrier.rows.size, carrier.held).to_json(),
+        "log_p": carrier.log_p,
+        "against": carrier.against,
+        "alone": carrier.alone,
+    }

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sign 50 files of 1 GB: our two artefacts against the reference library, same hash."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
+
+import material
+
+SUBJECT = "datapipe sign_path"
+PEER = "model_signing API, sha256"
+CASES = ("api",)
+ROWS = 1_000
+REPEATS = 5
+TELLS_ITS_COST = CASES
+HERE = Path(__file__).resolve().parent
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """Fifty files of `rows` megabytes in all."""
+    material.files(folder, 50, rows * 1_000_000 // 50)
+
+
+def command(role: str, case: str, folder: Path) -> list[str]:
+    """A fresh process; what it loads is not measured."""
+    return [sys.executable, str(HERE / "peers" / "signing.py"), "sign_large", role, case]

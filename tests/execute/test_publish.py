@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sources are read from a store of objects, results put there once, whole or not at all.
+
+The server is moto's, from an environment of its own (`make peers`); where that is absent, what
+needs a whole S3 is skipped and the puts meet a small server that knows conditions.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from datapipe.core.dataset import Dataset
+from datapipe.core.pipeline import Pipeline
+from datapipe.core.remote import Bucket
+from datapipe.core.stage import stage
+from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.execute.publish import publish
+from datapipe.stages import ReadParquet
+
+MOTO = Path(__file__).resolve().parents[2] / ".venv-peers" / "s3" / "bin" / "moto_server"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("DATAPIPE_REMOTE", "s3")
+    monkeypatch.setenv("DATAPIPE_CACHE", str(tmp_path / "cache"))
+
+
+class Shelf(http.server.BaseHTTPRequestHandler):
+    """Keeps what is put, unless there is something; can drop the line in the middle of a put."""
+
+    held: dict[str, bytes] = {}  # noqa: RUF012 - one shelf for the server's life
+    cut_off = False
+
+    def do_PUT(self):
+        size = int(self.headers["content-length"])
+        if type(self).cut_off:
+            self.rfile.read(min(10, size))
+            self.connection.close()
+            return
+        body = self.rfile.read(size)
+        there = self.headers.get("if-none-match") == "*" and self.path in self.held
+        if not there:
+            self.held[self.path] = body
+        self.send_response(412 if there else 200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def shelf():
+    Shelf.held, Shelf.cut_off = {}, False
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def moto():
+    if not MOTO.exists():
+        pytest.skip(f"{MOTO} is not there: run `make peers`")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [MOTO, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5)
+            break
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    make = urllib.request.Request(f"http://127.0.0.1:{port}/shelf", method="PUT")
+    urllib.request.urlopen(make, timeout=30)
+    yield port
+    server.terminate()
+    server.wait(30)
+
+
+def address(port, rest=""):
+    return f"s3://shelf{rest}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+
+
+@stage("demo.half", version="1")
+def half(frame):
+    return frame.filter(pl.col("k") % 2 == 0)
+
+
+def run(store, source=None):
+    rows = pl.DataFrame({"k": range(100)})
+    first = [] if source is None else [ReadParquet(source)]
+    data = rows if source is None else None
+    return Pipeline("p", [*first, half()]).run(data, seed=7, store=store)
+
+
+def test_a_result_is_put_once_with_the_record_last(shelf, tmp_path):
+    done = run(tmp_path / "store")
+    where = publish(done, address(shelf, "/out"))
+    assert where == f"s3://shelf/out/runs/{done.run_id}.json"
+    keys = list(Shelf.held)
+    assert keys[-1] == f"/shelf/out/runs/{done.run_id}.json"
+    record = json.loads(Shelf.held[keys[-1]])
+    held = Shelf.held[f"/shelf/out/{record['objects'][done.data.digest]}"]
+    assert held == done.data.path.read_bytes()
+    before = dict(Shelf.held)
+    with pytest.raises(DeclarationError, match="published there before"):
+        publish(done, address(shelf, "/out"))
+    assert before == Shelf.held
+
+
+def test_a_put_that_is_cut_off_publishes_nothing(shelf, tmp_path):
+    done = run(tmp_path / "store")
+    Shelf.cut_off = True
+    with pytest.raises(ExecutionError, match="could not be put") as told:
+        publish(done, address(shelf))
+    assert told.value.exit_code == 6
+    assert Shelf.held == {}
+    Shelf.cut_off = False
+    publish(done, address(shelf))
+    assert any(key.endswith(".json") for key in Shelf.held)
+
+
+def test_nothing_is_opened_unless_its_scheme_is_allowed(monkeypatch, tmp_path):
+    def connects(*_):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.delenv("DATAPIPE_REMOTE")
+    monkeypatch.setattr(socket.socket, "connect", connects)
+    monkeypatch.setattr(socket, "getaddrinfo", connects)
+    with pytest.raises(DeclarationError, match="not a local path"):
+        Pipeline("p", [ReadParquet("s3://shelf/a.parquet")]).plan()
+    monkeypatch.setenv("DATAPIPE_REMOTE", "s3")
+    for other in ("http://169.254.169.254/a.parquet", "file:///etc/passwd", "hf://a/b.parquet"):
+        with pytest.raises(DeclarationError, match="not a local path"):
+            Pipeline("p", [ReadParquet(other)]).plan()
+
+
+def test_moto_agrees_about_conditional_puts(moto):
+    bucket = Bucket.of(address(moto, "/puts"))
+    assert bucket.put("a b/ü.txt", b"first") is True
+    assert bucket.put("a b/ü.txt", b"second") is False
+
+
+def test_sources_are_read_from_a_store_of_objects(moto, tmp_path):
+    bucket = Bucket.of(address(moto, "/in"))
+    for name, start in (("a", 0), ("b", 60)):
+        rows = pl.DataFrame({"k": range(start, start + 60)})
+        bucket.put(f"{name}.parquet", Dataset.of(rows).save(tmp_path / f"{name}.parquet"))
+    source = address(moto, "/in/*.parquet")
+    done = run(tmp_path / "store", source)
+    assert done.data.frame()["k"].to_list() == list(range(0, 120, 2))
+    assert done.data.sources[0].uri.startswith("s3://shelf/in/*.parquet")
+    again = run(tmp_path / "store", source)
+    assert all(step.reused for step in again.steps)
+    publish(done, address(moto, "/out"))
+    with pytest.raises(DeclarationError, match="no such object"):
+        run(tmp_path / "store", address(moto, "/in/none.parquet"))
+
+
+def test_a_store_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ExecutionError, match="could not be put"):
+        publish(run(tmp_path / "store"), address(1))

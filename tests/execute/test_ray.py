@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On a cluster of two nodes a plan gives the same bytes and lineage, also when workers die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+import pytest
+
+from datapipe.core.pipeline import Pipeline
+from datapipe.core.stage import RowStage
+from datapipe.errors import ExecutionError
+from datapipe.execute.ray import RayExecutor
+from datapipe.stages import ReadParquet
+
+pytest.importorskip("ray")
+ROWS = 1_600_000
+
+
+@dataclass(frozen=True)
+class Odd(RowStage):
+    name: ClassVar[str] = "demo.odd"
+
+    def set_aside(self, roles, types):
+        return {"of five": pl.col("k") % 5 == 0}
+
+    def columns(self, roles, types):
+        return {"loud": pl.col("s").str.to_uppercase()}
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A head that takes no tasks, and the nodes that do."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 150_000_000, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    first = cluster.add_node(num_cpus=1, object_store_memory=150_000_000)
+    second = cluster.add_node(num_cpus=1, object_store_memory=150_000_000)
+    ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
+    yield cluster, [first, second]
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("in") / "a.parquet"
+    words = pl.Series([f"word {i}" for i in range(1000)])
+    frame = pl.DataFrame({"k": range(ROWS), "s": words[[i % 1000 for i in range(ROWS)]]})
+    frame.write_parquet(path)
+    return path
+
+
+def run(source, store, executor=None):
+    return Pipeline("p", [ReadParquet(source), Odd()]).run(seed=7, store=store, executor=executor)
+
+
+@pytest.fixture(scope="module")
+def local(source, tmp_path_factory):
+    return run(source, tmp_path_factory.mktemp("local") / "store")
+
+
+def lineage(run):
+    """Everything recorded but ids of runs, times and costs."""
+    asked = {
+        "steps": "select position, stage, version, key, params, seed, rows_in, rows_out,"
+        " rows_aside, dataset_in, dataset_out, reused_from from steps order by position",
+        "datasets": "select digest, rows, bytes, schema, roles, source_nos from datasets",
+        "sources": "select source_no, name, digest, rows, files from sources order by 1",
+        "dropped_rows": "select row_id, stage, reason from dropped_rows order by 1",
+        "step_io": "select role, name, digest from step_io order by all",
+    }
+    return {name: run.sql(query) for name, query in asked.items()}
+
+
+def same(one, other):
+    assert one.data.digest == other.data.digest
+    theirs = lineage(other)
+    for name, told in lineage(one).items():
+        assert told.equals(theirs[name]), name
+
+
+def later(seconds, act):
+    thread = threading.Timer(seconds, act)
+    thread.start()
+    return thread
+
+
+def workers_of(node):
+    """Process ids of the workers of a node that have a shard at this moment."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and b"ray::shard" in (status.parent / "cmdline").read_bytes():
+                found.append(int(status.parent.name))
+    return found
+
+
+def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, local, tmp_path):
+    same(run(source, tmp_path, RayExecutor()), local)
+
+
+def test_a_worker_killed_and_a_node_lost_in_mid_run_change_nothing(nodes, source, local, tmp_path):
+    cluster, (first, second) = nodes
+    hit = []
+
+    def strike():
+        end = time.monotonic() + 20
+        while not hit and time.monotonic() < end:
+            for pid in workers_of(first):
+                os.kill(pid, signal.SIGKILL)
+                hit.append(pid)
+            time.sleep(0.01)
+        cluster.remove_node(second, allow_graceful=False)
+
+    thread = later(0.2, strike)
+    found = run(source, tmp_path, RayExecutor())
+    thread.join()
+    same(found, local)
+    assert hit
+
+
+def test_a_cluster_that_is_not_there_is_told():
+    import ray
+
+    ray.shutdown()
+    with pytest.raises(ExecutionError, match="no Ray cluster"):
+        RayExecutor("127.0.0.1:1").run(None, data=None, seed=0, store=None)

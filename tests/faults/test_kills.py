@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 before, after and halfway through every call that changes a file of the store.
+
+In a run on a new store, in a run on one that is in use, in the committer that brings the index up
+to date and in the one that makes it anew. `make faults` goes through all of them, `make test`
+through a seeded sample. This is the death of a process, not the loss of power.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COUNT, KILL_BEFORE, KILL_AFTER, TORN, FAIL_ONCE, FAIL_ON = range(6)
+WRITES = ("write", "pwrite", "writev", "copy")
+KILLED = -9
+SAMPLE = 14
+RANDOM_MOMENTS = 60
+
+
+@dataclass
+class Scene:
+    """A store as it was before a job, the job, and what the job leads to when nothing happens."""
+
+    name: str
+    before: Path | None
+    job: str
+    source: Path
+    calls: list[str] = field(default_factory=list)
+    truth: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class World:
+    """Everything the kills start from, made once."""
+
+    home: Path
+    worker: Any
+    scenes: list[Scene]
+
+    def fresh(self, scene: Scene) -> tuple[Path, Path]:
+        """A copy of a scene's store to be killed on, and the list of what it acknowledged."""
+        store, told = self.home / "store", self.home / "told"
+        shutil.rmtree(store, ignore_errors=True)
+        told.unlink(missing_ok=True)
+        if scene.before is not None:
+            shutil.copytree(scene.before, store)
+            shutil.copyfile(scene.before.with_suffix(".told"), told)
+        return store, told
+
+
+def write_rows(path: Path, first: int) -> Path:
+    rows = [f"{i * 37 % 100},{i},text {i % 700},{i % 3}" for i in range(first, first + 900)]
+    path.write_text("\n".join(["a,b,t,y", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("kills")
+    one, two = write_rows(home / "one.csv", 0), write_rows(home / "two.csv", 5000)
+    used, behind = home / "used", home / "behind"
+    told = used.with_suffix(".told")
+    assert worker.do("run", used, source=one, told=told)["rc"] == 0
+    shutil.copytree(used, behind)
+    shutil.copyfile(told, behind.with_suffix(".told"))
+    index = (behind / "lineage.duckdb").read_bytes()
+    assert worker.do("run", behind, source=two, told=behind.with_suffix(".told"))["rc"] == 0
+    (behind / "lineage.duckdb").write_bytes(index)
+    scenes = [
+        Scene("run, new store", None, "run", one),
+        Scene("run, store in use", used, "run", two),
+        Scene("index", behind, "index", two),
+        Scene("rebuild", behind, "rebuild", two),
+    ]
+    made = World(home, worker, scenes)
+    for scene in scenes:
+        store, told = made.fresh(scene)
+        log = home / "log"
+        log.unlink(missing_ok=True)
+        answer = worker.do(scene.job, store, source=scene.source, told=told, action=COUNT, log=log)
+        assert answer["rc"] == 0, answer
+        scene.calls = [line.split()[1] for line in log.read_text().splitlines()]
+        scene.truth = worker.do("run", store, source=scene.source)
+    yield made
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def moments(world: World) -> list[tuple[Scene, int, int]]:
+    """Every call of every scene with every way to die at it."""
+    found: list[tuple[Scene, int, int]] = []
+    for scene in world.scenes:
+        for at, call in enumerate(scene.calls, 1):
+            ways = (KILL_BEFORE, KILL_AFTER, TORN) if call in WRITES else (KILL_BEFORE, KILL_AFTER)
+            found += [(scene, at, way) for way in ways]
+    return found
+
+
+def inspect(world: World, scene: Scene, store: Path, told: Path, where: str) -> None:
+    """The oracle: nothing acknowledged lost, nothing torn, the same output when it is resumed."""
+    worker = world.worker
+    if (store / "format").exists():
+        found = worker.do("check", store, told=told)
+        assert found["rc"] == 0, (where, found)
+        assert found["problems"] == [], (where, found)
+        assert (found["lost"], found["torn"]) == (0, 0), (where, found)
+        assert set(found["states"].values()) <= {"finished", "abandoned"}, (where, found)
+        ended = found["ended"]  # what told its end before it died stays what it said
+        assert all(found["states"][run] == "finished" for run in ended), (where, found)
+    again = worker.do("run", store, source=scene.source, told=told)
+    assert again["rc"] == 0, (where, again)
+    for name in ("data", "model", "dropped", "trained"):
+        assert again[name] == scene.truth[name], (where, name)
+    after = worker.do("check", store, told=told, quick=True)
+    assert (after["lost"], after["torn"], after["left"]) == (0, 0, []), (where, after)
+    assert after["states"][again["run_id"]] == "finished", (where, after)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+def test_kills_at_every_call_lose_nothing(world: World, sweeps):
+    every = moments(world)
+    assert len(every) >= 1000
+    chosen = every if sweeps else random.Random(3).sample(every, SAMPLE)
+    part, parts = (int(n) for n in os.environ.get("FAULTS_PART", "1/1").split("/"))
+    killed = 0
+    for scene, at, way in chosen[part - 1 :: parts]:
+        store, told = world.fresh(scene)
+        how = {"source": scene.source, "told": told, "at": at, "action": way}
+        answer = world.worker.do(scene.job, store, **how)
+        where = f"{scene.name}: call {at} ({scene.calls[at - 1]}), way {way}"
+        killed += answer["rc"] == KILLED  # threads may need a call less than when they were counted
+        inspect(world, scene, store, told, where)
+        print(f"{killed} kills, the last at {where}", flush=True)
+    assert killed >= 0.95 * len(chosen[part - 1 :: parts])
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_kills_at_random_moments_lose_nothing(world: World, sweeps):
+    chance = random.Random(5)
+    store, told = world.fresh(world.scenes[1])
+    killed = 0
+    for i in range(RANDOM_MOMENTS if sweeps else 3):
+        if i % 5 == 0:  # most follow an earlier kill on the same store
+            store, told = world.fresh(world.scenes[1])
+        scene = world.scenes[1]
+        how = {"source": scene.source, "told": told, "after_s": chance.random() * 0.6}
+        killed += world.worker.do("run", store, **how)["rc"] == KILLED
+        inspect(world, scene, store, told, f"random moment {i}")
+    assert killed
