@@ -95,7 +95,6 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
-    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",
