@@ -262,8 +262,12 @@ def _corrected(rate: Floats, errors: ExpertErrors, rng: np.random.Generator | No
     missed: float | Floats = errors.missed
     invented: float | Floats = errors.invented
     if rng is not None and errors.n:
-        missed = rng.beta(errors.missed * errors.n + 0.5, (1 - errors.missed) * errors.n + 0.5, rate.size)
-        invented = rng.beta(errors.invented * errors.n + 0.1, (1 - errors.invented) * errors.n + 0.5, rate.size)
+        missed = rng.beta(
+            errors.missed * errors.n + 0.5, (1 - errors.missed) * errors.n + 0.5, rate.size
+        )
+        invented = rng.beta(
+            errors.invented * errors.n + 0.1, (1 - errors.invented) * errors.n + 0.5, rate.size
+        )
     made: Floats = np.clip((rate - invented) / np.maximum(1e-9, 1 - missed - invented), 0.0, 1.0)
     return made
 
@@ -358,7 +362,9 @@ def is_rate(estimate: Estimate, claimed: float, *, tolerance: float | None = Non
     half = max(high - low, 1e-9) / 2
     off = abs(centre - claimed)
     wanted = max(off, margin - off, margin / 4)  # whichever of `no` and `yes` is nearer
-    return RateAnswer("cannot tell", claimed, margin, math.ceil(max(n, 1) * (half / wanted) ** 2) + 1)
+    return RateAnswer(
+        "cannot tell", claimed, margin, math.ceil(max(n, 1) * (half / wanted) ** 2) + 1
+    )
 
 
 def _z(level: float) -> float:
