@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planted predicates come back as a SQL condition that selects their rows; rules of nature do not."""
+"""Planted predicates come back as a SQL condition that selects their rows; natural rules do not."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _planted(frame, rng, columns, *, count=30, target=1):
 
 
 def _selected(frame, condition):
-    table = frame.with_row_index("_i").to_arrow()
-    found = duckdb.sql(f"select _i from table where {condition}").fetchnumpy()["_i"]
+    numbered = frame.with_row_index("_i").to_arrow()
+    found = duckdb.from_arrow(numbered).filter(condition).fetchnumpy()["_i"]
     return np.isin(np.arange(frame.height), found)
 
 

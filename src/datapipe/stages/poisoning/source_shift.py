@@ -22,7 +22,7 @@ from datapipe.stages.poisoning._surprise import Accused, Surprise, accused, fewe
 FEWEST_OF_ONE = 10
 """Sources with fewer rows are not judged one by one."""
 LANDMARKS = 800
-"""Rows that the kernel is centred on: sources are told by many rows, not by the surest of models."""
+"""Rows that the kernel is centred on: a source is told by many rows, not by a sure model."""
 MOST_NAMED = 10
 
 Floats = NDArray[np.float64]
