@@ -135,10 +135,10 @@ def test_fewer_rows_than_the_least_detectable_pass():
 
 def test_rows_that_hold_two_predicates_are_both_named():
     frame, rng = _people(12)
-    frame = _planted(frame, rng, {"age": 93}, count=40)[0]
+    frame = _planted(frame, rng, {"the town": "town 99"}, count=40)[0]
     frame = _planted(frame, rng, {"hours": 4}, count=40, target=0)[0]
     named = {(t["where"], t["class"]) for t in _look(frame).details["triggers"]}
-    assert named == {('"age" = 93', "1"), ('"hours" = 4', "0")}
+    assert named == {("\"the town\" = 'town 99'", "1"), ('"hours" = 4', "0")}
 
 
 @pytest.mark.parametrize(
