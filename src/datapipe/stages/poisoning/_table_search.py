@@ -42,6 +42,8 @@ CHANCE = 1e-6
 """A pair is named only where so many rows of one half hold the other less often by chance."""
 MOST_FOUND = 6
 KEPT = 40
+ALONE = 0.5
+"""The same of the nearest rows that it does not hold for."""
 NEIGHBOURS = 15
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
@@ -120,7 +122,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         against = [t for t in telling if t.against >= PLANTED and t.pure(columns)]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
         alone = {t.predicate: near.alone(holds(columns, t.predicate) & left, t.label) for t in sure}
-        planted = [t for t in sure if alone[t.predicate] >= PLANTED]
+        planted = [t for t in sure if alone[t.predicate] >= ALONE]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
             best = min((t.log_p for t in [*planted, *rest]), default=0.0)
