@@ -76,9 +76,7 @@ class Index:
             return True
         try:
             with locked(self._lock, wait_s=wait_s):
-                tail = self._journal.tail().mark  # while we waited others may have gone on
-                self._add(tail)
-                self._seen = (tail.seq, self.identity())
+                self._seen = (self._add(enough=tail), self.identity())
         except ExecutionError as busy:
             if busy.code != "DP-EXEC-050":
                 raise
@@ -123,21 +121,29 @@ class Index:
             return ()
         return (found.st_ino, found.st_size, found.st_mtime_ns)
 
-    def _add(self, until: Mark) -> None:
-        """Publish a copy that has everything; only under the lock."""
+    def _add(self, *, enough: Mark) -> int:
+        """Publish a copy that has everything; only under the lock.
+
+        Whoever waited finds its records added by the one before it, and leaves it at that: one
+        commit serves all who wait.
+        """
+        until = self._journal.tail().mark  # while we waited others may have gone on
         if not self.path.exists() or self._log_of(self.path).exists():
             self._rebuild(until)  # what another program wrote into it is not ours
-            return
+            return until.seq
         at, current = self._published()
         if current and (at.seq > until.seq or (at.seq == until.seq and at.chain != until.chain)):
             raise _ahead(self.path, at.seq, until.seq)
         if not current:
             self._rebuild(until)
-        elif at.seq < until.seq or at == START:
+        elif at.seq >= enough.seq and at != START:
+            return at.seq
+        else:
             with self._made() as partial:
                 shutil.copyfile(self.path, partial)
                 with _translated(self.path), contextlib.closing(_connect(partial)) as connection:
                     self._fill(connection, at, until)
+        return until.seq
 
     def _published(self) -> tuple[Mark, bool]:
         """How far the published index has come, and whether its tables are of this version."""
