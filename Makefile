@@ -50,7 +50,7 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
 	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests/power tests/cli/test_demo.py $(ARGS)
 
-peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp ## other people's verifiers and engines in environments of their own, without our pins
+peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp .venv-peers/crowd.stamp ## other people's verifiers and engines in environments of their own, without our pins
 
 clean: ## remove the virtual environments and every cache
 	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -70,6 +70,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv .venv-peers/engines
 	.venv-peers/engines/bin/python -m pip install --disable-pip-version-check --no-input -q \
 		apache-hamilton==1.90.0 kedro==1.7.0 dagster==1.13.28 polars==2.1.0
+	@touch $@
+
+.venv-peers/crowd.stamp:
+	$(PYTHON) -m venv .venv-peers/crowd
+	.venv-peers/crowd/bin/python -m pip install --disable-pip-version-check --no-input -q \
+		'crowd-kit==1.4.2' 'pandas==3.1.1' 'scikit-learn==1.9.1'
 	@touch $@
 
 .venv-peers/s3.stamp:

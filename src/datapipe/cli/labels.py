@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 from datapipe.cli.labels_audit import plan, rate
-from datapipe.cli.labels_crowd import aggregate
+from datapipe.cli.labels_crowd import aggregate, annotators
 from datapipe.cli.labels_files import (
     File,
     Image,
@@ -22,6 +22,7 @@ from datapipe.cli.labels_files import (
     write_table,
 )
 from datapipe.cli.labels_judging import by_row, head, judged, line
+from datapipe.cli.labels_tools import send, take_in
 from datapipe.cli.options import STORE, Json, Seed, Store
 from datapipe.cli.terminal import out, out_json, plain, table
 from datapipe.core.run import Run
@@ -32,10 +33,13 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 app.command("aggregate", help="One label an item from the answers of several annotators.")(
     aggregate
 )
+app.command("annotators", help="Skill, agreement, spammers and drift of annotators.")(annotators)
 app.command("noise-rate", help="How many labels are wrong, with the interval the data allows.")(
     rate
 )
 app.command("plan-audit", help="The rows that experts should check to know the noise rate.")(plan)
+app.command("export", help="Rows as tasks of Label Studio or Argilla.")(send)
+app.command("import", help="What annotators said there, one answer a row, for aggregate.")(take_in)
 
 CURVE_POINTS = 50
 

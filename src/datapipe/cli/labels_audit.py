@@ -218,7 +218,7 @@ def audited(path: Path, every: pl.DataFrame) -> tuple[Estimate, ExpertErrors]:
     if not done.any():
         raise Malformed(
             f"{path.name}: no row was checked",
-            code="DP-USE-044",
+            code="DP-USE-244",
             hint="fill in `expert` with the right label of each row",
         )
     frame, wrong, second = frame.filter(done), whole.filter(done), second.filter(done)
@@ -230,7 +230,7 @@ def audited(path: Path, every: pl.DataFrame) -> tuple[Estimate, ExpertErrors]:
         if third.filter(pl.Series(differs)).is_null().any():
             raise Malformed(
                 f"{path.name}: the experts differ and nobody decided",
-                code="DP-USE-045",
+                code="DP-USE-245",
                 hint="fill in `adjudicated` where `expert` and `expert_2` differ",
             )
         word = third.fill_null(value=False).to_numpy()
@@ -274,6 +274,6 @@ def _read(path: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise Malformed(
             f"{path.name} cannot be read as a table",
-            code="DP-USE-046",
+            code="DP-USE-246",
             hint="give the file that plan-audit wrote",
         ) from error

@@ -21,6 +21,7 @@ from datapipe.errors import DeclarationError, nearest
 from datapipe.measure.crowd_choice import METHODS
 from datapipe.stages import find
 
+SCALES = ("nominal", "ordinal", "interval")
 Item = Annotated[str, typer.Option("--item", "--id", metavar="COL", help="The item answered.")]
 Who = Annotated[str, typer.Option(metavar="COL", help="Who answered.")]
 Answer = Annotated[str, typer.Option("--answer", "--label", metavar="COL", help="The answers.")]
@@ -138,3 +139,66 @@ def _classes(run: Run) -> list[str]:
         if artifact.name.endswith(".labels"):
             return list(artifact.facts.get("classes", []))
     return []
+
+
+def annotators(
+    file: File,
+    *,
+    item: Item,
+    annotator: Who,
+    answer: Answer,
+    time: Annotated[str, typer.Option(metavar="COL", help="When each answer was given.")] = "",
+    gold: Annotated[str, typer.Option(metavar="COL", help="Known labels of gold questions.")] = "",
+    scale: Annotated[
+        str, typer.Option(metavar="NAME", help="Scale of alpha: nominal, ordinal, interval.")
+    ] = "nominal",
+    output: Output = None,
+    as_json: Json = False,
+    store: Store = STORE,
+    seed: Seed = 0,
+) -> None:
+    """Tell of every annotator: skill, what the answers tell, repeats, drift; and the agreement.
+
+    Args:
+        file: The answers, one a row.
+        item: Column of the item answered.
+        annotator: Column of who answered.
+        answer: Column of the answer.
+        time: Column of when; without it the order of the rows counts.
+        gold: Column of known labels.
+        scale: Scale of Krippendorff's alpha.
+        output: Where the annotators are written.
+        as_json: Whether one JSON object is printed.
+        store: Folder of the store.
+        seed: Of resamples.
+
+    Raises:
+        DeclarationError: There is no such scale.
+
+    Example:
+        >>> annotators.__name__
+        'annotators'
+    """
+    if scale not in SCALES:
+        raise DeclarationError(
+            f"there is no scale {scale!r}", code="DP-USE-248", hint=nearest(scale, SCALES)
+        )
+    known_format(output)
+    stage: Any = find("labels.annotators")
+    roles = Roles.of(label=answer, id=item, annotator=annotator, time=time)
+    reader = _lenient(reader_of(file, roles, Beside(missing_labels="quarantine")))
+    run = Pipeline(Path(file).name, [reader, stage(gold=gold, scale=scale)]).run(
+        seed=seed, store=store
+    )
+    settle()
+    people = table_of(run, "annotators")
+    if output is not None:
+        write_table(people, output)
+    findings = [f for f in run.findings if f.family == "labels"]
+    if as_json:
+        out_json({**run.to_json(), "annotators": people.to_dicts()})
+        return
+    for finding in findings:
+        out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.says}"))
+    shown = flat(people).head(20)
+    out(table(shown.columns, shown.rows()))

@@ -84,7 +84,7 @@ def by_row(run: Run) -> pl.DataFrame:
     if rows is None:
         raise Malformed(
             run.finding("labels.noise").says,
-            code="DP-USE-047",
+            code="DP-USE-247",
             hint="give out-of-fold probabilities with --probs, or features to learn from",
         )
     label = run.data.roles.one("label")

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from datapipe.stages.ingest.object import ReadObject as ReadObject
     from datapipe.stages.ingest.parquet import ReadParquet as ReadParquet
     from datapipe.stages.labels.aggregate import AggregateAnswers as AggregateAnswers
+    from datapipe.stages.labels.annotators import JudgeAnnotators as JudgeAnnotators
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
+    from datapipe.stages.poisoning.certify import CertifyPoisoning as CertifyPoisoning
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
@@ -72,6 +74,7 @@ CATALOGUE = {
     "synthetic.prevalence": "SyntheticShare",
     "synthetic.diversity": "CorpusDiversity",
     "synthetic.collapse": "CollapseForecast",
+    "poisoning.certify": "CertifyPoisoning",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
@@ -83,6 +86,7 @@ CATALOGUE = {
     "labels.majority": "MajorityVote",
     "labels.dawid_skene": "DawidSkene",
     "labels.aggregate": "AggregateAnswers",
+    "labels.annotators": "JudgeAnnotators",
     "validate.expect": "Expect",
     "train.plain": "TrainPlain",
     "train.private": "TrainPrivately",
@@ -93,7 +97,6 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
-    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`JudgeAnnotators`: who is good, who does not look, whose skill fell, and how far they agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from datapipe.core.artifact import Artifact
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.measure.agreement import alpha_estimate, fleiss_kappa, pairwise_kappas, retested
+from datapipe.measure.annotator_drift import Drift, drift, knowledge
+from datapipe.measure.crowd import Answers
+from datapipe.measure.crowd_models import hierarchical
+from datapipe.stages.labels._answers import LEAST_ANSWERS, Told, answers_of, skills
+
+Scale = Literal["nominal", "ordinal", "interval"]
+SCALES = ("nominal", "ordinal", "interval")
+MOST_NAMED = 20
+MOST_PAIRS = 200
+"""Annotators beyond this are not compared two by two."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class JudgeAnnotators(Stage):
+    """Judges annotators by their answers: skill, information, consistency, drift, agreement.
+
+    *Method:* hierarchical Dawid-Skene joins the answers; an annotator's answers are held against
+    what the *others* said of the item. Skill has Wilson's interval; information is the share of
+    the class's entropy that an answer tells (0 for a spammer, whatever the habit); drift is a
+    likelihood ratio of a lower skill in the last answers to one skill throughout, with one false
+    alarm in 5,000 histories; agreement is Krippendorff's alpha with a bootstrap over items.
+    *Assumes:* most annotators are better than chance; rows are in the order of time, or a column
+    has the role `time`.
+    *Choose it when:* answers of several annotators are at hand, before their labels are used.
+    *Fails when:* all err alike, or items grew harder with time: that looks like a fall in skill.
+    *Cost:* O(answers x classes) a round of EM; two by two comparison for up to 200 annotators.
+
+    Args:
+        gold: Column with the known label of gold questions, null elsewhere; empty for none.
+        scale: Scale of the classes for alpha: `nominal`, `ordinal` or `interval`.
+        on_finding: What is done with the answers of annotators who are at chance, and with those
+            that were given after a skill fell.
+
+    Example:
+        >>> import pyarrow as pa, tempfile
+        >>> from pathlib import Path
+        >>> from datapipe.core.roles import Roles
+        >>> table = pa.table({"i": [1, 1, 1, 2, 2], "w": list("abcab"), "y": list("xxzzz")})
+        >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
+        >>> made = JudgeAnnotators().run(data, Context(0, Path(tempfile.mkdtemp())))
+        >>> [f.kind for f in made.findings]
+        ['labels.annotators', 'labels.drift', 'labels.agreement']
+
+    References:
+        Krippendorff, 2011, Computing Krippendorff's alpha-reliability; Raykar & Yu, 2012,
+        Eliminating spammers; Siegmund & Venkatraman, 1995, Using the generalized likelihood ratio
+        statistic for sequential detection of a change-point.
+    """
+
+    gold: str = ""
+    scale: Scale = "nominal"
+    on_finding: OnFinding = "note"
+
+    name: ClassVar[str] = "labels.annotators"
+    version: ClassVar[str] = "1"
+    needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
+    gives: ClassVar[tuple[str, ...]] = ("table",)
+    raises_findings: ClassVar[tuple[str, ...]] = (
+        "labels.annotators",
+        "labels.drift",
+        "labels.agreement",
+    )
+    references: ClassVar[tuple[str, ...]] = (
+        "Krippendorff, 2011, Computing Krippendorff's alpha-reliability",
+        "Raykar & Yu, 2012, Eliminating spammers and ranking annotators",
+        "Siegmund & Venkatraman, 1995, Sequential detection of a change-point",
+    )
+
+    def check(self) -> list[str]:
+        """Problems with the parameters.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> JudgeAnnotators(scale="ratio").check()
+            ["labels.annotators: scale='ratio' is none of nominal, ordinal, interval"]
+        """
+        wrong = super().check()
+        if self.scale not in SCALES:
+            wrong.append(f"{self.name}: scale={self.scale!r} is none of {', '.join(SCALES)}")
+        return wrong
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        """Judge the annotators.
+
+        Args:
+            data: One answer a row, with the roles `id` (the item), `annotator` and `label`, and
+                perhaps `time`.
+            context: Its seed draws the resamples; its scratch folder takes the table.
+
+        Returns:
+            Findings `labels.annotators`, `labels.drift` and `labels.agreement`; the table
+            `annotators.annotators` with a line an annotator.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> from pathlib import Path
+            >>> from datapipe.core.roles import Roles
+            >>> table = pa.table({"i": [1, 2], "w": ["a", "b"], "y": ["x", "z"]})
+            >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
+            >>> JudgeAnnotators().run(data, Context(0, Path("."))).findings[0].verdict
+            'not_evaluated'
+        """
+        told = answers_of(data, self.gold)
+        why = told if isinstance(told, str) else told.alone
+        if isinstance(told, str) or why:
+            return Yield(findings=tuple(_unknown(kind, why) for kind in self.raises_findings))
+        made = hierarchical(told.answers)
+        others = _without_own(told.answers, made.posterior, made.confusion)
+        falls = self._falls(data, told, others)
+        people = skills(told, made.posterior).with_columns(
+            information=pl.Series(knowledge(_table(made.confusion), made.prior)),
+            retest=pl.Series(retested(told.answers)).fill_nan(None),
+            drift_since=pl.Series(
+                [f.since if f.alarm >= 0 else None for f in falls], dtype=pl.Int64
+            ),
+            drift_after=pl.Series(
+                [f.after if f.alarm >= 0 else None for f in falls], dtype=pl.Float64
+            ),
+        )
+        path = context.scratch / "annotators.annotators.parquet"
+        people.write_parquet(path)
+        facts = {"columns": people.columns, "rows": people.height}
+        media = "application/vnd.apache.parquet"
+        table = Artifact("annotators.annotators", "table", path, media, facts)
+        rng = context.rng("agreement")
+        findings = (
+            _chance(data, told, people, others),
+            _drifted(data, told, falls, others),
+            self._agreement(told, rng),
+        )
+        return Yield(findings=findings, artifacts=(table,))
+
+    def _falls(self, data: Dataset, told: Told, others: Floats) -> list[Drift]:
+        """The drift of each annotator, answers in the order of time."""
+        order = np.arange(told.place.size)
+        if "time" in data.roles:
+            order = data.values("time").gather(told.place).arg_sort().to_numpy()
+        who = told.answers.annotator[order]
+        order = order[np.argsort(who, kind="stable")]
+        ends = np.cumsum(np.bincount(who, minlength=told.answers.n_annotators))
+        return [drift(others[part]) for part in np.split(order, ends[:-1])]
+
+    def _agreement(self, told: Told, rng: np.random.Generator) -> Finding:
+        answers = told.answers
+        values = None
+        if self.scale == "interval" and told.classes.dtype.is_numeric():
+            values = told.classes.cast(pl.Float64).to_numpy()
+        alpha = alpha_estimate(answers, rng, level=self.scale, values=values)
+        if np.isnan(alpha.value):
+            return _unknown("labels.agreement", alpha.method)
+        pairs = pairwise_kappas(answers) if answers.n_annotators <= MOST_PAIRS else []
+        worst = sorted(pairs, key=lambda p: (np.nan_to_num(p[3], nan=1.0), p[0], p[1]))[:MOST_NAMED]
+        return Finding(
+            "labels.agreement",
+            "clean" if alpha.low > 0 else "suspect",
+            alpha,
+            f"Krippendorff's alpha ({self.scale}) of {answers.n_annotators} annotators is"
+            f" {alpha.value:.2f} (between {alpha.low:.2f} and {alpha.high:.2f})",
+            severity="info" if alpha.low > 0 else "medium",
+            details={
+                "fleiss_kappa": fleiss_kappa(answers.votes()),
+                "lowest_pairs": [
+                    {"first": a, "second": b, "items": n, "cohen_kappa": k} for a, b, n, k in worst
+                ],
+                "min_detectable": 2,
+            },
+            remedy="" if alpha.low > 0 else "make the instructions clearer and ask again",
+        )
+
+
+def _without_own(answers: Answers, posterior: Floats, confusion: Floats | None) -> Floats:
+    """How likely each answer is right by what the others said of the item."""
+    table = np.log(np.maximum(_table(confusion), 1e-12))
+    own = table[answers.annotator, :, answers.label]
+    if answers.weight is not None:
+        own = own * answers.weight[:, None]
+    logs = np.log(np.maximum(posterior[answers.item], 1e-300)) - own
+    logs -= logs.max(1, keepdims=True)
+    shares = np.exp(logs)
+    right = shares[np.arange(answers.item.size), answers.label] / shares.sum(1)
+    return np.asarray(np.clip(right, 0.0, 1.0), np.float64)
+
+
+def _table(confusion: Floats | None) -> Floats:
+    return np.empty((0, 1, 1)) if confusion is None else confusion
+
+
+def _chance(data: Dataset, told: Told, people: pl.DataFrame, others: Floats) -> Finding:
+    bad = people["at_chance"].to_numpy()
+    judged = int((people["answers"] >= LEAST_ANSWERS).sum())
+    if not judged:
+        return _unknown("labels.annotators", f"no annotator gave {LEAST_ANSWERS} answers")
+    flags = bad[told.answers.annotator]
+    return Finding(
+        "labels.annotators",
+        "suspect" if bad.any() else "clean",
+        Estimate.rate(int(bad.sum()), judged),
+        f"{int(bad.sum())} of {judged} annotators answer no better than chance",
+        severity="medium" if bad.any() else "info",
+        columns=(data.roles.one("annotator"),),
+        rows=scored_rows(
+            data.row_ids.gather(told.place),
+            1.0 - others,
+            flagged=flags,
+            reason="the annotator answers no better than chance",
+        ),
+        details={
+            "at_chance": np.flatnonzero(bad)[:MOST_NAMED].tolist(),
+            "judged": judged,
+            "min_detectable": LEAST_ANSWERS,
+        },
+        remedy="leave these annotators out and aggregate again" if bad.any() else "",
+    )
+
+
+def _drifted(data: Dataset, told: Told, falls: list[Drift], others: Floats) -> Finding:
+    """Annotators whose skill fell; their answers since then are flagged."""
+    judged = sum(not np.isnan(f.before) and f.statistic > 0 for f in falls)
+    fallen = [i for i, f in enumerate(falls) if f.alarm >= 0]
+    if not judged:
+        return _unknown("labels.drift", "no annotator gave enough answers to tell a change")
+    return Finding(
+        "labels.drift",
+        "suspect" if fallen else "clean",
+        Estimate.rate(len(fallen), max(judged, len(fallen))),
+        f"the skill of {len(fallen)} of {judged} annotators fell while they answered",
+        severity="medium" if fallen else "info",
+        columns=(data.roles.one("annotator"),),
+        rows=scored_rows(data.row_ids.gather(told.place), 1.0 - others),
+        details={
+            "fallen": [
+                {
+                    "annotator_no": i,
+                    "since_answer": falls[i].since,
+                    "before": falls[i].before,
+                    "after": falls[i].after,
+                }
+                for i in fallen[:MOST_NAMED]
+            ],
+            "min_detectable": 24,
+        },
+        remedy="look at their answers since then, and ask what changed" if fallen else "",
+    )
+
+
+def _unknown(kind: str, why: str) -> Finding:
+    unknown = Estimate.unknown(method=why)
+    return Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}")
