@@ -113,7 +113,12 @@ def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, loc
     same(run(source, tmp_path, RayExecutor()), local)
 
 
-def test_a_worker_killed_and_a_node_lost_in_mid_run_change_nothing(nodes, source, local, tmp_path):
+@pytest.mark.faults
+def test_a_worker_killed_and_a_node_lost_in_mid_run_change_nothing(
+    nodes, source, local, tmp_path, request
+):
+    if "faults" not in request.config.option.markexpr:
+        pytest.skip("Ray takes its time to believe in a death: `make faults`")
     cluster, (first, second) = nodes
     hit = []
 

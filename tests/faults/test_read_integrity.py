@@ -27,9 +27,12 @@ from datapipe.stages import ReadArrow, ReadParquet
 SHORT = 60
 LONG = 500
 """Damaged files of each of the four kinds: 2,000 together."""
-FLIPS = pytest.mark.parametrize(
-    "n", [SHORT, pytest.param(LONG, marks=pytest.mark.faults)], ids=["sample", "all"]
-)
+
+
+@pytest.fixture
+def n(sweeps):
+    """How many damaged files of each kind are tried."""
+    return LONG if sweeps else SHORT
 
 
 def rows(n=700):
@@ -89,7 +92,7 @@ def truth(whole, reader, folder):
     return _truths[whole]
 
 
-@FLIPS
+@pytest.mark.faults
 @pytest.mark.parametrize(("suffix", "reader"), [(".parquet", ReadParquet), (".arrow", ReadArrow)])
 def test_what_save_wrote_is_never_read_silently_wrong(tmp_path, suffix, reader, n):
     whole = Dataset.of(rows()).save(tmp_path / f"a{suffix}")
@@ -99,7 +102,7 @@ def test_what_save_wrote_is_never_read_silently_wrong(tmp_path, suffix, reader, 
     assert refused >= 0.99 * n  # nearly every byte counts, and the seal covers them all
 
 
-@FLIPS
+@pytest.mark.faults
 def test_what_the_store_holds_is_never_read_silently_wrong(tmp_path, n):
     whole = Dataset.of(rows()).save(tmp_path / "a.parquet")
     before, rng = whole.read_bytes(), random.Random(n)
@@ -111,7 +114,7 @@ def test_what_the_store_holds_is_never_read_silently_wrong(tmp_path, n):
         assert refusal.value.exit_code == 4
 
 
-@FLIPS
+@pytest.mark.faults
 def test_page_checksums_of_others_are_held_against_their_pages(tmp_path, n):
     whole = tmp_path / "a.parquet"
     pq.write_table(rows().to_arrow(), whole, compression="zstd", write_page_checksum=True)
@@ -127,7 +130,7 @@ def test_page_checksums_of_others_are_held_against_their_pages(tmp_path, n):
     assert wrong == 0
 
 
-@pytest.mark.parametrize("n", [SHORT, pytest.param(1000, marks=pytest.mark.faults)])
+@pytest.mark.faults
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "arrows"])
 def test_damage_in_files_without_checksums_never_crashes_a_reader(tmp_path, kind, n):
     whole, table = tmp_path / f"a.{kind}", rows().to_arrow()
