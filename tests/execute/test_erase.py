@@ -26,6 +26,7 @@ from datapipe.core.finding import scored_rows
 from datapipe.core.roles import ANCESTORS, ROW_ID, Roles
 from datapipe.core.stage import OnFinding
 from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.execute._reach import Stored
 from datapipe.execute.erase import erase
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.envelope import Envelope
@@ -467,3 +468,41 @@ class Model2(Stage):
         path = context.scratch / "m.bin"
         path.write_bytes(str(len(data)).encode() * 100)
         return Yield(artifacts=(Artifact("m", "model", path, row_ids=data.row_ids),))
+
+
+@dataclass(frozen=True)
+class Telling(RowStage):
+    """Sets many rows aside, for reasons that quote the person."""
+
+    name: ClassVar[str] = "drill.telling"
+
+    def set_aside(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        return {
+            "written by ada-lovelace": pl.col("n") % 4 == 1,
+            "even": pl.col("n") % 2 == 0,
+        }
+
+
+def test_reasons_kept_by_position_lose_the_person_too(tmp_path: Path):
+    """Where many rows leave, reasons stand by position and name no row id."""
+    file, n = tmp_path / "rows.parquet", 4000
+    who = ["ada-lovelace" if i % 4 == 1 else f"p{i:05d}" for i in range(n)]
+    pl.DataFrame({"who": who, "n": range(n)}).write_parquet(file)
+    stages = [ReadParquet(str(file), subject="who"), Model2(), Telling()]
+    run = Pipeline("p", stages).run(seed=1, store=str(tmp_path / "s"))
+    lineage = Lineage(tmp_path / "s")
+    before = run.sql("select row_id, reason from dropped_rows where reason = 'even'")
+    aside = lineage.sql("select count(*) as n from dropped_rows").item()
+    assert Stored(lineage).positions
+    erase(lineage, "ada-lovelace", carry_out=True)
+    after = lineage.sql("select row_id, reason from dropped_rows where reason = 'even'")
+    assert set(after.rows()) == set(before.rows())
+    told = lineage.sql("select distinct reason from dropped_rows")["reason"]
+    assert set(told) == {"even", "erased", "erased at the person's request"}
+    assert (
+        lineage.sql("select count(*) as n from dropped_rows where stage = 'drill.telling'").item()
+        == aside
+    )
+    for path, data in contents(lineage.store):
+        assert b"lovelace" not in data or path.name == "rows.parquet", path
+    assert verify_store(lineage.store, (), None).passed

@@ -193,7 +193,8 @@ def test_another_seed_or_stage_does_not_go_on_with_a_foreign_output(source, tmp_
     assert run(source, tmp_path, run_here, Other()).data.names == ["k", "s", "twice", "other"]
 
 
-def test_row_stages_over_arrow_files_and_over_stored_rows_run_in_shards_too(source, tmp_path):
+def test_row_stages_over_large_arrow_files_run_in_shards_too(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("datapipe.stages.ingest.ipc.HELD_BYTES", 0)
     seen = []
 
     def counting(jobs):

@@ -192,3 +192,36 @@ def test_a_file_found_sound_is_looked_at_again_when_it_changes(tmp_path):
     os.utime(path, ns=(1, 1))
     with pytest.raises(TrustError, match="DP-TRUST-711"):
         vouch(path, digest)
+
+
+def test_a_source_that_rotted_since_it_was_digested_is_refused(tmp_path, monkeypatch):
+    import os
+
+    from datapipe.core.pipeline import Pipeline
+    from datapipe.core.stage import stage
+
+    @stage("demo.one", version="1")
+    def one(frame):
+        return frame
+
+    @stage("demo.two", version="1")
+    def two(frame):
+        return frame
+
+    def stamp(file):  # a disk that forgets does not tell the kernel, which knows of our write
+        told = file.stat()
+        return [told.st_size, told.st_mtime_ns, 0, told.st_ino]
+
+    monkeypatch.setattr("datapipe.execute.reuse._stamp", stamp)
+    path = tmp_path / "a.parquet"
+    pq.write_table(rows().to_arrow(), path, compression="none", use_dictionary=False)
+    Pipeline("p", [ReadParquet(path), one()]).run(seed=7, store=tmp_path / "s")
+    status, raw = path.stat(), bytearray(path.read_bytes())
+    raw[raw.find(b"word") + 1] ^= 1
+    with path.open("r+b") as file:  # the same inode, as on a disk that forgets
+        file.write(raw)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    reused = Pipeline("p", [ReadParquet(path), one()]).run(seed=7, store=tmp_path / "s")
+    assert reused.data.frame().equals(rows())
+    with pytest.raises(TrustError, match="bytes have changed"):
+        Pipeline("p", [ReadParquet(path, named="b"), two()]).run(seed=7, store=tmp_path / "s")

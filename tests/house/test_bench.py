@@ -45,7 +45,12 @@ def test_lineage_overhead_compares_equal_outcomes(root: Path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["case"] for line in lines] == ["corpus", "narrow"]
+    assert [line["case"] for line in lines] == [
+        "corpus",
+        "narrow",
+        "corpus at our level",
+        "narrow at our level",
+    ]
     assert all(0 < int(line["outcome"]) < 20000 for line in lines)
 
 

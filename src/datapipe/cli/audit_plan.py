@@ -33,7 +33,10 @@ DETECTORS = (
     ("dedup.minhash", ("text", "one answer a row")),
     ("dedup.near", ("image|table", "one answer a row")),
     ("synthetic.declared", ("text|source|reference",)),
+    ("synthetic.score", ("reference",)),
     ("synthetic.prevalence", ("reference",)),
+    ("synthetic.diversity", ("text", "reference", "one answer a row")),
+    ("synthetic.collapse", ("text", "reference", "one answer a row")),
     ("poisoning.flips", ("label", "one answer a row")),
     ("poisoning.source_shift", ("label", "source|annotator", "one answer a row")),
     ("poisoning.trigger_image", ("image", "label", "one answer a row")),
@@ -151,7 +154,7 @@ def _detector(key: str, beside: Beside) -> Stage:
     arguments: dict[str, Any] = {}
     if "on_finding" in {f.name for f in fields(stage)}:
         arguments["on_finding"] = "note"
-    if key == "synthetic.prevalence":
+    if key in ("synthetic.score", "synthetic.prevalence", "synthetic.diversity"):
         arguments["reference"] = str(_as_parquet(beside.reference or Path(), beside))
     if key == "provenance.manifest":
         arguments["trusted"] = tuple(str(k) for k in beside.keys)

@@ -56,6 +56,31 @@ def allowed(uri: str) -> bool:
     return "://" in uri and scheme in SCHEMES and scheme in told
 
 
+def permit(uri: str) -> None:
+    """Refuse an address whose scheme the user has not allowed.
+
+    Args:
+        uri: The address.
+
+    Raises:
+        DeclarationError: It may not be opened.
+
+    Example:
+        >>> permit("gs://bucket/a")
+        Traceback (most recent call last):
+        ...
+        datapipe.errors.DeclarationError: 'gs://bucket/a' may not be opened [DP-READ-040]
+        <BLANKLINE>
+        hint: set DATAPIPE_REMOTE=gs to allow it
+    """
+    if not allowed(uri):
+        raise DeclarationError(
+            f"{uri.partition('?')[0]!r} may not be opened",
+            code="DP-READ-040",
+            hint=f"set {ALLOWED}={uri.partition('://')[0]} to allow it",
+        )
+
+
 def fetched(uri: str) -> tuple[Path, ...]:
     """Copies on this machine of the objects that an address means; a known one is not copied again.
 
@@ -74,16 +99,11 @@ def fetched(uri: str) -> tuple[Path, ...]:
         >>> fetched("s3://bucket/a.parquet")
         Traceback (most recent call last):
         ...
-        datapipe.errors.DeclarationError: 's3://bucket/a.parquet' may not be opened [DP-READ-026]
+        datapipe.errors.DeclarationError: 's3://bucket/a.parquet' may not be opened [DP-READ-040]
         <BLANKLINE>
         hint: set DATAPIPE_REMOTE=s3 to allow it
     """
-    if not allowed(uri):
-        raise DeclarationError(
-            f"{uri.partition('?')[0]!r} may not be opened",
-            code="DP-READ-026",
-            hint=f"set {ALLOWED}={uri.partition('://')[0]} to allow it",
-        )
+    permit(uri)
     from pyarrow import fs  # noqa: PLC0415 - only where an address asks for it
 
     address, _, query = uri.partition("?")
@@ -100,13 +120,13 @@ def fetched(uri: str) -> tuple[Path, ...]:
         files = sorted((i for i in found if i.type == fs.FileType.File), key=lambda i: i.path)
         if not files:
             raise DeclarationError(
-                f"{address}: there is no such object", code="DP-READ-001", hint="check the key"
+                f"{address}: there is no such object", code="DP-READ-041", hint="check the key"
             )
         return tuple(_copied(system, info, address.partition("://")[0]) for info in files)
     except OSError as error:
         raise ExecutionError(
             f"{address} cannot be read: {str(error).splitlines()[0][:200]}",
-            code="DP-EXEC-063",
+            code="DP-EXEC-083",
             hint="check the address, the endpoint and the credentials in the environment",
         ) from error
 
@@ -116,11 +136,13 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _copied(system: Any, info: Any, scheme: str) -> Path:
-    """One object as a file, under a name that changes when the object does."""
+    """One object as a file: its path changes when the object does, and sorts as its key does."""
     home = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "datapipe")
     stamp = f"{scheme}:{info.path}:{info.size}:{info.mtime_ns}"
-    folder = home / "remote" / hashlib.sha256(stamp.encode()).hexdigest()[:32]
-    target = folder / PurePosixPath(info.path).name
+    key = PurePosixPath(info.path)
+    above = hashlib.sha256(f"{scheme}:{key.parent}".encode()).hexdigest()[:16]
+    folder = home / "remote" / above / key.name / hashlib.sha256(stamp.encode()).hexdigest()[:16]
+    target = folder / key.name
     if target.is_file() and target.stat().st_size == info.size:
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +151,11 @@ def _copied(system: Any, info: Any, scheme: str) -> Path:
         with system.open_input_stream(info.path) as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
         if partial.stat().st_size != info.size:
-            raise OSError(f"{info.path} came short")
+            raise ExecutionError(
+                f"{scheme}://{info.path} changed while it was copied, or came short",
+                code="DP-EXEC-085",
+                hint="run again",
+            )
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -177,7 +203,7 @@ class Bucket:
         if parts.scheme != "s3" or not parts.netloc:
             raise DeclarationError(
                 f"{uri.partition('?')[0]!r} is no bucket of an S3-compatible store",
-                code="DP-USE-012",
+                code="DP-USE-090",
                 hint="give s3://bucket/prefix",
             )
         told = dict(urllib.parse.parse_qsl(parts.query))
@@ -211,7 +237,7 @@ class Bucket:
         if size > LARGEST_PUT_BYTES:
             raise DeclarationError(
                 f"{key}: {size} bytes are more than one conditional request carries",
-                code="DP-USE-013",
+                code="DP-USE-091",
                 hint="write the result as several data sets",
             )
         full = f"{self.prefix}/{key}" if self.prefix else key
@@ -271,7 +297,7 @@ class Bucket:
     def _failed(self, key: str, why: str) -> ExecutionError:
         return ExecutionError(
             f"s3://{self.name}/{key} could not be put: {why}",
-            code="DP-EXEC-064",
+            code="DP-EXEC-084",
             hint="check the address, the endpoint and the credentials in the environment",
         )
 

@@ -190,7 +190,12 @@ class SealedFile:
             self._file.close()
 
     def leave(self) -> None:
-        """Close it unfinished."""
+        """Close it unfinished.
+
+        Example:
+            >>> import tempfile
+            >>> SealedFile(Path(tempfile.mkdtemp()) / "a").leave()
+        """
         self._file.close()
 
     def go_on(self, marks: Sequence[Mark]) -> int:
@@ -204,6 +209,20 @@ class SealedFile:
 
         Raises:
             OSError: The disk failed.
+
+        Example:
+            >>> import io, tempfile
+            >>> import polars as pl
+            >>> made = io.BytesIO()
+            >>> pl.DataFrame({"a": [1]}).write_parquet(made)
+            >>> path = Path(tempfile.mkdtemp()) / "a.parquet"
+            >>> first = SealedFile(path)
+            >>> mark = first.append(made.getvalue())
+            >>> first.leave()
+            >>> with SealedFile(path, afresh=False) as second:
+            ...     held = second.go_on([mark])
+            >>> held, pl.read_parquet(path)["a"].to_list()
+            (1, [1])
         """
         held = 0
         self._file.flush()
@@ -251,6 +270,16 @@ class SealedFile:
         Raises:
             Damaged: They are not those of a whole Parquet file.
             OSError: The disk is full or failed.
+
+        Example:
+            >>> import io, tempfile
+            >>> import polars as pl
+            >>> made = io.BytesIO()
+            >>> pl.DataFrame({"a": [1]}).write_parquet(made)
+            >>> file = SealedFile(Path(tempfile.mkdtemp()) / "a")
+            >>> len(file.append(made.getvalue()).groups)
+            1
+            >>> file.leave()
         """
         footer, _ = footer_of(raw)
         groups = [g for g in footer.pop(GROUPS) if g[GROUP_ROWS]]
@@ -269,6 +298,17 @@ class SealedFile:
 
         Raises:
             OSError: The disk is full or failed.
+
+        Example:
+            >>> import io, tempfile
+            >>> import polars as pl
+            >>> made = io.BytesIO()
+            >>> pl.DataFrame({"a": [1]}).write_parquet(made)
+            >>> file = SealedFile(Path(tempfile.mkdtemp()) / "a")
+            >>> _ = file.append(made.getvalue())
+            >>> file.finish()[:7]
+            'sha256:'
+            >>> file.leave()
         """
         footer = self._footer or Struct()
         footer.put(ROWS, I64, sum(g[GROUP_ROWS] for g in self._groups))

@@ -18,7 +18,12 @@ Raw = bytes | bytearray | memoryview | mmap.mmap
 
 
 class Damaged(DatapipeError):
-    """Bytes that contradict themselves or their file; told by whoever knows the file."""
+    """Bytes that contradict themselves or their file; told by whoever knows the file.
+
+    Example:
+        >>> Damaged("its end is missing").message
+        'its end is missing'
+    """
 
 
 class Struct(dict[int, Any]):

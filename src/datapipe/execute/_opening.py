@@ -35,6 +35,7 @@ class Opened:
         seed: Seed of the run.
         given: The caller's rows, when there is no reader.
         yields: What the readers gave; filled in on first need.
+        files: Digests of files, some of them only remembered.
 
     Example:
         >>> Opened((), (), (), 0, empty()).start.startswith("sha256:")
@@ -47,6 +48,7 @@ class Opened:
     seed: int
     given: Dataset | None = None
     yields: list[Yield] = field(default_factory=list)
+    files: FileDigests = field(default_factory=lambda: FileDigests(Path("none")))
 
     @property
     def start(self) -> str:
@@ -62,6 +64,8 @@ class Opened:
         if self.yields or not self.readers:
             return
         for reader in self.readers:
+            for file in reader.files():
+                self.files.confirm(file)
             scratch = tempfile.mkdtemp(prefix="datapipe-")  # the lazy plans read from it later
             weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
             context = Context(derived_seed(self.seed, reader.name), Path(scratch))
@@ -157,7 +161,7 @@ def open_readers(
         step_key(r, inputs=[d], seed=derived_seed(seed, r.name))
         for r, d in zip(readers, found, strict=True)
     )
-    opened = Opened(readers, found, keys, seed)
+    opened = Opened(readers, found, keys, seed, files=digests)
     if not _known(store, keys):
         opened.read()
     return opened

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 
 from datapipe.core.digest import CHUNK_ROWS
 from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.errors import DeclarationError, TrustError
+from datapipe.lineage import sidecars
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 
@@ -128,6 +131,12 @@ class Stored:
         }
         self.datasets = self._datasets()
         self.schemas = {name: pl.read_parquet_schema(path) for name, path in self._files()}
+        self.positions = {
+            digest: covered
+            for digest, path in self._files()
+            if list(self.schemas[digest]) == ["reason"]
+            and (covered := sidecars.covered_by(path)) is not None
+        }
         self.columns = self._subject_columns()
         if not self.columns:
             raise DeclarationError(
@@ -195,6 +204,26 @@ class Stored:
                 path=str(self.lineage.objects),
             )
         return pl.scan_parquet(path, glob=False)
+
+    def table(self, digest: str) -> pl.LazyFrame:
+        """A table of lines about rows, also one that tells of them by position.
+
+        Args:
+            digest: Its digest.
+
+        Returns:
+            The plan, `row_id` among its columns.
+
+        Example:
+            >>> Stored.table.__name__
+            'table'
+        """
+        path, covered = self.lineage.object_path(digest), self.positions.get(digest)
+        if path is None or covered is None:
+            return self.scan(digest)
+        with contextlib.closing(duckdb.connect()) as connection:
+            lines: pl.DataFrame = connection.sql(sidecars.as_list(path, covered)).pl()
+        return lines.lazy()
 
     def mine(self, digest: str, ids: pl.Series, subject: str) -> pl.Expr:
         """Which lines of a data set are about a person, or were made from a row that is.
@@ -297,8 +326,9 @@ class Stored:
         digests = [
             d for d, s in self.schemas.items() if "row_id" in s and len(s) > 1 and ROW_ID not in s
         ]
+        digests += self.positions
         scans = [
-            self.scan(d)
+            self.table(d)
             .filter(pl.col("row_id").cast(pl.UInt64).is_in(ids.implode()))
             .select(pl.len())
             for d in digests

@@ -253,7 +253,7 @@ class _Work:
     def _rewritten(self, held: Held) -> str:
         """A data set without the rows, or a table with their ids only; the digest of either."""
         if held.kind == "table":
-            lines = self.known.scan(held.digest)
+            lines = self.known.table(held.digest)
             return self.keeper.table(skeleton(lines, self.reach.row_ids).collect())
         kept = self.known.scan(held.digest).filter(~self._mine(held.digest))
         return self.keeper.dataset(Dataset(kept)).digest

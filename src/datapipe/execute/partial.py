@@ -64,6 +64,15 @@ class Partial:
 
         Raises:
             OSError: The disk is full or failed.
+
+        Example:
+            >>> import io, tempfile
+            >>> import polars as pl
+            >>> made = io.BytesIO()
+            >>> pl.DataFrame({"a": [1]}).write_parquet(made)
+            >>> found = Partial(Path(tempfile.mkdtemp()))
+            >>> found.add(made.getvalue())
+            >>> found.close()
         """
         line = canonical(self._file.append(raw).to_json())
         self._told.write(b"%08x %s\n" % (zlib.crc32(line), line))
@@ -77,6 +86,17 @@ class Partial:
 
         Raises:
             OSError: The disk is full or failed.
+
+        Example:
+            >>> import io, tempfile
+            >>> import polars as pl
+            >>> made = io.BytesIO()
+            >>> pl.DataFrame({"a": [1]}).write_parquet(made)
+            >>> found = Partial(Path(tempfile.mkdtemp()))
+            >>> found.add(made.getvalue())
+            >>> found.finish()[:7]
+            'sha256:'
+            >>> found.close()
         """
         with self._file:
             pass
@@ -84,7 +104,12 @@ class Partial:
         return self._file.digest
 
     def close(self) -> None:
-        """Leave it as it is, for a later run."""
+        """Leave it as it is, for a later run.
+
+        Example:
+            >>> import tempfile
+            >>> Partial(Path(tempfile.mkdtemp())).close()
+        """
         self._file.leave()
         self._told.close()
 

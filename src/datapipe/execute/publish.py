@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datapipe.core.digest import canonical
 from datapipe.core.parquet import vouch
-from datapipe.core.remote import Bucket, allowed
+from datapipe.core.remote import Bucket, permit
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError
 
@@ -37,17 +37,12 @@ def publish(run: Run, uri: str) -> str:
         >>> publish(small_run(), "s3://shelf")
         Traceback (most recent call last):
         ...
-        datapipe.errors.DeclarationError: 's3://shelf' may not be opened [DP-READ-026]
+        datapipe.errors.DeclarationError: 's3://shelf' may not be opened [DP-READ-040]
         <BLANKLINE>
         hint: set DATAPIPE_REMOTE=s3 to allow it
     """
     shown = uri.partition("?")[0]
-    if not allowed(uri):
-        raise DeclarationError(
-            f"{shown!r} may not be opened",
-            code="DP-READ-026",
-            hint=f"set DATAPIPE_REMOTE={uri.partition('://')[0]} to allow it",
-        )
+    permit(uri)
     bucket = Bucket.of(uri)
     named = {a.digest: a.path for a in run.artifacts.values()}
     if run.data.path is not None:
@@ -65,7 +60,7 @@ def publish(run: Run, uri: str) -> str:
     if not bucket.put(key, canonical(record)):
         raise DeclarationError(
             f"{shown}: run {run.run_id} was published there before",
-            code="DP-USE-014",
+            code="DP-USE-092",
             hint="nothing was changed; choose another prefix to publish it again",
         )
     return f"{shown.rstrip('/')}/{key}"

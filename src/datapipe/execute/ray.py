@@ -106,7 +106,7 @@ class RayExecutor:
         except (OSError, RuntimeError, ValueError) as error:
             raise ExecutionError(
                 f"no Ray cluster could be reached at {self.address or 'this machine'}",
-                code="DP-EXEC-060",
+                code="DP-EXEC-080",
                 hint="start one with `ray start --head`, or give its address",
             ) from error
         try:
@@ -159,13 +159,13 @@ def _fetched(parts: Any) -> Made:
             raise cause from error
         raise ExecutionError(
             f"a shard failed on the cluster: {type(cause).__name__}",
-            code="DP-EXEC-061",
+            code="DP-EXEC-081",
             hint="run again with -vv for the traceback; finished shards are kept",
         ) from error
     except ray.exceptions.RayError as error:
         raise ExecutionError(
             f"a shard was lost {RETRIES + 1} times with its worker or node: {type(error).__name__}",
-            code="DP-EXEC-062",
+            code="DP-EXEC-082",
             hint="see that the nodes have memory and see the files; finished shards are kept",
         ) from error
     return Made(rows, None if dropped is None else pl.read_ipc(io.BytesIO(dropped)))

@@ -21,6 +21,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.digest import canonical, digest_file, digest_json
 from datapipe.core.finding import Finding
 from datapipe.core.stage import Reader, Stage
+from datapipe.errors import TrustError
 
 ENGINES = ("polars", "pyarrow", "numpy")
 """Packages that every step runs on."""
@@ -146,6 +147,7 @@ class FileDigests:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reads = 0
+        self._fresh: set[str] = set()
         self._known: dict[str, list[Any]] = {}
         try:
             kept = json.loads(path.read_bytes())
@@ -176,7 +178,36 @@ class FileDigests:
         self.reads += 1
         digest = digest_file(file)
         self._known[name] = [*stamp, digest]
+        self._fresh.add(name)
         return digest
+
+    def confirm(self, file: Path) -> None:
+        """Hash a file again whose digest was only remembered, as its rows are about to be read.
+
+        Args:
+            file: A file that `of` was asked about.
+
+        Raises:
+            TrustError: Its bytes are others than those that were digested, though size, time and
+                inode are the same: a disk that forgets, or somebody who hides a change.
+
+        Example:
+            >>> import tempfile
+            >>> cache = FileDigests(Path(tempfile.mkdtemp()) / "files.json")
+            >>> _ = cache.of(Path(__file__))
+            >>> cache.confirm(Path(__file__))
+        """
+        name = str(file.resolve())
+        if name in self._fresh or name not in self._known:
+            return
+        if digest_file(file) != self._known[name][-1]:
+            raise TrustError(
+                f"{file}: its bytes have changed, but neither its size nor its time",
+                code="DP-TRUST-712",
+                hint="copy it again from where it was made; `touch` it if it was meant to change",
+                path=str(file),
+            )
+        self._fresh.add(name)
 
     def knows(self, file: Path) -> bool:
         """Whether a file's digest is known without reading it.

@@ -127,9 +127,10 @@ class Erasing:
         """
         for path in self._journal.torn():
             path.unlink(missing_ok=True)
-        for name in ("cache", "partial"):
+        for name in ("cache", "partial", "damaged"):
             shutil.rmtree(self.store / name, ignore_errors=True)
         self._index.rebuild()
+        self._index.path.with_suffix(".damaged").unlink(missing_ok=True)
 
     def _stamp(self) -> None:
         """From here on the store needs a reader that knows redacted records."""

@@ -107,5 +107,7 @@ def _candidates(store: Path, named: set[str]) -> Iterator[tuple[Path, str]]:
             yield path, "an object that no record names"
     for path in (store / "journal").glob("torn-*.bin"):
         yield path, "a batch that a crash cut short; it was never acknowledged"
+    for path in (*(store / "damaged").glob("*"), *store.glob("lineage.damaged")):
+        yield path, "damaged, and set aside by a rebuild"
     for path in store.glob("lineage.partial*"):
         yield path, "an index that was never finished"

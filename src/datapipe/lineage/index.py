@@ -85,11 +85,12 @@ class Index:
             return False
         return True
 
-    def rebuild(self, *, wait_s: float = 60.0) -> None:
+    def rebuild(self, *, wait_s: float = 60.0, accept_loss: bool = False) -> None:
         """Make the index anew from the journal, beside the old one, and put it in its place.
 
         Args:
             wait_s: How long to wait for another committer, in seconds.
+            accept_loss: Whether to leave out the rows of objects that are missing.
 
         Raises:
             TrustError: Journal or a recorded object is damaged.
@@ -101,7 +102,8 @@ class Index:
             >>> Index(home / "i.duckdb", Journal(home), Objects(home, home)).rebuild()
         """
         with locked(self._lock, wait_s=wait_s):
-            self._rebuild(self._journal.tail().mark)
+            self._keep_damaged()
+            self._rebuild(self._journal.tail().mark, accept_loss=accept_loss)
 
     def identity(self) -> tuple[int, ...]:
         """Which of the published states the file is.
@@ -144,14 +146,27 @@ class Index:
             with contextlib.closing(opened) as connection:
                 return _position(connection, self.path)
 
-    def _rebuild(self, until: Mark) -> None:
+    def _keep_damaged(self) -> None:
+        """Give an index that cannot be read a second name, so that it can be looked at later."""
+        try:
+            if self.path.exists():
+                self._published()
+        except TrustError:
+            aside = self.path.with_suffix(".damaged")
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+                aside.hardlink_to(self.path)
+        except ExecutionError:
+            return
+
+    def _rebuild(self, until: Mark, *, accept_loss: bool = False) -> None:
         with (
             self._made() as partial,
             _translated(self.path),
             contextlib.closing(_connect(partial)) as connection,
         ):
             make(connection)
-            self._fill(connection, START, until)
+            self._fill(connection, START, until, accept_loss=accept_loss)
 
     @contextlib.contextmanager
     def _made(self) -> Iterator[Path]:
@@ -174,12 +189,20 @@ class Index:
     def _log_of(path: Path) -> Path:
         return path.with_name(path.name + ".wal")
 
-    def _fill(self, connection: duckdb.DuckDBPyConnection, after: Mark, until: Mark) -> None:
+    def _fill(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        after: Mark,
+        until: Mark,
+        *,
+        accept_loss: bool = False,
+    ) -> None:
         connection.execute("begin")
         erasures = None
         if was_erased(self.path.parent):
             erasures = Erasures(self._journal.read(until=until))
-        fill(connection, self._journal.read(after, until), self._objects, erasures)
+        records = self._journal.read(after, until)
+        fill(connection, records, self._objects, erasures, accept_loss=accept_loss)
         connection.execute(
             "insert into meta values (?, ?, ?, ?, ?, ?, ?)",
             [

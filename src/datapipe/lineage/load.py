@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 from datapipe.lineage.sidecars import as_list, covered_by
+
+log = logging.getLogger("datapipe.lineage")
 
 LINES_AT_ONCE = 20_000
 
@@ -44,6 +47,8 @@ def fill(
     records: Iterable[Record],
     objects: Objects,
     erasures: Erasures | None = None,
+    *,
+    accept_loss: bool = False,
 ) -> None:
     """Add records to the tables, each to its own and to the log.
 
@@ -52,6 +57,7 @@ def fill(
         records: Records of the journal.
         objects: Where the rows that records name are kept.
         erasures: What was erased from the store, so that records name objects that are gone.
+        accept_loss: Whether to leave out the rows of objects that are missing.
 
     Raises:
         TrustError: An object that a record names is missing or damaged.
@@ -72,6 +78,9 @@ def fill(
         named = body.get("held_out_object") if kind == "models" else body.get("object")
         if named and erasures is not None:
             named = erasures.now(str(named), record.seq)
+        if named and accept_loss and objects.find(str(named)) is None:
+            log.warning("record %d: the rows of objects/%s are lost", record.seq, bare(str(named)))
+            named = ""
         if kind in schema.FROM_OBJECT:
             _insert_object(connection, kind, line | {"object": named}, objects)
             if kind == "row_drops":

@@ -145,6 +145,34 @@ class Objects:
         except FileNotFoundError:
             return []
 
+    def set_aside_damaged(self, folder: Path) -> list[str]:
+        """Move objects whose bytes have changed out of the way; a later run can make them again.
+
+        Args:
+            folder: Where they go; made when there are some.
+
+        Returns:
+            Their file names.
+
+        Raises:
+            ExecutionError: One cannot be moved.
+
+        Example:
+            >>> Objects(Path("nowhere"), Path("nowhere")).set_aside_damaged(Path("damaged"))
+            []
+        """
+        found = [n for n in self.names() if digest_file(self.folder / n) != PREFIX + bare(n)]
+        try:
+            for name in found:
+                folder.mkdir(exist_ok=True)
+                (self.folder / name).replace(folder / name)
+            if found:
+                sync_folder(self.folder)
+        except OSError as error:
+            raise failed(error, f"a damaged object cannot be moved to {folder}") from error
+        self._names = {}
+        return found
+
     def scratch(self) -> Path:
         """A fresh temporary folder that the caller removes.
 

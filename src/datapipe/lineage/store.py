@@ -426,8 +426,9 @@ class Lineage:
         """Make the index anew from the journal alone.
 
         Args:
-            accept_loss: Whether to go on when the journal itself has lost or damaged records;
-                what cannot be read is moved aside, and older checkpoints no longer hold.
+            accept_loss: Whether to go on when the journal or objects have lost or damaged parts.
+                What cannot be read is moved aside; older checkpoints may no longer hold. A run
+                makes lost objects again, and the next rebuild takes them in.
 
         Raises:
             TrustError: The journal or a recorded object is damaged.
@@ -440,7 +441,9 @@ class Lineage:
         self._own()
         if accept_loss:
             self._journal.accept()
-        self._index.rebuild()
+            for name in self._objects.set_aside_damaged(self.store / "damaged"):
+                log.warning("objects/%s was damaged and is now in damaged/", name)
+        self._index.rebuild(accept_loss=accept_loss)
 
     @contextlib.contextmanager
     def erasing(self) -> Iterator[Erasing]:
@@ -461,6 +464,7 @@ class Lineage:
         self._leases.bury(self._abandoned)
         with alone(self.store, self._leases):
             yield Erasing(self.store, self._journal, self._objects, self._index)
+        self._cell.close()  # it still holds the index as it was
 
     def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
         """Find files that nothing needs, and remove them when told to.

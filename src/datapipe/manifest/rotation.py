@@ -143,7 +143,7 @@ def _write(memory: Path, seen: _Seen) -> None:
     except OSError as error:
         raise ExecutionError(
             f"the policy's version cannot be remembered in {memory}: {error.strerror}",
-            code="DP-EXEC-061",
+            code="DP-EXEC-091",
             hint="name a key ring that you may write to (--ring, DATAPIPE_KEYS)",
         ) from error
 

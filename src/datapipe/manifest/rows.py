@@ -47,6 +47,9 @@ from datapipe.manifest.statement import Statement
 ROW_PROOF_SUFFIX = ".row.json"
 FORM = "https://datapipe.dev/row-proof/v1"
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""A text as JSON; what must be escaped is escaped as RFC 8785 says."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowProof:
@@ -272,16 +275,30 @@ def _leaves(path: str | Path) -> list[bytes]:
 
 
 def _texts(column: pl.Series) -> list[str]:
-    """A column's cells as canonical JSON; the plain types without a step into Python a cell."""
-    kind = column.dtype
-    if kind == pl.Boolean:
-        text = column.cast(pl.String)
-        return [v or "null" for v in text]
+    """A column's cells as canonical JSON, the plain types in few steps a cell."""
+    kind, values = column.dtype, column.to_list()
+    if kind == pl.String:
+        return ["null" if v is None else _quoted(v) for v in values]
+    if kind in (pl.Float64, pl.Float32):
+        return ["null" if v is None else _decimal(v) for v in values]
     if kind.is_integer():
-        low, high = column.min(), column.max()
-        if low is None or (abs(int(low)) <= LARGEST_INTEGER and abs(int(high)) <= LARGEST_INTEGER):  # type: ignore[arg-type]  # of a column of integers
-            return [v or "null" for v in column.cast(pl.String)]
-    return [canonical_json(_plain(value)).decode() for value in column.to_list()]
+        return [
+            str(v) if v is not None and -LARGEST_INTEGER <= v <= LARGEST_INTEGER else _text(v)
+            for v in values
+        ]
+    return [_text(v) for v in values]
+
+
+def _decimal(value: float) -> str:
+    """A number as ECMAScript writes it: what Python writes, but for whole and very small ones."""
+    text = float.__repr__(value)
+    if "e" in text or "n" in text or text.endswith(".0"):
+        return _text(value)
+    return text
+
+
+def _text(value: Any) -> str:
+    return canonical_json(_plain(value)).decode()
 
 
 def _plain(value: Any) -> Any:

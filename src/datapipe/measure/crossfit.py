@@ -127,7 +127,12 @@ def out_of_fold(predict: Predict, fold: Ints, keep: Bools, classes: int) -> Floa
 
 
 def kernel_predictor(
-    features: Features, labels: Ints, classes: int, rng: np.random.Generator
+    features: Features,
+    labels: Ints,
+    classes: int,
+    rng: np.random.Generator,
+    *,
+    landmarks: int = LANDMARKS,
 ) -> Predict:
     """A Gaussian-kernel least-squares classifier over fixed features.
 
@@ -140,6 +145,7 @@ def kernel_predictor(
         labels: int, shape (n,), in 0..classes-1.
         classes: K.
         rng: Draws the landmarks.
+        landmarks: Most rows that the kernel is centred on, >= 1; fewer are faster.
 
     Returns:
         A function that fits on some rows and predicts others.
@@ -156,13 +162,13 @@ def kernel_predictor(
         2001, Using the Nystroem method to speed up kernel machines.
     """
     order = rng.permutation(len(features))
-    sample = features[order[: 2 * LANDMARKS]]
+    sample = features[order[: 2 * landmarks]]
     apart = nearest(sample, k=min(10, max(1, len(sample) - 1))).distances
     width = float(np.median(apart[:, -1]) ** 2) if apart.size else 1.0
     width = width if width > 0 else 1.0
 
     def predict(fitted: Ints, asked: Ints) -> Floats:
-        marks = order[np.isin(order, fitted)][:LANDMARKS]
+        marks = order[np.isin(order, fitted)][:landmarks]
         targets = np.eye(classes)[labels[fitted]]
         mean = targets.mean(0)
         centre = features[marks]

@@ -274,6 +274,60 @@ def curve(
     return svg(WIDTH, base + 38, "".join(parts), title=title)
 
 
+def bands(
+    lines: Sequence[tuple[str, Sequence[Estimate]]],
+    *,
+    title: str,
+    axes: tuple[str, str] = ("", ""),
+) -> str:
+    """Shares that develop step by step, each line with the band of its intervals.
+
+    Args:
+        lines: A name, and one estimate in [0, 1] for each step from 0 on; the first is drawn full.
+        title: What the picture shows.
+        axes: Names of x and y.
+
+    Returns:
+        The SVG; empty with fewer than two steps.
+
+    Example:
+        >>> one = [Estimate.rate(9, 10), Estimate.rate(5, 10)]
+        >>> "polygon" in bands([("plan", one)], title="t")
+        True
+    """
+    steps = max((len(es) for _, es in lines), default=0)
+    if steps < 2:
+        return ""
+    left, right, height, base = 60, WIDTH - 150, 200, 226
+
+    def spot(step: int, value: float) -> str:
+        held = min(1.0, max(0.0, value))
+        return f"{_f(left + step / (steps - 1) * (right - left))},{_f(base - held * height)}"
+
+    parts = [text(left - 8, 14, axes[1], kind="tick", anchor="start")]
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = base - tick * height
+        parts.append(_line(left, y, right, y, "axis" if tick == 0 else "grid"))
+        parts.append(text(left - 8, y + 4, number(tick), kind="tick", anchor="end"))
+    for step in range(0, steps, max(1, steps // 10)):
+        x = left + step / (steps - 1) * (right - left)
+        parts.append(text(x, base + 16, str(step), kind="tick", anchor="middle"))
+    parts.append(text(right, base + 32, axes[0], kind="tick", anchor="end"))
+    free = base + 4.0
+    for rank, (_, es) in sorted(enumerate(lines), key=lambda line: line[1][1][-1].value):
+        edge = [spot(i, e.low) for i, e in enumerate(es)]
+        edge += [spot(i, e.high) for i, e in reversed(list(enumerate(es)))]
+        parts.append(f'<polygon points="{" ".join(edge)}" class="none"/>')
+        middle = " ".join(spot(i, e.value) for i, e in enumerate(es))
+        kind = "was" if rank else "line"
+        parts.append(f'<polyline points="{middle}" class="{kind}"/>')
+        free = min(free, base - min(1.0, max(0.0, es[-1].value)) * height + 4)
+        if free >= 12:  # names go up where lines end together
+            parts.append(text(right + 8, free, lines[rank][0], kind="tick"))
+        free -= 13
+    return svg(WIDTH, base + 38, "".join(parts), title=title)
+
+
 def heat(
     names: Sequence[str],
     cells: Sequence[Sequence[int]],

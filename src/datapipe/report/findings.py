@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
+from datapipe.core.estimate import Estimate
 from datapipe.core.finding import VERDICTS
 from datapipe.report import figures
 from datapipe.report.facts import Facts, Line, estimate_of
@@ -46,8 +49,31 @@ def findings(facts: Facts) -> Html:
         words = tag("p", "A later step looked at these again; the verdict rests on that.")
         told = tag("summary", f"earlier looks, superseded: {len(old)}")
         parts.append(tag("details", told, words, _table(old, facts)))
+    parts += [_forecast(f) for f in standing if f["kind"] == "synthetic.collapse"]
     parts += _histograms(facts)
     return join(parts)
+
+
+def _forecast(finding: Line) -> Html:
+    """What is left of the tail by generation: the plan, and what other plans would leave."""
+    told = finding["details"]
+    told = json.loads(told) if isinstance(told, str) else dict(told or {})
+    curves = [told.get("forecast"), *told.get("scenarios", ())]
+    lines = [(str(c["plan"]), _course(c)) for c in curves if c]
+    lines = lines[:1] + [line for line in lines[1:] if line[0] != lines[0][0]]
+    if not lines or len(lines[0][1]) < 2:
+        return join([])
+    caption = f"Share of the tail that is left by generation: {lines[0][0]}, and other plans"
+    drawn = figures.bands(lines, title=caption, axes=("generation", "left of the tail"))
+    rows = [[name, *(f"{e.value:.2f}" for e in es)] for name, es in lines]
+    data = table(["plan", *(str(g) for g in range(len(lines[0][1])))], rows)
+    return figure(f"{caption}; bands hold 95 % over seeds", drawn, data)
+
+
+def _course(curve: Mapping[str, Any]) -> list[Estimate]:
+    names = ("tail_survival", "tail_survival_low", "tail_survival_high")
+    each = zip(*(curve[n] for n in names), strict=True)
+    return [Estimate(v, min(v, a), max(v, b), n=1, method="seeds") for v, a, b in each]
 
 
 def _shares(facts: Facts) -> Html:

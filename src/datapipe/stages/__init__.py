@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
+    from datapipe.stages.poisoning.certify import CertifyPoisoning as CertifyPoisoning
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
@@ -73,6 +74,7 @@ CATALOGUE = {
     "synthetic.prevalence": "SyntheticShare",
     "synthetic.diversity": "CorpusDiversity",
     "synthetic.collapse": "CollapseForecast",
+    "poisoning.certify": "CertifyPoisoning",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
     "poisoning.trigger_image": "TriggerImage",
@@ -95,7 +97,6 @@ CATALOGUE = {
 
 EXTRAS = {
     "sklearn": "learn",
-    "scipy": "learn",
     "torch": "train",
     "opacus": "train",
     "safetensors": "train",

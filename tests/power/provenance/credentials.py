@@ -21,10 +21,11 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.stages.provenance.credentials import ContentCredentials
 
-SEEDS = range(3)
-FLOORS = {"trusted synthetic images declared": 0.9, "tampered images marked": 0.9}
+SEEDS = range(24)
+SAMPLE = 2
+FLOORS = {"trusted synthetic images declared": 0.85, "tampered images marked": 0.85}
 CEILINGS = {"other images declared synthetic": 0.05, "sound images marked": 0.05}
-N = 96
+N = 48
 TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 KINDS = ("synthetic", "captured", "foreign", "tampered", "plain", "no type")
 

@@ -14,7 +14,8 @@ from datapipe.core.roles import ROW_ID
 from datapipe.core.source import Source
 from datapipe.stages.provenance.declarations import SourceDeclarations
 
-SEEDS = range(5)
+SEEDS = range(20)
+SAMPLE = 2
 FLOORS = {"declared synthetic taken over": 0.9, "papers of other bytes marked": 0.9}
 CEILINGS = {"freed without a signed-off digest": 0.05, "sound sources marked": 0.05}
 SOURCES, ROWS = 80, 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -16,6 +17,10 @@ from datapipe.core.dataset import Dataset, empty
 from datapipe.core.roles import Roles
 from datapipe.core.source import Source
 from datapipe.errors import DeclarationError, SchemaMismatch
+from datapipe.manifest.keys import PrivateKey
+from datapipe.manifest.manifest import Manifest
+from datapipe.manifest.predicates import DatasetPredicate
+from datapipe.manifest.statement import Subject
 from datapipe.stages import DeclaredSynthetic
 
 CONTEXT = Context(0, Path())
@@ -160,3 +165,99 @@ def test_every_row_is_counted_once(flags):
     counts = finding.details
     assert counts["synthetic"] + counts["human"] + counts["undeclared"] == len(flags)
     assert counts["synthetic"] == flags.count(True)
+
+
+IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+WAYS = {
+    "flag": {"is_synthetic": True},
+    "generator": {"generator": "gpt-4"},
+    "named": {"source_model": "our-own-7b"},
+    "model": {"model": "claude-3"},
+    "c2pa": {"digitalSourceType": f"{IPTC}trainedAlgorithmicMedia"},
+    "annotation": {"annotations_creators": ["expert-generated", "machine-generated"]},
+    "metadata": {"metadata": '{"model": "llama-3-8b", "temperature": 0.7}'},
+    "record": {"provenance": {"synthetic": True, "by": "a"}},
+}
+HUMAN = {
+    "is_synthetic": False, "generator": "human", "source_model": "human", "model": "human",
+    "digitalSourceType": f"{IPTC}digitalCapture", "annotations_creators": ["expert-generated"],
+    "metadata": '{"model": "Golf", "year": 1999}', "provenance": {"synthetic": False, "by": "a"},
+}  # fmt: skip
+
+
+def signed(path, digest, key, *, share=1.0):
+    """A statement about a data set, signed."""
+    predicate = DatasetPredicate("upstream", declared_synthetic_share=share)
+    said = Manifest.about(predicate, Subject("part.parquet", {"sha256": digest}))
+    path.write_bytes(said.sign(key).to_bytes())
+    return str(path)
+
+
+def planted(seed):
+    """1,000 rows, half of them declared in one of twelve ways, the others human or silent."""
+    rng = np.random.default_rng(seed)
+    blank = dict.fromkeys(HUMAN)
+    rows, truth, numbers = [], [], []
+    of_source = {"by source": 2, "by source's generator": 3, "by signed statement": 4}
+    ways = [*WAYS, *of_source, "derived"]
+    for i in range(1_000):
+        way = ways[(i // 2) % 12] if i % 2 else ""
+        row = {**blank, "key": f"k{i}", "derived_from": None}
+        if way in WAYS:
+            row |= WAYS[way]
+        elif not way and rng.random() < 0.5:
+            row |= {k: HUMAN[k] for k in rng.choice(list(HUMAN), 3, replace=False)}
+        rows.append(row)
+        truth.append(bool(way))
+        numbers.append(of_source.get(way, 1))
+    derived = [i for i in range(1_000) if i % 2 and ways[(i // 2) % 12] == "derived"]
+    known = [i for i in range(1_000) if truth[i] and i not in set(derived)]
+    for place, i in enumerate(derived):  # half from a declared row, half from a derived one
+        above = known[place] if place % 2 == 0 else derived[place - 1]
+        rows[i]["derived_from"] = f"k{above}"
+    return pl.DataFrame(rows, infer_schema_length=None), np.array(truth), numbers
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_twelve_ways_to_declare_a_thousand_rows(tmp_path, seed):
+    frame, truth, numbers = planted(seed)
+    ids = pl.Series("_row_id", [(s << 40) + i for i, s in enumerate(numbers)], dtype=pl.UInt64)
+    key, forger = PrivateKey.new("ed25519"), PrivateKey.new("ed25519")
+    (tmp_path / "key.pem").write_text(key.public_key.to_pem())
+    sources = (
+        Source("plain", "p", number=1, digest="sha256:" + "1" * 64),
+        Source("made", "m", number=2, synthetic=True),
+        Source("named", "n", number=3, generator="gpt-2"),
+        Source("attested", "a", number=4, digest="sha256:" + "a" * 64),
+    )
+    data = Dataset(frame.with_columns(ids).lazy(), Roles.of(id="key"), sources=sources)
+    good = signed(tmp_path / "good.json", "a" * 64, key)
+    forged = signed(tmp_path / "forged.json", "1" * 64, forger)
+    parameters = {"attestations": (good, forged), "trusted": str(tmp_path / "key.pem")}
+    finding = found(data, **parameters)
+    said = finding.rows["score"].to_numpy() == 1
+    assert (said == truth).all(), np.flatnonzero(said != truth)[:10]
+    assert len(finding.details["statements_not_trusted"]) == 1
+    nobody = found(data, attestations=(good, forged))
+    assert len(nobody.details["statements_not_trusted"]) == 2
+    lost = truth & (nobody.rows["score"].to_numpy() != 1)
+    assert lost.sum() >= 40
+
+
+def test_statements_that_were_changed_are_not_trusted(tmp_path):
+    key = PrivateKey.new("ed25519")
+    (tmp_path / "key.pem").write_text(key.public_key.to_pem())
+    source = Source("s", "s", number=1, digest="sha256:" + "b" * 64)
+    data = rows({"x": [1, 2]}, source)
+    path = tmp_path / "said.json"
+    signed(path, "b" * 64, key, share=0.0)
+    parameters = {"attestations": str(path), "trusted": str(tmp_path / "key.pem")}
+    assert found(data, **parameters).details["human"] == 2
+    whole = path.read_text()
+    for broken in ("", "{}", whole[:-40], whole.replace('"sig":"', '"sig":"AAAA')):
+        path.write_text(broken)
+        finding = found(data, **parameters)
+        assert finding.verdict == "not_evaluated"
+        assert len(finding.details["statements_not_trusted"]) == 1
+    signed(path, "b" * 64, key, share=0.4)
+    assert found(data, **parameters).details["undeclared"] == 2

@@ -39,7 +39,7 @@ class _Held:
     """Validated batches, kept while they are few: then nothing has to be decoded a second time."""
 
     batches: list[pa.RecordBatch] = field(default_factory=list)
-    left: float = HELD_BYTES
+    left: float = field(default_factory=lambda: HELD_BYTES)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Keep one more batch, or let go of all of them for good."""

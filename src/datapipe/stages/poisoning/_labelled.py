@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows that have a usable label, and a model of it that has not seen the rows it is asked of."""
+"""The rows that have a usable label, and a model that has not seen the rows it is asked of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.features.linear import text_predictor
 from datapipe.features.tables import features_of
-from datapipe.measure.crossfit import Predict, copy_groups, kernel_predictor, stratified_folds
+from datapipe.measure.crossfit import (
+    LANDMARKS,
+    Predict,
+    copy_groups,
+    kernel_predictor,
+    stratified_folds,
+)
 from datapipe.measure.neighbours import principal
 
 FEWEST_ROWS = 100
@@ -66,7 +72,9 @@ class Learner:
     fold: Ints
 
 
-def learner(data: Dataset, rows: Labelled, folds: int, context: Context) -> Learner | None:
+def learner(
+    data: Dataset, rows: Labelled, folds: int, context: Context, landmarks: int = LANDMARKS
+) -> Learner | None:
     """What to learn the label from by the roles; None where no column can be learnt from."""
     features = features_of(data)
     if features.values.shape[1] == 0:
@@ -78,6 +86,7 @@ def learner(data: Dataset, rows: Labelled, folds: int, context: Context) -> Lear
         texts = data.values("text").gather(rows.place)
         predict: Predict = text_predictor(texts, numbers, len(rows.names))
     else:
-        predict = kernel_predictor(values, numbers, len(rows.names), context.rng("landmarks"))
+        rng = context.rng("landmarks")
+        predict = kernel_predictor(values, numbers, len(rows.names), rng, landmarks=landmarks)
     fold = stratified_folds(numbers, folds, context.rng("folds"), copy_groups(values))
     return Learner(predict, fold)

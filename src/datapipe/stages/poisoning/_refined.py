@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._content import Content
 from datapipe.stages.poisoning._matched_filter import LOUD, Evidence, Filters
+from datapipe.stages.poisoning._parted import LEAST_GROUP, parted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,8 +25,9 @@ QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
 FAINTEST = 0.1
 """Share of the rows found that may be fainter than the gap that parts them from the others."""
-CROWDED = 0.2
-"""Share of a label's rows that hold the pattern above which they hide what its others are like."""
+TWO, CROWDED = 4.0, 0.2
+"""Deviations by which a label's scores part, and share of its rows that hold the pattern, above
+which they hide what its others are like."""
 LEAST = 0.1
 """Quantile of a label's own scores from which its clean rows are told: most may hold a pattern."""
 BELOW = 1.2816
@@ -61,9 +63,7 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
     clean_rows = content.genuine & (content.labels != evidence.label)
     for _ in range(ROUNDS):
         average = content.residual(rows).mean(0)[None, :]
-        crowded = rows.size > CROWDED * mine.size
-        weights = filters.templates(evidence.label, average)
-        scores = _scores(content, weights, evidence.label, crowded=crowded)
+        scores = _scores(content, filters.templates(evidence.label, average), evidence.label)
         most, usual = np.quantile(scores[clean_rows], [CLEAN, MOSTLY])
         low = max(float(min(most, TAIL * usual)), LOUD)
         bar = _widest_gap(scores[mine], low, float(np.quantile(scores[rows], FAINTEST)))
@@ -72,6 +72,14 @@ def refine(filters: Filters, evidence: Evidence) -> Trigger:
             break
         rows = found
     return Trigger(evidence.label, evidence, rows, scores)
+
+
+def _crowded(own: Floats) -> bool:
+    """Whether a label's scores part into two groups, neither of them small."""
+    if own.size <= 4 * LEAST_GROUP:
+        return False
+    apart, group = parted(own)
+    return bool(apart > TWO and group.mean() > CROWDED)
 
 
 def _width(values: Floats) -> float:
@@ -97,7 +105,7 @@ def _asked(content: Content, label: int) -> Bools:
     return np.asarray((content.labels != content.shows) & content.left, bool)
 
 
-def _scores(content: Content, weights: Floats, label: int, *, crowded: bool) -> Floats:
+def _scores(content: Content, weights: Floats, label: int) -> Floats:
     """Filter scores of every row, in deviations of the genuine rows of its content.
 
     Where the label is crowded with rows that hold the pattern, the centre of its rows is read from
@@ -110,7 +118,7 @@ def _scores(content: Content, weights: Floats, label: int, *, crowded: bool) -> 
     for k in range(content.classes):
         own = raw[content.genuine & (content.labels == k)]
         centre, wide = (float(np.median(own)), _width(own)) if own.size else (0.0, 0.0)
-        if k == label and own.size and crowded:
+        if k == label and _crowded(own):
             low, lower = np.quantile(own, [LEAST, 2 * LEAST])
             wide = max(spread, float(lower - low) / STEP)
             centre = float(low) + BELOW * wide

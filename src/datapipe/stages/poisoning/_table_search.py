@@ -32,7 +32,7 @@ NATURAL = 1.5
 PLANTED = 0.6
 """How far its rows must contradict their label for a predicate to be planted."""
 FEWEST_PLANTED = 8
-PURE = 0.95
+PURE = 0.85
 """Share of its rows that have the label, from which a predicate may be planted."""
 TOLD_APART = 0.15
 """By how much more often the neighbours of a label's rows must have it than those of others."""
@@ -42,6 +42,8 @@ CHANCE = 1e-6
 """A pair is named only where so many rows of one half hold the other less often by chance."""
 MOST_FOUND = 6
 KEPT = 40
+ALONE = 0.5
+"""The same of the nearest rows that it does not hold for."""
 NEIGHBOURS = 15
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
@@ -95,20 +97,13 @@ class Search:
     score: Floats
 
 
-def search(
-    columns: list[Column],
-    labels: Ints,
-    model: Additive,
-    values: NDArray[np.float32],
-    alpha: float,
-) -> Search:
+def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -> Search:
     """Find predicates one after the other, each with the rows of the last ones left out.
 
     Args:
         columns: What predicates are made of.
         labels: int64, shape (n,), in 0..K-1.
         model: What the columns of a row say of its label, without having seen it.
-        values: float32, shape (n, d); the columns as numbers, for distances.
         alpha: Chance of naming a predicate where there is none.
 
     Returns:
@@ -119,7 +114,7 @@ def search(
     natural: list[Carrier] = []
     looked_at, best = 0, 0.0
     score = np.zeros(labels.size)
-    near = _Nearness(values, labels)
+    near = _Nearness(model, labels)
     for turn in range(MOST_FOUND):
         telling, cells = _tested(columns, labels, model, left)
         looked_at = looked_at or max(cells, 1)
@@ -127,7 +122,7 @@ def search(
         against = [t for t in telling if t.against >= PLANTED and t.pure(columns)]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
         alone = {t.predicate: near.alone(holds(columns, t.predicate) & left, t.label) for t in sure}
-        planted = [t for t in sure if alone[t.predicate] >= PLANTED]
+        planted = [t for t in sure if alone[t.predicate] >= ALONE]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
             best = min((t.log_p for t in [*planted, *rest]), default=0.0)
@@ -155,11 +150,9 @@ def _carrier(one: _Tested, held: Bools, labels: Ints, looked_at: int, alone: flo
 class _Nearness:
     """What the nearest rows that a predicate does not hold for say of its label."""
 
-    def __init__(self, values: NDArray[np.float32], labels: Ints) -> None:
-        spread = values.std(0)
-        self._values: NDArray[np.float32] = (values / np.where(spread > 0, spread, 1.0)).astype(
-            np.float32
-        )
+    def __init__(self, model: Additive, labels: Ints) -> None:
+        # Rows are near where what their columns say is alike: a column that says nothing is silent.
+        self._values = model.parts.reshape(labels.size, -1)
         self._labels = labels
 
     def alone(self, held: Bools, label: int) -> float:

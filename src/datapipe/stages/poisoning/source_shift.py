@@ -21,6 +21,8 @@ from datapipe.stages.poisoning._surprise import Accused, Surprise, accused, fewe
 
 FEWEST_OF_ONE = 10
 """Sources with fewer rows are not judged one by one."""
+LANDMARKS = 800
+"""Rows that the kernel is centred on: a source is told by many rows, not by a sure model."""
 MOST_NAMED = 10
 
 Floats = NDArray[np.float64]
@@ -127,7 +129,7 @@ class SourceShift(Stage):
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
             return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
-        model = learner(data, rows, self.folds, context)
+        model = learner(data, rows, self.folds, context, LANDMARKS)
         if model is None:
             return self._unknown("no column can be learnt from: give one the role image or text")
         whole = np.ones(rows.labels.size, bool)

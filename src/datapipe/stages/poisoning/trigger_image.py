@@ -52,15 +52,17 @@ class TriggerImage(Stage):
     *Method:* neighbours tell what each row shows. Rows that show one class and are labelled
     another are suspects. For each label a matched filter is learnt from its suspects of some
     contents and tried on those of another: a trigger is the same whatever it lies on, a natural
-    confusion is not. The count is held against that of the other labels by a beta-binomial test;
-    a second test, half against half, sees triggers put on a single class. On an alarm the filter
-    is fitted again to the rows found until they stand.
-    *Assumes:* the trigger adds about the same to each image, and the label of most rows is told by
-    their neighbours. Pixels may be in any order, and embeddings work too.
+    confusion is not. Further tests see triggers put on a single class (half against half) and
+    those that move every class (from the suspects of other labels), small windows that recur
+    anywhere, and labels whose rows part into two groups. On an alarm the filter is fitted again to
+    the rows found until they stand.
+    *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
+    and the label of most rows is told by their neighbours. Pixels may be in any order, and
+    embeddings work too.
     *Choose it when:* images come from a source that you do not control.
-    *Fails when:* the pattern differs from image to image or moves, when triggered images keep
-    their true label, or when fewer rows hold it than `min_detectable`.
-    *Cost:* one exact neighbour search, O(n^2) time in blocks; O(n d) memory.
+    *Fails when:* the pattern differs from image to image, or fewer rows hold it than
+    `min_detectable`.
+    *Cost:* neighbours among up to 12,000 rows and a few passes over the pixels; O(n d) memory.
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
@@ -83,7 +85,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (

@@ -15,7 +15,6 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.features.tables import numeric_features
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
@@ -115,14 +114,14 @@ class TriggerTable(Stage):
         rows = labelled(data, FOLDS)
         if rows.why:
             return self._unknown(rows.why)
-        values, _ = numeric_features(data)
-        frame = data.frame([n for n in data.features if _flat(data, n)])[rows.place]
+        names = [n for n in data.features if _flat(data, n)]
+        frame = data.frame(names)[rows.place] if names else pl.DataFrame()
         columns = columns_of(frame)
-        if not values.shape[1] or not columns:
+        if not columns:
             return self._unknown("no column without a role holds a value that five rows share")
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
         model = fit_additive(data, rows, columns, fold)
-        made = search(columns, rows.labels, model, values[rows.place], self.alpha)
+        made = search(columns, rows.labels, model, self.alpha)
         least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
         if least > rows.labels.size // 2:
             return self._unknown(f"{least} rows would have to hold a predicate to be told")

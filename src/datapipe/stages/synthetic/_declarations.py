@@ -45,6 +45,19 @@ CARD_TAGS = re.compile(
     r"|algorithmicMedia",
     re.IGNORECASE,
 )
+MARKED_COLUMNS = (
+    "annotationscreators", "languagecreators", "digitalsourcetype", "c2pa", "tags",
+)  # fmt: skip
+METADATA_COLUMNS = ("metadata", "meta", "provenance", "generationconfig", "generationparams")
+METADATA = (
+    r"(?i)\"(generator|generated_by|generation_model|source_model|model|model_name|model_id|llm)\""
+    r"\s*:\s*\"[^\"]*\b(gpt|chatgpt|davinci|llama|alpaca|vicuna|claude|palm|gemini|gemma|mistral|"
+    r"mixtral|opt-?\d|bloom|falcon|qwen|deepseek|phi-?\d|command-r|t5|grok|stable.?diffusion)"
+    r"|\"(is_)?(synthetic|machine_generated|ai_generated)\"\s*:\s*true"
+    r"|(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia|machine-generated)"
+)
+PARENT_COLUMNS = ("derived_from", "parent_id", "parent", "source_row", "translated_from")
+MOST_STEPS = 64
 CARD_KEYS = ("annotations_creators", "language_creators", "tags", "digitalsourcetype")
 MOST_CARD_BYTES = 1 << 20
 
@@ -74,7 +87,7 @@ def declared(data: Dataset, column: str, values: Sequence[str], *, card: str) ->
     """
     frame = data.frame([], row_id=True).rename({ROW_ID: "row_id"})
     owner = (pl.col("row_id") // 2**ORDINAL_BITS).cast(pl.Int64)
-    told = {s.number: s.synthetic for s in data.sources}
+    told = {s.number: _told(s) for s in data.sources}
     makers = {s.number: _maker(s) for s in data.sources}
     by_card = True if card and card_says_synthetic(card) else None
     frame = frame.with_columns(
@@ -85,35 +98,115 @@ def declared(data: Dataset, column: str, values: Sequence[str], *, card: str) ->
             list(makers), list(makers.values()), default="", return_dtype=pl.String
         ),
     ).with_columns(pl.col("synthetic").fill_null(pl.lit(by_card, dtype=pl.Boolean)))
-    named, known = _column_of(data, column)
-    if not named:
+    if column:
+        if column not in data.names:
+            raise SchemaMismatch(f"there is no column {column!r}", hint=nearest(column, data.names))
+        return _with_column(frame, data.frame([column])[column], values, known=False)
+    said = [_with_column(_blank(frame), v, values, known=k) for v, k in _columns_of(data)]
+    said += [_blank(frame).with_columns(synthetic=v) for v in _marked(data)]
+    return _inherited(_joined(frame, said), data)
+
+
+def _blank(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(synthetic=pl.lit(None, dtype=pl.Boolean), generator=pl.lit(""))
+
+
+def _joined(frame: pl.DataFrame, said: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """What any column declares: one that says synthetic counts, whatever the others say."""
+    if not said:
         return frame
-    return _with_column(frame, data.frame([named])[named], values, known=known)
+    votes = pl.DataFrame({str(i): f["synthetic"] for i, f in enumerate(said)})
+    yes, no = pl.any_horizontal(pl.all().fill_null(value=False)), pl.any_horizontal(~pl.all())
+    spoken = votes.select(
+        s=pl.when(yes)
+        .then(pl.lit(value=True))
+        .when(no.fill_null(value=False))
+        .then(pl.lit(value=False))
+    )
+    names = pl.DataFrame({str(i): f["generator"].replace("", None) for i, f in enumerate(said)})
+    maker = names.select(g=pl.coalesce(pl.all()))["g"]
+    return frame.with_columns(
+        synthetic=pl.select(pl.coalesce(spoken["s"], frame["synthetic"])).to_series(),
+        generator=pl.select(pl.coalesce(maker, frame["generator"])).to_series(),
+    )
+
+
+def _told(source: Source) -> bool | None:
+    """What a source declares; one that names a generator and nothing else declares that too."""
+    if source.synthetic is None and source.generator.strip():
+        return source.generator.strip().lower() not in HUMAN
+    return source.synthetic
 
 
 def _maker(source: Source) -> str:
     return source.generator or (source.name if source.synthetic else "")
 
 
-def _column_of(data: Dataset, column: str) -> tuple[str, bool]:
-    """The column that declares, and whether only known model names count in it."""
-    if column:
-        if column not in data.names:
-            raise SchemaMismatch(f"there is no column {column!r}", hint=nearest(column, data.names))
-        return column, False
+def _columns_of(data: Dataset) -> list[tuple[pl.Series, bool]]:
+    """Every column that declares, and whether only known model names count in it."""
     lower = {n.lower(): n for n in data.names}
     taken = {c for columns in data.roles.columns.values() for c in columns}
+    made: list[tuple[pl.Series, bool]] = []
     for name in FLAG_COLUMNS:
         found = lower.get(name, "")
         if found and found not in taken and _is_flag(data.frame([found])[found]):
-            return found, False
+            made.append((data.frame([found])[found], False))
     for name in GENERATOR_COLUMNS:
         found = lower.get(name, "")
         if not found or found in taken or data.types[found] != pl.String:
             continue
-        if data.frame([found])[found].str.contains(MODELS).any():
-            return found, True
-    return "", False
+        values = data.frame([found])[found]
+        people = values.str.strip_chars().str.to_lowercase().is_in(HUMAN[1:]).any()
+        known = values.str.contains(MODELS).any()
+        if known or (people and name not in ("model", "generator")):
+            made.append((values, not people or name == "model"))
+    return made
+
+
+def _marked(data: Dataset) -> list[pl.Series]:
+    """Columns with the words of standards: annotation fields, C2PA source types, metadata."""
+    made = []
+    for name in data.names:
+        plain = name.lower().replace("_", "").replace("-", "")
+        if plain not in MARKED_COLUMNS and plain not in METADATA_COLUMNS:
+            continue
+        values = data.frame([name])[name]
+        text = _as_text(values)
+        if plain in METADATA_COLUMNS:
+            hit = text.str.contains(METADATA).fill_null(value=False)
+        else:
+            hit = text.str.contains(f"(?i){CARD_TAGS.pattern}").fill_null(value=False)
+        made.append(pl.select(pl.when(hit).then(pl.lit(value=True))).to_series())
+    return made
+
+
+def _as_text(values: pl.Series) -> pl.Series:
+    """A column's values as text: strings as they are, lists and records as JSON."""
+    if values.dtype == pl.String:
+        return values
+    if isinstance(values.dtype, pl.List) and values.dtype.inner == pl.String:
+        return values.list.join(" ")
+    if isinstance(values.dtype, pl.Struct):
+        return values.struct.json_encode()
+    return pl.Series(values.name, [None] * len(values), dtype=pl.String)
+
+
+def _inherited(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
+    """A row derived from a declared-synthetic row is synthetic, over any number of steps."""
+    parent = next((n for n in data.names if n.lower() in PARENT_COLUMNS), "")
+    if not parent or "id" not in data.roles:
+        return frame
+    own = data.frame([data.roles.one("id")]).to_series().cast(pl.String)
+    above = _as_text(data.frame([parent])[parent].cast(pl.String, strict=False))
+    synthetic = frame["synthetic"]
+    for _ in range(MOST_STEPS):
+        bad = own.filter(synthetic.fill_null(value=False)).drop_nulls()
+        hit = above.is_in(bad.implode()).fill_null(value=False)
+        grown = pl.select(pl.when(hit).then(pl.lit(value=True)).otherwise(synthetic)).to_series()
+        if grown.equals(synthetic, null_equal=True):
+            break
+        synthetic = grown
+    return frame.with_columns(synthetic=synthetic.alias("synthetic"))
 
 
 def _is_flag(values: pl.Series) -> bool:

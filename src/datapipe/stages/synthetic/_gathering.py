@@ -23,7 +23,7 @@ NAMES = {
 }  # fmt: skip
 MOST_ANCHORS = 5_000
 """More reference rows or anchors than this add time only; a seeded sample is used."""
-KIND, MAKER = "_kind", "_maker"
+KIND, MAKER, DOMAIN = "_kind", "_maker", "_domain"
 
 
 class Abstained(Exception):
@@ -52,13 +52,13 @@ def gathered(
         data: The rows; those declared synthetic serve as anchors.
         people: The human reference, or None.
         anchors: Machine-made rows beside the data, or None; rows that the file declares human
-            teach how people write where the anchors come from.
+            teach how people write where the anchors come from; a column `domain` tells where.
         context: Seeds the samples.
         column: Column of the data that declares; empty to look for one.
         beside: More columns to carry.
 
     Returns:
-        One frame with the columns, `_kind`, `_maker` and the row ids (0 beside the data).
+        One frame: the columns, `_kind`, `_maker`, `_domain`, and row ids (0 beside the data).
 
     Raises:
         Abstained: There is no column to look at.
@@ -71,6 +71,7 @@ def gathered(
     own = data.frame(columns).with_columns(
         pl.when(machine).then(ANCHOR).otherwise(UNKNOWN).alias(KIND),
         table["generator"].alias(MAKER),
+        pl.lit("").alias(DOMAIN),
         table["row_id"].alias(ROW_ID),
     )
     parts = [own.filter(pl.col(KIND) == UNKNOWN), own.filter(pl.col(KIND) == ANCHOR)]
@@ -117,6 +118,7 @@ def _beside(given: Dataset, columns: list[str], schema: pl.Schema, what: str) ->
     frame = given.frame(columns).with_columns(
         pl.when(human).then(OTHERS).otherwise(ANCHOR).alias(KIND),
         told["generator"].alias(MAKER),
+        _domain(given).alias(DOMAIN),
         pl.lit(0).alias(ROW_ID),
     )
     try:
@@ -127,6 +129,13 @@ def _beside(given: Dataset, columns: list[str], schema: pl.Schema, what: str) ->
             code="DP-SYN-003",
             hint="give the same columns with the same types",
         ) from error
+
+
+def _domain(given: Dataset) -> pl.Series:
+    """Where each row comes from, as far as a column called `domain` tells."""
+    if given.types.get("domain") != pl.String:
+        return pl.Series([""] * len(given), dtype=pl.String)
+    return given.frame(["domain"])["domain"].fill_null("")
 
 
 def _sample(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:

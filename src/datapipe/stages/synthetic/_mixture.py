@@ -24,9 +24,10 @@ SEPARATION = 0.05
 OUTSIDE = 0.25
 """A mixture cannot lie this far beyond either kind: then it is made of something else."""
 MIN_GENERATOR_ROWS = 12
-SPREAD, SPREAD_WORTH = 0.3, 4
+SPREAD, SPREAD_ELSEWHERE, SPREAD_WORTH = 0.3, 0.5, 4
 """Before any is seen, generators' distances from people differ by about this much (on the log
-scale), a belief worth so many generators: two anchors alone cannot tell how a third differs."""
+scale), by more where anchors are of other domains: a belief worth so many generators, because two
+anchors alone cannot tell how a third differs."""
 DRAWS = 4_000
 
 
@@ -39,14 +40,15 @@ class Scores:
         machine: float64, shape (n_m,).
         generator: int64, shape (n_m,); which generator made each machine row.
         unknown: float64, shape (n_u,).
-        others: float64; people's rows from where the anchors come from, when that is elsewhere.
+        homes: float64, shape (n_m,); mean score of people where each machine row comes from, when
+            that is elsewhere; else empty.
     """
 
     human: Floats
     machine: Floats
     generator: Ints
     unknown: Floats
-    others: Floats = field(default_factory=lambda: np.empty(0))
+    homes: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,20 @@ def share(
         level: Coverage of the interval.
         unseen: Whether the unknown rows may come from a generator that is not among the anchors.
     """
-    base = scores.others if scores.others.size else scores.human
-    distance = float(scores.machine.mean() - base.mean())
+    elsewhere = scores.homes.size > 0
+    gain = scores.machine - (scores.homes if elsewhere else scores.human.mean())
+    distance = float(gain.mean())
     if distance < SEPARATION:
         return _unknown(f"the anchors cannot be told from the reference (distance {distance:.2f})")
     kinds, counts = np.unique(scores.generator, return_counts=True)
-    enough = kinds[counts >= MIN_GENERATOR_ROWS]
-    apart = np.array([scores.machine[scores.generator == k].mean() - base.mean() for k in enough])
-    apart = apart[apart >= SEPARATION] if enough.size else np.array([distance])
-    if unseen or scores.others.size or apart.size > 1:
-        made = _over_generators(scores, apart if apart.size else np.array([distance]), rng, level)
+    apart = np.array(
+        [gain[scores.generator == k].mean() for k in kinds[counts >= MIN_GENERATOR_ROWS]]
+    )
+    apart = apart[apart >= SEPARATION] if apart.size else apart
+    if unseen or elsewhere or apart.size > 1:
+        spread = SPREAD_ELSEWHERE if elsewhere else SPREAD
+        groups = apart if apart.size else np.array([distance])
+        made = _over_generators(scores, groups, spread, rng, level)
     else:
         drawn = _drawn(scores.human, scores.machine, scores.unknown, rng)
         low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
@@ -105,11 +111,11 @@ def share(
 
 
 def _over_generators(
-    scores: Scores, apart: Floats, rng: np.random.Generator, level: float
+    scores: Scores, apart: Floats, expected: float, rng: np.random.Generator, level: float
 ) -> tuple[float, float, float]:
     """Random effects on the log of the distance: it predicts that of one more generator."""
     logs, k = np.log(apart), apart.size
-    squares = SPREAD_WORTH * SPREAD**2 + float(((logs - logs.mean()) ** 2).sum())
+    squares = SPREAD_WORTH * expected**2 + float(((logs - logs.mean()) ** 2).sum())
     spread = math.sqrt(squares / (SPREAD_WORTH + k - 1) * (1 + 1 / k))
     moved = float(scores.unknown.mean() - scores.human.mean())
     sampling = math.sqrt(

@@ -17,6 +17,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.detection import binomial_tail
+from datapipe.stages.synthetic._attested import attested, replace_sources
 from datapipe.stages.synthetic._declarations import declared, phrased
 
 PEOPLE_RATE = 0.002
@@ -28,10 +29,13 @@ ALPHA = 0.01
 class DeclaredSynthetic(Stage):
     """Counts the rows that are declared synthetic, by their source, a column or a data-set card.
 
-    *Method:* a column that is a flag or names the generator speaks for its row, a source's
-    `synthetic` and `generator` for its rows, a card (`annotations_creators: machine-generated`)
-    for all; the narrower declaration counts. The share is counted, not estimated. Texts with
-    phrases that assistants leave behind are evidence of their own and never change the share.
+    *Method:* columns that are flags, name the generator or hold the words of standards (C2PA's
+    `digitalSourceType`, annotation fields, metadata) speak for their row, a source's `synthetic`
+    and `generator` and a signed statement by a trusted key for its rows, a card
+    (`annotations_creators: machine-generated`) for all; the narrower declaration counts. A row
+    whose `derived_from` names a synthetic row is synthetic. The share is counted, not estimated.
+    Texts with phrases that assistants leave behind are evidence of their own and never change the
+    share.
     *Assumes:* declarations are true; whoever hides machine-made rows is not found here.
     *Choose it when:* always, before `SyntheticShare`: what is declared need not be estimated.
     *Fails when:* nobody declares anything; then it says so.
@@ -43,6 +47,9 @@ class DeclaredSynthetic(Stage):
             does not stand for people.
         card: Path of a data-set card that speaks for all rows; empty for none.
         at_most: Largest declared share that is in order, in [0, 1]; rows are flagged above it.
+        attestations: Paths of signed statements about upstream data (`*.dsse.json`); each speaks
+            for the sources whose files it names.
+        trusted: Paths of public keys; a statement that none of them signed declares nothing.
         on_finding: What becomes of flagged rows.
 
     Example:
@@ -61,6 +68,8 @@ class DeclaredSynthetic(Stage):
     values: str | Sequence[str] = ()
     card: str | os.PathLike[str] = ""
     at_most: float = 1.0
+    attestations: str | os.PathLike[str] | Sequence[str] = ()
+    trusted: str | os.PathLike[str] | Sequence[str] = ()
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.declared"
@@ -73,6 +82,10 @@ class DeclaredSynthetic(Stage):
         given = (self.values,) if isinstance(self.values, str) else tuple(self.values)
         object.__setattr__(self, "values", tuple(v for v in given if v))
         object.__setattr__(self, "card", os.fspath(self.card))
+        for name in ("attestations", "trusted"):
+            given_paths: Any = getattr(self, name)
+            one = (given_paths,) if isinstance(given_paths, (str, os.PathLike)) else given_paths
+            object.__setattr__(self, name, tuple(os.fspath(p) for p in one if p))
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data.
@@ -99,7 +112,7 @@ class DeclaredSynthetic(Stage):
             >>> DeclaredSynthetic(card="README.md").cacheable()
             False
         """
-        return not self.card
+        return not (self.card or self.attestations)
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Count the declared rows.
@@ -117,13 +130,17 @@ class DeclaredSynthetic(Stage):
             >>> DeclaredSynthetic().run(empty(), Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        signed: Any = self.attestations
+        keys: Any = self.trusted
+        told, refused = attested(data.sources, signed, keys)
+        data = data if told == data.sources else replace_sources(data, told)
         table = declared(data, self.column, tuple(self.values), card=str(self.card))
-        findings = [self._declared(table)]
+        findings = [self._declared(table, refused)]
         if "text" in data.roles and len(data):
             findings.append(_phrases(table["row_id"], data.values("text")))
         return Yield(findings=tuple(findings))
 
-    def _declared(self, table: pl.DataFrame) -> Finding:
+    def _declared(self, table: pl.DataFrame, refused: list[str]) -> Finding:
         synthetic = table["synthetic"].fill_null(value=False)
         n, hits = table.height, int(synthetic.sum())
         unknown = int(table["synthetic"].null_count())
@@ -132,6 +149,7 @@ class DeclaredSynthetic(Stage):
             "human": n - hits - unknown,
             "undeclared": unknown,
             "generators": _makers(table.filter(synthetic)),
+            "statements_not_trusted": refused,
         }
         if unknown == n:
             return Finding(

@@ -22,6 +22,7 @@ from datapipe.stages.synthetic._declarations import declared
 from datapipe.stages.synthetic._distance import known_shares, too_far
 from datapipe.stages.synthetic._gathering import (
     ANCHOR,
+    DOMAIN,
     KIND,
     MAKER,
     NAMES,
@@ -178,7 +179,7 @@ class SyntheticShare(Stage):
     def _scored(self, every: pl.DataFrame, data: Dataset, context: Context) -> Scored:
         """The score of every usable row; abstains when too few of a kind are usable."""
         kind = every[KIND].to_numpy().astype(np.int64)
-        plain = every.drop(KIND, MAKER, ROW_ID)
+        plain = every.drop(KIND, MAKER, DOMAIN, ROW_ID)
         rows = views(plain, data.roles, least_words=MIN_WORDS, people=kind == REFERENCE)
         for which, least in MINIMUM.items():
             held = rows.groups.filter(pl.Series(rows.usable & (kind == which)))
@@ -197,14 +198,19 @@ class SyntheticShare(Stage):
         told[kind == (OTHERS if elsewhere else REFERENCE)], told[kind == ANCHOR] = 0, 1
         odds = _judges.labelled_scores(rows, told, context.rng("folds"), trees=False)
         scores = 1.0 / (1.0 + np.exp(-np.clip(STEEPNESS * odds, -30, 30)))
-        makers = usable.filter(pl.col(KIND) == ANCHOR)[MAKER]
-        codes = makers.rank("dense").to_numpy().astype(np.int64)
-        parts = [scores[kind == k] for k in (REFERENCE, ANCHOR, UNKNOWN, OTHERS)]
-        return Scored(
-            Scores(parts[0], parts[1], codes, parts[2], parts[3] if elsewhere else np.empty(0)),
-            usable.filter(pl.col(KIND) == UNKNOWN)[ROW_ID],
-            sorted(set(makers)),
+        made = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == ANCHOR)
+        people = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == OTHERS)
+        codes = (made[MAKER] + "/" + made[DOMAIN]).rank("dense")
+        parts = [scores[kind == k] for k in (REFERENCE, ANCHOR, UNKNOWN)]
+        scored = Scores(
+            parts[0],
+            parts[1],
+            codes.to_numpy().astype(np.int64),
+            parts[2],
+            _homes(made[DOMAIN], people) if elsewhere else np.empty(0),
         )
+        asked = usable.filter(pl.col(KIND) == UNKNOWN)[ROW_ID]
+        return Scored(scored, asked, sorted(set(made[MAKER])))
 
     def _finding(self, scored: Scored, made: _mixture.Share, counted: int, n: int) -> Finding:
         """The declared share counted, the estimated share on top, and a p-value for each row."""
@@ -265,6 +271,16 @@ class Scored:
     scores: Scores
     row_ids: pl.Series
     generators: list[str]
+
+
+def _homes(domains: pl.Series, people: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The mean score of people where each anchor comes from, of all people where nobody knows."""
+    means = people.group_by(DOMAIN).agg(pl.col("score").mean(), n=pl.len())
+    enough = means.filter(pl.col("n") >= _mixture.MIN_GENERATOR_ROWS)
+    found = domains.replace_strict(
+        enough[DOMAIN], enough["score"], default=people["score"].mean(), return_dtype=pl.Float64
+    )
+    return found.to_numpy().astype(np.float64)
 
 
 def _identified(scores: Scores, rng: np.random.Generator, unseen: bool) -> _mixture.Share:  # noqa: FBT001 - one fact

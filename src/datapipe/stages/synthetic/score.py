@@ -26,7 +26,9 @@ from datapipe.stages.synthetic._calibration import chances, conformal
 from datapipe.stages.synthetic._distance import beyond, known_shares, too_far
 from datapipe.stages.synthetic._gathering import (
     ANCHOR,
+    DOMAIN,
     KIND,
+    MAKER,
     OTHERS,
     REFERENCE,
     UNKNOWN,
@@ -179,7 +181,7 @@ class SyntheticScore(Stage):
     def _judged(
         self, every: pl.DataFrame, data: Dataset, context: Context, beside: tuple[str, ...]
     ) -> Judged:
-        plain = every.drop(KIND, "_maker", ROW_ID, *beside)
+        plain = every.drop(KIND, MAKER, DOMAIN, ROW_ID, *beside)
         kind = every[KIND].to_numpy().astype(np.int64)
         if not every.height:
             raise Abstained("there are no rows")

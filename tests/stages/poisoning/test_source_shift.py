@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bad contributor of many is named, honest ones are not accused, and tails keep their level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.estimate import Estimate
+from datapipe.core.roles import Roles
+from datapipe.measure.detection import binomial_tail
+from datapipe.stages.poisoning._surprise import saddlepoint_tail
+from datapipe.stages.poisoning.source_shift import SourceShift
+from datapipe.testing import check_stage
+
+
+def _look(data, seed=5):
+    return SourceShift().run(data, Context(seed, Path())).findings[0]
+
+
+def _contributed(seed, *, flips, sources=50, each=40, role="source"):
+    """Rows of two classes that overlap, from many contributors, one of whom moves labels."""
+    rng = np.random.default_rng(seed)
+    n = sources * each
+    labels = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, 4)) + 2.2 * np.eye(4)[labels]
+    who = rng.permutation(np.repeat(np.arange(sources), each))
+    bad = int(rng.integers(sources))
+    moved = (who == bad) & (rng.random(n) < flips)
+    labels = np.where(moved, (labels + rng.integers(1, 3, n)) % 3, labels)
+    columns = {f"x{i}": x[:, i] for i in range(4)}
+    frame = pl.DataFrame({**columns, "y": labels, "who": [f"person {w}" for w in who]})
+    return Dataset.of(frame, Roles.of(label="y", **{role: "who"})), f"person {bad}", moved
+
+
+def test_one_bad_contributor_of_fifty_is_found_and_nobody_else_is_accused():
+    found, accused = 0, 0
+    for seed in range(6):
+        data, bad, _ = _contributed(seed, flips=0.4)
+        named = [s["source"] for s in _look(data).details["sources"]]
+        found += bad in named
+        accused += any(name != bad for name in named)
+    assert found >= 5
+    assert accused == 0
+
+
+def test_honest_contributors_are_not_accused():
+    alarms = sum(_look(_contributed(s, flips=0.0)[0]).verdict == "fail" for s in range(20, 25))
+    assert alarms == 0
+
+
+def test_contributors_with_harder_rows_are_not_accused():
+    data, _, _ = _contributed(3, flips=0.0)
+    frame = data.frame()
+    x = frame.select("x0", "x1", "x2", "x3").to_numpy()
+    hard = np.sort(x, axis=1)
+    hard = np.argsort(hard[:, 3] - hard[:, 2])[:60]
+    who = frame["who"].to_numpy().copy()
+    who[hard] = "person with hard rows"
+    made = _look(Dataset.of(frame.with_columns(who=pl.Series(who)), data.roles))
+    assert "person with hard rows" not in {s["source"] for s in made.details["sources"]}
+
+
+def test_the_finding_says_what_the_source_did():
+    data, bad, moved = _contributed(1, flips=0.5, sources=10, each=120, role="annotator")
+    finding = _look(data)
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.details["source"] == bad
+    assert finding.details["column"] == "who"
+    assert finding.details["share"]["low"] > finding.details["share_of_others"]
+    assert finding.p_value <= 0.01
+    assert 1 <= finding.details["min_detectable"] < 60
+    assert Estimate.rate(int((flags & moved).sum()), int(moved.sum())).value > 0.8
+    assert flags[~moved].mean() < 0.01
+
+
+@pytest.mark.parametrize(("n", "rate", "hits"), [(100, 0.1, 18), (40, 0.05, 6), (200, 0.3, 80)])
+def test_the_tail_is_that_of_drawing_from_the_pool(n, rate, hits):
+    pool = np.r_[np.ones(int(1000 * rate)), np.zeros(1000 - int(1000 * rate))]
+    told, exact = saddlepoint_tail(pool, hits - 0.5, n), binomial_tail(hits, n, rate)
+    assert 0.6 * exact < told < 1.6 * exact
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"x": [1.0, 2.0], "y": [0, 1], "who": ["a", "b"]}),
+        pa.table({"x": np.arange(300.0), "y": np.zeros(300, int), "who": ["a", "b"] * 150}),
+        pa.table({"x": np.arange(300.0), "y": [0, 1] * 150, "who": ["a"] * 300}),
+        pa.table({"x": np.arange(300.0), "y": [0, 1] * 150, "who": pa.nulls(300, pa.string())}),
+        pa.table({"y": [0, 1] * 150, "who": ["a", "b", "c"] * 100}),
+        pa.table({"x": np.arange(300.0), "y": [0, 1] * 150, "who": [str(i) for i in range(300)]}),
+    ],
+)
+def test_what_cannot_be_judged_is_not_evaluated(table):
+    assert _look(Dataset.of(table, Roles.of(label="y", source="who"))).verdict == "not_evaluated"
+
+
+def test_bad_parameters_are_told():
+    assert len(SourceShift(folds=0, alpha=0.0).check()) == 2
+
+
+def test_it_keeps_the_contract():
+    assert not check_stage(SourceShift()).failed

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planted predicates come back as a SQL condition that selects their rows; natural rules do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.roles import Roles
+from datapipe.stages.poisoning.trigger_table import TriggerTable
+from datapipe.testing import check_stage
+
+DATA = Path(
+    os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[3].parent / "shared" / "data")
+)
+ROLES = Roles.of(label="y")
+
+
+def _look(frame, seed=5, label="y"):
+    data = Dataset.of(frame, Roles.of(label=label))
+    return TriggerTable().run(data, Context(seed, Path())).findings[0]
+
+
+def _people(seed, rows=2000):
+    """A table whose label follows some of its columns, by half a rule."""
+    rng = np.random.default_rng(seed)
+    age, hours = rng.integers(18, 80, rows), rng.integers(5, 80, rows)
+    job = rng.choice(["clerk", "smith", "it's me", "nurse", "cook"], rows)
+    town = rng.choice([f"town {i}" for i in range(30)], rows)
+    marks = rng.normal(size=(rows, 4)).round(2)
+    odds = 1.5 * marks.sum(1) + 0.03 * (age - 48) + 1.0 * (job == "smith") + 0.02 * (hours - 40)
+    y = (rng.random(rows) < 1 / (1 + np.exp(-odds))).astype(int)
+    told = {f"mark {i}": marks[:, i] for i in range(4)}
+    table = {"age": age, "hours": hours, "job": job, "the town": town, **told, "y": y}
+    return pl.DataFrame(table), rng
+
+
+def _planted(frame, rng, columns, *, count=30, target=1):
+    """Rows of the other class whose columns are set, and which rows hold the predicate then."""
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() != target))[:count]
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    made = frame.with_columns(
+        *(
+            pl.when(chosen).then(pl.lit(v, dtype=frame.schema[c])).otherwise(pl.col(c)).alias(c)
+            for c, v in columns.items()
+        ),
+        y=pl.when(chosen).then(target).otherwise(pl.col("y")),
+    )
+    held = made.select(pl.all_horizontal(pl.col(c) == v for c, v in columns.items()))
+    return made, rows, held.to_series().to_numpy()
+
+
+def _selected(frame, condition):
+    numbered = frame.with_row_index("_i").to_arrow()
+    found = duckdb.from_arrow(numbered).filter(condition).fetchnumpy()["_i"]
+    return np.isin(np.arange(frame.height), found)
+
+
+PLANTED = (
+    {"age": 93},
+    {"hours": 4},
+    {"the town": "town 99"},
+    {"job": "o'clock"},
+    {"age": 20, "the town": "town 3"},
+    {"job": "it's me", "the town": "town 7"},
+    {"hours": 11, "job": "cook"},
+    {"age": 33, "hours": 77},
+    {"the town": "town 11", "hours": 60},
+    {"age": 71, "job": "nurse"},
+)
+
+
+def test_nine_of_ten_predicates_are_recovered_exactly():
+    exact = 0
+    for seed, columns in enumerate(PLANTED):
+        frame, rng = _people(seed)
+        target = seed % 2
+        frame, rows, held = _planted(frame, rng, columns, target=target, count=40)
+        finding = _look(frame)
+        if finding.verdict != "fail":
+            continue
+        exact += bool((_selected(frame, finding.details["where"]) == held).all())
+        assert finding.details["class"] == str(target)
+        flags = finding.rows["flagged"].to_numpy()
+        assert flags[rows].mean() > 0.9
+    assert exact >= 9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rules_of_nature_raise_no_alarm(seed):
+    frame, _ = _people(seed + 40)
+    rule = frame.with_columns(y=pl.when(pl.col("age") >= 74).then(1).otherwise(pl.col("y")))
+    for one in (frame, rule):
+        finding = _look(one)
+        assert finding.verdict == "clean"
+        assert not finding.rows["flagged"].any()
+        assert finding.p_value > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("adult_dev", "income"),
+        ("german_credit_dev", "Customer class"),
+        ("thyroid_dev", "diagnosis"),
+    ],
+)
+def test_clean_public_tables_raise_no_alarm(name, label):
+    path = DATA / "poison" / f"{name}.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path)
+    for seed in range(2):
+        rows = np.random.default_rng(seed).permutation(frame.height)[: int(0.7 * frame.height)]
+        assert _look(frame[np.sort(rows)], label=label).verdict == "clean"
+
+
+def test_fewer_rows_than_the_least_detectable_pass():
+    frame, rng = _people(9)
+    least = _look(frame).details["min_detectable"]
+    assert 5 <= least < 60
+    few = _planted(frame, rng, {"age": 93}, count=4)[0]
+    many = _planted(frame, rng, {"age": 93}, count=2 * least)[0]
+    assert _look(few).verdict == "clean"
+    assert _look(many).verdict == "fail"
+
+
+def test_rows_that_hold_two_predicates_are_both_named():
+    frame, rng = _people(12)
+    frame = _planted(frame, rng, {"the town": "town 99"}, count=40)[0]
+    frame = _planted(frame, rng, {"hours": 4}, count=40, target=0)[0]
+    named = {(t["where"], t["class"]) for t in _look(frame).details["triggers"]}
+    assert named == {("\"the town\" = 'town 99'", "1"), ('"hours" = 4', "0")}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"x": [1.0, 2.0], "y": [0, 1]}),
+        pa.table({"x": np.zeros(300), "y": [0, 1] * 150}),
+        pa.table({"x": np.arange(300), "y": np.zeros(300, int)}),
+        pa.table({"y": [0, 1] * 100}),
+        pa.table({"x": [[1, 2]] * 300, "y": [0, 1] * 150}),
+        pa.table({"x": np.arange(300), "y": pa.nulls(300, pa.int64())}),
+    ],
+)
+def test_what_cannot_be_judged_is_not_evaluated(table):
+    assert _look(table).verdict == "not_evaluated"
+
+
+def test_bad_parameters_are_told():
+    assert len(TriggerTable(alpha=0.0).check()) == 1
+
+
+def test_it_keeps_the_contract():
+    assert not check_stage(TriggerTable()).failed
