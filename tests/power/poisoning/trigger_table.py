@@ -11,7 +11,7 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 
 SEEDS, CLEAN_SEEDS = range(20), range(40)
-FLOORS = {"power": 0.75, "predicate exact": 0.7, "recall": 0.8, "precision": 0.85}
+FLOORS = {"power": 0.6, "predicate exact": 0.6, "recall": 0.6, "precision": 0.85}
 CEILINGS = {"alarms": 0.1}
 ROWS, POISONED = 2000, 30
 
