@@ -96,7 +96,7 @@ def cut(pieces: Sequence[Piece], most: int = SHARD_ROWS) -> list[pl.LazyFrame]:
 
     Example:
         >>> lines = pl.LazyFrame({"a": range(5)})
-        >>> [f.collect().height for f in cut([(lines, 5), (lines, 5), (lines, 1)], 4)]
+        >>> [f.collect().height for f in cut([(lines, 5), (lines, 5), (lines.head(1), 1)], 4)]
         [3, 2, 3, 2, 1]
         >>> [f.collect().height for f in cut([(lines, 5), (lines, 5), (lines, 5)], 10)]
         [10, 5]
@@ -129,6 +129,7 @@ def pieces_of(data: Dataset) -> Sequence[Piece]:
         The pieces its reader gave, or the file that holds it.
 
     Example:
+        >>> from datapipe.core.roles import ROW_ID
         >>> pieces_of(Dataset(pl.LazyFrame({ROW_ID: [1]}, {ROW_ID: pl.UInt64}), rows=1))
         ()
     """
@@ -147,6 +148,7 @@ def worth_cutting(data: Dataset) -> bool:
         False too where they cannot be cut.
 
     Example:
+        >>> from datapipe.core.roles import ROW_ID
         >>> worth_cutting(Dataset(pl.LazyFrame({ROW_ID: [1]}, {ROW_ID: pl.UInt64}), rows=1))
         False
     """
@@ -166,6 +168,7 @@ def jobs_of(data: Dataset, stages: Sequence[RowStage], done: int = 0) -> Jobs:
         A function for each shard that builds its job; none where the rows cannot be cut.
 
     Example:
+        >>> from datapipe.core.roles import ROW_ID
         >>> lines = pl.LazyFrame({ROW_ID: [1, 2]}, {ROW_ID: pl.UInt64})
         >>> [build().run().dropped for build in jobs_of(Dataset(lines, pieces=[(lines, 2)]), [])]
         [None]

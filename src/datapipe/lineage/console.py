@@ -136,9 +136,13 @@ def answered(
         except (duckdb.Error, OSError) as error:
             raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
         except RuntimeError as error:  # DuckDB takes Ctrl-C for itself and says it in words
-            if "interrupt" in str(error).lower() and not overdue.is_set():
+            if "interrupt" not in str(error).lower():
+                raise
+            if not overdue.is_set():
                 raise KeyboardInterrupt from error
-            raise
+            raise _sorted(
+                duckdb.InterruptException(str(error)), path, limits, overdue=True
+            ) from error
 
 
 class Cell:
