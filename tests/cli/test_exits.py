@@ -29,6 +29,8 @@ from datapipe.cli.exits import as_told, exit_code, explain
         (errors.LimitExceeded("no"), 7),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
+        (RuntimeError("Query interrupted"), 130),
+        (RuntimeError("no"), 1),
         (BrokenPipeError(), 0),
         (ZeroDivisionError(), 1),
     ],

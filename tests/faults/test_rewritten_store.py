@@ -108,7 +108,9 @@ def test_a_rewritten_store_is_caught_by_the_checkpoint_outside(store, tmp_path):
 
 
 @pytest.mark.faults
-def test_a_hundred_rewritten_stores_are_caught(store, tmp_path):
+def test_a_hundred_rewritten_stores_are_caught(store, tmp_path, sweeps):
+    if not sweeps:
+        pytest.skip("a hundred of each take long: `make faults`")
     forge_all(store, tmp_path, TRIALS)
 
 
@@ -158,7 +160,9 @@ def test_a_cut_journal_is_noticed(store, tmp_path):
 
 
 @pytest.mark.faults
-def test_a_hundred_cut_journals_are_noticed(store, tmp_path):
+def test_a_hundred_cut_journals_are_noticed(store, tmp_path, sweeps):
+    if not sweeps:
+        pytest.skip("a hundred of each take long: `make faults`")
     cut_all(store, tmp_path, TRIALS)
 
 

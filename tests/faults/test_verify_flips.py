@@ -118,7 +118,9 @@ def test_a_flip_in_every_file_of_a_store_exits_4_and_names_it(home: Path, capfd)
 
 
 @pytest.mark.faults
-def test_many_flips_in_every_file_of_a_store(home: Path, capfd):
+def test_many_flips_in_every_file_of_a_store(home: Path, capfd, sweeps):
+    if not sweeps:
+        pytest.skip("many flips take minutes: `make faults`")
     every_flip_is_named(home / ".datapipe", capfd, times=4, seed=1)
 
 
@@ -143,7 +145,9 @@ def test_a_flip_in_the_index_is_named_or_changes_no_answer(home: Path, capfd):
 
 
 @pytest.mark.faults
-def test_many_flips_in_the_index(home: Path, capfd):
+def test_many_flips_in_the_index(home: Path, capfd, sweeps):
+    if not sweeps:
+        pytest.skip("many flips take minutes: `make faults`")
     index_is_named_or_harmless(home, capfd, times=24, seed=1)
 
 

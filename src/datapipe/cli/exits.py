@@ -24,7 +24,6 @@ from datapipe.errors import DatapipeError, DeclarationError, ExecutionError, Tru
 
 BUG, USAGE, IO, INTERRUPTED = 1, 2, 6, 130
 _CODES: tuple[tuple[tuple[type[BaseException], ...], int], ...] = (
-    ((KeyboardInterrupt, click.Abort), INTERRUPTED),
     ((click.ClickException,), USAGE),
     ((BrokenPipeError,), 0),
     ((OSError, MemoryError), IO),
@@ -47,6 +46,8 @@ def exit_code(error: BaseException) -> int:
     """
     if isinstance(error, (DatapipeError, click.exceptions.Exit)):
         return error.exit_code
+    if _interrupted(error):
+        return INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     for kinds, code in _CODES:
@@ -103,7 +104,7 @@ def as_told(error: BaseException) -> DatapipeError:
     match error:
         case DatapipeError():
             return error
-        case KeyboardInterrupt() | click.Abort():
+        case _ if _interrupted(error):
             return ExecutionError(
                 "interrupted",
                 code="DP-EXEC-130",
@@ -114,6 +115,13 @@ def as_told(error: BaseException) -> DatapipeError:
         case OSError() | MemoryError():
             return _machine(error)
     return _bug(error)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether it was Ctrl-C; DuckDB takes it for itself and says it in words."""
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return True
+    return isinstance(error, RuntimeError) and str(error) == "Query interrupted"
 
 
 def _usage(error: click.ClickException) -> DeclarationError:
