@@ -37,8 +37,8 @@ def note_path(folder: str | Path, store: str | Path) -> Path:
         A path that ends in `.note`; it need not exist.
 
     Example:
-        >>> note_path("notes", "/work/.datapipe").name
-        'work-.datapipe-2a45bc4f.note'
+        >>> note_path("notes", "rows/.datapipe").name.startswith("rows-.datapipe-")
+        True
     """
     whole = Path(os.path.realpath(store))
     name = re.sub(r"[^\w.-]", "_", "-".join(whole.parts[-2:]))
