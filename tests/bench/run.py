@@ -122,6 +122,7 @@ def main() -> None:
     known = sorted(p.stem for p in HERE.glob("*.py") if p.stem != "run")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=known, help="one comparison")
+    parser.add_argument("--case", help="one case of it, printed and not kept")
     parser.add_argument("--rows", type=int, help="rows of the input, where there is one")
     parser.add_argument("--repeats", type=int, help="pairs that count")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True)
@@ -131,7 +132,7 @@ def main() -> None:
         rows = options.rows or module.ROWS
         repeats = options.repeats or module.REPEATS
         lines = []
-        for case in module.CASES:
+        for case in [c for c in module.CASES if options.case in (None, c)]:
             with tempfile.TemporaryDirectory(prefix="datapipe-bench-") as place:
                 module.prepare(Path(place), rows)
                 figures = compared(module, case, Path(place), repeats)
@@ -140,7 +141,9 @@ def main() -> None:
             told["command"] = f"make bench ONLY={name} ROWS={rows} REPEATS={repeats}"
             lines.append(json.dumps(told))
             print(lines[-1], flush=True)
-        if options.keep:
+        if options.case and not lines:
+            parser.error(f"{name} has no case {options.case!r}; it has {module.CASES}")
+        if options.keep and not options.case:
             keep(name, lines)
 
 
