@@ -256,28 +256,24 @@ def hash_files(files: Sequence[Found], algorithm: str = "sha256") -> tuple[FileD
         >>> hash_files(())
         ()
     """
-    found: dict[str, FileDigest] = {}
 
-    def one(file: Found) -> None:
+    def one(file: Found) -> FileDigest:
         digest, size = hash_file(file.path, algorithm)
-        found[file.name] = FileDigest(file.name, size, digest, algorithm)
+        return FileDigest(file.name, size, digest, algorithm)
 
     large = [file for file in files if file.size >= _LARGE_FILE_BYTES]
-    if len(large) > 1:
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            list(pool.map(one, large))
-    new = hasher(algorithm) if files else None
-    for file in files:
-        if file.name not in found:
-            if new is None or file.size >= _LARGE_FILE_BYTES:
-                one(file)
-            else:
-                digest = _hash_small(file, new)
-                found[file.name] = FileDigest(file.name, file.size, digest, algorithm)
-    return tuple(found[file.name] for file in files)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        hashed = {
+            file.name: digest for file, digest in zip(large, pool.map(one, large), strict=True)
+        }
+    new = hasher(algorithm)
+    return tuple(
+        hashed.get(file.name) or FileDigest(file.name, file.size, _hash_small(file, new), algorithm)
+        for file in files
+    )
 
 
-def _hash_small(file: Found, new: Callable[[], Any]) -> str:
+def _hash_small(file: Found, new: Callable[[bytes], Any]) -> str:
     """Hash a file that was listed a moment ago, in as few system calls as it takes."""
     try:
         descriptor = os.open(file.path, os.O_RDONLY | _NO_FOLLOW)
@@ -291,9 +287,7 @@ def _hash_small(file: Found, new: Callable[[], Any]) -> str:
     same = len(data) == after.st_size == file.size and after.st_mtime_ns == file.stamp[0]
     if not same or not stat.S_ISREG(after.st_mode):
         raise _refused(file.path, "changed while it was read", Reason.CHANGED)
-    made = new()
-    made.update(data)
-    return str(made.hexdigest())
+    return str(new(data).hexdigest())
 
 
 def hash_tree(path: str | Path) -> Tree:
@@ -371,14 +365,14 @@ def name_problem(name: str) -> Reason | None:
     return None
 
 
-def hasher(algorithm: str) -> Callable[[], Any]:
+def hasher(algorithm: str) -> Callable[..., Any]:
     """The constructor of a hash.
 
     Args:
         algorithm: One of `HASH_BYTES`.
 
     Returns:
-        Something to call for a fresh hash with `update` and `hexdigest`.
+        Something to call, with the first bytes or none, for a hash with `update` and `hexdigest`.
 
     Raises:
         TrustError: The hash is not known, or its package is not installed.
@@ -389,7 +383,7 @@ def hasher(algorithm: str) -> Callable[[], Any]:
     """
     if algorithm == "blake3" and find_spec("blake3") is not None:
         blake3 = import_module("blake3").blake3  # loaded only for bundles that use it
-        return lambda: blake3(max_threads=blake3.AUTO)
+        return lambda data=b"": blake3(data, max_threads=blake3.AUTO)
     if algorithm not in HASH_BYTES or algorithm == "blake3":
         missing = "needs the package blake3" if algorithm == "blake3" else "is not known"
         raise TrustError(
