@@ -61,6 +61,8 @@ def test_the_id_can_come_from_a_file(datapipe, store, here):
         (["--subject", ""], 2),
         (["--subject", "a", "--yes", "--dry-run"], 2),
         (["--subject", "nobody"], 0),
+        (["--settle"], 0),
+        (["--settle", "--subject", "a"], 2),
         (["--subject", "a", "--store", "elsewhere"], 2),
     ],
 )

@@ -28,6 +28,7 @@ from datapipe.core.stage import OnFinding
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.execute._reach import Stored
 from datapipe.execute.erase import erase
+from datapipe.execute.settle import settle
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.log import Checkpoint, consistency_proof, verify_consistency
@@ -179,6 +180,12 @@ def drilled(folder: Path, people: int, *, seed: int = 7) -> Drill:
     draw.shuffle(lines)
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(lines).write_parquet(folder / "rows.parquet")
+    again(folder, seed=seed)
+    return Drill(Lineage(folder / "store"), names, words, texts)
+
+
+def again(folder: Path, *, seed: int = 7) -> None:
+    """Run the drill's pipeline over its rows."""
     pipeline = Pipeline(
         "drill",
         [
@@ -196,7 +203,6 @@ def drilled(folder: Path, people: int, *, seed: int = 7) -> Drill:
         ],
     )
     pipeline.run(seed=seed, store=str(folder / "store"))
-    return Drill(Lineage(folder / "store"), names, words, texts)
 
 
 @pytest.fixture
@@ -506,3 +512,41 @@ def test_reasons_kept_by_position_lose_the_person_too(tmp_path: Path):
     for path, data in contents(lineage.store):
         assert b"lovelace" not in data or path.name == "rows.parquet", path
     assert verify_store(lineage.store, (), None).passed
+
+
+def test_a_model_trained_anew_settles_the_erasure(tmp_path: Path):
+    drill = drilled(tmp_path, 6)
+    done = erase(drill.lineage, drill.people[0], carry_out=True)
+    waiting = {t.name for t in settle(drill.lineage).things}
+    assert waiting
+    assert {t.remedy for t in settle(drill.lineage, carry_out=True).things} == {"pending"}
+    assert told_by(drill, done.erasure_id).completed_at is None
+
+    # The same rows again: who was erased is set aside, so the models learn nothing of them.
+    again(tmp_path)
+    settled = settle(drill.lineage, carry_out=True)
+    assert {t.name for t in settled.things} == waiting
+    assert {t.remedy for t in settled.things} == {"retrained"}
+    assert settle(drill.lineage).things == ()
+    told = told_by(drill, done.erasure_id)
+    assert told.completed_at is not None
+    assert {r.remedy for r in told.reached if r.thing.name in waiting} == {"retrained"}
+    assert verify_store(drill.lineage.store, (), None).passed
+
+
+def test_what_is_not_trained_anew_can_be_retired(tmp_path: Path):
+    drill = drilled(tmp_path, 6)
+    done = erase(drill.lineage, drill.people[0], carry_out=True)
+    settled = settle(drill.lineage, carry_out=True, retire=True)
+    assert {t.remedy for t in settled.things} == {"retired"}
+    assert all(drill.lineage.object_path(t.digest) is None for t in settled.things)
+    assert told_by(drill, done.erasure_id).completed_at is not None
+    assert verify_store(drill.lineage.store, (), None).passed
+
+
+def told_by(drill: Drill, erasure: str) -> ErasurePredicate:
+    """What the newest receipt of an erasure says."""
+    digest = drill.lineage.sql(
+        "select digest from attestations where run_id = $id order by seq desc", id=erasure
+    )["digest"][0]
+    return read_predicate(Envelope.load(drill.lineage.object_path(digest)).statement())

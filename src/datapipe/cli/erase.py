@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`datapipe erase --subject ID`: what a person's rows reached; with `--yes`, take it out.
 
+Models that the rows trained are marked; after training anew, `datapipe erase --settle --yes` takes
+the old ones out and signs that the erasure is complete.
+
 Without `--yes` nothing is changed. The id is never printed and never kept: the receipt holds a
 salted commitment, whose salt is shown once. Give the id with `--subject-file` where a command line
 is recorded. Exits 0 when it is done or would be, also when nobody of that id is known; 2 when no
@@ -28,6 +31,7 @@ from datapipe.cli.signing import signer
 from datapipe.cli.terminal import note, out, out_json, plain
 from datapipe.errors import DeclarationError
 from datapipe.execute.erase import Erasure, erase
+from datapipe.execute.settle import Settlement, settle
 from datapipe.lineage.store import Lineage
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -55,6 +59,10 @@ def _erase(
             "--retire-models", help="Remove models they trained, instead of marking them."
         ),
     ] = False,
+    settle_pending: Annotated[
+        bool,
+        typer.Option("--settle", help="Close erasures whose models were trained anew since."),
+    ] = False,
     key: KeyFile = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -64,9 +72,22 @@ def _erase(
         raise DeclarationError(
             "--yes and --dry-run exclude each other", code="DP-USE-050", hint="leave one out"
         )
-    person = _person(subject, subject_file)
+    person = "" if settle_pending else _person(subject, subject_file)
+    if settle_pending and (subject is not None or subject_file is not None):
+        raise DeclarationError(
+            "--settle is about every erasure and names nobody",
+            code="DP-USE-052",
+            hint="leave out --subject and --subject-file",
+        )
     lineage = Lineage(existing_store(store))
     signs = signer(key, passphrase_file) if key is not None and yes else None
+    if settle_pending:
+        settled = settle(lineage, carry_out=yes, retire=retire_models, signer=signs)
+        if as_json:
+            out_json(settled.to_json())
+        else:
+            _tell_settled(settled)
+        return
     done = erase(
         lineage,
         person,
@@ -121,6 +142,23 @@ def _tell(done: Erasure, lineage: Lineage) -> None:
     out(plain(f"receipt {done.receipt[:19]} at {lineage.object_path(done.receipt)}"))
     out(f"salt {done.salt}")
     note("the salt is not kept: with it the person can show that the receipt is theirs")
+
+
+def _tell_settled(settled: Settlement) -> None:
+    if not settled.things:
+        out("no erasure is pending")
+        return
+    for thing in settled.things:
+        after = f" by {thing.replaced_by[:19]}" if thing.replaced_by else ""
+        says = f"  {thing.kind:8} {thing.name}  {thing.digest[:19]}  {thing.remedy}{after}"
+        out(plain(f"{says}  ({thing.rows:,} erased rows)"))
+    left = sum(thing.remedy == "pending" for thing in settled.things)
+    for erasure, receipt in (settled.receipts or {}).items():
+        out(plain(f"receipt of {erasure} {receipt[:19]}"))
+    if left:
+        note(f"{left} still pending: run the pipeline again, or --retire-models takes them out")
+    if left < len(settled.things) and not settled.done:
+        note("nothing was changed; --yes does it")
 
 
 def _few(numbers: tuple[int, ...]) -> str:

@@ -225,13 +225,13 @@ class Stored:
             lines: pl.DataFrame = connection.sql(sidecars.as_list(path, covered)).pl()
         return lines.lazy()
 
-    def mine(self, digest: str, ids: pl.Series, subject: str) -> pl.Expr:
+    def mine(self, digest: str, ids: pl.Series, subject: str | None = None) -> pl.Expr:
         """Which lines of a data set are about a person, or were made from a row that is.
 
         Args:
             digest: The data set.
             ids: Ids of the person's rows.
-            subject: The person's id.
+            subject: The person's id; None where only the ids of the rows are known.
 
         Returns:
             A boolean expression, never null.
@@ -248,6 +248,7 @@ class Stored:
         tests += [
             pl.col(c).cast(pl.String).eq_missing(pl.lit(subject))
             for c in self.columns.get(digest, ())
+            if subject is not None
         ]
         return pl.any_horizontal(tests)
 
@@ -345,10 +346,7 @@ class Stored:
         names: dict[str, str] = {}
         for line in lines:
             dataset = self._now(line["dataset"])
-            if dataset not in datasets:
-                continue
-            rows = self._trained_on(dataset, line["held_out_object"], ids, subject)
-            if rows:
+            if dataset in datasets and (rows := self.trained_on(line, ids, subject)):
                 model = line["model_id"]
                 counts[model] = max(rows, counts.get(model, 0))
                 runs.setdefault(model, []).append(line["run_id"])
@@ -356,7 +354,27 @@ class Stored:
         for model, rows in counts.items():
             yield Held("model", model, names[model], rows, (), tuple(dict.fromkeys(runs[model])))
 
-    def _trained_on(self, dataset: str, held_out: str | None, ids: pl.Series, subject: str) -> int:
+    def trained_on(
+        self, model: Mapping[str, Any], ids: pl.Series, subject: str | None = None
+    ) -> int:
+        """How many lines about a person trained a model; held-out rows trained nothing.
+
+        Args:
+            model: Its record.
+            ids: Ids of the person's rows.
+            subject: The person's id; None where only the ids are known.
+
+        Returns:
+            A count.
+
+        Raises:
+            TrustError: The data set is not here.
+
+        Example:
+            >>> Stored.trained_on.__name__
+            'trained_on'
+        """
+        dataset, held_out = self._now(model["dataset"]), model["held_out_object"]
         scan = self.scan(dataset).filter(self.mine(dataset, ids, subject)).select(ROW_ID)
         path = self.lineage.object_path(held_out) if held_out else None
         if path is not None:

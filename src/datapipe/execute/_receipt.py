@@ -19,11 +19,11 @@ from datapipe.manifest.signers import AnySigner
 from datapipe.manifest.statement import Subject
 
 STATEMENT = ".dsse.json"
-Remedy: TypeAlias = Literal["rewritten", "retired", "pending"]
+Remedy: TypeAlias = Literal["rewritten", "retrained", "retired", "pending"]
 
 
 def sign_receipts(lineage: Lineage, signer: AnySigner) -> dict[str, str]:
-    """Sign a receipt for every erasure that has none yet.
+    """Sign a receipt for every erasure of which more is told than its last receipt says.
 
     Args:
         lineage: The store; what its erasures did stands in its tables.
@@ -33,8 +33,9 @@ def sign_receipts(lineage: Lineage, signer: AnySigner) -> dict[str, str]:
         Id of the erasure to the digest of its receipt.
     """
     missing = lineage.sql(
-        "select erasure_id from erasures where erasure_id not in "
-        "(select run_id from attestations where run_id is not null) order by seq"
+        "select erasure_id from erasures e where not exists (from attestations a "
+        "where a.run_id = e.erasure_id and a.seq > coalesce((select max(seq) from erased "
+        "where erasure_id = e.erasure_id), 0)) order by seq"
     )["erasure_id"]
     return {erasure: _sign(lineage, erasure, signer) for erasure in missing}
 
@@ -75,7 +76,7 @@ def _sign(lineage: Lineage, erasure: str, signer: AnySigner) -> str:
 def _reached(lineage: Lineage, erasure: str) -> Iterator[Reached]:
     effects = lineage.sql(
         "from erased where erasure_id = $id and kind in ('dataset', 'model', 'export') "
-        "order by seq",
+        "qualify seq = max(seq) over (partition by kind, digest) order by seq",
         id=erasure,
     )
     for line in effects.to_dicts():

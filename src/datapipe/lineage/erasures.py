@@ -38,7 +38,7 @@ class Erasures:
             body = record.body
             if body.get("record"):
                 self._left[int(body["record"])] = str(body.get("digest"))
-            elif body.get("digest") and body.get("remedy") in ("rewritten", "retired"):
+            elif body.get("digest") and body.get("remedy") in ("rewritten", "retrained", "retired"):
                 after, erasure = str(body.get("replaced_by") or ""), str(body.get("erasure_id"))
                 held = self._objects.setdefault(bare(str(body["digest"])), [])
                 held.append((record.seq, after, erasure))

@@ -268,7 +268,7 @@ create table erased (               -- what an erasure rewrote, removed or marke
   digest varchar,                   -- digest of the object; of what is left, for a record
   name varchar,                     -- a short name
   rows bigint,                      -- how many of the erased rows it held or was made from
-  remedy varchar,                   -- rewritten, retired, redacted or pending
+  remedy varchar,                   -- rewritten, retired, retrained, redacted or pending; the last one holds
   replaced_by varchar,              -- digest of the object that took its place; empty for none
   record ubigint                    -- number of the record that was redacted; null for objects
 );

@@ -291,8 +291,14 @@ group by all;
 
 -- models and exports that rows reached which were erased since: pending until trained anew
 create view erased_models as
-select e.kind, e.digest, e.name, m.run_id, e.erasure_id, e.rows, e.remedy, q.requested_at
-from erased e
+select e.kind, e.digest, e.name, m.run_id, e.erasure_id, e.rows, e.remedy, e.replaced_by,
+  q.requested_at
+from (
+  select kind, digest, erasure_id, arg_max(name, seq) as name, arg_max(rows, seq) as rows,
+    arg_max(remedy, seq) as remedy, coalesce(arg_max(replaced_by, seq), '') as replaced_by
+  from erased
+  group by all
+) e
 join erasures q using (erasure_id)
 left join (
   select model_id as digest, arg_max(run_id, seq) as run_id from models group by all
