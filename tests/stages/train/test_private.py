@@ -144,7 +144,9 @@ def test_a_row_whose_gradient_is_no_number_counts_as_none() -> None:
     rows.x.dense[4] = np.inf
     rest = [i for i in range(12) if i != 4]
     with_it, without = (moved(copy.deepcopy(module), rows, s) for s in (range(12), rest))
-    assert all(torch.equal(a, b) for a, b in zip(with_it, without, strict=True))
+    torch.testing.assert_close(
+        with_it, without, rtol=1e-6, atol=1e-8
+    )  # two threads may add in another order
 
 
 @settings(max_examples=8)
@@ -159,7 +161,7 @@ def test_no_schedule_overspends_and_little_is_left(epsilon, delta, sample_rate, 
     assert 0.97 * epsilon < spent(sigma, sample_rate, steps, delta) <= epsilon
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(
     epsilon=st.floats(0.5, 8.0), sigma=st.floats(0.6, 4.0), sample_rate=st.sampled_from([0.02, 0.1])
 )

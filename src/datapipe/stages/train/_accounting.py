@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 from opacus.accountants import PRVAccountant, RDPAccountant
@@ -46,6 +47,7 @@ def quiet() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)  # a search, its check and the curve ask for the same points
 def spent(sigma: float, sample_rate: float, steps: int, delta: float) -> float:
     """An upper bound of epsilon after some steps, by numerical composition (PRV).
 
