@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from datapipe.core.seal import sound
+from datapipe.core.thrift import Damaged
 from datapipe.errors import TrustError
 from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.files import LEFT_OUT, FileDigest, Found, hash_file, hash_files, list_files
@@ -84,9 +86,20 @@ def _changed(pairs: list[tuple[FileDigest, Found]], known: Digests) -> list[Chec
     for file, found in pairs:
         digest = known.get((found.path, file.algorithm), file.digest)
         if digest != file.digest and file.size in (-1, found.size):
-            what = "has other content than was signed"
+            what = f"has other content than was signed{_where(Path(found.path))}"
             checks.append(Check.refused(f"file {file.name!r}", what, Reason.CHANGED))
     return checks[:_SHOWN]
+
+
+def _where(path: Path) -> str:
+    """Where a Parquet file breaks its own checksums: one that was written anew breaks none."""
+    if path.suffix != ".parquet":
+        return ""
+    try:
+        sound(path)
+    except (Damaged, OSError) as error:
+        return f": {error.message if isinstance(error, Damaged) else error.strerror}"
+    return ""
 
 
 def _hash_into(known: Digests, pairs: list[tuple[FileDigest, Found]]) -> list[Check]:
