@@ -90,12 +90,13 @@ class DawidSkene(Stage):
             label, posterior, n, tied) and `dawid_skene.annotators` (annotator, answers, skill...).
 
         Example:
+            >>> import tempfile
             >>> import pyarrow as pa
             >>> from pathlib import Path
             >>> from datapipe.core.roles import Roles
             >>> table = pa.table({"i": [1, 2], "w": ["a", "b"], "y": ["x", "z"]})
             >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
-            >>> DawidSkene().run(data, Context(0, Path("."))).findings[0].verdict
+            >>> DawidSkene().run(data, Context(0, Path(tempfile.mkdtemp()))).findings[0].verdict
             'not_evaluated'
         """
         told = answers_of(data)

@@ -66,12 +66,13 @@ class MajorityVote(Stage):
             label, posterior, n, tied) and `majority.annotators` (annotator, answers, skill...).
 
         Example:
+            >>> import tempfile
             >>> import pyarrow as pa
             >>> from pathlib import Path
             >>> from datapipe.core.roles import Roles
             >>> table = pa.table({"i": [1, 2], "w": ["a", "b"], "y": ["x", "z"]})
             >>> data = Dataset.of(table, Roles.of(id="i", annotator="w", label="y"))
-            >>> MajorityVote().run(data, Context(0, Path("."))).findings[0].verdict
+            >>> MajorityVote().run(data, Context(0, Path(tempfile.mkdtemp()))).findings[0].verdict
             'not_evaluated'
         """
         return reported(answers_of(data), majority, context, data, "majority")
