@@ -147,7 +147,9 @@ def test_bad_probabilities_are_told_with_the_right_exit_code(datapipe, probable)
     hole = good.with_columns(p=pl.when(pl.int_range(pl.len()) > 5).then("p"))
     assert code(hole).code == 2
     nan = good.with_columns(p=pl.col("p").list.eval(pl.element() * float("nan")))
-    assert "not evaluated" in code(nan).out
+    refused = code(nan)
+    assert refused.code == 7
+    assert "row 0: the probabilities in p" in refused.err
     outside = good.with_columns(y=pl.col("y") + 5)
     outside[0, "y"] = 99
     assert code(outside).code == 2

@@ -160,9 +160,9 @@ def _relabelled(
     frame: pl.LazyFrame, label: str, types: pl.Schema, changes: pl.DataFrame
 ) -> pl.LazyFrame:
     kind: Any = types[label]
-    new = changes.lazy().select(
-        pl.col("row_id").alias(ROW_ID), pl.col("after").cast(kind).alias("_after")
-    )
+    # polars casts truth values to words, not back
+    after = pl.col("after") == "true" if kind == pl.Boolean else pl.col("after").cast(kind)
+    new = changes.lazy().select(pl.col("row_id").alias(ROW_ID), after.alias("_after"))
     joined = frame.join(new, on=ROW_ID, how="left", maintain_order="left")
     return joined.with_columns(pl.coalesce("_after", label).alias(label)).drop("_after")
 

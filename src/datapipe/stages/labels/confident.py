@@ -15,13 +15,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.stages.labels._judging import (
-    Judgement,
-    Labelled,
-    judged_by_columns,
-    judged_by_fit,
-    labelled,
-)
+from datapipe.stages.labels._brought import judged_by_columns
+from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
 
 Classifier = Literal["auto", "kernel", "linear"]
 Rule = Literal["auto", "posterior", "prune"]
@@ -148,8 +143,10 @@ class ConfidentLearning(Stage):
             'not_evaluated'
         """
         column = data.roles.one("label")
-        fewest = 1 if self.probabilities else self.folds
-        rows = labelled(data.values("label"), fewest)
+        if self.probabilities:
+            rows = labelled(data.values("label"), 1, 1)
+        else:
+            rows = labelled(data.values("label"), self.folds)
         if isinstance(rows, str):
             return Yield(findings=_not_evaluated(rows, column))
         if self.probabilities:
@@ -183,13 +180,9 @@ class ConfidentLearning(Stage):
         """How doubtful each label is, in [0, 1]."""
         if self.score in ("auto", "posterior"):
             return judged.error
-        every = np.arange(judged.given.size)
-        own = judged.probabilities[every, judged.given]
         if self.score == "self_confidence":
-            return 1.0 - own
-        others = judged.probabilities.copy()
-        others[every, judged.given] = -1.0
-        return np.asarray((1.0 - (own - others.max(1))) / 2.0, np.float64)
+            return np.clip(1.0 - judged.own, 0.0, 1.0)
+        return np.clip((1.0 - (judged.own - judged.rival)) / 2.0, 0.0, 1.0)
 
     def _verdict(self, floor: Estimate, issues: int) -> Verdict:
         """Only labels that contradict however sure the model is count against the data."""
@@ -260,19 +253,19 @@ class _Told:
 
     def _reasons(self, flags: NDArray[np.bool_]) -> pl.Series:
         """Why each flagged row is doubted: empty for the others."""
-        judged, k = self.judged, self.judged.probabilities.shape[1]
+        judged, k = self.judged, len(self.judged.names)
         pair = judged.given * k + judged.likeliest
         count = np.bincount(pair[flags], minlength=1)
         often = np.zeros(pair.size, bool)
         often[flags] = count[pair[flags]] >= max(OFTEN_ROWS, OFTEN_SHARE * int(flags.sum()))
-        sure = judged.probabilities.max(1) >= SURE
+        sure = np.maximum(judged.own, judged.rival) >= SURE
         code = np.where(often, "a pair often confused", np.where(sure, "surely", "probably"))
         told = pl.format("{}: {}", pl.lit(CONTRADICTS), pl.Series(code))
         return pl.select(pl.when(pl.Series(flags)).then(told).otherwise(pl.lit(""))).to_series()
 
     def _pairs(self, flags: NDArray[np.bool_]) -> list[dict[str, Any]]:
         """Which class is given for which, the most frequent first."""
-        k = self.judged.probabilities.shape[1]
+        k = len(self.judged.names)
         pairs = self.judged.given[flags] * k + self.judged.likeliest[flags]
         found, count = np.unique(pairs, return_counts=True)
         order = np.argsort(-count, kind="stable")[:MOST_PAIRS]
