@@ -166,11 +166,7 @@ def kernel_predictor(
         Williams & Seeger, 2001, Using the Nystroem method to speed up kernel machines.
     """
     order = rng.permutation(len(features))
-    sample = features[order[: 2 * landmarks]]
-    apart = nearest(sample, k=min(10, max(1, len(sample) - 1))).distances
-    width = float(np.median(apart[:, -1]) ** 2) if apart.size else 1.0
-    width = width if width > 0 else 1.0
-
+    width = _usual_width(features[order[: 2 * landmarks]])
     if len(features) <= landmarks:
         return _LeftOut(features, labels, classes, width)
 
@@ -241,12 +237,22 @@ def _inverse(square: Floats) -> Floats:
     half = n // 2
     first = _inverse(square[:half, :half])
     across = first @ square[:half, half:]
-    second = _inverse(square[half:, half:] - square[half:, :half] @ across)
+    second = _inverse(square[half:, half:] - _even(square[half:, :half], across))
     corner = -across @ second
     made = np.empty_like(square)
-    made[:half, :half] = first - corner @ across.T
+    made[:half, :half] = first - _even(corner, across.T)
     made[:half, half:], made[half:, :half] = corner, corner.T
     made[half:, half:] = second
+    return made
+
+
+def _even(left: Floats, right: Floats) -> Floats:
+    """A product that is known to be symmetric: three of its quarters are computed."""
+    half = len(left) // 2
+    made = np.empty((len(left), len(left)))
+    made[:half, :half] = left[:half] @ right[:, :half]
+    made[half:] = left[half:] @ right
+    made[:half, half:] = made[half:, :half].T
     return made
 
 
