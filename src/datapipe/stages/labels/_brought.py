@@ -40,15 +40,15 @@ def judged_by_columns(
     The mask and the joint are the reference's; rows are ranked by the model of label noise under
     which left-out labels are likeliest.
     """
-    brought = _Brought.of(data, rows, columns)
+    brought = Brought.of(data, rows, columns)
     checks = brought.checked()
-    matched = _matched(rows, brought)
-    given, brought = matched.classes, replace(brought, columns=matched.columns)
+    order = matched(rows, brought)
+    given, brought = order.classes, brought.in_order(order.columns)
     if checks.flat:
         return "every row has the same probabilities: they tell nothing of any label"
     mended = brought.source(given, mend=checks.off > 0)
     found = pruned(mended if checks.off == 0 or checks.far else brought.source(given, mend=False))
-    if not matched.sure:
+    if not order.sure:
         _refuse_permuted(given, found.scan, brought.width)
     sample = np.arange(given.size)
     if sample.size > FITTED_ROWS:
@@ -63,7 +63,7 @@ def judged_by_columns(
         rival[span] = others.max(1)
     return Judgement(
         given,
-        matched.names,
+        order.names,
         np.asarray(found.scan.own, np.float64),
         np.maximum(rival, 0.0),
         error,
@@ -93,7 +93,7 @@ class _Checks:
 
 
 @dataclass(frozen=True, eq=False)
-class _Brought:
+class Brought:
     """Where the probabilities of the judged rows lie."""
 
     data: Dataset
@@ -102,11 +102,15 @@ class _Brought:
     width: int
 
     @classmethod
-    def of(cls, data: Dataset, rows: Labelled, columns: tuple[str, ...]) -> _Brought:
+    def of(cls, data: Dataset, rows: Labelled, columns: tuple[str, ...]) -> Brought:
         asked = Roles({"image": columns}).resolved(data.names, where="probabilities")
         named = asked.all("image")
         first = _values(data.scan().select(named).head(1).collect())
         return cls(data, named, rows.place, first.shape[1])
+
+    def in_order(self, columns: tuple[str, ...]) -> Brought:
+        """The same with its columns in another order."""
+        return replace(self, columns=columns)
 
     def read(self, *, mend: bool) -> Iterator[Probabilities]:
         """The judged rows' probabilities in order, some rows at a time."""
@@ -202,7 +206,7 @@ def _ragged(name: str, row: int | None = None) -> SchemaMismatch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Matched:
+class Matched:
     """Which column each class is: `columns` in the classes' order, `names` of their classes.
 
     `sure` where every column carries the name of a class that is there.
@@ -214,7 +218,7 @@ class _Matched:
     sure: bool = False
 
 
-def _matched(rows: Labelled, brought: _Brought) -> _Matched:
+def matched(rows: Labelled, brought: Brought) -> Matched:
     """Columns that are named after the classes are taken by name, in whatever order they stand.
 
     Otherwise a class that is a number is the column of that number, and as many columns as classes
@@ -231,18 +235,18 @@ def _matched(rows: Labelled, brought: _Brought) -> _Matched:
         own = dict(zip(place.tolist(), rows.names, strict=True))
         names = tuple(own.get(i, named[k]) for i, k in enumerate(order))
         moved = tuple(columns[k] for k in order)
-        return _Matched(place[rows.classes], names, moved, len(rows.names) == width)
+        return Matched(place[rows.classes], names, moved, len(rows.names) == width)
     if all(k is not None and k < width for k in numbers):
         place = np.array(numbers, np.int64)
         own = dict(zip(place.tolist(), rows.names, strict=True))
         names = tuple(own.get(k, str(k)) for k in range(width))
-        return _Matched(place[rows.classes], names, columns)
+        return Matched(place[rows.classes], names, columns)
     if width != len(rows.names):
         raise SchemaMismatch(
             f"there are {width} columns of probabilities for {len(rows.names)} classes",
             hint="give one column a class, named after it, or in the order of the sorted classes",
         )
-    return _Matched(rows.classes, rows.names, columns)
+    return Matched(rows.classes, rows.names, columns)
 
 
 def _whole(name: str) -> int | None:

@@ -17,11 +17,14 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.labels._brought import judged_by_columns
 from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
+from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
+Kind = Literal["auto", "class", "multilabel", "tokens", "value"]
 Classifier = Literal["auto", "kernel", "linear"]
 Rule = Literal["auto", "posterior", "prune"]
 Score = Literal["auto", "posterior", "self_confidence", "margin"]
 CHOICES = {
+    "kind": ("auto", "class", "multilabel", "tokens", "value"),
     "classifier": ("auto", "kernel", "linear"),
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
@@ -31,6 +34,7 @@ SURE = 0.9
 """From this probability on another class is told to be sure."""
 OFTEN_ROWS, OFTEN_SHARE = 5, 0.05
 """So many flagged rows, and such a share of them, make a pair of classes often confused."""
+SEVERITY: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
 MOST_PAIRS = 10
 """Class pairs named in a finding."""
 
@@ -46,6 +50,8 @@ class ConfidentLearning(Stage):
     cleanlab's `prune_by_noise_rate`. The noise rate is bracketed without an audit: from below by
     the share of labels that contradict however sure the model is, from above by the confident
     joint.
+    Given probabilities may also judge sets of classes, token sequences and values (`kind`), with
+    the masks and scores of cleanlab's modules for them.
     *Assumes:* features say something about the class, and errors differ from row to row.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
@@ -64,6 +70,9 @@ class ConfidentLearning(Stage):
         score: How rows are ranked: `posterior` (with given probabilities that of the noise model
             under which left-out labels are likeliest), `self_confidence` or `margin`; `auto` is
             `posterior`.
+        kind: What a label is: a `class`; `multilabel`, a list of classes; `tokens`, a list with one
+            class a token and one list of probabilities each; `value`, a number, with one column of
+            out-of-fold predictions. `auto` tells lists by their type and takes the rest as classes.
         tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
@@ -86,12 +95,13 @@ class ConfidentLearning(Stage):
     probabilities: tuple[str, ...] = ()
     rule: Rule = "auto"
     score: Score = "auto"
+    kind: Kind = "auto"
     tolerance: float = 0.01
     fail_above: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -118,6 +128,8 @@ class ConfidentLearning(Stage):
                 f"{self.name}: tolerance={self.tolerance} and fail_above={self.fail_above}"
                 " must be rates, the first not above the second"
             )
+        if self.kind not in ("auto", "class") and not self.probabilities:
+            wrong.append(f"{self.name}: kind={self.kind!r} needs probabilities, none are named")
         for parameter, allowed in CHOICES.items():
             chosen = getattr(self, parameter)
             if chosen not in allowed:
@@ -143,6 +155,9 @@ class ConfidentLearning(Stage):
             'not_evaluated'
         """
         column = data.roles.one("label")
+        kind = kind_of(data, self.probabilities) if self.kind == "auto" else self.kind
+        if kind != "class":
+            return self._parts(data, kind, column)
         if self.probabilities:
             rows = labelled(data.values("label"), 1, 1)
         else:
@@ -169,6 +184,17 @@ class ConfidentLearning(Stage):
                 told.issues(issues, self._scores(judged), data.row_ids),
             )
         )
+
+    def _parts(self, data: Dataset, kind: str, column: str) -> Yield:
+        """The findings about labels that are sets, sequences or values."""
+        if not self.probabilities:
+            why = "labels that are lists are judged by given probabilities only, and none are named"
+            return Yield(findings=_not_evaluated(why, column))
+        judged = judged_parts(data, kind, self.probabilities)
+        if isinstance(judged, str):
+            return Yield(findings=_not_evaluated(judged, column))
+        verdict = self._verdict(judged.floor, int(judged.flags.sum()))
+        return Yield(findings=_told_of_parts(judged, verdict, column, data))
 
     def _issues(self, judged: Judgement) -> NDArray[np.bool_]:
         rule = self.rule
@@ -281,8 +307,7 @@ class _Told:
         return min(n, int(np.ceil((self.tolerance + floor.high - floor.value) * n)))
 
     def _severity(self) -> Severity:
-        words: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
-        return words.get(self.verdict, "info")
+        return SEVERITY.get(self.verdict, "info")
 
 
 def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
@@ -293,6 +318,37 @@ def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
     highs = [Estimate.rate(round(share * n), n).high for share in shares]
     low = min(judged.floor.low, point)
     return Estimate(point, low, max(highs), n=n, method="label-free bracket, not audited")
+
+
+def _told_of_parts(
+    judged: PartsJudged, verdict: Verdict, column: str, data: Dataset
+) -> tuple[Finding, Finding]:
+    flags = np.zeros(judged.flags.size, bool) if verdict == "clean" else judged.flags
+    shown = pl.Series(flags)
+    left_out = len(data) - judged.place.size
+    details = {**judged.details, "floor": judged.floor.to_json(), "left_out": left_out}
+    rate, severity = judged.rate, SEVERITY.get(verdict, "info")
+    lines = scored_rows(data.row_ids.gather(judged.place), judged.scores, flagged=flags)
+    reason, suggested = pl.Series(judged.reasons), pl.Series(judged.suggested, dtype=pl.String)
+    lines = lines.with_columns(
+        reason=pl.when(shown).then(reason).otherwise(pl.lit("")),
+        suggested=pl.when(shown).then(suggested),
+    )
+    noise = Finding(
+        "labels.noise", verdict, rate,
+        f"about {rate.value:.1%} of {rate.n} {judged.unit} are wrong"
+        f" (between {rate.low:.1%} and {rate.high:.1%}; not audited)",
+        severity=severity, columns=(column,), details=details,
+        remedy="" if verdict == "clean" else "have a sample of the flagged rows relabelled",
+    )  # fmt: skip
+    flagged = int(flags.sum())
+    issues = Finding(
+        "labels.issues", verdict, Estimate.rate(flagged, flags.size),
+        f"{flagged} of {flags.size} rows hold a label that contradicts its prediction",
+        severity=severity, columns=(column,), rows=lines, details=details,
+        remedy="set on_finding='quarantine', or relabel the flagged rows" if flagged else "",
+    )  # fmt: skip
+    return noise, issues
 
 
 def _not_evaluated(why: str, column: str) -> tuple[Finding, Finding]:
