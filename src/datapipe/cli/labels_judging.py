@@ -133,6 +133,23 @@ def head(run: Run) -> dict[str, Any]:
     }
 
 
+def set_aside(run: Run) -> str:
+    """What the reader left out, in words for people.
+
+    Args:
+        run: Any run of a verb of `labels`.
+
+    Returns:
+        Empty where every row had a label.
+
+    Example:
+        >>> set_aside.__name__
+        'set_aside'
+    """
+    lost = [f for f in run.findings if f.kind == "ingest.missing_labels"]
+    return f"; {plain(lost[0].says)}: left out" if lost and lost[0].verdict != "clean" else ""
+
+
 def line(run: Run) -> str:
     """The noise rate in one line for people.
 
@@ -152,4 +169,4 @@ def line(run: Run) -> str:
     note = f"; {off:,} rows of probabilities were brought back to sum 1" if off else ""
     if noise.verdict == "not_evaluated":
         return f"{word}: {plain(noise.says.removeprefix('not evaluated: '))}"
-    return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}{note}"
+    return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}{note}{set_aside(run)}"
