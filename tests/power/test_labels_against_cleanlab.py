@@ -22,13 +22,13 @@ pytestmark = pytest.mark.power
 filters = pytest.importorskip("cleanlab.filter")
 
 from sklearn.decomposition import PCA  # noqa: E402 - after the skip
-from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.metrics import average_precision_score  # noqa: E402
-from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: E402
+from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402 - after the skip
+from sklearn.linear_model import LogisticRegression  # noqa: E402 - after the skip
+from sklearn.metrics import average_precision_score  # noqa: E402 - after the skip
+from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: E402 - after the skip
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "measure"))
-from test_noise_models import transition  # noqa: E402
+from test_noise_models import transition  # noqa: E402 - after the skip
 
 DATA = Path(
     os.environ.get("DATAPIPE_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")
