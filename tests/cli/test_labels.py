@@ -147,7 +147,9 @@ def test_bad_probabilities_are_told_with_the_right_exit_code(datapipe, probable)
     hole = good.with_columns(p=pl.when(pl.int_range(pl.len()) > 5).then("p"))
     assert code(hole).code == 2
     nan = good.with_columns(p=pl.col("p").list.eval(pl.element() * float("nan")))
-    assert "not evaluated" in code(nan).out
+    refused = code(nan)
+    assert refused.code == 7
+    assert "row 0: the probabilities in p" in refused.err
     outside = good.with_columns(y=pl.col("y") + 5)
     outside[0, "y"] = 99
     assert code(outside).code == 2
@@ -200,3 +202,16 @@ def test_rows_to_send_next_keep_to_the_budget_and_stop(datapipe, probable):
     assert len(stopped["next"]) == stopped["stop_after"] < 300
     rare = datapipe("labels", "relabel", "a.parquet", "--rare", "2", "--budget", "30", *words)
     assert len(rare.json["next"]) <= 31
+
+
+def test_what_is_not_taken_as_it_stands_is_told(datapipe, here):
+    lines = [(1, "a", "x"), (1, "a", "z"), (1, "b", "x"), (2, "a", "x"), (2, "b", None)]
+    lines += [(None, "a", "x"), (3, None, "x")]
+    frame = pl.DataFrame(lines, schema=["q", "who", "y"], orient="row")
+    frame.write_parquet("a.parquet")
+    roles = ("--item", "q", "--annotator", "who", "--answer", "y")
+    told = datapipe("labels", "aggregate", "a.parquet", *roles)
+    assert told.code == 0, told.err
+    assert "labels are missing in 1 of 7 rows" in told.out
+    assert "2 rows without item, annotator or answer left out" in told.out
+    assert "2 answers that repeat" in told.out

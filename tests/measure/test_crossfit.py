@@ -91,3 +91,27 @@ def test_the_second_round_finds_flips_that_the_first_explains_away():
 def test_one_fold_is_refused():
     with pytest.raises(DeclarationError):
         stratified_folds(np.zeros(4, int), 1, np.random.default_rng(0), np.arange(4))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_one_inverse_predicts_left_out_rows_as_a_fit_without_them_does(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(420, 6)).astype(np.float32), rng.integers(0, 3, 420)
+    predict = kernel_predictor(x, y, 3, np.random.default_rng(0))
+    spread = 2 * predict._width
+    for share in (0.2, 0.5):  # rows of other folds may be left out too
+        out = rng.random(420) < share
+        asked, fitted = np.flatnonzero(out)[::2], np.flatnonzero(~out)
+
+        def kernel(rows, others):
+            return np.exp(-((x[rows][:, None] - x[others][None]) ** 2).sum(-1) / spread)
+
+        targets = np.eye(3)[y[fitted]]
+        weights = np.linalg.solve(
+            kernel(fitted, fitted) + np.eye(fitted.size), targets - targets.mean(0)
+        )
+        made = np.maximum(kernel(asked, fitted) @ weights + targets.mean(0), 0) + 0.005
+        naive = made / made.sum(1, keepdims=True)
+        assert np.abs(predict(fitted, asked) - naive).max() < 1e-5
+    seen = predict(np.arange(400), np.arange(390, 420))  # rows that were fitted are predicted too
+    assert np.abs(seen[10:] - predict(np.arange(400), np.arange(400, 420))).max() < 1e-5

@@ -14,6 +14,7 @@ from datapipe.cli.labels_crowd import aggregate, annotators
 from datapipe.cli.labels_files import (
     File,
     Image,
+    Kind,
     Label,
     Output,
     Probs,
@@ -52,6 +53,7 @@ def _issues(
     probs: Probs = "",
     text: Text = "",
     image: Image = "",
+    kind: Kind = "auto",
     every: Annotated[bool, typer.Option("--all", help="Every row, with `flagged`.")] = False,
     most: Annotated[int, typer.Option(metavar="N", min=0, help="Lines shown on screen.")] = 20,
     output: Output = None,
@@ -60,7 +62,7 @@ def _issues(
     seed: Seed = 0,
 ) -> None:
     known_format(output)
-    run = judged(file, label, probs, text, image, seed=seed, store=store)
+    run = judged(file, label, probs, text, image, seed=seed, store=store, kind=kind)
     found = _listed(run, every=every)
     if output is not None:
         write_table(found, output, for_people=True)
@@ -96,6 +98,7 @@ def _relabel(
     rare: Annotated[
         str, typer.Option(metavar="CLASS", help="Look for rows of a rare class instead.")
     ] = "",
+    kind: Kind = "auto",
     apply: Annotated[
         bool, typer.Option("--apply", help="Write a copy with the suggested labels instead.")
     ] = False,
@@ -110,7 +113,9 @@ def _relabel(
             raise DeclarationError(
                 "no output is named", code="DP-USE-040", hint="-o cleaned.parquet"
             )
-        run = judged(file, label, probs, text, image, seed=seed, store=store, action="relabel")
+        run = judged(
+            file, label, probs, text, image, seed=seed, store=store, action="relabel", kind=kind
+        )
         write_table(run.data.frame(), output)
         changed = run.sql(
             "select count(*) as n from label_history where run_id = $run", run=run.run_id
@@ -121,7 +126,7 @@ def _relabel(
             out(line(run))
             out(plain(f"{changed:,} labels changed, every one in label_history; see {output}"))
         return
-    run = judged(file, label, probs, text, image, seed=seed, store=store)
+    run = judged(file, label, probs, text, image, seed=seed, store=store, kind=kind)
     rows = by_row(run)
     if rare:
         chosen, told = _rare(rows, rare, budget, seed)

@@ -12,6 +12,7 @@ import typer
 
 from datapipe.cli.audit_plan import Beside, reader_of
 from datapipe.cli.labels_files import File, Output, flat, known_format, write_table
+from datapipe.cli.labels_judging import set_aside
 from datapipe.cli.options import STORE, Json, Seed, Store
 from datapipe.cli.terminal import out, out_json, plain, settle, table
 from datapipe.core.pipeline import Pipeline
@@ -101,7 +102,8 @@ def aggregate(
             }
         )
         return
-    out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.says}"))
+    says = finding.says.removeprefix("not evaluated: ")
+    out(plain(f"{finding.verdict.replace('_', ' ')}: {says}{set_aside(run)}"))
     unsure = flat(items).sort("posterior" if "posterior" in items.columns else "label").head(10)
     out(table(unsure.columns, unsure.rows()))
     which = "the ten least sure" if "posterior" in items.columns else "the first ten"

@@ -23,6 +23,10 @@ Probs = Annotated[
         help="Out-of-fold probabilities: a list column, or one column a class: 'p*' or 'a,b,c'.",
     ),
 ]
+Kind = Annotated[
+    str,
+    typer.Option(metavar="KIND", help="What a label is: auto, class, multilabel, tokens, value."),
+]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", metavar="FILE", help="Where to write: .parquet, .csv, .jsonl."),

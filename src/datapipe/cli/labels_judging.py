@@ -12,12 +12,15 @@ import polars as pl
 from datapipe.cli.audit_plan import Beside, reader_of
 from datapipe.cli.findings import figure
 from datapipe.cli.terminal import painted, plain, settle
+from datapipe.core.finding import label_text
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import OnFinding
-from datapipe.errors import Malformed
+from datapipe.errors import DeclarationError, Malformed, nearest
 from datapipe.stages import find
+
+KINDS = ("auto", "class", "multilabel", "tokens", "value")
 
 
 def judged(
@@ -30,6 +33,7 @@ def judged(
     seed: int,
     store: Path,
     action: OnFinding = "note",
+    kind: str = "auto",
 ) -> Run:
     """Run confident learning over a file.
 
@@ -45,17 +49,25 @@ def judged(
         seed: Deals the folds.
         store: Folder of the store.
         action: What is done with flagged rows.
+        kind: What a label is: a class, a list of classes, a list of tokens' classes, a value.
 
     Returns:
         The run.
+
+    Raises:
+        DeclarationError: There is no such kind.
 
     Example:
         >>> judged.__name__
         'judged'
     """
+    if kind not in KINDS:
+        raise DeclarationError(
+            f"there is no kind {kind!r}", code="DP-USE-048", hint=nearest(kind, KINDS)
+        )
     stage: Any = find("labels.confident")
     columns = tuple(c.strip() for c in probs.split(",") if c.strip())
-    made = stage(probabilities=columns, on_finding=action)
+    made = stage(probabilities=columns, on_finding=action, kind=kind)
     made = replace(made, tolerance=0.0) if columns else made
     roles = Roles.of(label=label, text=text, image=image)
     reader = reader_of(file, roles, Beside(missing_labels="quarantine"))
@@ -89,7 +101,7 @@ def by_row(run: Run) -> pl.DataFrame:
         )
     label = run.data.roles.one("label")
     given = run.data.frame([label], row_id=True).select(
-        pl.col(ROW_ID).alias("row_id"), pl.col(label).cast(pl.String).alias("given")
+        pl.col(ROW_ID).alias("row_id"), label_text(label, run.data.types[label]).alias("given")
     )
     joined = rows.join(given, on="row_id", how="left", maintain_order="left")
     return joined.with_columns(ordinal=pl.col("row_id") % 2**40).select(
@@ -121,6 +133,23 @@ def head(run: Run) -> dict[str, Any]:
     }
 
 
+def set_aside(run: Run) -> str:
+    """What the reader left out, in words for people.
+
+    Args:
+        run: Any run of a verb of `labels`.
+
+    Returns:
+        Empty where every row had a label.
+
+    Example:
+        >>> set_aside.__name__
+        'set_aside'
+    """
+    lost = [f for f in run.findings if f.kind == "ingest.missing_labels"]
+    return f"; {plain(lost[0].says)}: left out" if lost and lost[0].verdict != "clean" else ""
+
+
 def line(run: Run) -> str:
     """The noise rate in one line for people.
 
@@ -138,4 +167,6 @@ def line(run: Run) -> str:
     word = painted(noise.verdict.replace("_", " "), noise.verdict)
     off = noise.details.get("rows_renormalised", 0)
     note = f"; {off:,} rows of probabilities were brought back to sum 1" if off else ""
-    return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}{note}"
+    if noise.verdict == "not_evaluated":
+        return f"{word}: {plain(noise.says.removeprefix('not evaluated: '))}"
+    return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}{note}{set_aside(run)}"

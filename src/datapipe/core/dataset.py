@@ -236,11 +236,14 @@ class Dataset:
         name = self.roles.one(role)
         return self.frame([name])[name]
 
-    def batches(self, rows: int = CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, rows: int = CHUNK_ROWS, *, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows as Arrow record batches, in order; a stored file is never read whole.
 
         Args:
             rows: Most rows in a batch, > 0.
+            columns: Which columns; None for all.
 
         Yields:
             Record batches without the hidden column.
@@ -254,9 +257,11 @@ class Dataset:
             if self._kept:
                 vouch(self.path, self.digest)
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                yield from file.iter_batches(batch_size=rows, columns=self.names)
+                yield from file.iter_batches(batch_size=rows, columns=list(columns or self.names))
             return
-        yield from self.frame().to_arrow().to_batches(max_chunksize=rows)
+        plan = self._frame.select(self.names if columns is None else columns)
+        for part in plan.collect_batches(chunk_size=rows, maintain_order=True, engine="streaming"):
+            yield from part.to_arrow().to_batches(max_chunksize=rows)
 
     def with_frame(self, frame: pl.LazyFrame, *, roles: Roles | None = None) -> Dataset:
         """A data set with another plan and the same sources.

@@ -120,6 +120,29 @@ class Finding:
         }
 
 
+def label_text(column: str, kind: Any) -> pl.Expr:
+    """A label as the text that findings and histories hold: lists as JSON, all else as polars does.
+
+    Args:
+        column: The label's column.
+        kind: Its polars type.
+
+    Returns:
+        An expression of strings, null where there is no label.
+
+    Example:
+        >>> frame = pl.DataFrame({"y": [[1, 2], None]})
+        >>> frame.select(label_text("y", frame.schema["y"]))["y"].to_list()
+        ['[1,2]', None]
+    """
+    if not kind.is_nested():
+        return pl.col(column).cast(pl.String)
+    lists = pl.col(column).arr.to_list() if isinstance(kind, pl.Array) else pl.col(column)
+    whole = pl.struct(lists.alias("_")).struct.json_encode()
+    bare = whole.str.strip_prefix('{"_":').str.strip_suffix("}")
+    return pl.when(pl.col(column).is_not_null()).then(bare).alias(column)
+
+
 def scored_rows(
     row_ids: Any,
     scores: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from datapipe.core.dataset import Dataset
-from datapipe.core.finding import Finding
+from datapipe.core.finding import Finding, label_text
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.stage import OnFinding, Stage, Yield
 
@@ -144,7 +144,7 @@ def _changes(finding: Finding, data: Dataset | None) -> pl.DataFrame:
     if data is not None:
         label = data.roles.one("label")
         held = data.frame([label], row_id=True).select(
-            pl.col(ROW_ID).alias("row_id"), pl.col(label).cast(pl.String).alias("before")
+            pl.col(ROW_ID).alias("row_id"), label_text(label, data.types[label]).alias("before")
         )
         rows, before = rows.join(held, on="row_id", how="left"), pl.col("before")
     return rows.filter(pl.col("suggested").ne_missing(before)).select(
@@ -160,11 +160,20 @@ def _relabelled(
     frame: pl.LazyFrame, label: str, types: pl.Schema, changes: pl.DataFrame
 ) -> pl.LazyFrame:
     kind: Any = types[label]
-    new = changes.lazy().select(
-        pl.col("row_id").alias(ROW_ID), pl.col("after").cast(kind).alias("_after")
-    )
+    after = _label_of(pl.col("after"), kind)
+    new = changes.lazy().select(pl.col("row_id").alias(ROW_ID), after.alias("_after"))
     joined = frame.join(new, on=ROW_ID, how="left", maintain_order="left")
     return joined.with_columns(pl.coalesce("_after", label).alias(label)).drop("_after")
+
+
+def _label_of(text: pl.Expr, kind: Any) -> pl.Expr:
+    """The label that a text of `label_text` stands for."""
+    if kind == pl.Boolean:  # polars casts truth values to words, not back
+        return text == "true"
+    if isinstance(kind, pl.List | pl.Array):
+        # a suggestion may hold numbers as words: it is read as words, then cast
+        return text.str.json_decode(pl.List(pl.String)).cast(pl.List(kind.inner)).cast(kind)
+    return text.cast(kind)
 
 
 def _weighted(

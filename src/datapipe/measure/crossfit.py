@@ -28,6 +28,8 @@ Predict = Callable[[Ints, Ints], Floats]
 
 LANDMARKS = 2000
 """Most rows that a kernel is centred on; more rows than this are summarised by a sample."""
+WIDTH_ROWS = 400
+"""Rows whose neighbours tell the kernel's width."""
 COPY = 0.35
 """Two rows closer than this share of the usual neighbour distance count as copies."""
 
@@ -136,9 +138,11 @@ def kernel_predictor(
 ) -> Predict:
     """A Gaussian-kernel least-squares classifier over fixed features.
 
-    Squared error does not chase single wrong labels as likelihood does, and one linear solve per
-    fold is cheap. The kernel's width is the usual distance to the tenth neighbour. Beyond
-    `LANDMARKS` rows a random sample of rows carries the kernel (Nystroem).
+    Squared error does not chase single wrong labels as likelihood does, and the inverse of one
+    matrix answers for every fold and for every choice of rows that are left out: with A the inverse
+    of kernel plus ridge over all rows, the rows S left out of a fit are predicted by
+    y_S - inv(A_SS) (A y)_S. The kernel's width is the usual distance to the tenth neighbour. Beyond
+    `LANDMARKS` rows a random sample of rows carries the kernel (Nystroem), fitted anew each time.
 
     Args:
         features: float32, shape (n, d).
@@ -158,14 +162,13 @@ def kernel_predictor(
         [0, 0, 1, 1]
 
     References:
-        Rifkin, Yeo & Poggio, 2003, Regularized least-squares classification; Williams & Seeger,
-        2001, Using the Nystroem method to speed up kernel machines.
+        Rifkin, Yeo & Poggio, 2003, Regularized least-squares classification (leaving rows out);
+        Williams & Seeger, 2001, Using the Nystroem method to speed up kernel machines.
     """
     order = rng.permutation(len(features))
-    sample = features[order[: 2 * landmarks]]
-    apart = nearest(sample, k=min(10, max(1, len(sample) - 1))).distances
-    width = float(np.median(apart[:, -1]) ** 2) if apart.size else 1.0
-    width = width if width > 0 else 1.0
+    width = _usual_width(features[order[: 2 * landmarks]])
+    if len(features) <= landmarks:
+        return _LeftOut(features, labels, classes, width)
 
     def predict(fitted: Ints, asked: Ints) -> Floats:
         marks = order[np.isin(order, fitted)][:landmarks]
@@ -180,6 +183,77 @@ def kernel_predictor(
         return _as_shares(_gaussian(features[asked], centre, width) @ weights + mean)
 
     return predict
+
+
+def _usual_width(sample: Features) -> float:
+    """The median squared distance to the tenth neighbour, over the sample's first rows."""
+    if len(sample) < 2:
+        return 1.0
+    near = min(10, len(sample) - 1)  # a row itself is the nearest
+    apart = np.partition(_squares(sample[:WIDTH_ROWS], sample), near, axis=1)[:, near]
+    width = float(np.median(np.sqrt(apart)) ** 2)
+    return width if width > 0 else 1.0
+
+
+class _LeftOut:
+    """Kernel least squares on some rows, for rows that were left out, from one inverse of all."""
+
+    def __init__(self, features: Features, labels: Ints, classes: int, width: float) -> None:
+        self._targets = np.eye(classes)[labels]
+        self._features, self._width = features, width
+        self._inverse: Floats | None = None
+
+    def __call__(self, fitted: Ints, asked: Ints) -> Floats:
+        if self._inverse is None:
+            kernel = _gaussian(self._features, self._features, self._width)
+            kernel[np.diag_indices_from(kernel)] += 1.0
+            self._inverse = _inverse(kernel)
+            self._weights = self._inverse @ self._targets
+            self._ones = self._inverse.sum(1)
+        mean = self._targets[fitted].mean(0)
+        left = np.ones(len(self._targets), bool)
+        left[fitted] = False
+        if left[asked].all():
+            out = np.flatnonzero(left)
+            weights = self._weights[out] - self._ones[out, None] * mean
+            block = self._inverse[np.ix_(out, out)]
+            made = self._targets[out] - _solved(block, weights)
+            return _as_shares(made[np.searchsorted(out, asked)])
+        centre = self._features[fitted]
+        square = _gaussian(centre, centre, self._width) + np.eye(fitted.size)
+        fresh = _solved(square, self._targets[fitted] - mean)
+        return _as_shares(_gaussian(self._features[asked], centre, self._width) @ fresh + mean)
+
+
+SMALL = 192
+"""Up to so many rows a matrix is inverted as a whole."""
+
+
+def _inverse(square: Floats) -> Floats:
+    """The inverse of a positive definite matrix, by halves: products are what a core does best."""
+    n = len(square)
+    if n <= SMALL:
+        return np.asarray(np.linalg.inv(square), np.float64)
+    half = n // 2
+    first = _inverse(square[:half, :half])
+    across = first @ square[:half, half:]
+    second = _inverse(square[half:, half:] - _even(square[half:, :half], across))
+    corner = -across @ second
+    made = np.empty_like(square)
+    made[:half, :half] = first - _even(corner, across.T)
+    made[:half, half:], made[half:, :half] = corner, corner.T
+    made[half:, half:] = second
+    return made
+
+
+def _even(left: Floats, right: Floats) -> Floats:
+    """A product that is known to be symmetric: three of its quarters are computed."""
+    half = len(left) // 2
+    made = np.empty((len(left), len(left)))
+    made[:half, :half] = left[:half] @ right[:, :half]
+    made[half:] = left[half:] @ right
+    made[:half, half:] = made[half:, :half].T
+    return made
 
 
 def _nystroem(points: Features, centre: Features, targets: Floats, width: float) -> Floats:
@@ -199,11 +273,16 @@ def _solved(square: Floats, right: Floats) -> Floats:
 
 
 def _gaussian(left: Features, right: Features, width: float) -> Floats:
+    kernel: Floats = np.exp(_squares(left, right) / (-2.0 * width)).astype(np.float64)
+    return kernel
+
+
+def _squares(left: Features, right: Features) -> Features:
+    """Squared distances of all pairs."""
     middle = right.mean(0)
     a, b = left - middle, right - middle
-    squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T)
-    kernel: Floats = np.exp(-np.maximum(squares, 0.0) / (2.0 * width)).astype(np.float64)
-    return kernel
+    squares: Features = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2.0 * (a @ b.T)
+    return np.maximum(squares, 0.0)
 
 
 def _as_shares(scores: Floats) -> Floats:
@@ -234,7 +313,9 @@ class Refit:
     posterior: LabelPosterior
 
 
-def refit(predict: Predict, labels: Ints, fold: Ints, classes: int) -> Refit:
+def refit(
+    predict: Predict, labels: Ints, fold: Ints, classes: int, first: Floats | None = None
+) -> Refit:
     """Predict out of fold, leave out the labels that contradict, and predict again.
 
     A model fitted to noisy labels learns the noise with them, and its probabilities then explain
@@ -245,6 +326,7 @@ def refit(predict: Predict, labels: Ints, fold: Ints, classes: int) -> Refit:
         labels: int, shape (n,), in 0..classes-1.
         fold: int64, shape (n,); each row's fold.
         classes: K.
+        first: float64, shape (n, K); the first round, where it is known; None computes it.
 
     Returns:
         Both rounds and the posterior.
@@ -259,7 +341,8 @@ def refit(predict: Predict, labels: Ints, fold: Ints, classes: int) -> Refit:
         >>> np.flatnonzero(made.posterior.error > 0.5).tolist()
         [3, 4, 5, 6, 7, 8]
     """
-    first = out_of_fold(predict, fold, np.ones(labels.size, bool), classes)
+    if first is None:
+        first = out_of_fold(predict, fold, np.ones(labels.size, bool), classes)
     pruned = prune_by_noise_rate(labels, first)
     second = out_of_fold(predict, fold, ~pruned, classes)
     power = temperature(second[~pruned], labels[~pruned])

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.detection import binomial_tail
 from datapipe.measure.distributions import chi2_tail
+from datapipe.measure.label_scan import Scan, Source
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -19,6 +22,7 @@ Ints = NDArray[np.int64]
 SHARES = np.concatenate([[1e-4], np.arange(1, 9) * 0.0025, np.arange(5, 20) * 0.005,
                          np.arange(10, 62, 2) * 0.01])  # fmt: skip
 """Floors that are tried."""
+NONE = np.zeros(SHARES.size)
 MOST_ROWS = 20_000
 ROUNDS = 10
 DROP = 1.92
@@ -135,11 +139,45 @@ def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
         raise DeclarationError(
             f"{probabilities.shape} probabilities and {len(labels)} labels do not fit"
         )
-    step = max(1, -(-len(labels) // MOST_ROWS))
-    kept, given = probabilities[::step], labels[::step]
-    rate, level = _surest(labels, probabilities)
+    if len(labels) == 0:
+        return NoiseFloor(Estimate.unknown(method="no rows"), level=True, log_likelihoods=NONE)
+    chosen, sure = probabilities.argmax(1), probabilities.max(1)
+    return _read_off(labels, chosen, sure, lambda rows: probabilities[rows])
+
+
+def streamed_floor(source: Source, scan: Scan) -> NoiseFloor:
+    """What `noise_floor` reads off, from probabilities that need not lie in memory.
+
+    Args:
+        source: Labels and probabilities.
+        scan: What one pass over them left.
+
+    Returns:
+        Both readings, and which of them counts.
+
+    Example:
+        >>> from datapipe.measure.label_scan import InMemory, scanned
+        >>> source = InMemory(np.array([0, 1] * 50), np.tile(np.eye(2), (50, 1)))
+        >>> streamed_floor(source, scanned(source)).estimate().value
+        0.0
+    """
+    top = np.asarray(scan.top, np.float64)
+    return _read_off(source.labels, scan.leading.astype(np.int64), top, source.take)
+
+
+def _read_off(
+    labels: Ints, chosen: Ints, sure: Floats, take: Callable[[Ints], NDArray[np.floating[Any]]]
+) -> NoiseFloor:
+    rate, level = _surest(labels, chosen, sure)
     if level:
-        return NoiseFloor(rate, level, np.zeros(SHARES.size))
+        return NoiseFloor(rate, level, NONE)
+    rows = np.arange(0, len(labels), max(1, -(-len(labels) // MOST_ROWS)))
+    kept, given = np.asarray(take(rows), np.float64), labels[rows]
+    return NoiseFloor(rate, level, _profile(given, kept))
+
+
+def _profile(given: Ints, kept: Floats) -> Floats:
+    """The log likelihood of each floor that is tried."""
     top = np.sort(kept, axis=1)[:, -2:] + 1e-4
     sure = np.log(top[:, -1] / top[:, 0])
     wrong = kept.argmax(1) != given
@@ -148,17 +186,14 @@ def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
     profile = np.empty(SHARES.size)
     for i, share in enumerate(SHARES):
         profile[i], weights = _fitted(features, wrong, float(share), weights)
-    return NoiseFloor(rate, level, profile)
+    return profile
 
 
-def _surest(labels: Ints, probabilities: Floats) -> tuple[Estimate, bool]:
+def _surest(labels: Ints, chosen: Ints, sure: Floats) -> tuple[Estimate, bool]:
     """How often the surest predictions of each class are contradicted, and whether that is level.
 
     Of three depths, half, quarter and tenth, the one with the least upper bound counts.
     """
-    if len(labels) == 0:
-        return Estimate.unknown(method="no rows"), True
-    chosen, sure = probabilities.argmax(1), probabilities.max(1)
     rank = np.empty(len(labels))
     for k in np.unique(chosen):
         rows = np.flatnonzero(chosen == k)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.calibration import lowest, softened, temperature
-from datapipe.measure.label_noise import LabelPosterior, transition_posterior
+from datapipe.measure.label_noise import LabelPosterior, confident_joint, transition_posterior
 from datapipe.measure.label_scan import BLOCK_VALUES
 
 Floats = NDArray[np.float64]
@@ -34,6 +34,14 @@ PRIORS: Mapping[str, float] = {"even": EVEN, "firm": 20.0, "middling": 5.0, "wea
 ROUNDS = 12
 WIDEST = (-1.5, 2.3)
 """Bounds of the log of the temperature."""
+UNMIXING_ROUNDS = 10
+LEAST = 1e-4
+"""What a model holds to be rarer than this it has not seen: the rounds would make much of it."""
+MOST_MIXED = 64
+"""Most classes for which mixed probabilities are told apart: it costs rows x classes squared."""
+LEARNT = (0.4, 0.8)
+"""Share of the noise that a model learnt from which, and up to which, its mixing is undone: models
+of clean labels show up to 0.5, of noisy labels from 0.45 (linear) to 0.95 (trees)."""
 FITTED_ROWS = 20_000
 """Most rows that a model is fitted to; more would not move it."""
 
@@ -48,6 +56,8 @@ class NoiseModel:
         power: Exponent of the probabilities, > 0; below 1 softens them.
         transition: float64, shape (K, K); row k is P(given label | true class k).
         scores: Log likelihood of a left-out label by model name, in nats, with intervals.
+        mixing: float64, shape (K, K): how the probabilities were mixed by a model that learnt the
+            noise with the labels; None where it did not.
 
     Example:
         >>> NoiseModel("even", 1.0, np.eye(2), {}).rate(np.array([1.0, 1.0]))
@@ -58,6 +68,7 @@ class NoiseModel:
     power: float
     transition: Floats
     scores: Mapping[str, Estimate]
+    mixing: Floats | None = None
 
     def rate(self, common: Floats) -> float:
         """The share of wrong labels under the model.
@@ -120,7 +131,9 @@ class NoiseModel:
         return made
 
     def _joint(self, labels: Ints, probabilities: Probabilities) -> Floats:
-        soft = softened(probabilities.astype(np.float64), self.power)
+        clear = probabilities.astype(np.float64)
+        clear = clear if self.mixing is None else unmixed(clear, self.mixing)
+        soft = softened(clear, self.power)
         made: Floats = soft * self.transition[:, labels].T
         return made
 
@@ -170,9 +183,59 @@ def noise_model(labels: Ints, probabilities: Probabilities, rng: np.random.Gener
         return NoiseModel(best, chosen.power, chosen.transition, scores)
     # A free matrix is told by likelihood to be there; rows are ranked best by one that is hardly
     # held back, on probabilities that are mended but not sharpened.
-    power = temperature(p, y)
-    matrix = transition_posterior(y, softened(p, power)).transition
-    return NoiseModel("pairs", power, matrix, scores)
+    mixing = _mixing(y, p)
+    clear = p if mixing is None else unmixed(p, mixing)
+    power = temperature(clear, y)
+    matrix = transition_posterior(y, softened(clear, power)).transition
+    return NoiseModel("pairs", power, matrix, scores, mixing)
+
+
+def unmixed(probabilities: Floats, mixing: Floats) -> Floats:
+    """What probabilities were before noise mixed them, by a few rounds of EM a row.
+
+    Args:
+        probabilities: float64, shape (n, K); rows sum to 1.
+        mixing: float64, shape (K, K); row k is how a sure k was spread over the classes.
+
+    Returns:
+        float64, shape (n, K); rows sum to 1.
+
+    Example:
+        >>> mixing = np.array([[0.7, 0.3], [0.0, 1.0]])
+        >>> unmixed(np.array([[0.7, 0.3]]), mixing).round(2).tolist()
+        [[0.96, 0.04]]
+
+    References:
+        Richardson, 1972, Bayesian-based iterative method of image restoration.
+    """
+    seen = np.maximum(probabilities, LEAST)
+    clear: Floats = seen
+    for _ in range(UNMIXING_ROUNDS):
+        ratio = seen / np.maximum(clear @ mixing, 1e-9)
+        clear = clear * (ratio @ mixing.T)
+        clear = clear / np.maximum(clear.sum(1, keepdims=True), 1e-300)
+    made: Floats = np.maximum(clear, LEAST**1.5)
+    return made
+
+
+def _mixing(labels: Ints, probabilities: Floats) -> Floats | None:
+    """How a model that learnt the noise mixed its probabilities; None where it hardly did.
+
+    Confident disagreement tells how much noise there is, whether it was learnt or not. What EM
+    still finds, with the probabilities as they are, was not learnt; the share of the noise that it
+    does not find is how far it went into the probabilities.
+    """
+    k = probabilities.shape[1]
+    if k > MOST_MIXED:
+        return None
+    joint = confident_joint(labels, probabilities).T + 0.1
+    all_noise = joint / joint.sum(1, keepdims=True)
+    left = transition_posterior(labels, probabilities).transition
+    common = np.bincount(labels, minlength=k) / labels.size
+    total, found = (1.0 - float(common @ t.diagonal()) for t in (all_noise, left))
+    share = 1.0 - found / max(total, 1e-9)
+    share = float(np.clip((share - LEARNT[0]) / (LEARNT[1] - LEARNT[0]), 0.0, 1.0))
+    return share * all_noise + (1.0 - share) * np.eye(k) if share > 0 else None
 
 
 def _fitted(labels: Ints, probabilities: Floats, only: str = "") -> list[NoiseModel]:

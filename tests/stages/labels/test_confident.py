@@ -16,7 +16,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
-from datapipe.errors import SchemaMismatch
+from datapipe.errors import Malformed, SchemaMismatch
 from datapipe.stages.labels.confident import ConfidentLearning
 from datapipe.testing.worlds import digits_world
 
@@ -188,3 +188,101 @@ def test_same_seed_same_rows():
 def test_bad_parameters_are_told():
     wrong = ConfidentLearning(folds=1, rule="best", tolerance=0.5).check()
     assert len(wrong) == 3
+
+
+def _shares(classes, rows=500, seed=0):
+    """True classes, given ones of which a tenth is the next class, and probabilities."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, classes, rows)
+    given = np.where(rng.random(rows) < 0.1, (true + 1) % classes, true)
+    made = np.exp(2.5 * np.eye(classes)[true] + rng.normal(size=(rows, classes)))
+    return given, made / made.sum(1, keepdims=True)
+
+
+def _issues(labels, columns, probabilities=("p*",)):
+    frame = pl.DataFrame({"y": labels, **columns})
+    data = Dataset.of(frame, Roles.of(label="y"))
+    return _run(data, probabilities=probabilities, tolerance=0.0)["labels.issues"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns"),
+    [
+        (["cat", "dog", "ant"], ["p_cat", "p_dog", "p_ant"]),
+        (["1", "2", "3"], ["p1", "p2", "p3"]),
+        ([1, 2, 3], ["p1", "p2", "p3"]),
+        ([0.0, 1.0, 2.0], ["p0", "p1", "p2"]),
+        ([f"c{i}" for i in range(12)], [f"p{i}" for i in range(12)]),
+        (["car", "cat", "cap"], ["pr_car_fit", "pr_cat_fit", "pr_cap_fit"]),
+    ],
+)
+def test_columns_named_after_the_classes_are_taken_by_name_in_any_order(classes, columns):
+    given, shares = _shares(len(classes), 900)
+    labels = [classes[k] for k in given]
+    right = _issues(labels, dict(zip(columns, shares.T, strict=True)))
+    flagged = right.rows["flagged"]
+    assert 60 < flagged.sum() < 150
+    order = np.random.default_rng(1).permutation(len(classes))
+    moved = _issues(labels, {columns[k]: shares[:, k] for k in order})
+    assert moved.rows["flagged"].equals(flagged)
+    assert moved.rows["suggested"].equals(right.rows["suggested"])
+    there = given != len(classes) - 1  # the last class is absent
+    some = [label for label, keep in zip(labels, there, strict=True) if keep]
+    absent = _issues(some, {columns[k]: shares[there, k] for k in order})
+    assert 0 < absent.rows["flagged"].mean() < 0.25
+    assert set(absent.rows["suggested"].drop_nulls()) <= {str(c) for c in classes} | {"2", "11"}
+
+
+def test_columns_in_another_order_than_the_classes_are_refused_not_judged():
+    given, shares = _shares(3)
+    names = [["cat", "dog", "ant"][k] for k in given]
+    with pytest.raises(SchemaMismatch, match="stood in another order"):
+        _issues(names, {"p": shares})
+    with pytest.raises(SchemaMismatch, match="stood in another order"):
+        _issues(given, {"p": shares[:, [1, 2, 0]]})
+    heavy = np.where(np.random.default_rng(0).random(500) < 0.4, (given + 1) % 3, given)
+    assert _issues(heavy, {"p": shares}).rows["flagged"].mean() > 0.3  # noise is no permutation
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.2, np.inf])
+def test_a_value_that_is_no_probability_is_refused_with_its_row(value):
+    given, shares = _shares(3)
+    shares[7, 1] = value
+    with pytest.raises(Malformed, match="row 7: the probabilities in p are"):
+        _issues(given, {"p": shares}, ("p",))
+    shares[7] = 0
+    with pytest.raises(Malformed, match="row 7"):
+        _issues(given, {"p": shares}, ("p",))
+
+
+def test_sums_slightly_off_are_told_and_leave_the_mask_cleanlabs():
+    filters = pytest.importorskip("cleanlab.filter")
+    given, shares = _shares(4)
+    off = shares * np.random.default_rng(3).choice([1.0, 0.99998], (500, 1))
+    half = shares.astype(np.float16)
+    for some in (off, half):
+        frame = pa.table({"y": given, **{f"p{k}": some[:, k] for k in range(4)}})
+        found = _run(Dataset.of(frame, Roles.of(label="y")), probabilities=("p*",), tolerance=0.0)
+        assert found["labels.noise"].details["rows_renormalised"] > 100
+        as_read = some.astype(np.float32) if some is half else some
+        theirs = filters.find_label_issues(given, as_read, n_jobs=1)
+        assert np.array_equal(found["labels.issues"].rows["flagged"].to_numpy(), theirs)
+
+
+def test_few_rows_flat_rows_and_truth_values_are_judged_or_told():
+    given, shares = _shares(2)
+    few = _issues(given[:8], {"p": shares[:8]}, ("p",))
+    assert few.rows.height == 8
+    flat = _issues(given, {"p": np.full((500, 2), 0.5)}, ("p",))
+    assert flat.verdict == "not_evaluated"
+    assert "tell nothing" in flat.says
+    truth = _issues(given.astype(bool), {"p": shares}, ("p",))
+    assert set(truth.rows["suggested"].drop_nulls()) == {"true", "false"}
+
+
+def test_what_is_read_anew_for_every_pass_is_judged_the_same(monkeypatch):
+    given, shares = _shares(5, 3000)
+    held = _issues(given, {"p": shares.astype(np.float32)}, ("p",)).rows
+    monkeypatch.setattr("datapipe.stages.labels._brought.HELD_VALUES", 0)
+    monkeypatch.setattr("datapipe.stages.labels._brought.BATCH_VALUES", 1500)
+    assert held.equals(_issues(given, {"p": shares.astype(np.float32)}, ("p",)).rows)

@@ -231,7 +231,7 @@ def _aggregate(
         "clean",
         measure,
         f"{answers.item.size} answers of {people} annotators joined to {n} labels;"
-        f" {value:.1%} of them right if the model holds (not audited)",
+        f" {value:.1%} of them right if the model holds (not audited){_passed_over(told, data)}",
         columns=(data.roles.one("label"),),
         rows=scored_rows(data.row_ids.gather(told.place), doubt),
         details={
@@ -241,10 +241,22 @@ def _aggregate(
             "answers_per_item": answers.item.size / n,
             "unsure_items": int((sure < 0.8).sum()),
             "repeated_answers": told.repeated,
+            "left_out": len(data) - told.place.size,
             "min_detectable": 2,
             **details,
         },
     )
+
+
+def _passed_over(told: Told, data: Dataset) -> str:
+    """What was not taken as it stood, in words."""
+    out = len(data) - told.place.size
+    parts = [f"; {out} rows without item, annotator or answer left out"] if out else []
+    if told.repeated:
+        parts.append(
+            f"; {told.repeated} answers that repeat an annotator's on an item share a voice"
+        )
+    return "".join(parts)
 
 
 def _annotators(told: Told, shares: Floats, people: pl.DataFrame, data: Dataset) -> Finding:

@@ -15,18 +15,16 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.stages.labels._judging import (
-    Judgement,
-    Labelled,
-    judged_by_columns,
-    judged_by_fit,
-    labelled,
-)
+from datapipe.stages.labels._brought import judged_by_columns
+from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
+from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
+Kind = Literal["auto", "class", "multilabel", "tokens", "value"]
 Classifier = Literal["auto", "kernel", "linear"]
 Rule = Literal["auto", "posterior", "prune"]
 Score = Literal["auto", "posterior", "self_confidence", "margin"]
 CHOICES = {
+    "kind": ("auto", "class", "multilabel", "tokens", "value"),
     "classifier": ("auto", "kernel", "linear"),
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
@@ -36,6 +34,7 @@ SURE = 0.9
 """From this probability on another class is told to be sure."""
 OFTEN_ROWS, OFTEN_SHARE = 5, 0.05
 """So many flagged rows, and such a share of them, make a pair of classes often confused."""
+SEVERITY: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
 MOST_PAIRS = 10
 """Class pairs named in a finding."""
 
@@ -51,6 +50,8 @@ class ConfidentLearning(Stage):
     cleanlab's `prune_by_noise_rate`. The noise rate is bracketed without an audit: from below by
     the share of labels that contradict however sure the model is, from above by the confident
     joint.
+    Given probabilities may also judge sets of classes, token sequences and values (`kind`), with
+    the masks and scores of cleanlab's modules for them.
     *Assumes:* features say something about the class, and errors differ from row to row.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
@@ -69,6 +70,9 @@ class ConfidentLearning(Stage):
         score: How rows are ranked: `posterior` (with given probabilities that of the noise model
             under which left-out labels are likeliest), `self_confidence` or `margin`; `auto` is
             `posterior`.
+        kind: What a label is: a `class`; `multilabel`, a list of classes; `tokens`, a list with one
+            class a token and one list of probabilities each; `value`, a number, with one column of
+            out-of-fold predictions. `auto` tells lists by their type and takes the rest as classes.
         tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
@@ -91,12 +95,13 @@ class ConfidentLearning(Stage):
     probabilities: tuple[str, ...] = ()
     rule: Rule = "auto"
     score: Score = "auto"
+    kind: Kind = "auto"
     tolerance: float = 0.01
     fail_above: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -123,6 +128,8 @@ class ConfidentLearning(Stage):
                 f"{self.name}: tolerance={self.tolerance} and fail_above={self.fail_above}"
                 " must be rates, the first not above the second"
             )
+        if self.kind not in ("auto", "class") and not self.probabilities:
+            wrong.append(f"{self.name}: kind={self.kind!r} needs probabilities, none are named")
         for parameter, allowed in CHOICES.items():
             chosen = getattr(self, parameter)
             if chosen not in allowed:
@@ -148,8 +155,13 @@ class ConfidentLearning(Stage):
             'not_evaluated'
         """
         column = data.roles.one("label")
-        fewest = 1 if self.probabilities else self.folds
-        rows = labelled(data.values("label"), fewest)
+        kind = kind_of(data, self.probabilities) if self.kind == "auto" else self.kind
+        if kind != "class":
+            return self._parts(data, kind, column)
+        if self.probabilities:
+            rows = labelled(data.values("label"), 1, 1)
+        else:
+            rows = labelled(data.values("label"), self.folds)
         if isinstance(rows, str):
             return Yield(findings=_not_evaluated(rows, column))
         if self.probabilities:
@@ -173,6 +185,17 @@ class ConfidentLearning(Stage):
             )
         )
 
+    def _parts(self, data: Dataset, kind: str, column: str) -> Yield:
+        """The findings about labels that are sets, sequences or values."""
+        if not self.probabilities:
+            why = "labels that are lists are judged by given probabilities only, and none are named"
+            return Yield(findings=_not_evaluated(why, column))
+        judged = judged_parts(data, kind, self.probabilities)
+        if isinstance(judged, str):
+            return Yield(findings=_not_evaluated(judged, column))
+        verdict = self._verdict(judged.floor, int(judged.flags.sum()))
+        return Yield(findings=_told_of_parts(judged, verdict, column, data))
+
     def _issues(self, judged: Judgement) -> NDArray[np.bool_]:
         rule = self.rule
         if rule == "auto":
@@ -183,13 +206,9 @@ class ConfidentLearning(Stage):
         """How doubtful each label is, in [0, 1]."""
         if self.score in ("auto", "posterior"):
             return judged.error
-        every = np.arange(judged.given.size)
-        own = judged.probabilities[every, judged.given]
         if self.score == "self_confidence":
-            return 1.0 - own
-        others = judged.probabilities.copy()
-        others[every, judged.given] = -1.0
-        return np.asarray((1.0 - (own - others.max(1))) / 2.0, np.float64)
+            return np.clip(1.0 - judged.own, 0.0, 1.0)
+        return np.clip((1.0 - (judged.own - judged.rival)) / 2.0, 0.0, 1.0)
 
     def _verdict(self, floor: Estimate, issues: int) -> Verdict:
         """Only labels that contradict however sure the model is count against the data."""
@@ -260,19 +279,19 @@ class _Told:
 
     def _reasons(self, flags: NDArray[np.bool_]) -> pl.Series:
         """Why each flagged row is doubted: empty for the others."""
-        judged, k = self.judged, self.judged.probabilities.shape[1]
+        judged, k = self.judged, len(self.judged.names)
         pair = judged.given * k + judged.likeliest
         count = np.bincount(pair[flags], minlength=1)
         often = np.zeros(pair.size, bool)
         often[flags] = count[pair[flags]] >= max(OFTEN_ROWS, OFTEN_SHARE * int(flags.sum()))
-        sure = judged.probabilities.max(1) >= SURE
+        sure = np.maximum(judged.own, judged.rival) >= SURE
         code = np.where(often, "a pair often confused", np.where(sure, "surely", "probably"))
         told = pl.format("{}: {}", pl.lit(CONTRADICTS), pl.Series(code))
         return pl.select(pl.when(pl.Series(flags)).then(told).otherwise(pl.lit(""))).to_series()
 
     def _pairs(self, flags: NDArray[np.bool_]) -> list[dict[str, Any]]:
         """Which class is given for which, the most frequent first."""
-        k = self.judged.probabilities.shape[1]
+        k = len(self.judged.names)
         pairs = self.judged.given[flags] * k + self.judged.likeliest[flags]
         found, count = np.unique(pairs, return_counts=True)
         order = np.argsort(-count, kind="stable")[:MOST_PAIRS]
@@ -288,8 +307,7 @@ class _Told:
         return min(n, int(np.ceil((self.tolerance + floor.high - floor.value) * n)))
 
     def _severity(self) -> Severity:
-        words: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
-        return words.get(self.verdict, "info")
+        return SEVERITY.get(self.verdict, "info")
 
 
 def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
@@ -300,6 +318,37 @@ def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
     highs = [Estimate.rate(round(share * n), n).high for share in shares]
     low = min(judged.floor.low, point)
     return Estimate(point, low, max(highs), n=n, method="label-free bracket, not audited")
+
+
+def _told_of_parts(
+    judged: PartsJudged, verdict: Verdict, column: str, data: Dataset
+) -> tuple[Finding, Finding]:
+    flags = np.zeros(judged.flags.size, bool) if verdict == "clean" else judged.flags
+    shown = pl.Series(flags)
+    left_out = len(data) - judged.place.size
+    details = {**judged.details, "floor": judged.floor.to_json(), "left_out": left_out}
+    rate, severity = judged.rate, SEVERITY.get(verdict, "info")
+    lines = scored_rows(data.row_ids.gather(judged.place), judged.scores, flagged=flags)
+    reason, suggested = pl.Series(judged.reasons), pl.Series(judged.suggested, dtype=pl.String)
+    lines = lines.with_columns(
+        reason=pl.when(shown).then(reason).otherwise(pl.lit("")),
+        suggested=pl.when(shown).then(suggested),
+    )
+    noise = Finding(
+        "labels.noise", verdict, rate,
+        f"about {rate.value:.1%} of {rate.n} {judged.unit} are wrong"
+        f" (between {rate.low:.1%} and {rate.high:.1%}; not audited)",
+        severity=severity, columns=(column,), details=details,
+        remedy="" if verdict == "clean" else "have a sample of the flagged rows relabelled",
+    )  # fmt: skip
+    flagged = int(flags.sum())
+    issues = Finding(
+        "labels.issues", verdict, Estimate.rate(flagged, flags.size),
+        f"{flagged} of {flags.size} rows hold a label that contradicts its prediction",
+        severity=severity, columns=(column,), rows=lines, details=details,
+        remedy="set on_finding='quarantine', or relabel the flagged rows" if flagged else "",
+    )  # fmt: skip
+    return noise, issues
 
 
 def _not_evaluated(why: str, column: str) -> tuple[Finding, Finding]:
