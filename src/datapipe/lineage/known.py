@@ -36,6 +36,9 @@ _EXPORTS = """
 select distinct e.export_id as digest, e.name, e.run_id, e.model, m.model_id
 from exports e left join models m on m.name = e.model and m.run_id = e.run_id order by all
 """
+BY_ROW = ("row_drops", "row_findings", "label_changes", "model_held_out")
+"""Tables in which a row is looked up."""
+
 _DROPPED_BY = "select seq, step_id from row_drop_steps"
 
 
@@ -49,6 +52,7 @@ class Known:
         models: A line for each model and data set it was trained on.
         exports: A line for each export.
         dropped_by: Journal record of `row_drops` to the step it belongs to.
+        tables: Those of `BY_ROW` that have a line.
 
     Example:
         >>> from datapipe.lineage.load import make
@@ -63,6 +67,7 @@ class Known:
     models: list[dict[str, Any]]
     exports: list[dict[str, Any]]
     dropped_by: dict[int, str]
+    tables: tuple[str, ...]
 
     @classmethod
     def read(cls, connection: duckdb.DuckDBPyConnection) -> Known:
@@ -89,4 +94,7 @@ class Known:
             steps.setdefault(line.pop("origin"), []).append(line)
         dropped_by = dict(connection.execute(_DROPPED_BY).fetchall())
         models = lines(connection, _MODELS)
-        return cls(sources, steps, models, lines(connection, _EXPORTS), dropped_by)
+        exports = lines(connection, _EXPORTS)
+        asked = (f"from {name} limit 1" for name in BY_ROW)
+        tables = [n for n, a in zip(BY_ROW, asked, strict=True) if connection.execute(a).fetchone()]
+        return cls(sources, steps, models, exports, dropped_by, tuple(tables))

@@ -13,21 +13,18 @@ from datapipe.errors import DeclarationError
 from datapipe.lineage.console import lines
 from datapipe.lineage.known import Known
 
-_ROW = """
-select 'drop' as what, seq, null as step_id, reason, null as kind, null::double as score,
-       null as action, null as "before", null as "after", null as changed_by
-from row_drops where row_id = $row
-union all
-select 'finding', seq, step_id, reason, kind, score, action, null, null, null
-from row_findings where row_id = $row
-union all
-select 'label', seq, step_id, why, null, posterior, null, "before", "after", changed_by
-from label_changes where row_id = $row
-union all
-select 'held', seq, step_id, null, null, null, null, model_id, null, null
-from model_held_out where row_id = $row
-"""
-"""Everything the index has on one row, by one look-up in each table that is sorted by rows."""
+_LOOKS = {
+    "row_drops": """select 'drop' as what, seq, null as step_id, reason, null as kind,
+ null::double as score, null as action, null as "before", null as "after", null as changed_by""",
+    "row_findings": """select 'finding' as what, seq, step_id, reason, kind, score, action,
+ null as "before", null as "after", null as changed_by""",
+    "label_changes": """select 'label' as what, seq, step_id, why as reason, null as kind,
+ posterior as score, null as action, "before", "after", changed_by""",
+    "model_held_out": """select 'held' as what, seq, step_id, null as reason, null as kind,
+ null::double as score, null as action, model_id as "before", null as "after",
+ null as changed_by""",
+}
+"""How each table that is sorted by rows tells of one row; those without rows are not asked."""
 
 
 def row_number(row: int | str) -> tuple[int, int, int]:
@@ -93,7 +90,7 @@ def why(
     if source is None or (source["rows"] is not None and ordinal >= source["rows"]):
         raise _no_row(connection, row, source_no)
     marks: dict[str, list[dict[str, Any]]] = {}
-    for mark in lines(connection, _ROW, row=row_id):
+    for mark in _marks(connection, row_id, known):
         if mark["what"] == "drop":
             mark["step_id"] = known.dropped_by.get(mark["seq"])
         marks.setdefault(mark["what"], []).append(mark)
@@ -114,6 +111,14 @@ def why(
         "models": models,
         "exports": _exports(known, {m["digest"] for m in models}),
     }
+
+
+def _marks(
+    connection: duckdb.DuckDBPyConnection, row_id: int, known: Known
+) -> list[dict[str, Any]]:
+    """Everything the index has on one row, by one look-up in each table."""
+    looks = [f"{_LOOKS[name]} from {name} where row_id = $row" for name in known.tables]
+    return lines(connection, " union all ".join(looks), row=row_id) if looks else []
 
 
 def _at(
