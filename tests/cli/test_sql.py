@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import csv
 import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -64,6 +69,63 @@ def test_a_misspelt_table_is_told(datapipe, store):
     answer = datapipe("sql", "from dropped_row")
     assert answer.code == 2
     assert "dropped_row" in answer.message
+
+
+DEAF = "select levenshtein(repeat('a', 500000), repeat('b', 500000))"
+"""One call of a function that takes many minutes and looks for nothing meanwhile."""
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "select count(*) from range(30000000) a, range(1000000000) b",
+        "with recursive r(n) as (select 1 union all select n + 1 from r) select max(n) from r",
+        DEAF,
+    ],
+)
+def test_ctrl_c_ends_a_question_at_once(store, question):
+    command = [sys.executable, "-m", "datapipe", "sql", question]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as asking:
+        try:
+            wait_until_watched(asking)
+            start = time.monotonic()
+            asking.send_signal(signal.SIGINT)
+            said, told = asking.communicate(timeout=20)
+            taken = time.monotonic() - start
+        finally:
+            asking.kill()
+    assert (asking.returncode, said) == (130, "")
+    assert told.startswith("interrupted [DP-EXEC-130]\n\nhint: ")
+    assert len(told.splitlines()) == 3
+    assert taken < 4  # 1 s on an idle machine
+
+
+def wait_until_watched(asking: subprocess.Popen) -> None:
+    """Until the question has its watch: two pipes, beside stdout and stderr."""
+    held = Path(f"/proc/{asking.pid}/fd")
+    end = time.monotonic() + 60
+    while sum("pipe" in str(p.readlink()) for p in held.iterdir() if p.is_symlink()) < 6:
+        assert asking.poll() is None, asking.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    time.sleep(0.1)
+
+
+LATE = """
+from datapipe.cli.app import main
+from datapipe.lineage import console
+console.Limits.__init__.__defaults__ = (0.3, *console.Limits.__init__.__defaults__[1:])
+console.answered.__defaults__ = (console.Limits(),)
+main()
+"""
+
+
+def test_a_question_that_hears_nothing_ends_at_its_time_all_the_same(store):
+    command = [sys.executable, "-c", LATE, "sql", DEAF, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert '"message": "the question took longer than 0.3 s"' in done.stderr
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4))

@@ -33,6 +33,20 @@ def test_only_what_no_record_names_goes(filled: Lineage):
     assert filled.sql("from row_history order by all").equals(before)
 
 
+def test_work_to_go_on_with_is_kept_for_a_week(filled: Lineage):
+    folder = filled.store / "partial" / "ab"
+    folder.mkdir(parents=True)
+    rows, listed = folder / "rows.parquet", folder / "shards.jsonl"
+    for path, days in ((rows, 9), (listed, 6)):
+        path.write_bytes(b"unfinished")
+        then = time.time() - days * 86_400
+        os.utime(path, (then, then))
+    assert filled.gc(older_than_s=0) == []
+    os.utime(listed, (then - 2 * 86_400, then - 2 * 86_400))
+    assert {g.path for g in filled.gc(dry_run=False, older_than_s=0)} == {rows, listed}
+    assert not rows.exists()
+
+
 def test_a_running_run_keeps_it_out(filled: Lineage):
     filled.append([("run_events", {"run_id": "works", "event": "started"})])
     filled.put_bytes(b"not recorded yet")

@@ -139,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_colour(on=None)
     _log_to_stderr(logging.WARNING)
     try:
-        with _group().make_context("datapipe", words) as context:
+        alone = arguments is None  # nothing but this command line runs in the process
+        with _group().make_context("datapipe", words, obj=alone) as context:
             context.command.invoke(context)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - every way out has a code

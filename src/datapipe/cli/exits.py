@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -84,6 +84,21 @@ def explain(error: BaseException, *, as_json: bool) -> None:
         note(json.dumps({"error": _form(told, exit_code(error))}), level=logging.ERROR)
     else:
         note(str(told), level=logging.ERROR)
+
+
+def end_now(error: BaseException, *, as_json: bool) -> NoReturn:
+    """End the process from any of its threads while the main one hears nothing.
+
+    Args:
+        error: What would have left the verb.
+        as_json: Whether to print one JSON object instead of text.
+
+    Example:
+        >>> end_now(KeyboardInterrupt(), as_json=False)  # doctest: +SKIP
+    """
+    explain(error, as_json=as_json)
+    sys.stdout.flush()
+    os._exit(exit_code(error))
 
 
 def as_told(error: BaseException) -> DatapipeError:

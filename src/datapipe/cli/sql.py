@@ -8,14 +8,18 @@ an apostrophe in front; `--json` gives every value as it is.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 import polars as pl
 import typer
 
+from datapipe.cli.exits import end_now
 from datapipe.cli.options import STORE, Json, Store, existing_store
 from datapipe.cli.terminal import out, out_json, shown, table
 from datapipe.lineage.store import Lineage
+from datapipe.lineage.watch import last_resort
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,6 +29,7 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 @app.command()
 def _sql(
+    context: typer.Context,
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="Such as 'from dropped_rows'; '-' reads stdin.")
     ],
@@ -34,7 +39,9 @@ def _sql(
     store: Store = STORE,
 ) -> None:
     asked = sys.stdin.read() if query == "-" else query
-    frame = Lineage(existing_store(store)).sql(asked)
+    ends = last_resort(partial(end_now, as_json=as_json)) if context.obj else nullcontext()
+    with ends:
+        frame = Lineage(existing_store(store)).sql(asked)
     if as_json:
         out_json(frame.to_dicts())
     elif csv or not sys.stdout.isatty():

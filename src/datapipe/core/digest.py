@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow._compute as kernels  # `pyarrow.compute` writes 286 docstrings: 0.1 s
 
 CHUNK_ROWS = 65_536
 PREFIX = "sha256:"
@@ -126,12 +127,20 @@ def digest_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> str:
 
 def _chunk(table: pa.Table) -> bytes:
     """One chunk's digest; a take copies it, so that slices do not carry their offsets along."""
-    table = table.cast(_takeable(table.schema))
-    whole = table.combine_chunks().take(_every(table.num_rows))
+    wanted = _takeable(table.schema)
+    columns = [_cast(c, f.type) for c, f in zip(table.columns, wanted, strict=True)]
+    plain = pa.Table.from_arrays(columns, schema=wanted).combine_chunks()
+    whole = kernels.call_function("take", [plain, _every(table.num_rows)], kernels.TakeOptions())
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_table(whole)
     return hashlib.sha256(sink.getvalue()).digest()
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    return kernels.call_function("cast", [column], kernels.CastOptions.safe(kind))
 
 
 @functools.lru_cache(maxsize=2)

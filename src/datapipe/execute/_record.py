@@ -60,6 +60,7 @@ class Outcome:
         weights: Digest of the new weights, empty for none.
         privacy: Privacy events.
         trained_on: Artifact name to the digest of the table of rows that trained it.
+        edges: Digest of what else became of rows: joined, multiplied; empty for nothing.
 
     Example:
         >>> Outcome().to_json()["aside"]
@@ -74,6 +75,7 @@ class Outcome:
     weights: str = ""
     privacy: tuple[PrivacyEvent, ...] = ()
     trained_on: Mapping[str, str] = field(default_factory=dict)
+    edges: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What a later run needs to use this result instead of running the step.
@@ -93,6 +95,7 @@ class Outcome:
             "changes": self.changes,
             "weights": self.weights,
             "trained_on": dict(self.trained_on),
+            **({"edges": self.edges} if self.edges else {}),
         }
 
 
@@ -122,7 +125,8 @@ def outcome_of(result: Mapping[str, Any], lineage: Lineage) -> Outcome | None:
             rows = _kept(path, form["rows_object"])
         findings.append((_finding(form, rows), form["rows_object"]))
     artifacts = [_artifact(form, lineage, result["trained_on"]) for form in result["artifacts"]]
-    tables = [result[name] for name in ("aside", "changes", "weights") if result[name]]
+    names = ("aside", "changes", "weights", "edges")
+    tables = [result[name] for name in names if result.get(name)]
     if any(a is None for a in artifacts) or any(lineage.object_path(d) is None for d in tables):
         return None
     return Outcome(
@@ -134,6 +138,7 @@ def outcome_of(result: Mapping[str, Any], lineage: Lineage) -> Outcome | None:
         result["weights"],
         (),
         result["trained_on"],
+        result.get("edges", ""),
     )
 
 
@@ -236,8 +241,10 @@ class Keeper:
         Returns:
             Its digest; empty when there are none.
         """
+        if not left.height:
+            return ""
         covered = sidecars.spans(left["row_id"], [(s.number, s.rows) for s in sources])
-        if not left.height or not sidecars.pays(left, covered):
+        if not sidecars.pays(left, covered):
             return self.table(left)
         path = self.fresh(".parquet")
         with written(path):
@@ -392,7 +399,7 @@ def artifact_records(
             held = ""
             if artifact.row_ids is not None:
                 ids_in = data.row_ids
-                left = ids_in.filter(~ids_in.is_in(artifact.row_ids.implode()))
+                left = ids_in.filter(~ids_in.is_in(artifact.row_ids.implode())).unique().sort()
                 held = known.keeper.table(pl.DataFrame({"row_id": left}))
             extra = {"model_id": artifact.digest, "dataset": data.digest, "held_out_object": held}
             records.append(("models", {**body, **extra}))

@@ -339,6 +339,7 @@ class Recorder:
         named = [("in", "rows", before.digest)] if before is not None else []
         named += [("out", "rows", out.digest)]
         named += [("sidecar", "set_aside", outcome.aside)] if outcome.aside else []
+        named += [("sidecar", "edges", outcome.edges)] if outcome.edges else []
         named += [("rows", f.kind, digest) for f, digest in outcome.findings if digest]
         named += [("artifact", a.name, a.digest) for a in outcome.artifacts]
         ids = self._ids(step_id)
@@ -351,6 +352,8 @@ class Recorder:
         if outcome.aside:
             body = {**ids, "object": outcome.aside, "rows": outcome.rows_aside}
             records.append(("row_drops", body))
+        if outcome.edges:
+            records.append(("row_edges", {**ids, "object": outcome.edges}))
         if outcome.changes:
             body = {**ids, "object": outcome.changes, "changed_by": step_id}
             records.append(("label_changes", body))

@@ -15,6 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.columns import Edge, passed_edges, planned_edges
+from datapipe.execute.edges import is_woven, same_rows, woven
 from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
@@ -135,6 +137,7 @@ class _Session:
         self.keeper = self.recorder.keeper
         self.progress = Progress(plan, lineage)
         self.data: Dataset = empty()
+        self._woven = False  # whether rows were joined or multiplied, so that ids tell too little
 
     def __enter__(self) -> Self:
         self.recorder.begin()
@@ -158,6 +161,7 @@ class _Session:
         if not steps:
             data, _ = opened.numbered(self.lineage)
             self.data = data if data.path is not None else self.keeper.dataset(data)
+            self._woven = is_woven(self.data)
             self.recorder.given(self.data)
             return
         keys = self._chain(list(opened.keys), steps, start=opened.start)
@@ -192,12 +196,33 @@ class _Session:
             else:
                 yields = [self._timed(s, clock) for s in steps]
                 acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
-                outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
                 columns = [self._passed(y, a) for y, a in zip(yields, acted, strict=True)]
                 moved = applied(self._moved(yields), acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
+                acted, edges = self._told(yields, acted, out)
+                outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
+                outcomes[-1] = replace(outcomes[-1], edges=edges)
         self._done(GroupDone(steps, keys, outcomes, self.data, out, clock, columns=columns))
         self._stop([f for a in acted for f in a.stop])
+
+    def _told(
+        self, yields: Sequence[Yield], acted: Sequence[Acted], out: Dataset
+    ) -> tuple[list[Acted], str]:
+        """Tell of rows that a stage which gave rows of its own left out, joined or multiplied."""
+        own = [i for i, y in enumerate(yields) if y.data is not None]
+        own = [i for i in own if not same_rows(self.data, yields[i].data or self.data)]
+        if not own and not self._woven:
+            return list(acted), ""
+        told = pl.concat([a.set_aside["row_id"] for a in acted])
+        more = woven(self.data, out, [told])
+        acted = [
+            replace(a, set_aside=a.set_aside.unique("row_id", maintain_order=True)) for a in acted
+        ]
+        if more.left_out.height:
+            at = own[-1] if own else -1
+            both = pl.concat([acted[at].set_aside, more.left_out], how="vertical_relaxed")
+            acted[at] = replace(acted[at], set_aside=both)
+        return acted, self.keeper.table(more.edges)
 
     def _passed(self, made: Yield, acted: Acted) -> list[Edge]:
         """What a whole stage did to columns; of rows that it made itself nothing is known."""
@@ -215,18 +240,27 @@ class _Session:
         if worth_cutting(data):
             path, digest, dropped = self.keeper.shards(data, stages, keys, self.run_jobs)
             out = stored(path, digest, fused.roles, data.sources)
-            return out, self._asides(fused, dropped, len(steps), data)
-        out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
-        left = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
-        return out, self._asides(fused, left, len(steps), data)
+        else:
+            out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
+            dropped = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
+        asides = self._asides(fused, dropped, len(steps))
+        outcomes = [
+            Outcome(aside=self.keeper.aside(a, data.sources), rows_aside=a.height) for a in asides
+        ]
+        if self._woven and asides:
+            edges = woven(data, out, [a["row_id"] for a in asides]).edges
+            outcomes[-1] = replace(outcomes[-1], edges=self.keeper.table(edges))
+        return out, outcomes
 
-    def _asides(
-        self, fused: Fused, dropped: pl.DataFrame | None, steps: int, data: Dataset
-    ) -> list[Outcome]:
-        """One table of set-aside rows for each row stage, from one scan for all of them."""
+    def _asides(self, fused: Fused, dropped: pl.DataFrame | None, steps: int) -> list[pl.DataFrame]:
+        """One table of set-aside rows for each row stage, from one scan for all of them.
+
+        Of a row that was multiplied and leaves several times one line is kept.
+        """
         if dropped is None:
-            return [Outcome()] * steps
-        outcomes: list[Outcome] = []
+            none = pl.DataFrame(schema={"row_id": pl.UInt64, "reason": pl.String})
+            return [none] * steps
+        asides: list[pl.DataFrame] = []
         for place in range(steps):
             mine = {code: reason for code, (p, reason) in fused.reasons.items() if p == place}
             left = dropped.filter(pl.col(CODE).is_in(list(mine)))
@@ -234,9 +268,9 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            aside = self.keeper.aside(table, data.sources)
-            outcomes.append(Outcome(aside=aside, rows_aside=table.height))
-        return outcomes
+            once = table.unique("row_id", keep="first", maintain_order=True)
+            asides.append(once if self._woven else table)
+        return asides
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -378,6 +412,7 @@ class _Session:
     def _done(self, done: GroupDone) -> None:
         self.recorder.group(done)
         self.data = done.out
+        self._woven = self._woven or any(o.edges for o in done.outcomes)
         self.progress.done(done)
 
     @contextlib.contextmanager

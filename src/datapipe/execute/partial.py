@@ -20,9 +20,7 @@ from pathlib import Path
 
 from datapipe.core.digest import canonical
 from datapipe.core.seal import Mark, SealedFile
-
-FORGOTTEN_S = 7 * 86_400
-"""Unfinished outputs that nobody went on with for this long are removed."""
+from datapipe.lineage.garbage import FORGOTTEN_S
 
 
 class Partial:

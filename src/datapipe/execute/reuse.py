@@ -16,6 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
 from datapipe.core.artifact import Artifact
 from datapipe.core.dataset import Dataset
 from datapipe.core.digest import canonical, digest_file, digest_json
@@ -23,8 +27,8 @@ from datapipe.core.finding import Finding
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import TrustError
 
-ENGINES = ("polars", "pyarrow", "numpy")
-"""Packages that every step runs on."""
+ENGINES = (pl, pa, np)
+"""Packages that every step runs on; they tell their own version, sooner than their metadata."""
 
 BEHIND = {
     "learn": ("scikit-learn",),
@@ -51,7 +55,8 @@ def engine_versions(extra: str = "") -> tuple[tuple[str, str], ...]:
         >>> dict(engine_versions())["polars"].count(".") >= 1
         True
     """
-    return tuple((name, _version(name)) for name in (*ENGINES, *BEHIND.get(extra, ())))
+    told = ((module.__name__, str(module.__version__)) for module in ENGINES)
+    return (*told, *((name, _version(name)) for name in BEHIND.get(extra, ())))
 
 
 def _version(package: str) -> str:

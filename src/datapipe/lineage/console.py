@@ -26,6 +26,7 @@ import pyarrow as pa
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
+from datapipe.lineage.watch import watched
 
 Kept = TypeVar("Kept")
 BATCH_ROWS = 65_536
@@ -122,6 +123,7 @@ def answered(
     Raises:
         DeclarationError: It is not one question, or SQL that cannot be understood.
         ExecutionError: A limit was reached.
+        KeyboardInterrupt: Ctrl-C was pressed.
         TrustError: The index is damaged.
 
     Example:
@@ -130,19 +132,17 @@ def answered(
         1
     """
     _refuse_orders(connection, query)
-    with _in_time(connection, limits) as overdue:
+    with watched(connection, limits.seconds) as watch:
         try:
             return _answer(connection, query, values, limits)
-        except (duckdb.Error, OSError) as error:
-            raise _sorted(error, path, limits, overdue=overdue.is_set()) from error
-        except RuntimeError as error:  # DuckDB takes Ctrl-C for itself and says it in words
-            if "interrupt" not in str(error).lower():
-                raise
-            if not overdue.is_set():
+        except (duckdb.Error, OSError, RuntimeError) as error:
+            if watch.cause is not None:
+                raise watch.cause from error
+            if "interrupted" in str(error).lower():  # DuckDB may take Ctrl-C for itself
                 raise KeyboardInterrupt from error
-            raise _sorted(
-                duckdb.InterruptException(str(error)), path, limits, overdue=True
-            ) from error
+            if isinstance(error, RuntimeError):
+                raise
+            raise _sorted(error, path, limits) from error
 
 
 class Cell:
@@ -372,24 +372,6 @@ def _refuse_orders(connection: duckdb.DuckDBPyConnection, query: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _in_time(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Iterator[threading.Event]:
-    overdue = threading.Event()
-
-    def stop() -> None:
-        overdue.set()
-        connection.interrupt()
-
-    timer = threading.Timer(limits.seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield overdue
-    finally:
-        timer.cancel()
-        timer.join()
-
-
 def _answer(
     connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], limits: Limits
 ) -> pl.DataFrame:
@@ -416,15 +398,9 @@ def _counted(column: pl.Series) -> pl.Series:
     return column if (column.abs() >= 2**63).any() else column.cast(pl.Int64)
 
 
-def _sorted(error: Exception, path: Path, limits: Limits, *, overdue: bool) -> DatapipeError:
+def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:
     """What an error of DuckDB during a question means for whoever asked."""
     text = str(error)
-    if overdue:
-        return ExecutionError(
-            f"the question took longer than {limits.seconds:g} s",
-            code="DP-EXEC-055",
-            hint="ask for less: a filter on run_id or row_id helps most",
-        )
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
         return ExecutionError(
             f"the question needs more than {limits.memory} of memory",

@@ -147,12 +147,13 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
     )
 
 
-def newer(path: Path, version: int) -> ExecutionError:
+def newer(path: Path, version: int, *, known: int = schema.VERSION) -> ExecutionError:
     """The refusal of what a later datapipe wrote.
 
     Args:
         path: The file.
         version: Its version.
+        known: The highest version that this datapipe reads.
 
     Returns:
         The error to raise.
@@ -162,7 +163,7 @@ def newer(path: Path, version: int) -> ExecutionError:
         'lineage.duckdb has version 9, this datapipe reads up to 2'
     """
     return ExecutionError(
-        f"{path} has version {version}, this datapipe reads up to {schema.VERSION}",
+        f"{path} has version {version}, this datapipe reads up to {known}",
         code="DP-EXEC-053",
         hint="use the datapipe that wrote it, or a later one",
     )

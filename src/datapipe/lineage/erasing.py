@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 from datapipe.core.digest import PREFIX, canonical
 from datapipe.errors import ExecutionError
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.erasures import FORMAT_ERASED
 from datapipe.lineage.frames import LEAF_BYTES
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
@@ -26,6 +24,7 @@ from datapipe.lineage.leases import Leases
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import Record
+from datapipe.lineage.stamp import ERASED, stamp
 
 
 class Erasing:
@@ -78,7 +77,7 @@ class Erasing:
             >>> with Lineage(tempfile.mkdtemp(), create=True).erasing() as erasing:
             ...     erasing.redact({})
         """
-        self._stamp()
+        stamp(self.store, ERASED)
         self._journal.redact(left)
 
     def remove(self, digest: str) -> None:
@@ -103,7 +102,7 @@ class Erasing:
         path = self._objects.find(digest)
         if path is None:
             return
-        self._stamp()
+        stamp(self.store, ERASED)
         try:
             path.unlink()
             sync_folder(path.parent)
@@ -131,14 +130,6 @@ class Erasing:
             shutil.rmtree(self.store / name, ignore_errors=True)
         self._index.rebuild()
         self._index.path.with_suffix(".damaged").unlink(missing_ok=True)
-
-    def _stamp(self) -> None:
-        """From here on the store needs a reader that knows redacted records."""
-        stamp = self.store / "format"
-        partial = stamp.with_name(f".format.{os.getpid()}")
-        partial.write_text(f"datapipe store {FORMAT_ERASED}\n")
-        partial.replace(stamp)
-        sync_folder(self.store)
 
 
 def what_is_left(record: Record, body: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from datapipe.core.digest import PREFIX
 from datapipe.lineage.objects import bare
 from datapipe.lineage.records import Record
+from datapipe.lineage.stamp import ERASED, holds
 
 ERASURE = "erasure"
 """Pipeline and stage that an erasure is recorded as."""
 ERASED_REASON = "erased at the person's request"
-FORMAT_ERASED = 2
-"""Version of a store from which something was erased: its journal may hold redacted frames."""
 
 
 class Erasures:
@@ -116,8 +115,4 @@ def was_erased(store: Path) -> bool:
         >>> was_erased(Path("nowhere"))
         False
     """
-    try:
-        words = (store / "format").read_text(errors="replace").split()
-    except OSError:
-        return False
-    return words[-1:] == [str(FORMAT_ERASED)]
+    return ERASED in holds(store)

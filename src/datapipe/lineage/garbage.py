@@ -18,6 +18,9 @@ from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import bare
 from datapipe.lineage.records import Record
 
+FORGOTTEN_S = 7 * 86_400
+"""An unfinished output that no run went on with for this long is not needed any more."""
+
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -111,3 +114,7 @@ def _candidates(store: Path, named: set[str]) -> Iterator[tuple[Path, str]]:
         yield path, "damaged, and set aside by a rebuild"
     for path in store.glob("lineage.partial*"):
         yield path, "an index that was never finished"
+    for folder in (store / "partial").glob("*"):
+        files = [path for path in folder.glob("*") if path.is_file()]
+        if time.time() - max((p.stat().st_mtime for p in files), default=0.0) > FORGOTTEN_S:
+            yield from ((p, "of an interrupted run that nobody went on with") for p in files)

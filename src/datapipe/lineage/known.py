@@ -24,6 +24,11 @@ _STEPS = """
 select o.origin, o.step_id, o.run_id, o.position, o.stage, r.started_at
 from step_origins o left join runs r using (run_id) order by all
 """
+_TURNS = """
+select s.step_id, coalesce(t.run_id || '/' || t.branch_group, s.step_id) as turn,
+       s.run_id in (select erasure_id from erasures) as erased
+from row_drop_steps s left join steps t using (step_id)
+"""
 _MODELS = """
 select i.model_id, i.name, i.run_id, any_value(d.source_nos)::bigint[] as sources,
        list(distinct a.step_id) as steps
@@ -36,6 +41,9 @@ _EXPORTS = """
 select distinct e.export_id as digest, e.name, e.run_id, e.model, m.model_id
 from exports e left join models m on m.name = e.model and m.run_id = e.run_id order by all
 """
+BY_ROW = ("row_drops", "row_findings", "label_changes", "model_held_out", "row_edges")
+"""Tables in which a row is looked up."""
+
 _DROPPED_BY = "select seq, step_id from row_drop_steps"
 
 
@@ -49,6 +57,9 @@ class Known:
         models: A line for each model and data set it was trained on.
         exports: A line for each export.
         dropped_by: Journal record of `row_drops` to the step it belongs to.
+        tables: Those of `BY_ROW` that have a line.
+        turns: Step to when it set rows aside, the same for steps side by side, and whether it was
+            an erasure.
 
     Example:
         >>> from datapipe.lineage.load import make
@@ -63,6 +74,8 @@ class Known:
     models: list[dict[str, Any]]
     exports: list[dict[str, Any]]
     dropped_by: dict[int, str]
+    tables: tuple[str, ...]
+    turns: dict[str, tuple[str, bool]]
 
     @classmethod
     def read(cls, connection: duckdb.DuckDBPyConnection) -> Known:
@@ -89,4 +102,8 @@ class Known:
             steps.setdefault(line.pop("origin"), []).append(line)
         dropped_by = dict(connection.execute(_DROPPED_BY).fetchall())
         models = lines(connection, _MODELS)
-        return cls(sources, steps, models, lines(connection, _EXPORTS), dropped_by)
+        exports = lines(connection, _EXPORTS)
+        asked = (f"from {name} limit 1" for name in BY_ROW)
+        tables = [n for n, a in zip(BY_ROW, asked, strict=True) if connection.execute(a).fetchone()]
+        turns = {s: (turn, bool(e)) for s, turn, e in connection.execute(_TURNS).fetchall()}
+        return cls(sources, steps, models, exports, dropped_by, tuple(tables), turns)

@@ -72,6 +72,7 @@ def fill(
     loaded = set(
         connection.execute("select distinct model_id, held_out_object from models").fetchall()
     )
+    newest = connection.execute("select coalesce(max(seq), 0) from log_entries").fetchall()[0][0]
     for record in records:
         kind, body = record.kind, record.body
         line = schema.cells(kind, body, seq=record.seq, recorded_at=record.recorded_at)
@@ -100,6 +101,7 @@ def fill(
             _insert(connection, held)
     _insert(connection, held)
     _count(connection, added)
+    _count_losses(connection, newest)
 
 
 def object_columns(kind: str) -> tuple[str, ...]:
@@ -222,7 +224,38 @@ from model_held_out where seq = $seq group by all order by all
 """
 
 
+_LOSSES = {
+    "datasets": """
+insert into dataset_loss_counts
+select d.seq, l.digest, l.run_id, l.source_no, l.rows
+from counted_losses() l join datasets d using (digest, run_id)
+where d.seq > $after and ($one = '' or l.digest = $one) order by all
+""",
+    "models": """
+insert into model_loss_counts
+select m.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
+from counted_model_losses() l join models m using (model_id)
+where m.seq > $after and ($one = '' or l.model_id = $one) order by all
+""",
+}
+FEW = 8
+"""So many data sets are counted one by one, looking at nothing else; more are counted at once."""
+
+
 def _count(connection: duckdb.DuckDBPyConnection, added: list[tuple[str, int]]) -> None:
     """Sum up what was added row by row, so that no question about a whole data set scans rows."""
     for kind, seq in added:
         connection.execute(_COUNTS if kind == "row_drops" else _HELD_COUNTS, {"seq": seq})
+
+
+def _count_losses(connection: duckdb.DuckDBPyConnection, after: int) -> None:
+    """Count what each new data set and model has lost; where nothing was lost there is no line."""
+    lossy = ("row_drop_steps", "row_edges", "model_held_out_counts")
+    if not any(connection.execute(f"from {table} limit 1").fetchone() for table in lossy):
+        return
+    for kind, name in (("datasets", "digest"), ("models", "model_id")):
+        new = f"select distinct {name} from {kind} where seq > $after"  # noqa: S608 - our names
+        found = [one for (one,) in connection.execute(new, {"after": after}).fetchall()]
+        for one in found if len(found) <= FEW else [""]:
+            query = _LOSSES[kind].replace("$one", "'" + one.replace("'", "''") + "'")
+            connection.execute(query, {"after": after})

@@ -11,23 +11,23 @@ import duckdb
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.errors import DeclarationError
 from datapipe.lineage.console import lines
+from datapipe.lineage.kin import Kin
 from datapipe.lineage.known import Known
 
-_ROW = """
-select 'drop' as what, seq, null as step_id, reason, null as kind, null::double as score,
-       null as action, null as "before", null as "after", null as changed_by
-from row_drops where row_id = $row
-union all
-select 'finding', seq, step_id, reason, kind, score, action, null, null, null
-from row_findings where row_id = $row
-union all
-select 'label', seq, step_id, why, null, posterior, null, "before", "after", changed_by
-from label_changes where row_id = $row
-union all
-select 'held', seq, step_id, null, null, null, null, model_id, null, null
-from model_held_out where row_id = $row
-"""
-"""Everything the index has on one row, by one look-up in each table that is sorted by rows."""
+SHOWN = 100
+
+_LOOKS = {
+    "row_drops": """select 'drop' as what, seq, null as step_id, reason, null as kind,
+ null::double as score, null as action, null as "before", null as "after", null as changed_by""",
+    "row_findings": """select 'finding' as what, seq, step_id, reason, kind, score, action,
+ null as "before", null as "after", null as changed_by""",
+    "label_changes": """select 'label' as what, seq, step_id, why as reason, null as kind,
+ posterior as score, null as action, "before", "after", changed_by""",
+    "model_held_out": """select 'held' as what, seq, step_id, null as reason, null as kind,
+ null::double as score, null as action, model_id as "before", null as "after",
+ null as changed_by""",
+}
+"""How each table that is sorted by rows tells of one row; those without rows are not asked."""
 
 
 def row_number(row: int | str) -> tuple[int, int, int]:
@@ -61,6 +61,23 @@ def row_number(row: int | str) -> tuple[int, int, int]:
     return number, number >> ORDINAL_BITS, number & ((1 << ORDINAL_BITS) - 1)
 
 
+def named(row_id: int) -> dict[str, int]:
+    """A row by its id and by its place.
+
+    Args:
+        row_id: The id.
+
+    Returns:
+        `row_id source_no ordinal`.
+
+    Example:
+        >>> named(1 << 40 | 5)["ordinal"]
+        5
+    """
+    _, source_no, ordinal = row_number(row_id)
+    return {"row_id": row_id, "source_no": source_no, "ordinal": ordinal}
+
+
 def why(
     connection: duckdb.DuckDBPyConnection, row: int | str, known: Known | None = None
 ) -> dict[str, Any]:
@@ -72,7 +89,8 @@ def why(
         known: What the index says of steps and sources; None to read it now.
 
     Returns:
-        `row_id source_no ordinal source file dropped history labels models exports`.
+        `row_id source_no ordinal source file dropped history labels made_from made_into models
+        exports`; of the rows that it was made into, the first hundred.
 
     Raises:
         DeclarationError: The store has no such row.
@@ -93,12 +111,13 @@ def why(
     if source is None or (source["rows"] is not None and ordinal >= source["rows"]):
         raise _no_row(connection, row, source_no)
     marks: dict[str, list[dict[str, Any]]] = {}
-    for mark in lines(connection, _ROW, row=row_id):
+    for mark in _marks(connection, row_id, known):
         if mark["what"] == "drop":
             mark["step_id"] = known.dropped_by.get(mark["seq"])
         marks.setdefault(mark["what"], []).append(mark)
     drops = marks.get("drop", [])
-    models = _models(known, source_no, marks)
+    kin = Kin.of(connection, row_id) if "row_edges" in known.tables else Kin()
+    models = _models(known, source_no, kin.with_marks(row_id, marks))
     return {
         "row_id": row_id,
         "source_no": source_no,
@@ -111,9 +130,21 @@ def why(
         ],
         "history": _history(known, marks),
         "labels": _labels(known, marks.get("label", [])),
+        "made_from": [named(row) for row in kin.parents],
+        "made_into": [named(row) for row in kin.children[:SHOWN]],
         "models": models,
         "exports": _exports(known, {m["digest"] for m in models}),
     }
+
+
+def _marks(
+    connection: duckdb.DuckDBPyConnection, row_id: int, known: Known
+) -> list[dict[str, Any]]:
+    """Everything the index has on one row, by one look-up in each table."""
+    looks = [
+        f"{_LOOKS[name]} from {name} where row_id = $row" for name in known.tables if name in _LOOKS
+    ]
+    return lines(connection, " union all ".join(looks), row=row_id) if looks else []
 
 
 def _at(
@@ -153,18 +184,13 @@ def _labels(known: Known, marks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _models(
-    known: Known, source_no: int, marks: Mapping[str, list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Models whose data set the row was still in, and that did not hold it out."""
-    gone = {m["step_id"] for m in marks.get("drop", [])}
-    held = {m["before"] for m in marks.get("held", [])}
+def _models(known: Known, source_no: int, kin: Kin) -> list[dict[str, Any]]:
+    """Models that saw a line which was made from the row."""
     found = {
         (m["model_id"], m["name"], m["run_id"])
         for m in known.models
         if source_no in (m["sources"] or ())
-        and m["model_id"] not in held
-        and gone.isdisjoint(m["steps"] or ())
+        and kin.reaches(m["model_id"], set(m["steps"] or ()), known.turns)
     }
     told = sorted(found, key=lambda line: tuple((part is None, part or "") for part in line))
     return [{"digest": d, "name": n, "run_id": r} for d, n, r in told]

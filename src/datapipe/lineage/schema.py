@@ -20,9 +20,11 @@ VERSION = 2
 """Version of tables and views together; a store's index of another version is not read."""
 
 DERIVED = (
+    "dataset_loss_counts",
     "log_entries",
     "model_held_out",
     "model_held_out_counts",
+    "model_loss_counts",
     "row_drop_counts",
     "row_drop_steps",
     "meta",
@@ -34,6 +36,7 @@ FROM_OBJECT: Mapping[str, tuple[str, ...]] = {
         "row_id", "score", "p_value", "flagged", "action", "reason", "suggested",
     ),
     "row_drops": ("row_id", "reason"),
+    "row_edges": ("row_id", "made_from", "lines"),
     "label_changes": ("row_id", "before", "after", "why", "posterior", "changed_by"),
 }  # fmt: skip
 """Columns whose values stand in a Parquet object that the record names, not in the record."""

@@ -158,6 +158,23 @@ create table row_drop_steps (       -- which step each record of row_drops belon
   run_id varchar                    -- the run
 );
 
+create table row_edges (            -- rows that a step made from several, or several from one
+  seq ubigint,                      -- journal record
+  step_id varchar,                  -- the step
+  run_id varchar,                   -- the run
+  row_id ubigint,                   -- a row of its result
+  made_from ubigint,                -- a row it was made from; the row itself tells how often it is there
+  lines bigint                      -- by how much its lines made from that row went up or down
+);
+
+create table dataset_loss_counts (  -- how many rows of each source each data set has lost, when it was stored
+  seq ubigint,                      -- journal record of the data set
+  digest varchar,                   -- the data set
+  run_id varchar,                   -- the run
+  source_no ubigint,                -- the source
+  rows bigint                       -- how many of its rows are in no line of the data set
+);
+
 create table label_changes (        -- labels that a step changed
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step
@@ -198,6 +215,15 @@ create table model_held_out_counts (-- how many rows of each source did not trai
   rows bigint,                      -- how many
   first_ordinal ubigint,            -- the first of them in its source
   last_ordinal ubigint              -- the last of them
+);
+
+create table model_loss_counts (    -- how many rows of each source did not train each model
+  seq ubigint,                      -- journal record of the model
+  model_id varchar,                 -- the model
+  digest varchar,                   -- its data set
+  dataset_run varchar,              -- the run of the data set's record
+  source_no ubigint,                -- the source
+  rows bigint                       -- how many of its rows trained the model in no line
 );
 
 create table exports (              -- models made ready for use

@@ -23,9 +23,8 @@ from datapipe.lineage import schema
 from datapipe.lineage.check import Check, Problem
 from datapipe.lineage.console import Cell, answered
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.engine import newer, sorted_error
+from datapipe.lineage.engine import sorted_error
 from datapipe.lineage.erasing import Erasing, alone
-from datapipe.lineage.erasures import FORMAT_ERASED
 from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
@@ -38,14 +37,12 @@ from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
 from datapipe.lineage.rows import why
 from datapipe.lineage.sidecars import covered_by
+from datapipe.lineage.stamp import WOVEN, holds, stamp
 from datapipe.lineage.trace import trace
 
 log = logging.getLogger("datapipe.lineage")
 
 _ENDS = ("finished", "stopped", "failed", "abandoned")
-
-FORMAT = 1
-"""Version of the folder's layout and of the journal's frames; a larger one after an erasure."""
 
 
 class Lineage:
@@ -111,6 +108,8 @@ class Lineage:
         ids = [(str(b.get("run_id")), b.get("event")) for k, b in entries if k == "run_events"]
         for run_id in [r for r, event in ids if event == "started"]:
             self._hold(run_id)
+        if any(kind == "row_edges" for kind, _ in entries):
+            stamp(self.store, WOVEN)
         self._journal.append(entries)
         for run_id in [r for r, event in ids if event != "started"]:
             self._leases.let_go(run_id)
@@ -549,27 +548,18 @@ class Lineage:
             for folder in ("journal", "objects", "log", "tmp"):
                 (self.store / folder).mkdir(parents=True, exist_ok=True)
             Journal(self.store / "journal").begin()
-            stamp = self.store / "format"
-            if not stamp.exists():
-                partial = stamp.with_name(f".format.{os.getpid()}")
-                partial.write_text(f"datapipe store {FORMAT}\n")
-                partial.replace(stamp)
-                sync_folder(self.store)
+            stamp(self.store)
         except OSError as error:
             raise failed(error, f"a store cannot be made in {self.store}") from error
 
     def _check_format(self) -> None:
-        stamp = self.store / "format"
         if not (self.store / "journal").is_dir():
             raise DeclarationError(
                 f"there is no store in {self.store}",
                 code="DP-DECL-054",
                 hint="run a pipeline first, or name the store with --store",
             )
-        words = stamp.read_text(errors="replace").split() if stamp.is_file() else []
-        stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
-        if stamped and int(words[2]) > FORMAT_ERASED:
-            raise newer(self.store, int(words[2]))
+        holds(self.store)
 
     def _own(self) -> None:
         """A store opened before a fork would write with its parent's idea of where the end is."""

@@ -116,9 +116,65 @@ join row_drops d on d.seq = c.seq and (d.row_id >> 40) = c.source_no
 where c.reason is null or c.reason = d.reason
 group by all;
 
--- how many rows of each source each data set has lost, a row that was set aside before it was
--- erased counted once
-create view dataset_losses as
+-- how many lines of a row each data set has that were made from a row, where that is not one to one;
+-- the row itself tells how many lines of it there are more than the one it began with
+create view dataset_edges as
+select a.digest, a.run_id, e.row_id, e.made_from, sum(e.lines)::bigint as lines
+from row_edges e
+join dataset_ancestors a using (step_id)
+group by all
+having sum(e.lines) <> 0;
+
+-- rows of which a step made others, or several: how often each was counted as set aside, whether a
+-- line of it is still there, and whether any line is there that was made from it
+create view dataset_woven as
+with woven as (
+  select digest, run_id, row_id from dataset_edges
+  union
+  select digest, run_id, made_from from dataset_edges
+),
+left_by as (
+  select w.digest, w.run_id, w.row_id,
+         case when e.erasure_id is null
+              then coalesce(t.run_id || '/' || t.branch_group, s.step_id) end as taken_by
+  from row_drops d
+  join (select distinct row_id from woven) using (row_id)
+  join row_drop_steps s using (seq)
+  join dataset_ancestors a using (step_id)
+  join woven w on w.row_id = d.row_id and w.digest = a.digest and w.run_id = a.run_id
+  left join steps t on t.step_id = s.step_id
+  left join erasures e on e.erasure_id = s.run_id
+),
+counted as (
+  select digest, run_id, row_id, count(distinct taken_by) as times,
+         count(*) > count(taken_by) as erased
+  from left_by
+  group by all
+),
+told as (
+  select w.*, case when coalesce(c.erased, false) then greatest(c.times, 1)
+                   else coalesce(c.times, 0) end as times,
+         not coalesce(c.erased, false) and 1 - coalesce(c.times, 0) + coalesce(l.lines, 0) > 0
+           as standing
+  from woven w
+  left join counted c using (digest, run_id, row_id)
+  left join dataset_edges l on l.digest = w.digest and l.run_id = w.run_id
+                           and l.row_id = w.row_id and l.made_from = w.row_id
+),
+held_by as (
+  select distinct e.digest, e.run_id, e.made_from as row_id
+  from dataset_edges e
+  join told t using (digest, run_id, row_id)
+  where t.standing and e.lines > 0 and e.made_from <> e.row_id
+)
+select t.digest, t.run_id, t.row_id, t.times, t.standing,
+       t.standing or h.row_id is not null as reached
+from told t
+left join held_by h using (digest, run_id, row_id);
+
+-- how many rows of each source each data set has lost, counted row by row where need be: a row that
+-- was set aside before it was erased counts once; dataset_loss_counts keeps what this says
+create macro counted_losses() as table
 with erased_rows as (
   select distinct a.digest, a.run_id, d.row_id, (d.row_id >> 40) as source_no
   from row_drop_steps s
@@ -141,9 +197,20 @@ lost as (
   join dataset_ancestors b on b.digest = e.digest and b.run_id = e.run_id
                           and b.step_id = r.step_id
   group by all
+  union all  -- what was joined or multiplied may be there in other lines, or be counted twice
+  select w.digest, w.run_id, w.row_id >> 40, sum(if(w.reached, 0, 1) - w.times)
+  from dataset_woven w
+  join source_facts f on f.source_no = (w.row_id >> 40) and (w.row_id & 1099511627775) < f.rows
+  group by all
 )
 select digest, run_id, source_no, sum(rows)::bigint as rows
 from lost
+group by all;
+
+-- how many rows of each source each data set has lost
+create view dataset_losses as
+select digest, run_id, source_no, arg_max(rows, seq) as rows
+from dataset_loss_counts
 group by all;
 
 -- how many rows of each source are left in each data set
@@ -164,6 +231,29 @@ join datasets d on d.digest = m.dataset
 qualify row_number() over (
   partition by m.seq order by d.run_id is distinct from m.run_id, d.seq
 ) = 1;
+
+-- rows of model_inputs of which a step made others, or several: whether the model saw any line
+-- that was made from them
+create view model_woven as
+with inputs as (
+  select distinct model_id, digest, dataset_run as run_id from model_inputs
+),
+told as (
+  select i.model_id, w.*, h.row_id is not null as held_out
+  from inputs i
+  join dataset_woven w using (digest, run_id)
+  left join (select distinct model_id, row_id from model_held_out) h using (model_id, row_id)
+),
+seen_in as (
+  select distinct t.model_id, e.digest, e.run_id, e.made_from as row_id
+  from told t
+  join dataset_edges e using (digest, run_id, row_id)
+  where t.standing and not t.held_out and e.lines > 0 and e.made_from <> e.row_id
+)
+select t.model_id, t.digest, t.run_id as dataset_run, t.row_id, t.times, t.held_out, t.reached,
+       (t.standing and not t.held_out) or s.row_id is not null as seen
+from told t
+left join seen_in s using (model_id, digest, run_id, row_id);
 
 -- every row that did train a model
 create view model_rows as
@@ -198,10 +288,42 @@ trained as (
     select *, (source_no::ubigint << 40) | ordinal::ubigint as row_id from candidates
   ) c
   anti join gone g using (input_no, row_id)
+  union all
+  select i.input_no, i.alone, i.model_id, (w.row_id >> 40)::bigint,
+         (w.row_id & 1099511627775)::bigint, w.row_id
+  from model_woven w
+  join inputs i using (model_id, digest, dataset_run)
+  where w.seen and (w.times > 0 or w.held_out)
 )
 select model_id, row_id, source_no, ordinal from trained where alone
 union all
 select distinct model_id, row_id, source_no, ordinal from trained where not alone;
+
+-- how many rows of each source did not train each model, counted row by row where need be;
+-- model_loss_counts keeps what this says
+create macro counted_model_losses() as table
+with inputs as (
+  select distinct model_id, digest, dataset_run from model_inputs
+),
+lost as (
+  select i.model_id, i.digest, i.dataset_run, l.source_no, l.rows
+  from inputs i
+  join dataset_losses l on l.digest = i.digest and l.run_id = i.dataset_run
+  union all
+  select i.model_id, i.digest, i.dataset_run, h.source_no, h.rows
+  from inputs i
+  join model_held_out_counts h using (model_id)
+  join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
+  union all
+  select w.model_id, w.digest, w.dataset_run, w.row_id >> 40,
+         sum(if(w.reached, 1, 0) - if(w.seen, 1, 0) - if(w.held_out, 1, 0))
+  from model_woven w
+  join source_facts f on f.source_no = (w.row_id >> 40) and (w.row_id & 1099511627775) < f.rows
+  group by all
+)
+select model_id, digest, dataset_run, source_no, sum(rows)::bigint as rows
+from lost
+group by all;
 
 -- which sources a model was trained on, with how many rows
 create view model_sources as
@@ -211,18 +333,8 @@ with inputs as (
   join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
 ),
 lost as (
-  select i.model_id, i.digest, i.dataset_run, l.source_no, l.rows
-  from (select distinct model_id, digest, dataset_run from model_inputs) i
-  join dataset_losses l on l.digest = i.digest and l.run_id = i.dataset_run
-  union all
-  select i.model_id, i.digest, i.dataset_run, h.source_no, h.rows
-  from (select distinct model_id, digest, dataset_run from model_inputs) i
-  join model_held_out_counts h using (model_id)
-  join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
-),
-counted as (
-  select model_id, digest, dataset_run, source_no, sum(rows)::bigint as rows
-  from lost
+  select model_id, digest, dataset_run, source_no, arg_max(rows, seq) as rows
+  from model_loss_counts
   group by all
 ),
 declared as (
@@ -235,8 +347,8 @@ select i.model_id, i.name, i.run_id, i.source_no, f.source, s.origin, s.licence,
 from inputs i
 join source_facts f using (source_no)
 left join declared s on s.run_id = i.run_id and s.source_no = i.source_no
-left join counted c on c.model_id = i.model_id and c.digest = i.digest
-                   and c.dataset_run = i.dataset_run and c.source_no = i.source_no;
+left join lost c on c.model_id = i.model_id and c.digest = i.digest
+                and c.dataset_run = i.dataset_run and c.source_no = i.source_no;
 
 -- everything that rows of a source reached
 create view source_impact as

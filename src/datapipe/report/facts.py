@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from datapipe.core.estimate import Estimate
+from datapipe.core.parquet import vouch
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import DeclarationError
 from datapipe.lineage.store import Lineage
@@ -131,13 +132,19 @@ class Facts:
             `row_id score p_value flagged action reason suggested`, or None where it scored no row
             or the object is gone.
 
+        Raises:
+            TrustError: The object is not as it was written.
+
         Example:
             >>> from datapipe.testing.small import small_run
             >>> gather(small_run().store).rows_of({"rows_object": ""}) is None
             True
         """
         path = self.lineage.object_path(finding["rows_object"]) if finding["rows_object"] else None
-        return None if path is None else pl.scan_parquet(path, glob=False)
+        if path is None:
+            return None
+        vouch(path, finding["rows_object"])
+        return pl.scan_parquet(path, glob=False)
 
     def seen_by(self, step_id: str) -> str:
         """The data set that a step looked at.
@@ -165,6 +172,9 @@ class Facts:
         Returns:
             Rows and roles; None where the file is not in the store.
 
+        Raises:
+            TrustError: The file is not as it was written.
+
         Example:
             >>> from datapipe.testing.small import small_run
             >>> gather(small_run().store).rows_in("") is None
@@ -174,6 +184,7 @@ class Facts:
         told = [d for d in self.tables["datasets"] if d["digest"] == digest]
         if path is None or not told:
             return None
+        vouch(path, digest)
         return pl.scan_parquet(path, glob=False), dict(told[-1]["roles"] or {})
 
     def cells(self, step_id: str, row_ids: Sequence[int]) -> Mapping[int, Cells]:

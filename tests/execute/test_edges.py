@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joins, explodes, resampling, silent filters: the store's answers against every line by hand."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+import pytest
+
+from datapipe import Estimate, Finding, Pipeline, RowStage, Stage, Yield
+from datapipe.core.ancestry import joined
+from datapipe.core.artifact import Artifact
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.finding import scored_rows
+from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
+from datapipe.execute.edges import LEFT_OUT, MERGED
+from datapipe.lineage.store import Lineage
+from datapipe.stages import ReadCSV
+
+LOW = (1 << ORDINAL_BITS) - 1
+
+
+@dataclass(frozen=True)
+class Makes(Stage):
+    """Rows of its own: joined, multiplied, drawn or left out without a word."""
+
+    how: str = "filter"
+
+    name: ClassVar[str] = "test.makes"
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        frame = data.scan(row_id=True).collect()
+        match self.how:
+            case "filter":
+                made = frame.filter(pl.col("k") % 3 != 0)
+            case "explode":
+                parts = pl.int_ranges(0, pl.col("k") % 3 + 1).alias("part")
+                made = frame.with_columns(parts).explode("part")
+                made = made.with_columns(p=pl.col("p") * 3 + pl.col("part")).drop("part")
+            case "resample":
+                made = frame[[i * i % frame.height for i in range(frame.height)]]
+            case _:
+                first = frame["who"].min()
+                mine, other = frame.filter(who=first), frame.filter(pl.col("who") != first)
+                made = joined(mine.lazy(), other.lazy(), on="k").collect()
+                made = made.select(pl.exclude("^.*_right$"))
+        return Yield(data=Dataset(made.lazy(), data.roles, sources=data.sources))
+
+
+@dataclass(frozen=True)
+class Cuts(RowStage):
+    """Sets lines aside by their part, so that copies of a row may stay."""
+
+    name: ClassVar[str] = "test.cuts"
+
+    def set_aside(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        return {"odd part": (pl.col("p") % 2 == 1) & (pl.col("k") > 1)}
+
+
+@dataclass(frozen=True)
+class Flags(Stage):
+    """Sets whole rows aside, every copy."""
+
+    by: int = 5
+    on_finding: str = "quarantine"
+
+    name: ClassVar[str] = "test.flags"
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        ids = data.row_ids.unique().sort()
+        marked = ids % self.by == 1
+        score = marked.cast(pl.Float64)
+        rows = scored_rows(ids, score, flagged=marked, reason=f"one over {self.by}")
+        measure = Estimate.rate(int(marked.sum()), max(len(ids), 1))
+        return Yield(findings=(Finding("test.flags", "suspect", measure, "marked", rows=rows),))
+
+
+@dataclass(frozen=True)
+class Trains(Stage):
+    """A model that holds out every fourth row."""
+
+    which: str = "model"
+
+    name: ClassVar[str] = "test.trains"
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        ids = data.row_ids.unique().sort()
+        path = context.scratch / "weights.bin"
+        path.write_text(f"{self.which} {ids.to_list()} {data.digest}")
+        kept = ids.filter(ids % 4 != 0)
+        media = "application/octet-stream"
+        made = Artifact(self.which, "model", path, media, row_ids=kept)
+        return Yield(artifacts=(made,))
+
+
+STEPS = ("filter", "explode", "resample", "join", "cuts", "flags", "flags beside")
+Line = dict
+
+
+def stage_of(name: str) -> Stage | list[Stage]:
+    match name:
+        case "cuts":
+            return Cuts()
+        case "flags":
+            return Flags()
+        case "flags beside":
+            return [Flags(by=3), Flags(by=6)]
+    return Makes(name)
+
+
+def by_hand(lines: list[Line], name: str) -> list[Line]:
+    if name == "explode":
+        return [{**r, "p": r["p"] * 3 + i} for r in lines for i in range(r["k"] % 3 + 1)]
+    if name == "resample":
+        return [lines[i * i % len(lines)] for i in range(len(lines))]
+    if name == "join":
+        first = min((r["who"] for r in lines), default="")
+        mine = [r for r in lines if r["who"] == first]
+        other = [r for r in lines if r["who"] != first]
+        both = [(r, o) for r in mine for o in other if o["k"] == r["k"]]
+        return [{**r, "from": r["from"] | o["from"]} for r, o in both]
+    stays = {
+        "filter": lambda r: r["k"] % 3 != 0,
+        "cuts": lambda r: not (r["p"] % 2 == 1 and r["k"] > 1),
+        "flags": lambda r: r["id"] % 5 != 1,
+        "flags beside": lambda r: r["id"] % 3 != 1,
+    }[name]
+    return [r for r in lines if stays(r)]
+
+
+def read(folder: Path, seed: int) -> tuple[list[Path], list[Line]]:
+    draw = random.Random(seed)
+    files, lines = [], []
+    for number, who in enumerate("abc", start=1):
+        rows = [(draw.randint(0, 6), who) for _ in range(draw.randint(6, 14))]
+        files.append(folder / f"{who}{seed}.csv")
+        files[-1].write_text("\n".join(["k,who,p", *(f"{k},{w},0" for k, w in rows)]) + "\n")
+        for i, (k, w) in enumerate(rows):
+            lines.append({"at": (number, i), "k": k, "who": w, "p": 0})
+    return files, lines
+
+
+def numbered(lines: list[Line], lineage: Lineage, run_id: str) -> list[Line]:
+    asked = "select source_no from sources where run_id = $run order by name, source_no"
+    numbers = lineage.sql(asked, run=run_id)["source_no"].unique(maintain_order=True).to_list()
+    found = []
+    for line in lines:
+        number, ordinal = line["at"]
+        row = numbers[number - 1] << ORDINAL_BITS | ordinal
+        found.append({**line, "id": row, "from": frozenset([row])})
+    return found
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_the_store_answers_what_a_loop_over_every_line_says(tmp_path: Path, request):
+    """Three pipelines of six steps; twelve more under `make faults`."""
+    for seed in range(15 if "faults" in request.config.option.markexpr else 3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        one_pipeline(folder, seed)
+
+
+def one_pipeline(tmp_path: Path, seed: int) -> None:
+    names = random.Random(seed).sample(STEPS, len(STEPS) - 1)
+    files, unnamed = read(tmp_path, seed)
+    readers = [ReadCSV(f, named=f.name[0]) for f in files]
+    middle = len(names) // 2
+    stages = [*map(stage_of, names[:middle]), Trains("early"), *map(stage_of, names[middle:])]
+    chain = Pipeline("edges", [readers, *stages, Trains("late")])
+    run = chain.run(seed=7, store=tmp_path / "store")
+    lineage = Lineage(tmp_path / "store")
+    lines = numbered(unnamed, lineage, run.run_id)
+    everything = {r["id"] for r in lines}
+    truth = {}
+    for name in names[:middle]:
+        lines = by_hand(lines, name)
+    truth["early"] = lines
+    for name in names[middle:]:
+        lines = by_hand(lines, name)
+    truth["late"] = lines
+    assert run.data.row_ids.sort().to_list() == sorted(r["id"] for r in lines), names
+    agrees(lineage, run.run_id, truth, everything)
+    chain.run(seed=7, store=tmp_path / "store")  # reused: the same answers, and once
+    agrees(lineage, run.run_id, truth, everything)
+    before = {t: lineage.sql(f"from {t}") for t in ("row_edges", "row_drops", "model_rows")}
+    lineage.rebuild()
+    for table, rows in before.items():
+        assert lineage.sql(f"from {table}").sort("*").equals(rows.sort("*")), table
+    assert [p.says for p in lineage.verify()] == []
+
+
+def agrees(lineage: Lineage, run_id: str, truth: dict[str, list[Line]], rows: set[int]) -> None:
+    """Every view and `why` against the lines that each model was given."""
+    ids = lineage.sql("select name, model_id from models where run_id = $run", run=run_id)
+    models = dict(ids.rows())
+    reached = {
+        models[name]: {m for r in lines if r["id"] % 4 for m in r["from"]}
+        for name, lines in truth.items()
+    }
+    found = lineage.sql("select model_id, row_id from model_rows").rows()
+    assert len(found) == len(set(found))
+    for model, expected in reached.items():
+        assert {r for m, r in found if m == model} == expected
+    counts = lineage.sql(
+        "select model_id, source_no, rows from model_sources where run_id = $run", run=run_id
+    )
+    for model, number, n in counts.rows():
+        assert n == sum(r >> ORDINAL_BITS == number for r in reached[model]), number
+    impact = lineage.sql("select source_no, digest from source_impact where kind = 'model'").rows()
+    told = {(r >> ORDINAL_BITS, m) for m, seen in reached.items() for r in seen}
+    assert {i for i in impact if i[1] in reached} == told
+    parts = Counter(m >> ORDINAL_BITS for m in {m for r in truth["late"] for m in r["from"]})
+    last = lineage.sql(
+        "select source_no, s.rows from dataset_sources s join datasets d using (digest, run_id) "
+        "where run_id = $run qualify d.seq = max(d.seq) over ()",
+        run=run_id,
+    )
+    assert {n: k for n, k in last.rows() if k} == dict(parts)
+    for row in sorted(rows)[::4]:
+        answer = lineage.why(row)
+        mine = {m["digest"] for m in answer["models"]}
+        assert mine & set(reached) == {m for m, seen in reached.items() if row in seen}, row
+        if not mine:  # nothing leaves without a word
+            held = any(row == r["id"] for lines in truth.values() for r in lines)
+            assert held or answer["dropped"], row
+
+
+def test_why_tells_what_a_row_was_made_into(tmp_path: Path):
+    files, _ = read(tmp_path, 0)
+    readers = [ReadCSV(f, named=f.name[0]) for f in files[:2]]
+    run = Pipeline("two", [readers, Makes("join")]).run(seed=1, store=tmp_path / "store")
+    lineage = Lineage(tmp_path / "store")
+    held = run.data.scan(row_id=True).collect()
+    row, other = held[ROW_ID][0], held["_row_ancestors"][0][0]
+    assert [r["row_id"] for r in lineage.why(other)["made_into"]].count(row) == 1
+    assert other in [r["row_id"] for r in lineage.why(row)["made_from"]]
+    assert [d["reason"] for d in lineage.why(other)["dropped"]] == [MERGED]
+    reasons = set(lineage.sql("select reason from dropped_rows")["reason"])
+    assert reasons <= {MERGED, LEFT_OUT}
+    assert run.steps[-1].rows_aside == lineage.sql("from dropped_rows").height
+
+
+def test_a_filter_that_tells_keeps_no_edges(tmp_path: Path):
+    files, _ = read(tmp_path, 0)
+    Pipeline("plain", [ReadCSV(files[0]), Cuts(), Flags()]).run(seed=1, store=tmp_path / "store")
+    assert Lineage(tmp_path / "store").sql("from row_edges").height == 0
