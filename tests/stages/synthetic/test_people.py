@@ -49,7 +49,7 @@ def findings(texts, people, anchors, seed):
 
 @pytest.mark.skipif(real_texts() is None, reason=f"no real texts under {SHARED}")
 @pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(s, marks=pytest.mark.power) for s in (0, *range(2, 10)))]
+    "seed", [1, *(pytest.param(s, marks=pytest.mark.power) for s in range(10, 20))]
 )
 def test_a_corpus_of_people_raises_no_alarm_and_its_copies_are_copies(seed, tmp_path):
     domain = ("writing", "xsum", "arxiv")[seed % 3]
