@@ -176,6 +176,12 @@ def test_without_suffix_the_first_bytes_decide(datapipe, here):
             {"dedup.near", "poisoning.trigger_image"},
             {"dedup.minhash", "provenance.manifest"},
         ),
+        (
+            {"text": "t"},
+            {"anchors"},
+            {"synthetic.score", "synthetic.prevalence"},
+            {"synthetic.diversity"},
+        ),
         ({}, {"key"}, {"provenance.manifest", "dedup.exact"}, {"labels.confident"}),
         (
             {"label": "y", "id": "task", "annotator": "who"},
@@ -212,3 +218,32 @@ def test_an_unchanged_audit_of_a_signed_file_checks_the_signature_and_nothing_el
     again = datapipe(*words).json["steps"]
     assert [s["stage"] for s in again if not s["reused"]] == ["provenance.manifest"]
     assert len(again) > 5
+
+
+def spoken(rng, *, machine: bool) -> str:
+    """Words of two writers: the machine uses them more evenly and likes commas."""
+    use = np.arange(1, 601) ** (-0.7 if machine else -1.0)
+    words = [f"w{'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10 % 10]}{'uvwxyz'[i // 100]}"
+             for i in rng.choice(600, 100, p=use / use.sum())]  # fmt: skip
+    marked = [w + "," * (machine and i % 7 == 3) + "." * (i % 11 == 0) for i, w in enumerate(words)]
+    return " ".join(marked)
+
+
+def test_people_and_machines_beside_the_file_are_named_on_the_line(datapipe, here):
+    rng = np.random.default_rng(4)
+    made = pl.DataFrame({"t": [spoken(rng, machine=i < 30) for i in range(80)]})
+    made.write_parquet("a.parquet")
+    pl.DataFrame({"t": [spoken(rng, machine=False) for _ in range(70)]}).write_csv("people.csv")
+    pl.DataFrame({"t": [spoken(rng, machine=True) for _ in range(45)]}).write_csv("made.csv")
+    words = ("audit", "a.parquet", "--text", "t", "--no-fail", "--json")
+    alone = datapipe(*words, "--anchors", "made.csv").json["findings"]
+    withheld = {
+        f["kind"]: f for f in alone if f["kind"] in ("synthetic.score", "synthetic.prevalence")
+    }
+    assert {f["verdict"] for f in withheld.values()} == {"not_evaluated"}
+    answer = datapipe(*words, "--anchors", "made.csv", "--reference", "people.csv")
+    assert answer.code == 0, answer.err
+    share = next(f for f in answer.json["findings"] if f["kind"] == "synthetic.prevalence")
+    assert share["verdict"] == "suspect"
+    assert share["measure"]["low"] <= 3 / 8 <= share["measure"]["high"]
+    assert datapipe(*words, "--anchors", "none.csv").code == 2

@@ -37,7 +37,12 @@ def _audit(
     subject: Annotated[str, typer.Option(metavar="COL", help="The person a row is about.")] = "",
     id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Your own row key.")] = "",
     reference: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Rows known to be good, to compare with.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Rows known to be good (people's), to compare with."),
+    ] = None,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rows known to be machine-made, to compare with."),
     ] = None,
     key: Annotated[
         list[Path] | None,
@@ -62,10 +67,11 @@ def _audit(
         annotator=annotator, subject=subject, id=id_column,
     )  # fmt: skip
     good = existing(reference) if reference else None
+    made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
-    beside = Beside(good, trusted, on_error, missing_labels, store)
+    beside = Beside(good, made, trusted, on_error, missing_labels, store)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)

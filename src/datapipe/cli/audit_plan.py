@@ -33,8 +33,8 @@ DETECTORS = (
     ("dedup.minhash", ("text", "one answer a row")),
     ("dedup.near", ("image|table", "one answer a row")),
     ("synthetic.declared", ("text|source|reference",)),
-    ("synthetic.score", ("reference",)),
-    ("synthetic.prevalence", ("reference",)),
+    ("synthetic.score", ("reference|anchors",)),
+    ("synthetic.prevalence", ("reference|anchors",)),
     ("synthetic.diversity", ("text", "reference", "one answer a row")),
     ("synthetic.collapse", ("text", "reference", "one answer a row")),
     ("poisoning.flips", ("label", "one answer a row")),
@@ -63,10 +63,12 @@ class Beside:
 
     Args:
         reference: Trusted rows to compare with.
+        anchors: Rows known to be machine-made; rows that the file declares human teach too.
         keys: Public keys of signers that are trusted.
         on_error: What becomes of records that cannot be read: `refuse` or `quarantine`.
         missing_labels: What becomes of rows without a label: `refuse` or `quarantine`.
-        store: Folder of the store, where trusted rows in other formats are kept as Parquet.
+        store: Folder of the store, where rows beside the file, in other formats, are kept as
+            Parquet.
 
     Example:
         >>> Beside(Path("good.csv")).names("a.csv")
@@ -74,6 +76,7 @@ class Beside:
     """
 
     reference: Path | None = None
+    anchors: Path | None = None
     keys: tuple[Path, ...] = ()
     on_error: str = "refuse"
     missing_labels: str = "refuse"
@@ -86,14 +89,17 @@ class Beside:
             path: The file that is looked at.
 
         Returns:
-            Some of `reference`, `key` and `signature` (one lies beside the file).
+            Some of `reference`, `anchors`, `key` and `signature` (one lies beside the file).
 
         Example:
             >>> Beside(keys=(Path("k.pub"),)).names("a.csv")
             {'key'}
         """
         signed = not has_magic(path) and any(p.is_file() for p in signature_paths(path))
-        there = {"reference": self.reference is not None, "key": self.keys, "signature": signed}
+        there = {
+            "reference": self.reference, "anchors": self.anchors,
+            "key": self.keys, "signature": signed,
+        }  # fmt: skip
         return {name for name, is_there in there.items() if is_there}
 
 
@@ -154,25 +160,26 @@ def _detector(key: str, beside: Beside) -> Stage:
     arguments: dict[str, Any] = {}
     if "on_finding" in {f.name for f in fields(stage)}:
         arguments["on_finding"] = "note"
-    if key in ("synthetic.score", "synthetic.prevalence", "synthetic.diversity"):
-        arguments["reference"] = str(_as_parquet(beside.reference or Path(), beside))
+    taken = {f.name for f in fields(stage)} if key.startswith("synthetic.") else set()
+    for name in sorted({"reference", "anchors"} & taken):
+        given: Path | None = getattr(beside, name)
+        if given is not None:
+            arguments[name] = str(_as_parquet(given, beside))
     if key == "provenance.manifest":
         arguments["trusted"] = tuple(str(k) for k in beside.keys)
     made: Stage = stage(**arguments)
     return made
 
 
-def _as_parquet(reference: Path, beside: Beside) -> Path:
-    """The trusted rows as Parquet; other formats are read strictly and kept beside the store."""
-    if reference.suffix.lower() in (".parquet", ".pq"):
-        return reference
-    digest = digest_file(reference).removeprefix(PREFIX)[:16]
-    kept = beside.store / "cache" / f"reference-{digest}.parquet"
+def _as_parquet(given: Path, beside: Beside) -> Path:
+    """Rows beside the file as Parquet; other formats are read strictly and kept in the store."""
+    if given.suffix.lower() in (".parquet", ".pq"):
+        return given
+    digest = digest_file(given).removeprefix(PREFIX)[:16]
+    kept = beside.store / "cache" / f"beside-{digest}.parquet"
     if not kept.is_file():
         with tempfile.TemporaryDirectory() as scratch:
-            made = reader_of(str(reference), Roles(), beside).run(
-                empty(), Context(0, Path(scratch))
-            )
+            made = reader_of(str(given), Roles(), beside).run(empty(), Context(0, Path(scratch)))
             if made.data is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 made.data.save(kept)

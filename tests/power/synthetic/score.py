@@ -12,10 +12,10 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.synthetic.score import SyntheticScore
 
-SEEDS, CLEAN_SEEDS = range(12), range(12)
+SEEDS, CLEAN_SEEDS = range(12), range(40)
 SAMPLE = 2
 FLOORS = {"area under the curve": 0.85, "verdict withheld without reference": 0.7}
-CEILINGS = {"people's texts under 1 %": 0.04, "alarms": 0.3}
+CEILINGS = {"people's texts under 1 %": 0.04, "alarms": 0.12}
 ROWS, PEOPLE, WORDS = 120, 150, 100
 VOCABULARY = np.array([f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmnrst"])
 

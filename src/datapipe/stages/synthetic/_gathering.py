@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -24,6 +25,8 @@ NAMES = {
 MOST_ANCHORS = 5_000
 """More reference rows or anchors than this add time only; a seeded sample is used."""
 KIND, MAKER, DOMAIN = "_kind", "_maker", "_domain"
+LEAST_OTHERS = 60
+"""People's rows among the anchors without which they do not tell how people write there."""
 
 
 class Abstained(Exception):
@@ -86,6 +89,21 @@ def gathered(
     kinds = (REFERENCE, ANCHOR, OTHERS, UNKNOWN)
     split = {k: every.filter(pl.col(KIND) == k) for k in kinds}
     return pl.concat([rows if k == UNKNOWN else _sample(rows, rng) for k, rows in split.items()])
+
+
+def labels(kind: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What models learn from: 0 for people, 1 for machines, -1 for rows that teach nothing.
+
+    People are those among the anchors where there are enough, because they differ from the
+    machines there in nothing else; else those of the reference.
+    """
+    people = OTHERS if elsewhere(kind) else REFERENCE
+    return np.where(kind == ANCHOR, 1, np.where(kind == people, 0, -1)).astype(np.int64)
+
+
+def elsewhere(kind: NDArray[np.int64]) -> bool:
+    """Whether the anchors bring people of their own."""
+    return int((kind == OTHERS).sum()) >= LEAST_OTHERS
 
 
 def opened(path: str | os.PathLike[str]) -> Dataset | None:

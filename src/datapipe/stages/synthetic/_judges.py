@@ -9,6 +9,8 @@ alike on both sides. Which of them knows more shows in how well each separates t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 import scipy.sparse as sp  # type: ignore[import-untyped]  # it ships no types
@@ -104,20 +106,17 @@ def _predicted(
     inside, outside = (np.clip((x - centre) / scale, -FAR, FAR) for x in (inside, outside))
     linear = LogisticRegression(C=DENSE_STRENGTH, class_weight="balanced", max_iter=500)
     linear.fit(inside, labels)
-    parts = [_unit(linear.decision_function(outside), linear.decision_function(inside))]
+    parts = [unit(linear.decision_function(outside), linear.decision_function(inside))]
     if trees:
         grown = _trees(labels.size).fit(inside, labels)
         both = (grown.decision_function(x) for x in (outside, inside))
-        parts.append(TREE_WEIGHT * _unit(*both))
-    for view in rows.sparse:
-        seen, new = view[np.flatnonzero(fitted)], view[np.flatnonzero(asked)]
-        weight = _rarity(seen)
+        parts.append(TREE_WEIGHT * unit(*both))
+    for known, unseen in weighted_views(rows, fitted, asked):
         model = LogisticRegression(
             C=strength, solver="liblinear", class_weight="balanced", max_iter=200
         )
-        known, unseen = _weighted(seen, weight), _weighted(new, weight)
         model.fit(known, labels)
-        parts.append(_unit(model.decision_function(unseen), model.decision_function(known)))
+        parts.append(unit(model.decision_function(unseen), model.decision_function(known)))
     return np.asarray(np.mean(parts, axis=0), np.float64)
 
 
@@ -128,8 +127,26 @@ def _trees(n: int) -> HistGradientBoostingClassifier:
     )  # fmt: skip
 
 
-def _unit(values: Floats, fitted: Floats) -> Floats:
-    return np.asarray(values / max(float(np.std(fitted)), 1e-9), np.float64)
+def unit(values: Floats, fitted: Floats | None = None) -> Floats:
+    """Values in units of their own spread, or of that of the values of fitted rows."""
+    spread = float(np.std(values if fitted is None else fitted))
+    return np.asarray(values / max(spread, 1e-9), np.float64)
+
+
+def weighted_views(
+    rows: Views, fitted: Bools, asked: Bools
+) -> Iterator[tuple[sp.csr_array, sp.csr_array]]:
+    """Each sparse view of the fitted rows and of those asked for, weighted as the fitted ones tell.
+
+    Args:
+        rows: All rows.
+        fitted: bool, shape (n,).
+        asked: bool, shape (n,).
+    """
+    for view in rows.sparse:
+        seen, new = view[np.flatnonzero(fitted)], view[np.flatnonzero(asked)]
+        weight = _rarity(seen)
+        yield _weighted(seen, weight), _weighted(new, weight)
 
 
 def _rarity(counts: sp.csr_array) -> Floats:

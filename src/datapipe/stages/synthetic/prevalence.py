@@ -30,7 +30,9 @@ from datapipe.stages.synthetic._gathering import (
     REFERENCE,
     UNKNOWN,
     Abstained,
+    elsewhere,
     gathered,
+    labels,
     opened,
 )  # fmt: skip
 from datapipe.stages.synthetic._mixture import Scores
@@ -189,14 +191,11 @@ class SyntheticShare(Stage):
                     f" at least {least} from {MIN_PROMPTS} are needed"
                 )
         usable, kind, rows = every.filter(rows.usable), kind[rows.usable], rows.of(rows.usable)
-        elsewhere = int((kind == OTHERS).sum()) >= MINIMUM[REFERENCE]
         if rows.texts is not None:
             shares = known_shares(rows.texts, kind != UNKNOWN)
             if too_far(shares, kind == REFERENCE, kind == UNKNOWN):
                 raise Abstained("the reference is too far from the rows: other words or topics")
-        told = np.full(kind.size, -1, np.int64)
-        told[kind == (OTHERS if elsewhere else REFERENCE)], told[kind == ANCHOR] = 0, 1
-        odds = _judges.labelled_scores(rows, told, context.rng("folds"), trees=False)
+        odds = _judges.labelled_scores(rows, labels(kind), context.rng("folds"), trees=False)
         scores = 1.0 / (1.0 + np.exp(-np.clip(STEEPNESS * odds, -30, 30)))
         made = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == ANCHOR)
         people = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == OTHERS)
@@ -207,7 +206,7 @@ class SyntheticShare(Stage):
             parts[1],
             codes.to_numpy().astype(np.int64),
             parts[2],
-            _homes(made[DOMAIN], people) if elsewhere else np.empty(0),
+            _homes(made[DOMAIN], people) if elsewhere(kind) else np.empty(0),
         )
         asked = usable.filter(pl.col(KIND) == UNKNOWN)[ROW_ID]
         return Scored(scored, asked, sorted(set(made[MAKER])))
