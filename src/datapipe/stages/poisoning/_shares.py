@@ -19,7 +19,7 @@ ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest."""
 FULL = 100.0
 """Beyond this many rows, more of them make a candidate no odder."""
-NATURAL, NATURAL_ODD = 1.5, 0.75
+NATURAL, NATURAL_ODD = 1.5, 0.25
 """Log odds that a candidate may add by nature over and above the rest of its text: any, and one
 that does not fit its neighbours or that nobody sees, for what says little adds little."""
 KNIT = 1.5

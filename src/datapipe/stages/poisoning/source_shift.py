@@ -35,8 +35,8 @@ class SourceShift(Stage):
     """Finds contributors, annotators or batches whose labels contradict what their rows hold.
 
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
-    one source surprise it, less what is to be expected of such rows, is held against the rows of
-    all other sources by a saddlepoint tail. Sources differ by nature; how far, is read from the
+    one source surprise it, less what is to be expected of such rows, is held against as many rows
+    drawn from all by a saddlepoint tail. Sources differ by nature; how far, is read from the
     middle half of them. Holm's method keeps the chance that any honest source is accused below
     `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
@@ -71,11 +71,11 @@ class SourceShift(Stage):
     """
 
     folds: int = 4
-    alpha: float = 0.01
+    alpha: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
