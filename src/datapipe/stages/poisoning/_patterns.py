@@ -33,6 +33,11 @@ Bools = NDArray[np.bool_]
 
 PLANTED = 0.5
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
+PURE = 0.9
+"""Share of its rows that have the label, from which an odd candidate has no rows of its own."""
+TELLING = 0.2
+"""How much likelier by their words a label must be in its own texts than in others, or texts do not
+tell what they contradict."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -146,7 +151,9 @@ class _Round:
     def planted(self) -> Bools:
         """Which tests, if they told, would be called a trigger and not a shortcut."""
         fit = np.where(self.tests.whole, self.ground.shares.fit[self.tests.which], 0.0)
-        return np.asarray(self.against - fit >= PLANTED, bool)
+        own, other = _class_means(self.ground.model, self.ground.labels)
+        telling = (own - other >= TELLING)[self.tests.label]
+        return np.asarray((self.against - fit >= PLANTED) & telling, bool)
 
     def loudest(self) -> Pattern | None:
         """The most telling candidate that still tells when texts that are alike count once."""
@@ -188,6 +195,11 @@ class _Round:
         sizes = self.ground.found.size[tests.which[near]]
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
 
+    def _was_planted(self, g: int, label: int) -> bool:
+        """Whether a test that tells says so: a word that fits its place may still be a trigger."""
+        mine = (self.tests.which == g) & (self.tests.label == label)
+        return bool((mine & self.planted & (self.log_p <= self.ground.bar)).any())
+
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
@@ -196,9 +208,10 @@ class _Round:
         against, fit, planted = (
             float(self.against[test]),
             float(shares.fit[g]),
-            bool(self.planted[test]),
+            self._was_planted(g, label),
         )
-        if planted:
+        pure = shares.oddest[g] and mine.mean() >= PURE
+        if planted and not pure:
             mine = planted_rows(ground.model, found, g, label, ground.labels)
         return Pattern(
             g,

@@ -30,6 +30,8 @@ LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
 """Classes of fewer rows get no test of their own."""
+OF_CLASS = 2.0
+"""One class may by nature hold this many times the tolerance: some are harder to label."""
 UNEVEN = 3.0
 """Natural unevenness: a pair may hold this many times its even share and still be random."""
 STRENGTH = 20.0
@@ -142,7 +144,7 @@ class LabelFlips(Stage):
     def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
         floors = _floors(rows.labels, made)
         floor = floors[0].estimate()
-        tails = [f.p_value(self.tolerance) for f in floors]
+        tails = [f.p_value(self.tolerance * (OF_CLASS if i else 1)) for i, f in enumerate(floors)]
         whole = 2.0 * min(tails) * len(tails)
         moved = _moved(rows.labels, made.second, self.tolerance)
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
@@ -236,11 +238,15 @@ def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
         rows = np.flatnonzero(likely == own)
         if rows.size < LEAST_CLASS:
             continue
-        given = labels[rows[sure[rows] >= np.median(sure[rows])]]
+        surer = sure[rows] >= np.median(sure[rows])
+        given = labels[rows[surer]]
         counts = np.bincount(given, minlength=k)
+        below = np.bincount(labels[rows[~surer]], minlength=k)
         wrong = given.size - counts[own]
         for other in np.flatnonzero(counts >= LEAST_PAIR):
-            if other != own and wrong - counts[other] <= tolerance * given.size + 1.0:
+            rare = wrong - counts[other] <= tolerance * given.size + 1.0
+            level = 2 * counts[other] >= below[other]
+            if other != own and rare and level:
                 tail = binomial_tail(int(counts[other]), given.size, allowed)
                 made[own, other] = min(1.0, tail * k * (k - 1))
     return made
