@@ -26,6 +26,8 @@ from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 
 TOLD = 1 / 3
 """Of each class this share of rows must be predicted, or hard rows pass for flips."""
+WELL = 0.5
+"""How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies."""
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
@@ -213,11 +215,17 @@ def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
 
 
 def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
-    """Classes of which few rows are predicted: nobody can say what a wrong label of them is."""
+    """Classes that features do not tell: nobody can say what a wrong label of them is.
+
+    Those of which few rows are predicted, and all where predictions are hardly better than chance.
+    """
+    k = len(rows.names)
     right = probabilities.argmax(1) == rows.labels
-    held = np.bincount(rows.labels, minlength=len(rows.names))
-    hits = np.bincount(rows.labels, right, minlength=held.size)
-    return [rows.names[k] for k in np.flatnonzero((held >= LEAST_CLASS) & (hits < TOLD * held))]
+    held = np.bincount(rows.labels, minlength=k)
+    recall = np.bincount(rows.labels, right, minlength=k) / held
+    above = (recall.mean() - 1.0 / k) / (1.0 - 1.0 / k)
+    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (above < WELL)
+    return [rows.names[i] for i in np.flatnonzero(weak)]
 
 
 def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
