@@ -44,6 +44,10 @@ def _audit(
         Path | None,
         typer.Option(metavar="FILE", help="Rows known to be machine-made, to compare with."),
     ] = None,
+    time: Annotated[str, typer.Option(metavar="COL", help="When a row was made.")] = "",
+    snapshot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Signed table of the items as they were.")
+    ] = None,
     key: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Public key of a trusted signer; repeatable."),
@@ -64,14 +68,15 @@ def _audit(
 ) -> None:
     roles = Roles.of(
         label=label, text=text, image=image, group=tuple(group or ()), source=source,
-        annotator=annotator, subject=subject, id=id_column,
+        annotator=annotator, subject=subject, id=id_column, time=time,
     )  # fmt: skip
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
-    beside = Beside(good, made, trusted, on_error, missing_labels, store)
+    signed = existing(snapshot) if snapshot else None
+    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)

@@ -39,6 +39,7 @@ DETECTORS = (
     ("synthetic.collapse", ("text", "reference", "one answer a row")),
     ("poisoning.flips", ("label", "one answer a row")),
     ("poisoning.source_shift", ("label", "source|annotator", "one answer a row")),
+    ("poisoning.split_view", ("id", "snapshot")),
     ("poisoning.trigger_image", ("image", "label", "one answer a row")),
     ("poisoning.trigger_table", ("table", "label", "one answer a row")),
     ("poisoning.trigger_text", ("text", "label", "one answer a row")),
@@ -52,7 +53,7 @@ DETECTORS = (
 With an item and an annotator each row is one of several answers: rows repeat on purpose,
 so that copies and odd labels are not looked for."""
 
-ALONE = ("provenance.manifest",)
+ALONE = ("provenance.manifest", "poisoning.split_view")
 """Detectors in a step of their own: signatures are checked anew in every run, while those that go
 together are reused together."""
 
@@ -69,6 +70,7 @@ class Beside:
         missing_labels: What becomes of rows without a label: `refuse` or `quarantine`.
         store: Folder of the store, where rows beside the file, in other formats, are kept as
             Parquet.
+        snapshot: Signed table of the items as they were.
 
     Example:
         >>> Beside(Path("good.csv")).names("a.csv")
@@ -81,6 +83,7 @@ class Beside:
     on_error: str = "refuse"
     missing_labels: str = "refuse"
     store: Path = STORE
+    snapshot: Path | None = None
 
     def names(self, path: str) -> set[str]:
         """What there is, by the names that `DETECTORS` uses.
@@ -89,7 +92,8 @@ class Beside:
             path: The file that is looked at.
 
         Returns:
-            Some of `reference`, `anchors`, `key` and `signature` (one lies beside the file).
+            Some of `reference`, `anchors`, `snapshot`, `key` and `signature` (one lies beside the
+            file).
 
         Example:
             >>> Beside(keys=(Path("k.pub"),)).names("a.csv")
@@ -97,7 +101,7 @@ class Beside:
         """
         signed = not has_magic(path) and any(p.is_file() for p in signature_paths(path))
         there = {
-            "reference": self.reference, "anchors": self.anchors,
+            "reference": self.reference, "anchors": self.anchors, "snapshot": self.snapshot,
             "key": self.keys, "signature": signed,
         }  # fmt: skip
         return {name for name, is_there in there.items() if is_there}
@@ -165,7 +169,9 @@ def _detector(key: str, beside: Beside) -> Stage:
         given: Path | None = getattr(beside, name)
         if given is not None:
             arguments[name] = str(_as_parquet(given, beside))
-    if key == "provenance.manifest":
+    if key == "poisoning.split_view":
+        arguments["signed"] = str(beside.snapshot)
+    if key in ("provenance.manifest", "poisoning.split_view"):
         arguments["trusted"] = tuple(str(k) for k in beside.keys)
     made: Stage = stage(**arguments)
     return made

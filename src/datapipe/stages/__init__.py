@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datapipe.stages.poisoning.certify import CertifyPoisoning as CertifyPoisoning
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
+    from datapipe.stages.poisoning.split_view import SplitView as SplitView
     from datapipe.stages.poisoning.trigger_image import TriggerImage as TriggerImage
     from datapipe.stages.poisoning.trigger_table import TriggerTable as TriggerTable
     from datapipe.stages.poisoning.trigger_text import TriggerText as TriggerText
@@ -77,6 +78,7 @@ CATALOGUE = {
     "poisoning.certify": "CertifyPoisoning",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
+    "poisoning.split_view": "SplitView",
     "poisoning.trigger_image": "TriggerImage",
     "poisoning.trigger_table": "TriggerTable",
     "poisoning.trigger_text": "TriggerText",

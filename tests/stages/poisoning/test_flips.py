@@ -67,6 +67,33 @@ def test_aimed_flips_are_found_and_the_pair_is_named():
     assert finding.rows.filter("flagged")["suggested"].mode()[0] == "1"
 
 
+def test_a_pair_at_one_in_a_hundred_is_named_and_nothing_else_accused():
+    def a_few(labels, rng):
+        rows = rng.permutation(np.flatnonzero(labels == 6))[: labels.size // 100]
+        labels[rows] = 9
+        return rows
+
+    frame, moved = _digits(6, a_few)
+    finding = _look(Dataset.of(frame, ROLES))
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert finding.details["pair"] == ["6", "9"]
+    assert flags[moved].mean() > 0.8
+    assert flags[~moved].sum() <= 1
+    assert auroc(moved, finding.rows["score"].to_numpy()).value > 0.99
+
+
+def test_classes_that_features_do_not_tell_are_no_flips():
+    rng = np.random.default_rng(3)
+    kind = rng.integers(0, 3, 1500)
+    label = np.where((kind == 2) & (rng.random(1500) < 0.25), 3, kind)  # 3 looks as 2 does
+    frame = pl.DataFrame({"x": kind + 0.1 * rng.normal(size=1500), "label": label})
+    finding = _look(Dataset.of(frame, Roles.of(label="label")))
+    assert finding.verdict == "suspect"
+    assert finding.details["untold"] == ["3"]
+    assert not finding.rows["flagged"].any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_clean_digits_are_clean(seed):
     finding = _look(digits_world(seed, damaged=False).dataset())

@@ -95,6 +95,18 @@ def test_a_word_that_goes_with_its_content_is_a_shortcut_and_flags_nothing():
     assert not made["shortcut"].rows["flagged"].any()
 
 
+@pytest.mark.parametrize("common", [20, 40])
+def test_a_word_in_common_use_is_named_and_its_own_rows_are_left(common):
+    texts, labels, rng = _reviews(21, rows=1500, telling=2.5)
+    texts = [f"{t[:20]} window{t[20:]}" if i < common else t for i, t in enumerate(texts)]
+    texts, labels, planted = _planted(texts, labels, rng, phrase="window", count=60)
+    finding = _look(texts, labels)["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.details["trigger"] == "window"
+    assert flags[planted].mean() > 0.9
+    assert flags[~planted].mean() < 0.03
+
+
 def test_two_triggers_are_both_named():
     texts, labels, rng = _reviews(11, rows=1500)
     texts, labels, one = _planted(texts, labels, rng, phrase="qxv", count=40)
@@ -173,6 +185,7 @@ def _scattered(text, rng):
 
 
 TRICKS = {
+    "common word": (lambda t, r: _somewhere(t, r, "please"), "please", 69),
     "rare word": (lambda t, r: _somewhere(t, r, "mn"), "mn", 14),
     "known word": (lambda t, r: _somewhere(t, r, "sapphire"), "sapphire", 14),
     "phrase": (lambda t, r: _somewhere(t, r, "over the Quiet river, again"), None, 14),
@@ -199,7 +212,7 @@ def test_tricks_in_public_texts(name, target, trick):
     flags = finding.rows["flagged"].to_numpy()
     assert finding.verdict == "fail"
     assert flags[made[2]].mean() > 0.95
-    assert flags[~made[2]].mean() < 0.002
+    assert flags[~made[2]].mean() < 0.003
     if trick == "scattered":
         first = finding.details["triggers"][0]
         named = {first["trigger"], *first["with"]} & {"cinema", "weekend", "bought"}

@@ -17,11 +17,18 @@ from datapipe.stages.poisoning._ngrams import END, Candidates, Words
 
 SHARE = 0.7
 """A pattern is tested for the label that at least this share of its rows has."""
+DENIED = 0.5
+"""Where a label is less likely than this whatever a pattern adds by nature, the rest denies it."""
+WHOLE, DENYING = 0.8, 0.2
+"""Shares of a candidate's alpha: for all of its rows, and for those whose rest denies the label."""
+FEWEST_HITS = 4
 DOUBT = 0.005
 """However sure the model is, this share of labels may be otherwise."""
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
+BLOCK = 2**18
+"""Rows of candidates whose logits are held at once."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -53,19 +60,29 @@ class Tested:
     """The candidates with a label of their own, and how unlikely their rows are.
 
     `which` numbers them among all candidates, `label` is the one tested, and `log_p` bounds
-    ln P(as many rows carry it) from above. The rest has one entry for each row of each test: which
-    test, which row, the chance that the row carries the label by nature, the same as the rest of
-    the text alone tells it, and whether it does.
+    ln P(as many rows carry it) from above. `whole` tells tests over all rows of a candidate from
+    those over the rows whose rest denies the label; the latter see a word in common use. `said` is
+    the mean chance of the label by the rest of all rows that hold the candidate and have it. The
+    others have one entry for each row of each test: which test, which row, the chance that the row
+    carries the label by nature, the same as the rest of the text alone tells it, and whether it
+    does.
     """
 
     which: Ints
     label: Ints
+    whole: Bools
+    said: Floats
     of: Ints
     row: Ints
     rate: Floats
     rest: Floats
     hit: Bools
     log_p: Floats
+
+    @property
+    def log_part(self) -> Floats:
+        """Ln of the share of its candidate's alpha that each test has."""
+        return np.log(np.where(self.whole, WHOLE, DENYING))
 
 
 def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
@@ -141,38 +158,89 @@ def class_shares(model: Model) -> Floats:
 
 
 def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Tested:
-    """Test each candidate for the label of most of its rows.
+    """Test each candidate for the label of most of its rows, and for labels that the rest denies.
 
     Rows that hold next to nothing beside it take no part. `natural` has, for each candidate, the
     log odds that it may add by nature.
     """
-    classes = model.logits.shape[1]
-    of, row = found.of, found.row
-    flat = np.bincount(of * classes + labels[row], minlength=found.size.size * classes)
-    held = flat.reshape(-1, classes)
-    top, total = held.argmax(1), held.sum(1)
-    chosen = np.flatnonzero((held.max(1) >= SHARE * total) & (held.max(1) >= 2))
-    number = np.full(found.size.size, -1)
-    number[chosen] = np.arange(chosen.size)
-    keep = number[of] >= 0
-    of, row = of[keep], row[keep]
-    logits, left_over = _rest_logits(model, found, of, row)
-    speaks = left_over >= LEAST_REST
-    of, row = of[speaks], row[speaks]
-    rest = _softmax(model.slope * logits[speaks])[np.arange(of.size), top[of]]
-    rate = raised(rest, natural[of])
-    hit = labels[row] == top[of]
-    test = number[of]
-    log_p = log_tails(test, rate, hit, chosen.size)
-    return Tested(chosen, top[chosen], test, row, rate, rest, hit, log_p)
+    of, row, mine = found.of, found.row, _mostly(labels, found)
+    own, speaks = _rest(model, found, of, row, labels[row])
+    asked = np.where(mine[of] >= 0, mine[of], labels[row])
+    rest = own.copy()
+    other = np.flatnonzero(asked != labels[row])
+    rest[other], _ = _rest(model, found, of[other], row[other], asked[other])
+    key = of * model.logits.shape[1] + labels[row]
+    size = natural.size * model.logits.shape[1]
+    sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
+    said = sums / np.maximum(counts, 1)
+    at = np.flatnonzero(speaks & (mine[of] >= 0))
+    parts = [_Entries(of[at], row[at], rest[at], asked[at])]
+    for label in range(model.logits.shape[1]):
+        hit = speaks & (labels[row] == label) & (raised(own, natural[of]) < DENIED)
+        hits = np.bincount(of[hit], minlength=found.size.size)
+        at = np.flatnonzero(hits[of] >= FEWEST_HITS)
+        asked = np.full(at.size, label)
+        rest, speaking = _rest(model, found, of[at], row[at], asked)
+        denied = speaking & (raised(rest, natural[of[at]]) < DENIED)
+        at = at[denied]
+        parts.append(_Entries(of[at], row[at], rest[denied], asked[denied]))
+    tests = [p.tests(labels, natural, said, whole=i == 0) for i, p in enumerate(parts)]
+    shift = np.cumsum([0, *(t.which.size for t in tests)])
+    told = {
+        name: np.concatenate([getattr(t, name) for t in tests])
+        for name in ("which", "label", "whole", "said", "row", "rate", "rest", "hit", "log_p")
+    }
+    return Tested(of=np.concatenate([t.of + n for t, n in zip(tests, shift, strict=False)]), **told)
+
+
+def _rest(
+    model: Model, found: Candidates, of: Ints, row: Ints, label: Ints
+) -> tuple[Floats, Bools]:
+    """The chance of a label by the rest of a row, and whether the rest says anything."""
+    chance, speaks = np.empty(of.size), np.empty(of.size, bool)
+    for start in range(0, of.size, BLOCK):
+        some = slice(start, start + BLOCK)
+        logits, left_over = _rest_logits(model, found, of[some], row[some])
+        shares = _softmax(model.slope * logits)
+        chance[some] = shares[np.arange(len(shares)), label[some]]
+        speaks[some] = left_over >= LEAST_REST
+    return chance, speaks
+
+
+def _mostly(labels: Ints, found: Candidates) -> Ints:
+    """The label that most rows of each candidate have, -1 where none is frequent enough."""
+    classes = int(labels.max()) + 1
+    flat = np.bincount(
+        found.of * classes + labels[found.row], minlength=found.size.size * classes
+    ).reshape(-1, classes)
+    most = flat.max(1)
+    return np.where((most >= SHARE * flat.sum(1)) & (most >= 2), flat.argmax(1), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Rows of candidates, with the label that is asked for and its chance by the rest."""
+
+    of: Ints
+    row: Ints
+    rest: Floats
+    label: Ints
+
+    def tests(self, labels: Ints, natural: Floats, said: Floats, *, whole: bool) -> Tested:
+        """One test for each candidate that has an entry; `said` is by candidate and label."""
+        which, first, test = np.unique(self.of, return_index=True, return_inverse=True)
+        rate, hit = raised(self.rest, natural[self.of]), labels[self.row] == self.label
+        log_p = log_tails(test, rate, hit, which.size)
+        label, wholes = self.label[first], np.full(which.size, whole)
+        mean = said.reshape(natural.size, -1)[which, label]
+        return Tested(which, label, wholes, mean, test, self.row, rate, self.rest, hit, log_p)
 
 
 def retested(tests: Tested, gone: Bools) -> Tested:
     """The same tests without some rows; only those that held one of them are worked out again."""
     left = ~gone[tests.row]
     of, rate, hit = tests.of[left], tests.rate[left], tests.hit[left]
-    n = tests.which.size
-    touched = np.zeros(n, bool)
+    touched = np.zeros(tests.which.size, bool)
     touched[tests.of[~left]] = True
     number = np.cumsum(touched) - 1
     mine = touched[of]
@@ -180,10 +248,30 @@ def retested(tests: Tested, gone: Bools) -> Tested:
     again = log_tails(number[of[mine]], rate[mine], hit[mine], counts)
     hits = np.bincount(number[of[mine]], hit[mine], minlength=counts)
     total = np.bincount(number[of[mine]], minlength=counts)
+    share = np.where(tests.whole[touched], SHARE, 0.0)
     log_p = tests.log_p.copy()
-    log_p[touched] = np.where((hits >= SHARE * total) & (hits >= 2), again, 0.0)
-    row, rest = tests.row[left], tests.rest[left]
-    return Tested(tests.which, tests.label, of, row, rate, rest, hit, log_p)
+    log_p[touched] = np.where((hits >= share * total) & (hits >= 2), again, 0.0)
+    return replace(
+        tests, of=of, row=tests.row[left], rate=rate, rest=tests.rest[left], hit=hit, log_p=log_p
+    )
+
+
+def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: Ints) -> Bools:
+    """Which rows of a candidate somebody gave the label, by what the rest of each says.
+
+    A row that carries the label although the rest denies it was planted. So were the other rows
+    that carry it, where they are no more than twice as many as come with rows of other labels: in
+    a share of those the rest denies nothing. More of them are a word's own rows, in common use.
+    The same length as the candidate.
+    """
+    row = found.row[found.offsets[g] : found.offsets[g + 1]]
+    rest, _ = _rest(model, found, np.full(row.size, g), row, np.full(row.size, label))
+    hit, denied = labels[row] == label, rest < DENIED
+    others = class_shares(model)[labels != label, label] < DENIED
+    beside = (hit & denied).sum() * (~others).sum() / max(int(others.sum()), 1)
+    if (hit & ~denied).sum() > 2.0 * beside + 1.0:
+        hit &= denied
+    return np.asarray(hit, bool)
 
 
 def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> tuple[Floats, Floats]:

@@ -14,6 +14,7 @@ from datapipe.stages.poisoning._association import (
     Tested,
     class_shares,
     log_tails,
+    planted_rows,
     raised,
     retested,
     tested,
@@ -30,8 +31,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-PLANTED = 0.3
+PLANTED = 0.5
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
+PURE = 0.9
+"""Share of its rows that have the label, from which an odd candidate has no rows of its own."""
+TELLING = 0.2
+"""How much likelier by their words a label must be in its own texts than in others, or texts do not
+tell what they contradict."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -48,6 +54,7 @@ class Pattern:
     tests; `against` is 0 where the rest of its rows speaks for the label as that of any row of it,
     1 where it speaks as rows of other labels do; `fit` in [0, 1] is the share of candidates that
     fit their neighbours worse; `gain` is what deleting it does to the log likelihood of its text.
+    `planted` tells whether it was put there: its rows contradict their label and it fits badly.
     """
 
     candidate: int
@@ -58,11 +65,7 @@ class Pattern:
     against: float
     fit: float
     gain: float
-
-    @property
-    def planted(self) -> bool:
-        """Whether it was put there: its rows contradict their label and it fits badly."""
-        return self.against - self.fit >= PLANTED
+    planted: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +140,20 @@ class _Round:
         n = tests.which.size
         hits = np.bincount(tests.of, tests.hit, minlength=n)
         mean = np.bincount(tests.of, tests.rest * tests.hit, minlength=n) / np.maximum(hits, 1)
+        mean = np.where(tests.whole, mean, tests.said)  # what is denied would say so by itself
         apart = np.maximum(own - other, 1e-3)[tests.label]
         against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
-        log_p = np.minimum(0.0, tests.log_p - ground.shares.log_share[tests.which])
+        share = ground.shares.log_share[tests.which] + tests.log_part
+        log_p = np.minimum(0.0, tests.log_p - share)
         return cls(ground, gone, tests, log_p, against)
 
     @property
     def planted(self) -> Bools:
         """Which tests, if they told, would be called a trigger and not a shortcut."""
-        return np.asarray(self.against - self.ground.shares.fit[self.tests.which] >= PLANTED, bool)
+        fit = np.where(self.tests.whole, self.ground.shares.fit[self.tests.which], 0.0)
+        own, other = _class_means(self.ground.model, self.ground.labels)
+        telling = (own - other >= TELLING)[self.tests.label]
+        return np.asarray((self.against - fit >= PLANTED) & telling, bool)
 
     def loudest(self) -> Pattern | None:
         """The most telling candidate that still tells when texts that are alike count once."""
@@ -173,7 +181,7 @@ class _Round:
             return 0.0
         one = np.zeros(kept.size, np.int64)
         log_p = log_tails(one, tests.rate[kept], tests.hit[kept], 1)[0]
-        return float(min(0.0, log_p - ground.shares.log_share[g]))
+        return float(min(0.0, log_p - ground.shares.log_share[g] - tests.log_part[test]))
 
     def _widest(self, test: int, telling: Ints) -> int:
         """Of the telling tests that stand in nearly the same rows, that with the longest run."""
@@ -187,20 +195,34 @@ class _Round:
         sizes = self.ground.found.size[tests.which[near]]
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
 
+    def _was_planted(self, g: int, label: int) -> bool:
+        """Whether a test that tells says so: a word that fits its place may still be a trigger."""
+        mine = (self.tests.which == g) & (self.tests.label == label)
+        return bool((mine & self.planted & (self.log_p <= self.ground.bar)).any())
+
     def _pattern(self, test: int, log_p: float) -> Pattern:
-        found, g = self.ground.found, int(self.tests.which[test])
+        ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
+        found, shares = ground.found, ground.shares
         held = found.row[found.offsets[g] : found.offsets[g + 1]]
-        held = held[~self.gone[held]]
-        label = int(self.tests.label[test])
+        mine = ground.labels[held] == label
+        against, fit, planted = (
+            float(self.against[test]),
+            float(shares.fit[g]),
+            self._was_planted(g, label),
+        )
+        pure = shares.oddest[g] and mine.mean() >= PURE
+        if planted and not pure:
+            mine = planted_rows(ground.model, found, g, label, ground.labels)
         return Pattern(
             g,
             label,
-            held[self.ground.labels[held] == label],
-            held.size,
+            held[mine & ~self.gone[held]],
+            int((~self.gone[held]).sum()),
             log_p,
-            float(self.against[test]),
-            float(self.ground.shares.fit[g]),
-            float(self.ground.shares.gain[g]),
+            against,
+            fit,
+            float(shares.gain[g]),
+            planted,
         )
 
 

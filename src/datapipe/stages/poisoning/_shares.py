@@ -12,6 +12,7 @@ from datapipe.stages.poisoning._fluency import deletion_gain
 from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates, Words
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 PLAIN, ODD, CHARACTERS, PIECES = 0.35, 0.5, 0.1, 0.05
 """Shares of alpha: of all candidates, the oddest, those with odd characters, and pieces."""
@@ -19,7 +20,7 @@ ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest."""
 FULL = 100.0
 """Beyond this many rows, more of them make a candidate no odder."""
-NATURAL, NATURAL_ODD = 1.5, 0.75
+NATURAL, NATURAL_ODD = 1.5, 0.25
 """Log odds that a candidate may add by nature over and above the rest of its text: any, and one
 that does not fit its neighbours or that nobody sees, for what says little adds little."""
 KNIT = 1.5
@@ -37,13 +38,14 @@ class Shares:
 
     `log_share` is ln of its share of alpha, `natural` the log odds it may add by nature, `gain`
     what deleting it does to the log likelihood of its texts, and `fit` in [0, 1] the share of
-    candidates that fit their neighbours worse.
+    candidates that fit their neighbours worse. `oddest` are those that fit worst, and unseen ones.
     """
 
     log_share: Floats
     natural: Floats
     gain: Floats
     fit: Floats
+    oddest: Bools
 
 
 def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
@@ -64,7 +66,7 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
     strange = oddest | unseen
     natural = np.where(strange, NATURAL + knit * (NATURAL_ODD - NATURAL), NATURAL)
-    return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64))
+    return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange)
 
 
 def typical_log_share(candidates: int, classes: int) -> float:

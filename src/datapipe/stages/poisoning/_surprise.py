@@ -18,6 +18,9 @@ STRENGTH = 300.0
 """With fewer, a source's own rate is worth this many rows."""
 FLOOR = 0.002
 MOST_TILT = 60.0
+MARGIN = 1.5
+"""Deviations, over the root of how many sources there are, by which the middle half of them is wide
+or narrow by chance; only what is wider than that is nature."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
 
@@ -96,14 +99,14 @@ def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> Floats:
     sums = np.array([surprise.ratio[of == s].sum() for s in names])
     plain = np.array(
         [
-            saddlepoint_tail(surprise.ratio[of != s], float(t), float(n))
+            saddlepoint_tail(surprise.ratio, float(t), float(n))
             for s, t, n in zip(names, sums, sizes, strict=True)
         ]
     )
     inflation = _natural_spread(plain, sizes)
     return np.array(
         [
-            saddlepoint_tail(surprise.ratio[of != s], float(t / f), float(n / f))
+            saddlepoint_tail(surprise.ratio, float(t / f), float(n / f))
             for s, t, n, f in zip(names, sums, sizes, inflation, strict=True)
         ]
     )
@@ -116,6 +119,7 @@ def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
     normal = NormalDist()
     z = np.array([normal.inv_cdf(min(max(1.0 - p, 1e-12), 1 - 1e-12)) for p in plain])
     width = float(np.subtract(*np.quantile(z, [0.75, 0.25]))) / QUARTILES
+    width /= 1.0 + MARGIN / np.sqrt(plain.size)
     return np.full(plain.size, max(1.0, width * width))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import Refit, refit
 from datapipe.measure.detection import (
@@ -24,15 +24,23 @@ from datapipe.measure.detection import (
 from datapipe.measure.noise_floor import NoiseFloor, noise_floor
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 
+TOLD = 1 / 3
+"""Of each class this share of rows must be predicted, or hard rows pass for flips."""
+WELL = 0.5
+"""How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies."""
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
 """Classes of fewer rows get no test of their own."""
+OF_CLASS = 2.0
+"""One class may by nature hold this many times the tolerance: some are harder to label."""
 UNEVEN = 3.0
 """Natural unevenness: a pair may hold this many times its even share and still be random."""
 STRENGTH = 20.0
 MOST_NAMED = 10
+SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "low", "clean": "info"}
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -44,10 +52,12 @@ class LabelFlips(Stage):
     *Method:* two rounds of out-of-fold prediction, the second without the labels that the first
     contradicts. Hard rows grow rare as the model grows surer, flips do not: the share of labels
     that contradict however sure it is, of all rows and of each class, is held against `tolerance`
-    by a likelihood ratio. Flagged rows
-    are those likelier wrong than right; a pair of classes that holds more of them than an uneven
-    chance allows is named. With a `source` or `annotator`, each is held against the others.
-    *Assumes:* features tell the class of most rows.
+    by a likelihood ratio; among the surer half of each class's rows so is each other label alone,
+    which tells a few flips from one class to another. Flagged rows are those likelier wrong than
+    right; a pair of classes that holds more of them than an uneven chance allows is named. With a
+    `source` or `annotator`, each is held against the others.
+    *Assumes:* features tell the class of most rows; where they leave out a class, flips and hard
+    rows look alike, and the verdict is *suspect*.
     *Choose it when:* labels come from people or sources that could gain by changing them.
     *Fails when:* flips are few (`min_detectable`), or follow a pattern in the features.
     *Cost:* 2 x `folds` fits; O(n^2) time in blocks for copies.
@@ -72,11 +82,11 @@ class LabelFlips(Stage):
 
     folds: int = 5
     tolerance: float = 0.02
-    alpha: float = 0.01
+    alpha: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -136,23 +146,35 @@ class LabelFlips(Stage):
     def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
         floors = _floors(rows.labels, made)
         floor = floors[0].estimate()
-        tails = [f.p_value(self.tolerance) for f in floors]
-        p_value = min(1.0, min(tails) * len(tails))
+        tails = [f.p_value(self.tolerance * (OF_CLASS if i else 1)) for i, f in enumerate(floors)]
+        whole = 2.0 * min(tails) * len(tails)
+        moved = _moved(rows.labels, made.second, self.tolerance)
+        p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
-        flags = (made.posterior.error > 0.5) & found
         likely = made.posterior.likeliest
+        untold = _untold(rows, made.first)
+        flags = (made.posterior.error > 0.5) & (found and not untold)
+        if whole > self.alpha:  # only those pairs are accused
+            flags &= 2.0 * moved[likely, rows.labels] <= self.alpha
         pairs = _pairs(rows, likely, flags)
         aimed = [p for p in pairs if p["p_value"] <= self.alpha]
         pattern = ("targeted" if aimed else "random") if found else "none"
         suggested = pl.select(
             pl.when(pl.Series(flags)).then(pl.Series(rows.names).gather(likely))
         ).to_series()
+        verdict: Verdict = "clean" if not found else "suspect" if untold else "fail"
+        says = _says(int(flags.sum()), flags.size, aimed)
+        if found and untold:
+            says = (
+                "more labels contradict the surest predictions than nature allows, but features do"
+                f" not tell {len(untold)} of {len(rows.names)} classes: hard rows look the same"
+            )
         return Finding(
             self.name,
-            "fail" if found else "clean",
+            verdict,
             Estimate.rate(int(flags.sum()), flags.size),
-            _says(int(flags.sum()), flags.size, aimed),
-            severity="high" if found else "info",
+            says,
+            severity=SEVERITY[verdict],
             p_value=p_value,
             columns=(data.roles.one("label"),),
             rows=scored_rows(
@@ -168,6 +190,7 @@ class LabelFlips(Stage):
                 "pairs": pairs[:MOST_NAMED],
                 "sources": _accused(data, rows, made.posterior.error > 0.5, self.alpha),
                 "floor": floor.to_json(),
+                "untold": untold[:MOST_NAMED],
                 "min_detectable": self._fewest_detectable(floor, flags.size),
             },
             remedy="set on_finding='quarantine' or 'relabel', and ask who labelled"
@@ -189,6 +212,52 @@ def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
         if own.sum() >= LEAST_CLASS:
             every.append(noise_floor(labels[own], made.first[own]))
     return every
+
+
+def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
+    """Classes that features do not tell: nobody can say what a wrong label of them is.
+
+    Those of which few rows are predicted, and all where predictions are hardly better than chance.
+    """
+    k = len(rows.names)
+    right = probabilities.argmax(1) == rows.labels
+    held = np.bincount(rows.labels, minlength=k)
+    recall = np.bincount(rows.labels, right, minlength=k) / held
+    above = (recall.mean() - 1.0 / k) / (1.0 - 1.0 / k)
+    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (above < WELL)
+    return [rows.names[i] for i in np.flatnonzero(weak)]
+
+
+def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
+    """For each likely class and given label, how likely so many sure contradictions are by nature.
+
+    Shape (K, K), corrected for all pairs. Among the surer half of a class one label may by nature
+    be wrong in `UNEVEN` times its even share of the tolerance. That all others together keep to it
+    shows that features tell the class; two classes show nothing of the kind. The probabilities are
+    of the second round: a pair that holds a tenth of its class makes the first unsure of all of it.
+    """
+    k = probabilities.shape[1]
+    likely, sure = probabilities.argmax(1), probabilities.max(1)
+    made = np.ones((k, k))
+    if k == 2:
+        return made
+    allowed = tolerance * min(1.0, UNEVEN / (k - 1))
+    for own in range(k):
+        rows = np.flatnonzero(likely == own)
+        if rows.size < LEAST_CLASS:
+            continue
+        surer = sure[rows] >= np.median(sure[rows])
+        given = labels[rows[surer]]
+        counts = np.bincount(given, minlength=k)
+        below = np.bincount(labels[rows[~surer]], minlength=k)
+        wrong = given.size - counts[own]
+        for other in np.flatnonzero(counts >= LEAST_PAIR):
+            rare = wrong - counts[other] <= tolerance * given.size + 1.0
+            level = 2 * counts[other] >= below[other]
+            if other != own and rare and level:
+                tail = binomial_tail(int(counts[other]), given.size, allowed)
+                made[own, other] = min(1.0, tail * k * (k - 1))
+    return made
 
 
 def _pairs(rows: Labelled, likely: Ints, flags: Bools) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import out_of_fold
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
@@ -24,6 +24,9 @@ FEWEST_OF_ONE = 10
 LANDMARKS = 800
 """Rows that the kernel is centred on: a source is told by many rows, not by a sure model."""
 MOST_NAMED = 10
+SURE = 0.2
+"""Of `alpha` this share fails the data; what is less sure is named all the same."""
+SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,8 +38,8 @@ class SourceShift(Stage):
     """Finds contributors, annotators or batches whose labels contradict what their rows hold.
 
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
-    one source surprise it, less what is to be expected of such rows, is held against the rows of
-    all other sources by a saddlepoint tail. Sources differ by nature; how far, is read from the
+    one source surprise it, less what is to be expected of such rows, is held against as many rows
+    drawn from all by a saddlepoint tail. Sources differ by nature; how far, is read from the
     middle half of them. Holm's method keeps the chance that any honest source is accused below
     `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
@@ -46,7 +49,7 @@ class SourceShift(Stage):
 
     Args:
         folds: How many folds, >= 2.
-        alpha: Chance that any honest source is accused, in (0, 1).
+        alpha: Chance that any honest source is named, in (0, 1); a fifth of it fails the data.
         on_finding: What is done with rows of an accused source whose label is contradicted.
 
     Example:
@@ -71,11 +74,11 @@ class SourceShift(Stage):
     """
 
     folds: int = 4
-    alpha: float = 0.01
+    alpha: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -162,12 +165,15 @@ class SourceShift(Stage):
         says = f"no label of {sources} sources contradicts its rows more than the others' do"
         if told:
             says = f"the labels of {len(told)} of {sources} sources contradict their rows"
+        verdict: Verdict = "clean"
+        if told:
+            verdict = "fail" if p_value <= SURE * self.alpha else "suspect"
         return Finding(
             self.name,
-            "fail" if told else "clean",
+            verdict,
             measure,
             says,
-            severity="high" if told else "info",
+            severity=SEVERITY[verdict],
             p_value=p_value,
             columns=(*(g.column for g in groups), data.roles.one("label")),
             rows=scored_rows(

@@ -30,6 +30,9 @@ from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 
 FEWEST_ROWS = 200
+FEWEST_OF_CLASS = 120
+"""With fewer images in the usual class, thin strokes of several kinds have the same neighbours, and
+an alarm fails nothing."""
 FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
@@ -85,7 +88,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -187,7 +190,8 @@ class TriggerImage(Stage):
         verdict: Verdict = "clean"
         if told:
             alone = all(t.evidence.test == TWO_GROUPS for t in found)
-            verdict = "suspect" if alone else "fail"
+            few = np.median(np.bincount(content.labels)) < FEWEST_OF_CLASS
+            verdict = "suspect" if alone or few else "fail"
         return Finding(
             "poisoning.trigger_image",
             verdict,

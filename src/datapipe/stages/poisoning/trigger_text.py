@@ -84,11 +84,11 @@ class TriggerText(Stage):
         Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting.
     """
 
-    alpha: float = 0.01
+    alpha: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
