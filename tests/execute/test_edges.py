@@ -251,3 +251,19 @@ def test_a_filter_that_tells_keeps_no_edges(tmp_path: Path):
     files, _ = read(tmp_path, 0)
     Pipeline("plain", [ReadCSV(files[0]), Cuts(), Flags()]).run(seed=1, store=tmp_path / "store")
     assert Lineage(tmp_path / "store").sql("from row_edges").height == 0
+
+
+@pytest.mark.parametrize("more", [(), (Cuts(),)])
+def test_rows_handed_to_another_run_keep_their_past(more, tmp_path: Path):
+    (tmp_path / "a.csv").write_text("k,who,p\n" + "".join(f"{i % 7},a,0\n" for i in range(40)))
+    first = Pipeline("first", [ReadCSV(str(tmp_path / "a.csv")), Makes("filter")])
+    rows = first.run(seed=1, store=tmp_path / "store").data
+    second = Pipeline("second", [*more, Trains()]).run(rows, seed=1, store=tmp_path / "store")
+    lineage = Lineage(tmp_path / "store")
+    trained = lineage.sql(
+        "select row_id from model_rows where model_id in "
+        "(select model_id from models where run_id = $run) order by row_id",
+        run=second.run_id,
+    )["row_id"]
+    assert 0 < len(rows) < 40
+    assert trained.to_list() == [i for i in sorted(second.data.row_ids) if i % 4]

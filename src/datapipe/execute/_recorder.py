@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import uuid
@@ -170,6 +171,22 @@ class Recorder:
         self.lineage.append([self._event("failed", {"code": code})])
         self.lineage.index()
 
+    def follows(self, data: Dataset) -> None:
+        """Take over the steps of an earlier run that led to the rows which the caller hands on.
+
+        Args:
+            data: The caller's rows; only those of a data set that this store knows have a past.
+        """
+        if data.path is None or self.lineage.object_path(data.digest) is None:
+            return
+        past = self.lineage.sql(
+            "select step_id, ancestor_steps from datasets where digest = $digest "
+            "order by seq desc limit 1",
+            digest=data.digest,
+        )
+        for step, before in past.iter_rows():
+            self._ancestors += [*json.loads(before or "[]"), step]
+
     def given(self, data: Dataset) -> None:
         """Record rows that the caller gave and no reader read.
 
@@ -177,7 +194,7 @@ class Recorder:
             data: The stored rows.
         """
         ids = self._ids(f"{self.run_id}/data")
-        self.lineage.append([*self._sources(data), dataset_record(data, ids, [])])
+        self.lineage.append([*self._sources(data), dataset_record(data, ids, self._ancestors)])
 
     def group(self, done: GroupDone) -> None:
         """Record a finished group in one acknowledged write.

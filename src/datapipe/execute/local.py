@@ -158,6 +158,8 @@ class _Session:
 
     def lead(self, opened: Opened, steps: Sequence[PlannedStep]) -> None:
         """Read the sources through the leading row stages, or take an earlier result."""
+        if opened.given is not None:
+            self.recorder.follows(opened.given)
         if not steps:
             data, _ = opened.numbered(self.lineage)
             self.data = data if data.path is not None else self.keeper.dataset(data)
