@@ -207,8 +207,8 @@ def again(folder: Path, *, seed: int = 7) -> None:
 
 @pytest.fixture
 def drill(tmp_path: Path, request: pytest.FixtureRequest) -> Drill:
-    """1,000 persons under `make faults`, 60 elsewhere."""
-    return drilled(tmp_path / "drill", 1000 if "faults" in request.config.option.markexpr else 60)
+    """1,000 persons under `make faults`, 30 elsewhere."""
+    return drilled(tmp_path / "drill", 1000 if "faults" in request.config.option.markexpr else 30)
 
 
 class Everything:

@@ -107,6 +107,7 @@ def judged(real_data):
     return made
 
 
+@pytest.mark.power
 def test_auto_beats_every_single_method_and_never_falls_below_the_vote(judged):
     scores = {m: [accuracy(*judged[s][m]) for s in SETS] for m in judged["CF"]}
     means = {m: float(np.mean(v)) for m, v in scores.items()}
@@ -115,6 +116,7 @@ def test_auto_beats_every_single_method_and_never_falls_below_the_vote(judged):
     assert min(np.subtract(scores["auto"], scores["majority"])) >= -0.01
 
 
+@pytest.mark.power
 def test_posteriors_are_calibrated_twice_as_well_as_those_of_dawid_and_skene(judged):
     def error(posterior, true):
         sure, right = posterior.max(1), posterior.argmax(1) == true

@@ -15,7 +15,7 @@ from datapipe.measure.intervals import clopper_pearson
 from datapipe.stages import CATALOGUE
 
 HERE = Path(__file__).resolve().parent
-SAMPLE = 3
+SAMPLE = 2
 """Of the seeds of the evidence, the suite has time for the first few."""
 
 spec = importlib.util.spec_from_file_location("power_evidence", HERE / "evidence.py")

@@ -271,7 +271,7 @@ def test_the_interval_covers_on_real_texts():
     rng = np.random.default_rng(11)
     cells = ["fastdetect/xsum", "fastdetect/writing", "detectrl/arxiv", "detectrl/xsum"]
     covered, errors, alarms, nulls = [], [], 0, 0
-    for i in range(14):
+    for i in range(7):
         share = (0.0, 0.0, 0.1, 0.2, 0.4, 0.7, 1.0)[i % 7]
         data, people, truth = real_mix(cells[i % 4], share, rng)
         finding = judged(data, people, seed=i)
@@ -285,4 +285,4 @@ def test_the_interval_covers_on_real_texts():
     assert np.mean(covered) >= 0.85
     assert np.mean(errors) <= 0.08
     assert alarms <= 1
-    assert nulls >= 4
+    assert nulls >= 2
