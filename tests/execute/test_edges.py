@@ -267,3 +267,5 @@ def test_rows_handed_to_another_run_keep_their_past(more, tmp_path: Path):
     )["row_id"]
     assert 0 < len(rows) < 40
     assert trained.to_list() == [i for i in sorted(second.data.row_ids) if i % 4]
+    Pipeline("second", [*more, Trains()]).run(rows, seed=1, store=tmp_path / "store")
+    assert lineage.verify() == []  # a reused model has a line for each run

@@ -240,7 +240,10 @@ def test_each_broken_stage_goes_red(stage, check):
     assert check in {c.name for c in report.failed}, str(report)
 
 
-LIGHT = {"synthetic.collapse": {"generations": 1, "repeats": 2}, "train.private": {"epochs": 0.3, "noise_multiplier": 2.0}}
+LIGHT = {
+    "synthetic.collapse": {"generations": 1, "repeats": 2},
+    "train.private": {"epochs": 0.3, "noise_multiplier": 2.0},
+}
 """The contract is about form: what a stage computes thirty times need not be long."""
 
 

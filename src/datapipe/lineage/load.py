@@ -234,7 +234,9 @@ where d.seq > $after and ($one = '' or l.digest = $one) order by all
     "models": """
 insert into model_loss_counts
 select m.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
-from counted_model_losses() l join models m using (model_id)
+from counted_model_losses() l
+join model_inputs i using (model_id, digest, dataset_run)
+join models m on m.model_id = i.model_id and m.run_id = i.run_id  -- a reused model has a line a run
 where m.seq > $after and ($one = '' or l.model_id = $one) order by all
 """,
 }

@@ -314,6 +314,11 @@ lost as (
   from inputs i
   join model_held_out_counts h using (model_id)
   join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
+  where exists (  -- other rows may have given a model of equal bytes
+    from datasets d
+    where d.digest = i.digest and d.run_id = i.dataset_run
+      and list_contains(d.source_nos::bigint[], h.source_no::bigint)
+  )
   union all
   select w.model_id, w.digest, w.dataset_run, w.row_id >> 40,
          sum(if(w.reached, 1, 0) - if(w.seen, 1, 0) - if(w.held_out, 1, 0))

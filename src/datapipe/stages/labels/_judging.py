@@ -38,7 +38,9 @@ FLOOR = 0.02
 """Share of uniform noise when two classifiers are compared by the likelihood of noisy labels."""
 
 SETTLED = 0.95
-"""Share of the labels not pruned that a classifier must predict for no other to be tried."""
+"""Share of the labels not pruned that a classifier must predict for no other to be tried..."""
+MANY_NUMBERS = 1_000_000
+"""... where a classifier is costly: from so many features of all rows, times classes, on."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,7 +123,8 @@ def judged_by_fit(
             options["kernel"] = kernel_predictor(values, rows.classes, k, rng)
         if classifier != "kernel":
             options["linear"] = dense_predictor(values, rows.classes, k)
-    chosen, first = _likelier(options, rows.classes, fold, k)
+    costly = values.size * k >= MANY_NUMBERS
+    chosen, first = _likelier(options, rows.classes, fold, k, costly=costly)
     made = refit(options[chosen], rows.classes, fold, k, first)
     joint = confident_joint(rows.classes, made.first)
     own = made.second[np.arange(rows.classes.size), rows.classes]
@@ -143,19 +146,19 @@ def judged_by_fit(
 
 
 def _likelier(
-    options: Mapping[str, Predict], classes: Ints, fold: Ints, k: int
+    options: Mapping[str, Predict], classes: Ints, fold: Ints, k: int, *, costly: bool
 ) -> tuple[str, Floats]:
     """The classifier under which left-out labels, noise and all, are likeliest; its first round.
 
-    Where the first one explains nearly all labels that it does not hold to be wrong, no other can
-    do much better, and none is fitted.
+    Where another one is costly and the first explains nearly all labels that it does not hold to be
+    wrong, none is fitted: it could not do much better.
     """
     everywhere = np.ones(classes.size, bool)
     scores: dict[str, float] = {}
     rounds: dict[str, Floats] = {}
     for name, predict in options.items():
         rounds[name] = out_of_fold(predict, fold, everywhere, k)
-        if len(options) == 1 or _settled(rounds[name], classes):
+        if len(options) == 1 or (costly and _settled(rounds[name], classes)):
             return name, rounds[name]
         made = softened(rounds[name], temperature(rounds[name], classes))
         own = made[np.arange(classes.size), classes]
