@@ -81,3 +81,15 @@ def test_every_family_has_a_page(root: Path):
     families = {key.partition(".")[0] for key in CATALOGUE}
     bad = [f for f in sorted(families) if not (root / "stages" / f / "README.md").is_file()]
     assert not bad, "\n".join(bad)
+
+
+TOP = frozenset(
+    ".ci .gitignore CHANGELOG.md CONTRIBUTING.md DECISIONS.md LICENSE Makefile README.md "
+    "constraints.txt examples manifests pyproject.toml src stages tests".split()
+)
+
+
+def test_nothing_strays_to_the_top(root: Path):
+    """Neither what is kept nor what a test left behind; caches hide behind a dot."""
+    there = {p.name for p in root.iterdir() if not p.name.startswith(".")}
+    assert not there - TOP
