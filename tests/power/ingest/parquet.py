@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
 
 from datapipe.core.dataset import empty
 from datapipe.errors import DataError
@@ -67,5 +68,5 @@ def read(path, raw, context):
     path.write_bytes(raw)
     try:
         return ReadParquet(path).run(empty(), context).data.frame().rows()
-    except DataError:
+    except (DataError, PolarsError):  # the plan is read late; in a run the executor says which file
         return None
