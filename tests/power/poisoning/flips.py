@@ -11,7 +11,7 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.flips import LabelFlips
 from datapipe.testing.worlds import digits_world
 
-SEEDS, CLEAN_SEEDS = range(20), range(40)
+SEEDS, CLEAN_SEEDS = range(40), range(40)
 FLOORS = {"power": 0.6, "pattern told": 0.6, "recall": 0.65, "precision": 0.9}
 CEILINGS = {"alarms": 0.1}
 RANDOM, AIMED = 120, 60
