@@ -41,6 +41,12 @@ def test_nothing_heavy_is_loaded(code: str):
     assert not {name.partition(".")[0] for name in loaded(code)} & HEAVY
 
 
+def test_signing_loads_cryptography_alone():
+    """`datapipe sign` lasts about as long as hashing does: Arrow would double it."""
+    after = {name.partition(".")[0] for name in loaded("import datapipe.manifest.bundle")}
+    assert after & HEAVY <= {"cryptography"}
+
+
 def test_the_import_is_small():
     assert len(loaded("import datapipe")) <= 80
 

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
-from datapipe.core.seal import sound
-from datapipe.core.thrift import Damaged
-from datapipe.errors import TrustError
+from datapipe.errors import DatapipeError, TrustError
 from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.files import LEFT_OUT, FileDigest, Found, hash_file, hash_files, list_files
 
@@ -95,10 +94,11 @@ def _where(path: Path) -> str:
     """Where a Parquet file breaks its own checksums: one that was written anew breaks none."""
     if path.suffix != ".parquet":
         return ""
+    seal = import_module("datapipe.core.seal")  # it brings Arrow along: only for a damaged table
     try:
-        sound(path)
-    except (Damaged, OSError) as error:
-        return f": {error.message if isinstance(error, Damaged) else error.strerror}"
+        seal.sound(path)
+    except (DatapipeError, OSError) as error:
+        return f": {error.message if isinstance(error, DatapipeError) else error.strerror}"
     return ""
 
 
