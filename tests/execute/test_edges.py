@@ -161,7 +161,7 @@ def numbered(lines: list[Line], lineage: Lineage, run_id: str) -> list[Line]:
 @pytest.mark.timeout(900)
 def test_the_store_answers_what_a_loop_over_every_line_says(tmp_path: Path, request):
     """Three pipelines of six steps; twelve more under `make faults`."""
-    for seed in range(15 if "faults" in request.config.option.markexpr else 3):
+    for seed in range(15 if "faults" in request.config.option.markexpr else 2):
         folder = tmp_path / str(seed)
         folder.mkdir()
         one_pipeline(folder, seed)

@@ -21,7 +21,7 @@ import pytest
 COUNT, KILL_BEFORE, KILL_AFTER, TORN, FAIL_ONCE, FAIL_ON = range(6)
 WRITES = ("write", "pwrite", "writev", "copy")
 KILLED = -9
-SAMPLE = 8
+SAMPLE = 5
 RANDOM_MOMENTS = 60
 
 

@@ -59,7 +59,7 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_eight_processes_run_while_two_readers_ask_all_the_time(tmp_path: Path, sweeps):
-    processes, times = (8, 50) if sweeps else (4, 3)
+    processes, times = (8, 50) if sweeps else (3, 2)
     lineage = Lineage(tmp_path / "store", create=True)
     assert lineage.index()
     stop = tmp_path / "stop"

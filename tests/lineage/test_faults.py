@@ -80,7 +80,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_acknowledged(tmp_path: Path):
     store, told = tmp_path / "store", tmp_path / "told"
     chance = random.Random(11)
     told.write_text("")
-    for _ in range(12):
+    for _ in range(6):
         before = told.read_text().split()
         first = int(before[-1]) + 1 if before else 0
         child = start(WRITE, store, told, first + 1000)

@@ -55,6 +55,7 @@ def judged(tokens, tmp_path, *, keys=(KEY,), **more):
     return WatermarkKeys(paths, tokens="ids", **more).run(Dataset.of(frame), CONTEXT).findings[0]
 
 
+@pytest.mark.power
 def test_false_positives_over_twenty_thousand_sequences(tmp_path):
     found = judged(sampled(np.random.default_rng(0), 20_000, 200), tmp_path)
     p_values = found.rows["p_value"].to_numpy()

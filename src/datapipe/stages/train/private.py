@@ -186,7 +186,8 @@ class TrainPrivately(Training):
             >>> from datapipe.core.roles import Roles
             >>> rows = pl.DataFrame({"a": [float(i % 2) for i in range(200)], "i": range(200)})
             >>> data = Dataset.of(rows.with_columns(y=pl.col("i") % 2), Roles.of(label="y"))
-            >>> made = TrainPrivately(epochs=2).run(data, Context(1, Path(tempfile.mkdtemp())))
+            >>> stage = TrainPrivately(epochs=2, noise_multiplier=2.0)
+            >>> made = stage.run(data, Context(1, Path(tempfile.mkdtemp())))
             >>> made.privacy[0].epsilon <= 3.0
             True
         """
