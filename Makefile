@@ -7,10 +7,9 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --disable-pip-version-check --no-input -q -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-# One thread a test process: the processes themselves are spread over the cores, one more than there
-# are, because a test waits for its disk now and then.
+# One thread a test process: the processes themselves are spread over the cores.
 TESTENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 PYTHONHASHSEED=0
-SPREAD ?= -n $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() + 1))") --dist loadfile
+SPREAD ?= -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fmt cards evidence bench faults power peers clean
