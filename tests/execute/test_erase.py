@@ -544,6 +544,26 @@ def test_what_is_not_trained_anew_can_be_retired(tmp_path: Path):
     assert verify_store(drill.lineage.store, (), None).passed
 
 
+def test_a_settlement_cut_short_is_finished_by_the_next(tmp_path: Path, monkeypatch):
+    from datapipe.lineage.erasing import Erasing
+
+    drill = drilled(tmp_path, 6)
+    done = erase(drill.lineage, drill.people[0], carry_out=True)
+
+    def dies(*_: object) -> None:
+        raise OSError(5, "the machine stops")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Erasing, "remove", dies)
+        with pytest.raises(OSError, match="stops"):
+            settle(drill.lineage, carry_out=True, retire=True)
+    assert told_by(drill, done.erasure_id).completed_at is None
+    settle(drill.lineage, carry_out=True)
+    assert told_by(drill, done.erasure_id).completed_at is not None
+    held = (*done.reach.of("model"), *done.reach.of("export"))
+    assert not [h.name for h in held if drill.lineage.object_path(h.digest)]
+
+
 def told_by(drill: Drill, erasure: str) -> ErasurePredicate:
     """What the newest receipt of an erasure says."""
     digest = drill.lineage.sql(

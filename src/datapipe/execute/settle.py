@@ -124,21 +124,35 @@ def settle(
         >>> settle(Lineage(store, create=True)).things
         ()
     """
-    pending = lineage.sql("from erased_models where remedy = 'pending' order by all").to_dicts()
-    if not pending:
-        return Settlement(())
-    things = tuple(_Newer(lineage).settled(pending, retire=retire))
-    going = [t for t in things if t.remedy != "pending"]
-    if not carry_out or not going:
-        return Settlement(things)
+    if not carry_out:
+        return Settlement(_found(lineage, retire=retire))
     with lineage.erasing() as erasing:
-        lineage.append([("erased", t.to_json()) for t in going])
-        for thing in going:
-            if thing.replaced_by != thing.digest:  # another run may have made the same bytes
-                erasing.remove(thing.digest)
-        erasing.clear()
+        things = _found(lineage, retire=retire)
+        going = [t for t in things if t.remedy != "pending"]
+        if going:
+            lineage.append([("erased", t.to_json()) for t in going])
+        gone = [d for d in lineage.sql(_GONE)["digest"] if lineage.object_path(d) is not None]
+        for digest in gone:
+            erasing.remove(digest)
+        if gone or going:
+            erasing.clear()
         receipts = sign_receipts(lineage, signer or run_signer(lineage.store))
-    return Settlement(things, done=True, receipts=receipts)
+    return Settlement(things, done=bool(going), receipts=receipts)
+
+
+_GONE = """
+select distinct e.digest from erased e
+where e.kind in ('model', 'export') and e.remedy in ('retrained', 'retired')
+  and coalesce(e.replaced_by, '') <> e.digest  -- another run may have made the same bytes
+  and not exists (from models m where m.model_id = e.digest and m.seq > e.seq)
+  and not exists (from exports x where x.export_id = e.digest and x.seq > e.seq)
+"""
+"""What the journal says is gone: a crash may have left some of it, and the next call goes on."""
+
+
+def _found(lineage: Lineage, *, retire: bool) -> tuple[Settled, ...]:
+    pending = lineage.sql("from erased_models where remedy = 'pending' order by all").to_dicts()
+    return tuple(_Newer(lineage).settled(pending, retire=retire)) if pending else ()
 
 
 class _Newer:
