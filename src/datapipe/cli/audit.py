@@ -17,6 +17,7 @@ from datapipe.cli.options import STORE, Json, Seed, Store, existing
 from datapipe.cli.terminal import out_json, settle
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
+from datapipe.errors import DeclarationError
 from datapipe.manifest.keys import load_public_keys
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -70,6 +71,12 @@ def _audit(
         label=label, text=text, image=image, group=tuple(group or ()), source=source,
         annotator=annotator, subject=subject, id=id_column, time=time,
     )  # fmt: skip
+    if snapshot and not (key and id_column):
+        raise DeclarationError(
+            "a snapshot is compared item by item and needs a signer who is trusted",
+            code="DP-USE-053",
+            hint="name the items with --id COL and the signer's public key with --key FILE",
+        )
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())

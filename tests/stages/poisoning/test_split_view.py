@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
+from datapipe.cli.app import main
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
@@ -141,3 +142,14 @@ def test_the_audit_reaches_it(tmp_path, key):
 
 def test_conformance():
     assert not check_stage(SplitView()).failed
+
+
+def test_a_snapshot_without_a_trusted_key_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("id,t\n1,a\n")
+    (tmp_path / "s.parquet").write_text("no table")
+    words = ["audit", "a.csv", "--id", "id", "--text", "t", "--snapshot", "s.parquet"]
+    assert main(words) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "s.parquet"]
