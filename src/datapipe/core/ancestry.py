@@ -15,7 +15,7 @@ from typing import Literal
 import polars as pl
 
 from datapipe.core.dataset import Dataset
-from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
+from datapipe.core.roles import ANCESTORS, HIDDEN, ORDINAL_BITS, ROW_ID
 
 _IDS = pl.List(pl.UInt64)
 _OTHER = "_other"
@@ -75,7 +75,7 @@ def made_from(data: Dataset) -> pl.DataFrame:
         >>> made_from(Dataset.of(pa.table({"a": [1]}))).rows()
         [(0, [0])]
     """
-    frame = data.frame(row_id=True)
+    frame = origins(data)
     older = pl.col(ANCESTORS) if ANCESTORS in frame.columns else pl.lit([], dtype=_IDS)
     every = pl.concat_list(pl.col(ROW_ID), older).cast(_IDS).list.unique().list.sort()
     return frame.select(pl.col(ROW_ID).alias("row_id"), every.alias("ancestors"))
@@ -109,18 +109,21 @@ def labels(data: Dataset) -> pl.DataFrame:
             "generator": pl.Series([s.generator for s in data.sources], dtype=pl.String),
         }
     ).unique("source", keep="last")
-    rows = made_from(data)
-    each = rows.lazy().select(
-        pl.int_range(pl.len()).alias("place"),
-        pl.col("ancestors").list.eval(pl.element() // (1 << ORDINAL_BITS)).alias("source"),
-    )
-    each = each.explode("source").with_columns(pl.col("source").cast(pl.Int64)).unique()
+    rows = origins(data)
+    owner = _number(pl.col(ROW_ID))
+    every = pl.concat_list(owner)
+    if ANCESTORS in rows.columns:
+        every = every.list.concat(pl.col(ANCESTORS).list.eval(_number(pl.element())))
+    # Few sets of sources stand behind many rows: what a set says is found once.
+    sets = every.list.unique().list.sort()
+    key = sets.list.eval(pl.element().cast(pl.String)).list.join(" ")
+    held = rows.lazy().select(pl.col(ROW_ID).alias("row_id"), key.alias("key"), sources=sets)
+    each = held.select("key", pl.col("sources").alias("source")).unique("key").explode("source")
     told = each.join(facts.lazy(), on="source", how="left").with_columns(
         pl.col("licence", "consent", "generator").fill_null("")
     )
     consent, synthetic = pl.col("consent"), pl.col("synthetic")
-    label = told.group_by("place").agg(
-        pl.col("source").sort().alias("sources"),
+    label = told.group_by("key").agg(
         pl.col("licence").unique().sort().alias("licences"),
         pl.when((consent == "denied").any())
         .then(pl.lit("denied"))
@@ -135,5 +138,28 @@ def labels(data: Dataset) -> pl.DataFrame:
         .alias("synthetic"),
         pl.col("generator").filter(pl.col("generator") != "").unique().sort().alias("generators"),
     )
-    made = rows.lazy().select("row_id").with_columns(pl.int_range(pl.len()).alias("place"))
-    return made.join(label, on="place", how="left", maintain_order="left").drop("place").collect()
+    return held.join(label, on="key", how="left", maintain_order="left").drop("key").collect()
+
+
+def origins(data: Dataset) -> pl.DataFrame:
+    """The hidden columns of the rows: what each was made from, and nothing else is read.
+
+    Args:
+        data: The rows.
+
+    Returns:
+        `_row_id`, and `_row_ancestors` where rows were joined; in row order.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> origins(Dataset.of(pa.table({"a": [1]}))).columns
+        ['_row_id']
+    """
+    frame = data.scan(row_id=True)
+    held = [name for name in HIDDEN if name in frame.collect_schema()]
+    return frame.select(held).collect(engine="streaming")
+
+
+def _number(row_id: pl.Expr) -> pl.Expr:
+    """The number of the source that a row id carries, int64."""
+    return (row_id // (1 << ORDINAL_BITS)).cast(pl.Int64)

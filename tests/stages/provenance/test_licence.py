@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.core.ancestry import joined
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
 from datapipe.core.source import Source
@@ -127,3 +128,20 @@ def test_a_rule_that_allows_nothing_is_a_declaration_problem():
     assert LicenceRule().check()
     assert LicenceRule(allowed="MIT", on_finding="relabel").check()
     assert not LicenceRule(allowed="MIT").check()
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_a_joined_row_is_bound_by_all_the_sources_it_was_made_from(how):
+    texts = rows_of(Source("texts", "a", licence="MIT", number=1, rows=4))
+    people = rows_of(
+        Source("fine", "b", licence="MIT", number=2, rows=2),
+        Source("refused", "c", licence="CC-BY-NC-4.0", consent="denied", number=3, rows=1),
+    )
+    both = joined(texts.scan(row_id=True), people.scan(row_id=True), on="v", how=how)
+    data = Dataset(both, sources=(*texts.sources, *people.sources))
+    licence, consent = judged(data, allowed="MIT")
+    for finding in (licence, consent):
+        assert finding.verdict == "fail"
+        assert finding.flagged["row_id"].to_list() == [(1 << 40) + 2]
+        assert finding.rows.height == (3 if how == "inner" else 4)
+        assert [s["source"] for s in finding.details["sources"]] == ["refused"]

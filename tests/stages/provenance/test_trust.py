@@ -8,13 +8,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from datapipe import Pipeline
+from datapipe.core.ancestry import joined
 from datapipe.core.context import Context
 from datapipe.core.dataset import empty
+from datapipe.core.stage import stage
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.bundle import sign_path
 from datapipe.manifest.checks import Reason
@@ -244,3 +247,25 @@ def test_the_time_of_judgement_may_be_given(tmp_path, rows):
     assert RequireTrust(path).run(empty(), Context(0, tmp_path)).findings[0].verdict == (
         "not_evaluated"
     )
+
+
+def test_a_partner_that_was_joined_in_must_be_trusted_too(tmp_path, rows):
+    first, other = tmp_path / "first.parquet", tmp_path / "unsigned.parquet"
+    blank = pa.nulls(80, pa.string())
+    pq.write_table(pq.read_table(rows).append_column("z", blank), first)
+    pq.write_table(pa.table({"x": [1.0], "y": ["b"], "z": ["told"]}), other)
+    sign_path(first, KEYS["ada"], predicate=GOOD)
+
+    @stage("prepare.partner", version="1")
+    def partner(frame: pl.LazyFrame) -> pl.LazyFrame:
+        ours = frame.filter(pl.col("z").is_null()).drop("z")
+        theirs = frame.filter(pl.col("z").is_not_null()).drop("y")
+        return joined(ours, theirs, on="x", how="left")
+
+    readers = [ReadParquet(first, label="y"), ReadParquet(other, label="y")]
+    gate = RequireTrust(policy(tmp_path), on_finding="quarantine")
+    run = Pipeline("joined", [readers, partner(), gate]).run(seed=1, store=tmp_path / "store")
+    (finding,) = [f for f in run.findings if f.kind == "provenance.untrusted"]
+    assert finding.verdict == "fail"
+    assert finding.flagged.height == 12  # rows 1, 8, ... 78 of the trusted file
+    assert len(run.data) == 68

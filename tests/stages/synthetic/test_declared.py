@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datapipe.core.ancestry import joined
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
 from datapipe.core.roles import Roles
@@ -261,3 +262,18 @@ def test_statements_that_were_changed_are_not_trusted(tmp_path):
         assert len(finding.details["statements_not_trusted"]) == 1
     signed(path, "b" * 64, key, share=0.4)
     assert found(data, **parameters).details["undeclared"] == 2
+
+
+def test_a_row_joined_with_a_synthetic_one_is_synthetic():
+    texts = rows({"k": [1, 2, 3]}, Source("people", "a", number=1, synthetic=False))
+    pairs = rows(
+        {"k": [1, 2], "note": ["x", "y"]},
+        Source("made", "b", number=2, generator="some-model"),
+        Source("notes", "c", number=3, synthetic=False),
+    )
+    both = joined(texts.scan(row_id=True), pairs.scan(row_id=True), on="k", how="left")
+    finding = found(Dataset(both, sources=(*texts.sources, *pairs.sources)))
+    assert finding.details["synthetic"] == 1
+    assert finding.details["human"] == 2
+    scores = dict(finding.rows.select("row_id", "score").iter_rows())
+    assert scores == {(1 << 40): 1.0, (1 << 40) + 1: 0.0, (1 << 40) + 2: 0.0}

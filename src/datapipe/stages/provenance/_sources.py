@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts of a source become facts of its rows: a row's id carries the number of its source."""
+"""Facts of a source become facts of its rows, and of all that was joined from them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,44 @@ import polars as pl
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import scored_rows
-from datapipe.core.roles import ORDINAL_BITS
+from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.core.source import Source
 
 
-def owners(row_ids: pl.Series) -> pl.Series:
-    """The number of the source of each row, int64."""
-    return (
-        row_ids.to_frame("id").select((pl.col("id") // 2**ORDINAL_BITS).cast(pl.Int64)).to_series()
-    )
+def present(sources: Sequence[Source], rows: pl.DataFrame) -> list[Source]:
+    """The sources of which a row is left, or a part of one; the others break no rule.
 
-
-def present(sources: Sequence[Source], row_ids: pl.Series) -> list[Source]:
-    """The sources of which a row is left; a source whose rows all left breaks no rule."""
-    numbers = set(owners(row_ids).unique())
+    Args:
+        sources: All that are known.
+        rows: The rows' `origins`.
+    """
+    numbers = set(rows.select(_number(pl.col(ROW_ID)).unique()).to_series())
+    if ANCESTORS in rows.columns:
+        parts = rows.select(pl.col(ANCESTORS).explode().drop_nulls())
+        numbers |= set(parts.select(_number(pl.col(ANCESTORS)).unique()).to_series())
     return [s for s in sources if s.number in numbers]
 
 
-def rows_of(row_ids: pl.Series, numbers: Collection[int], reason: str) -> pl.DataFrame:
-    """A line for every row, those of the given sources flagged with score 1."""
-    hit = owners(row_ids).is_in(sorted(numbers))
-    return scored_rows(row_ids, hit.cast(pl.Float64), flagged=hit, reason=reason)
+def rows_of(rows: pl.DataFrame, numbers: Collection[int], reason: str) -> pl.DataFrame:
+    """A line for every row; those made from a row of the given sources flagged with score 1.
+
+    Args:
+        rows: The rows' `origins`.
+        numbers: The sources' numbers.
+        reason: Why they are flagged.
+    """
+    wanted = sorted(numbers)
+    hit = _number(pl.col(ROW_ID)).is_in(wanted)
+    if ANCESTORS in rows.columns:
+        parts = pl.col(ANCESTORS).list.eval(_number(pl.element()).is_in(wanted)).list.any()
+        hit = hit | parts.fill_null(value=False)
+    flagged = rows.select(hit=hit)["hit"]
+    return scored_rows(rows[ROW_ID], flagged.cast(pl.Float64), flagged=flagged, reason=reason)
+
+
+def _number(row_id: pl.Expr) -> pl.Expr:
+    """The number of the source that a row id carries, int64."""
+    return (row_id // 2**ORDINAL_BITS).cast(pl.Int64)
 
 
 def share(rows: pl.DataFrame) -> Estimate:

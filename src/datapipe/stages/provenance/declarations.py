@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
@@ -85,8 +86,8 @@ class SourceDeclarations(Stage):
             >>> SourceDeclarations().run(empty(), Context(0, Path("."))).data is None
             True
         """
-        ids = data.row_ids
-        said = {s.number: _said(s) for s in present(data.sources, ids)}
+        every = origins(data)
+        said = {s.number: _said(s) for s in present(data.sources, every)}
         wrong = {n for n, papers in said.items() if any(p.wrong for p in papers)}
         sources = [_fuller(s, said.get(s.number, [])) for s in data.sources]
         details = {
@@ -100,7 +101,9 @@ class SourceDeclarations(Stage):
                 for s, old in zip(sources, data.sources, strict=True)
             },
         }
-        finding = self._finding(wrong, said, details, rows_of(ids, wrong, "papers of other bytes"))
+        finding = self._finding(
+            wrong, said, details, rows_of(every, wrong, "papers of other bytes")
+        )
         changed = tuple(sources) != data.sources
         return Yield(with_sources(data, sources) if changed else None, findings=(finding,))
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import polars as pl
 
+from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
@@ -98,15 +99,15 @@ class LicenceRule(Stage):
             >>> made.findings[0].verdict
             'not_evaluated'
         """
-        ids = data.row_ids
-        sources = present(data.sources, ids)
+        rows = origins(data)
+        sources = present(data.sources, rows)
         undeclared = [s for s in sources if not s.licence.strip()]
         refused = [s for s in sources if s.licence.strip() and not allows(s.licence, self.allowed)]
         denied = [s for s in sources if s.consent == "denied"]
         silent = [s for s in sources if self.consent and not s.consent]
         licence = _Judged("licence", sources, refused, undeclared)
         consent = _Judged("consent", sources, denied, silent)
-        return Yield(findings=(licence.finding(ids), consent.finding(ids)))
+        return Yield(findings=(licence.finding(rows), consent.finding(rows)))
 
 
 WORDS = {
@@ -124,9 +125,9 @@ class _Judged:
     broken: Sequence[Source]
     silent: Sequence[Source]
 
-    def finding(self, row_ids: pl.Series) -> Finding:
+    def finding(self, every: pl.DataFrame) -> Finding:
         marked = [*self.broken, *self.silent]
-        rows = rows_of(row_ids, [s.number for s in marked], f"its source's {self.rule}")
+        rows = rows_of(every, [s.number for s in marked], f"its source's {self.rule}")
         told = [
             {"source": s.name, "source_no": s.number, "licence": s.licence, "consent": s.consent}
             for s in marked

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding, Verdict
@@ -114,10 +115,10 @@ class VerifySources(Stage):
         keys = tuple(key for path in paths for key in load_public_keys(path))
         answers = [_Answer(s) if not keys else _verified(s, keys) for s in data.sources]
         known = with_sources(data, [a.source for a in answers])
-        ids = data.row_ids
-        left = {s.number for s in present(data.sources, ids)}
+        every = origins(data)
+        left = {s.number for s in present(data.sources, every)}
         judged = [a for a in answers if a.source.number in left]
-        findings = _findings(judged, ids, trusts=bool(keys))
+        findings = _findings(judged, every, trusts=bool(keys))
         return Yield(data=known, findings=findings)
 
 
@@ -182,7 +183,7 @@ def _invalid(source: Source, why: str) -> _Answer:
 
 
 def _findings(
-    answers: Sequence[_Answer], row_ids: pl.Series, *, trusts: bool
+    answers: Sequence[_Answer], every: pl.DataFrame, *, trusts: bool
 ) -> tuple[Finding, ...]:
     unsigned = [a.source for a in answers if a.source.trust == "unsigned"]
     invalid = [a for a in answers if a.source.trust == "invalid"]
@@ -191,12 +192,12 @@ def _findings(
         why = "no trusted keys were given" if answers else "the rows name no source"
         return tuple(
             Finding(
-                kind, "not_evaluated", share(rows_of(row_ids, (), "")), f"not evaluated: {why}",
+                kind, "not_evaluated", share(rows_of(every, (), "")), f"not evaluated: {why}",
                 details=told, remedy="name the public keys you trust: trusted=('supplier.pem',)",
             )
             for kind in VerifySources.raises_findings
         )  # fmt: skip
-    rows = rows_of(row_ids, [s.number for s in unsigned], "its source is not signed")
+    rows = rows_of(every, [s.number for s in unsigned], "its source is not signed")
     words = f"{len(unsigned)} of {len(answers)} sources are not signed"
     first = Finding(
         "provenance.unsigned",
@@ -208,15 +209,15 @@ def _findings(
         details=told,
         remedy="ask the supplier to sign (datapipe sign PATH)" if unsigned else "",
     )
-    return first, _invalid_finding(answers, invalid, row_ids)
+    return first, _invalid_finding(answers, invalid, every)
 
 
 def _invalid_finding(
-    answers: Sequence[_Answer], invalid: Sequence[_Answer], row_ids: pl.Series
+    answers: Sequence[_Answer], invalid: Sequence[_Answer], every: pl.DataFrame
 ) -> Finding:
     looked = sum(a.looked for a in answers)
     verdict: Verdict = "fail" if invalid else ("clean" if looked else "not_evaluated")
-    rows = rows_of(row_ids, [a.source.number for a in invalid], "its source's signature is bad")
+    rows = rows_of(every, [a.source.number for a in invalid], "its source's signature is bad")
     if invalid:
         names = named([a.source for a in invalid])
         says = f"{len(invalid)} of {looked} signatures do not hold: {names}; {invalid[0].why}"

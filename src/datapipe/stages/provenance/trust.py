@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
@@ -131,23 +132,23 @@ class RequireTrust(Stage):
             >>> made.findings[0].verdict
             'not_evaluated'
         """
-        ids = data.row_ids
+        every = origins(data)
         if not self.policy or not data.sources:
             why = "the rows name no source" if self.policy else "no policy is named"
-            rows = rows_of(ids, (), "")
+            rows = rows_of(every, (), "")
             says = f"not evaluated: {why}"
             finding = Finding("provenance.untrusted", "not_evaluated", share(rows), says)
             return Yield(findings=(finding,))
         at = self._moment() or datetime.now(UTC)
         policy = self._policy(at)
-        left = {s.number for s in present(data.sources, ids)}
+        left = {s.number for s in present(data.sources, every)}
         answers = [_judged(s, policy, at) for s in data.sources if s.number in left]
         refused = [a for a in answers if a.refusals]
         if refused and self.on_finding == "stop":
             raise _stopped(refused)
         trusted = {a.source.number: a.source for a in answers}
         known = with_sources(data, [trusted.get(s.number, s) for s in data.sources])
-        rows = rows_of(ids, [a.source.number for a in refused], "its source is not trusted")
+        rows = rows_of(every, [a.source.number for a in refused], "its source is not trusted")
         names = named([a.source for a in refused])
         first = f": {refused[0].refusals[0].reason}" if refused else ""
         finding = Finding(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from datapipe.core.ancestry import labels
 from datapipe.core.dataset import Dataset
-from datapipe.core.roles import ORDINAL_BITS, ROW_ID
 from datapipe.core.source import Source
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
 
@@ -85,19 +86,14 @@ def declared(data: Dataset, column: str, values: Sequence[str], *, card: str) ->
         `row_id`, `synthetic` (true, false, null where nothing is declared) and `generator`, in
         row order.
     """
-    frame = data.frame([], row_id=True).rename({ROW_ID: "row_id"})
-    owner = (pl.col("row_id") // 2**ORDINAL_BITS).cast(pl.Int64)
-    told = {s.number: _told(s) for s in data.sources}
-    makers = {s.number: _maker(s) for s in data.sources}
+    spoken = [replace(s, synthetic=_told(s), generator=_maker(s)) for s in data.sources]
+    known = labels(Dataset(data.scan(row_id=True), sources=spoken))
     by_card = True if card and card_says_synthetic(card) else None
-    frame = frame.with_columns(
-        synthetic=owner.replace_strict(
-            list(told), list(told.values()), default=None, return_dtype=pl.Boolean
-        ),
-        generator=owner.replace_strict(
-            list(makers), list(makers.values()), default="", return_dtype=pl.String
-        ),
-    ).with_columns(pl.col("synthetic").fill_null(pl.lit(by_card, dtype=pl.Boolean)))
+    frame = known.select(
+        "row_id",
+        pl.col("synthetic").fill_null(pl.lit(by_card, dtype=pl.Boolean)),
+        generator=pl.col("generators").list.first().fill_null(""),
+    )
     if column:
         if column not in data.names:
             raise SchemaMismatch(f"there is no column {column!r}", hint=nearest(column, data.names))
