@@ -8,6 +8,10 @@ import json
 import polars as pl
 import pytest
 
+from datapipe.manifest.bundle import sign_path
+from datapipe.manifest.envelope import Envelope
+from datapipe.manifest.keys import PrivateKey
+
 PIPELINE = """
 from datapipe import Pipeline
 from datapipe.stages import ExactDuplicates, ReadCSV
@@ -156,3 +160,24 @@ def test_a_policy_seen_before_is_not_rolled_back(datapipe, ran):
     assert answer.code == 4
     assert "DP-TRUST-515" in answer.err
     assert (ran / "ring" / "policies-seen.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["../a.csv", "/etc/passwd", "x\\a.csv", "./a.csv", "a\0.csv"])
+def test_a_name_that_no_honest_signer_writes_is_untrusted_input(datapipe, here, name):
+    """Refused with 7; the same statement with a signature that does not hold is damage, 4."""
+    (here / "a.csv").write_text("age,y\n31,a\n")
+    key = PrivateKey.new("ed25519")
+    signed = sign_path(here / "a.csv", key)
+    form = json.loads(Envelope.load(signed.attestation).payload)
+    form["subject"][0]["name"] = name
+    whole = json.loads(Envelope.sign(json.dumps(form).encode(), key).to_bytes())
+    signed.attestation.write_text(json.dumps(whole))
+    (here / "key.pub").write_text(key.public_key.to_pem())
+    answer = datapipe("verify", "a.csv", "--key", "key.pub")
+    assert answer.code == 7
+    assert "no honest signer" in answer.err
+    assert answer.err.count("DP-TRUST-2") == 1
+    part = whole["signatures"][0]
+    part["sig"] = ("B" if part["sig"][0] == "A" else "A") + part["sig"][1:]
+    signed.attestation.write_text(json.dumps(whole))
+    assert datapipe("verify", "a.csv", "--key", "key.pub").code == 4

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`datapipe verify PATH…`: is it what its signers signed? A store, a folder, a file, evidence.
 
-Exits 4 when anything does not hold, naming the file. Nobody is believed by default: the keys are
+Exits 4 when anything does not hold, naming the file, and 7 when a signature names what no honest
+signer names (`../`, an absolute path, a link, a form without end). Nobody is believed by default: the keys are
 those of `--key`, of `--policy`, or of the key ring.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +19,8 @@ from datapipe.cli.options import Json, PassphraseFile, existing
 from datapipe.cli.signing import believed, public_keys, ring_folder
 from datapipe.cli.store_trust import Answer, verify_store
 from datapipe.cli.terminal import note, out, out_json, painted, plain
-from datapipe.errors import DeclarationError, TrustError
+from datapipe.errors import DeclarationError, Malformed, TrustError
+from datapipe.manifest.checks import Reason
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.rotation import SEEN_FILE, load_policy
 from datapipe.manifest.signers import PublicKey
@@ -135,11 +137,17 @@ def _tell(answer: Answer) -> None:
             note(answer.note)
 
 
-def _refusal(answer: Answer, *, anybody: bool) -> TrustError:
+def _refusal(answer: Answer, *, anybody: bool) -> TrustError | Malformed:
     first = answer.failed[0] if answer.failed else {"name": "", "reason": "nothing to verify"}
     hint = "do not use it; ask its signer, or sign it anew if the change is yours"
     if EVIDENCE_SUFFIX in str(first["name"]):
         hint = "if its stage changed since it was measured, measure again: `make evidence STALE=1`"
+    elif hostile := _hostile(answer):
+        return Malformed(
+            f"{answer.path} is refused: {hostile['name']}: {hostile['reason']}",
+            code=str(hostile["code"]),
+            hint="no honest signer writes this: do not open it, and ask where it came from",
+        )
     elif not anybody:
         hint = "nobody is believed yet: give the signer's public key with --key FILE"
     return TrustError(
@@ -148,3 +156,12 @@ def _refusal(answer: Answer, *, anybody: bool) -> TrustError:
         hint=hint,
         path=answer.path,
     )
+
+
+def _hostile(answer: Answer) -> dict[str, Any] | None:
+    """The first refusal of what no honest signer writes; damaged bytes may look like anything."""
+    codes = {check["code"] for check in answer.failed}
+    if Reason.BAD_SIGNATURE in codes or (Path(answer.path) / "journal").is_dir():
+        return None
+    hostile = {reason for reason in Reason if reason.hostile}
+    return next((check for check in answer.failed if check["code"] in hostile), None)

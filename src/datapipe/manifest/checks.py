@@ -105,6 +105,28 @@ class Reason(StrEnum):
         """
         return self.name.lower()
 
+    @property
+    def hostile(self) -> bool:
+        """Whether no honest signer writes such a thing: it reaches outside, or is made to choke.
+
+        Returns:
+            True for names that leave the folder or name no plain file, and for forms without end.
+
+        Example:
+            >>> Reason.PARENT_PATH.hostile, Reason.CHANGED.hostile
+            (True, False)
+        """
+        return self in _HOSTILE
+
+
+_HOSTILE = frozenset(
+    {
+        Reason.PARENT_PATH, Reason.ABSOLUTE_PATH, Reason.BACKSLASH, Reason.SYMLINK,
+        Reason.SPECIAL_FILE, Reason.BAD_NAME, Reason.DUPLICATE_JSON_KEY, Reason.TOO_LARGE,
+        Reason.TOO_DEEP,
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
