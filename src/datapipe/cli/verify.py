@@ -2,8 +2,8 @@
 """`datapipe verify PATH…`: is it what its signers signed? A store, a folder, a file, evidence.
 
 Exits 4 when anything does not hold, naming the file, and 7 when a signature names what no honest
-signer names (`../`, an absolute path, a link, a form without end). Nobody is believed by default: the keys are
-those of `--key`, of `--policy`, or of the key ring.
+signer names (`../`, an absolute path, a link, a form without end). Nobody is believed by default:
+the keys are those of `--key`, of `--policy`, or of the key ring.
 """
 
 from __future__ import annotations
