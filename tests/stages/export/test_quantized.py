@@ -114,8 +114,8 @@ def test_both_formats_are_int8_open_elsewhere_and_lose_nothing(digits, context, 
 def test_a_relative_scratch_folder_opens_elsewhere_too(network, digits, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     context = trained(*network, digits, Path())
-    made = ExportQuantized().run(digits, replace(context, scratch=Path()))
-    assert [f.verdict for f in made.findings] == ["clean", "clean"]
+    made = ExportQuantized(formats=("onnx",)).run(digits, replace(context, scratch=Path()))
+    assert [f.verdict for f in made.findings] == ["clean"]
 
 
 def test_nothing_about_the_user_is_kept_for_sending(tmp_path) -> None:

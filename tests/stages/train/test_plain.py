@@ -66,7 +66,7 @@ def test_weights_are_no_pickle(digits, context) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_one_seed_gives_one_file_and_leaves_torch_as_it_was(threads, digits, tmp_path) -> None:
-    files = []
+    files, digits = [], Dataset.of(digits.frame()[:400], digits.roles)
     for i, outside in enumerate((1, 4)):
         scratch = tmp_path / str(i)
         scratch.mkdir()

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.analysis import rdp as renyi
+from opacus.accountants.analysis.prv import Domain
 
 from datapipe.errors import BudgetSpent, DeclarationError
 
@@ -23,6 +26,9 @@ SEARCH_STEPS = 12
 LOOSE_FROM = 50.0
 """From this epsilon on the loose bound is used: the tight one needs much memory, says nothing."""
 CURVE_POINTS = 6
+ORDERS = tuple(RDPAccountant.DEFAULT_ALPHAS)
+WHOLE_ORDERS = (*range(2, 64), 128, 256, 512)
+"""Orders whose divergence is a short sum; enough to say where a search begins."""
 
 
 @contextmanager
@@ -46,7 +52,6 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@functools.lru_cache(maxsize=1024)
 @lru_cache(maxsize=4096)  # a search, its check and the curve ask for the same points
 def spent(sigma: float, sample_rate: float, steps: int, delta: float) -> float:
     """An upper bound of epsilon after some steps, by numerical composition (PRV).
@@ -60,17 +65,50 @@ def spent(sigma: float, sample_rate: float, steps: int, delta: float) -> float:
         return rdp
     error = min(0.01, max(0.001, rdp / 200))  # it is added to the bound, so small for a small one
     with quiet():
-        prv = PRVAccountant()
+        prv = _Composed()
         prv.history = [(sigma, sample_rate, steps)]
         return min(rdp, float(prv.get_epsilon(delta, eps_error=error)))
 
 
-def loosely_spent(sigma: float, sample_rate: float, steps: int, delta: float) -> float:
-    """A looser upper bound by Renyi divergences, ten times cheaper."""
+def loosely_spent(
+    sigma: float, sample_rate: float, steps: int, delta: float, orders: tuple[float, ...] = ORDERS
+) -> float:
+    """A looser upper bound by Renyi divergences; one noise is paid for once.
+
+    References: Mironov, Talwar & Zhang, 2019, Renyi differential privacy of the sampled Gaussian
+    mechanism.
+    """
     with quiet():
-        rdp = RDPAccountant()
-        rdp.history = [(sigma, sample_rate, steps)]
-        return float(rdp.get_epsilon(delta))
+        divergences = _divergences(sigma, sample_rate, orders) * steps
+        return float(renyi.get_privacy_spent(orders=orders, rdp=divergences, delta=delta)[0])
+
+
+@lru_cache(maxsize=256)
+def _divergences(sigma: float, sample_rate: float, orders: tuple[float, ...]) -> NDArray[Any]:
+    """The Renyi divergence of one step at each order, of shape (orders,)."""
+    made = renyi.compute_rdp(q=sample_rate, noise_multiplier=sigma, steps=1, orders=orders)
+    return np.asarray(made)
+
+
+class _Composed(PRVAccountant):  # type: ignore[misc]  # Opacus ships no types
+    """Opacus's accountant, which finds its domain from divergences that are known already.
+
+    Opacus computes them anew for every number of steps, which takes twenty times as long as the
+    composition itself. The domain is the same (Gopi, Lee & Wutschitz, 2021, remark 5.6).
+    """
+
+    def _get_domain(
+        self, prvs: list[Any], num_self_compositions: list[int], eps_error: float,
+        delta_error: float,
+    ) -> Domain:  # fmt: skip
+        (prv,), (steps,) = prvs, num_self_compositions
+        widest = max(
+            loosely_spent(prv.noise_multiplier, prv.sample_rate, steps, delta_error / 4),
+            loosely_spent(prv.noise_multiplier, prv.sample_rate, 1, delta_error / (8 * steps)),
+            eps_error,
+        )
+        mesh = eps_error / np.sqrt(steps * np.log(12 / delta_error) / 2)
+        return Domain.create_aligned(-widest - 3, widest + 3, mesh)
 
 
 def noise_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
@@ -107,12 +145,16 @@ def noise_for(epsilon: float, delta: float, sample_rate: float, steps: int) -> f
 
 def _roughly_enough(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """A noise multiplier that suffices by the loose bound, found by halving an interval."""
+
+    def too_little(sigma: float) -> bool:
+        return loosely_spent(sigma, sample_rate, steps, delta, WHOLE_ORDERS) > epsilon
+
     low, high = 0.0, 0.5
-    while loosely_spent(high, sample_rate, steps, delta) > epsilon and high < SIGMA_MOST:
+    while too_little(high) and high < SIGMA_MOST:
         low, high = high, high * 2
     while high - low > 0.01 * high:
         middle = (low + high) / 2
-        if loosely_spent(middle, sample_rate, steps, delta) > epsilon:
+        if too_little(middle):
             low = middle
         else:
             high = middle
