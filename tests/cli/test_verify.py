@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import polars as pl
 import pytest
 
+from datapipe.cli.app import main
 from datapipe.manifest.bundle import sign_path
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.keys import PrivateKey
@@ -19,12 +21,26 @@ p = Pipeline("ages", [ReadCSV("a.csv", label="y", licence="CC0-1.0"), ExactDupli
 """
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A folder with a store of one run, made once; each test has a copy of its own."""
+    folder = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATAPIPE_KEY", "DATAPIPE_KEYS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HOME", str(folder.parent / "home"))
+        patch.setenv("DATAPIPE_KEY_PASSPHRASE", "correct horse")
+        patch.chdir(folder)
+        (folder / "a.csv").write_text("age,y\n31,a\n40,b\n31,a\n50,b\n")
+        (folder / "p.py").write_text(PIPELINE)
+        assert main(["run", "p.py", "--seed", "7"]) == 0
+    return folder
+
+
 @pytest.fixture
-def ran(datapipe, here, monkeypatch):
+def ran(once, here, monkeypatch):
     monkeypatch.setenv("DATAPIPE_KEY_PASSPHRASE", "correct horse")
-    (here / "a.csv").write_text("age,y\n31,a\n40,b\n31,a\n50,b\n")
-    (here / "p.py").write_text(PIPELINE)
-    assert datapipe("run", "p.py", "--seed", "7").code == 0
+    shutil.copytree(once, here, dirs_exist_ok=True)
     return here
 
 
