@@ -173,10 +173,11 @@ class Index:
         with (
             self._made() as partial,
             _translated(self.path),
-            _connected(partial) as connection,
+            _engine() as connection,
         ):
-            make(connection)
-            self._fill(connection, START, until, accept_loss=accept_loss)
+            _start(connection, partial)
+            with _attached(connection, partial):
+                self._fill(connection, START, until, accept_loss=accept_loss)
 
     @contextlib.contextmanager
     def _made(self) -> Iterator[Path]:
@@ -230,19 +231,45 @@ class Index:
 
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The next index, open for writing as the current database.
-
-    One thread: several compress each block twice and pack it half as well (measured).
-    """
-    quoted = str(path).replace("'", "''")
-    with contextlib.closing(
-        duckdb.connect(":memory:", config=QUIET | {"threads": "1"})
-    ) as connection:
-        connection.execute(f"attach '{quoted}' as lineage (row_group_size {GROUP_ROWS})")
-        connection.execute("use lineage")
+    """The next index, open for writing as the current database."""
+    with _engine() as connection, _attached(connection, path):
         yield connection
-        connection.execute("use memory")
-        connection.execute("detach lineage")
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with one thread: several compress each block twice and pack it half as well."""
+    config = QUIET | {"threads": "1"}
+    with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def _attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    quoted = str(path).replace("'", "''")
+    connection.execute(f"attach '{quoted}' as lineage (row_group_size {GROUP_ROWS})")
+    connection.execute("use lineage")
+    yield
+    connection.execute("use memory")
+    connection.execute("detach lineage")
+
+
+_BLANK: dict[str, bytes] = {}
+"""An index without a line, by the fingerprint of its tables and views.
+
+To bind every view anew takes longer than all else that a small run does to its index.
+"""
+
+
+def _start(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Put an index without a line at a path; the first of a process is made, the others copied."""
+    wanted = schema.fingerprint()
+    if wanted in _BLANK:
+        path.write_bytes(_BLANK[wanted])
+        return
+    with _attached(connection, path):
+        make(connection)
+    _BLANK[wanted] = path.read_bytes()
 
 
 def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, bool]:
