@@ -135,32 +135,35 @@ class Index:
         if not self.path.exists() or self._log_of(self.path).exists():
             self._rebuild(until)  # what another program wrote into it is not ours
             return until.seq
-        at, current = self._published()
+        with _translated(self.path), _engine() as connection:
+            return self._go_on(connection, until, enough)
+
+    def _go_on(self, connection: duckdb.DuckDBPyConnection, until: Mark, enough: Mark) -> int:
+        at, current = self._published(connection)
         if current and (at.seq > until.seq or (at.seq == until.seq and at.chain != until.chain)):
             raise _ahead(self.path, at.seq, until.seq)
         if not current:
-            self._rebuild(until)
+            self._renew(connection, until)
         elif at.seq >= enough.seq and at != START:
             return at.seq
         else:
             with self._made() as partial:
                 shutil.copyfile(self.path, partial)
-                with _translated(self.path), _connected(partial) as connection:
+                with _attached(connection, partial):
                     self._fill(connection, at, until)
         return until.seq
 
-    def _published(self) -> tuple[Mark, bool]:
+    def _published(self, connection: duckdb.DuckDBPyConnection) -> tuple[Mark, bool]:
         """How far the published index has come, and whether its tables are of this version."""
-        with _translated(self.path), other_name(self.path) as name:
-            opened = duckdb.connect(str(name), read_only=True, config=QUIET)
-            with contextlib.closing(opened) as connection:
-                return _position(connection, self.path)
+        with other_name(self.path) as name, _attached(connection, name, "read_only"):
+            return _position(connection, self.path)
 
     def _keep_damaged(self) -> None:
         """Give an index that cannot be read a second name, so that it can be looked at later."""
         try:
             if self.path.exists():
-                self._published()
+                with _translated(self.path), _engine() as connection:
+                    self._published(connection)
         except TrustError:
             aside = self.path.with_suffix(".damaged")
             with contextlib.suppress(OSError):
@@ -170,11 +173,13 @@ class Index:
             return
 
     def _rebuild(self, until: Mark, *, accept_loss: bool = False) -> None:
-        with (
-            self._made() as partial,
-            _translated(self.path),
-            _engine() as connection,
-        ):
+        with _translated(self.path), _engine() as connection:
+            self._renew(connection, until, accept_loss=accept_loss)
+
+    def _renew(
+        self, connection: duckdb.DuckDBPyConnection, until: Mark, *, accept_loss: bool = False
+    ) -> None:
+        with self._made() as partial:
             _start(connection, partial)
             with _attached(connection, partial):
                 self._fill(connection, START, until, accept_loss=accept_loss)
@@ -230,13 +235,6 @@ class Index:
 
 
 @contextlib.contextmanager
-def _connected(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The next index, open for writing as the current database."""
-    with _engine() as connection, _attached(connection, path):
-        yield connection
-
-
-@contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
     config = QUIET | {"threads": "1"}
@@ -245,9 +243,14 @@ def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextlib.contextmanager
-def _attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+def _attached(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    how: str = f"row_group_size {GROUP_ROWS}",
+) -> Iterator[None]:
+    """A file as the current database; after an error the engine is closed with it, unsaved."""
     quoted = str(path).replace("'", "''")
-    connection.execute(f"attach '{quoted}' as lineage (row_group_size {GROUP_ROWS})")
+    connection.execute(f"attach '{quoted}' as lineage ({how})")
     connection.execute("use lineage")
     yield
     connection.execute("use memory")
