@@ -17,7 +17,7 @@ import pytest
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.pipeline import Pipeline
-from datapipe.core.seal import sound
+from datapipe.core.soundness import sound
 from datapipe.core.stage import RowStage
 from datapipe.errors import ExecutionError
 from datapipe.execute.local import LocalExecutor

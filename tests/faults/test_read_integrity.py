@@ -19,7 +19,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.parquet import vouch
 from datapipe.core.roles import Roles
-from datapipe.core.seal import sound
+from datapipe.core.soundness import sound
 from datapipe.errors import DataError, TrustError
 from datapipe.execute._record import stored
 from datapipe.stages import ReadArrow, ReadParquet

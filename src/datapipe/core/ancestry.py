@@ -110,10 +110,10 @@ def labels(data: Dataset) -> pl.DataFrame:
         }
     ).unique("source", keep="last")
     rows = origins(data)
-    owner = _number(pl.col(ROW_ID))
+    owner = source_number(pl.col(ROW_ID))
     every = pl.concat_list(owner)
     if ANCESTORS in rows.columns:
-        every = every.list.concat(pl.col(ANCESTORS).list.eval(_number(pl.element())))
+        every = every.list.concat(pl.col(ANCESTORS).list.eval(source_number(pl.element())))
     # Few sets of sources stand behind many rows: what a set says is found once.
     sets = every.list.unique().list.sort()
     key = sets.list.eval(pl.element().cast(pl.String)).list.join(" ")
@@ -160,6 +160,17 @@ def origins(data: Dataset) -> pl.DataFrame:
     return frame.select(held).collect(engine="streaming")
 
 
-def _number(row_id: pl.Expr) -> pl.Expr:
-    """The number of the source that a row id carries, int64."""
+def source_number(row_id: pl.Expr) -> pl.Expr:
+    """The number of the source that a row id carries.
+
+    Args:
+        row_id: Row ids, uint64.
+
+    Returns:
+        An expression, int64.
+
+    Example:
+        >>> pl.select(source_number(pl.lit(3 << 40, dtype=pl.UInt64))).item()
+        3
+    """
     return (row_id // (1 << ORDINAL_BITS)).cast(pl.Int64)

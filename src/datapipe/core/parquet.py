@@ -9,7 +9,8 @@ from typing import IO
 import polars as pl
 
 from datapipe.core.digest import digest_file
-from datapipe.core.seal import sealed_copy, sound, sound_footer
+from datapipe.core.seal import sealed_copy
+from datapipe.core.soundness import sound, sound_footer
 from datapipe.core.thrift import Damaged
 from datapipe.errors import TrustError
 

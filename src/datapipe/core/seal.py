@@ -11,17 +11,47 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import struct
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from datapipe.core.digest import PREFIX
+from datapipe.core.pages import (
+    BLANK,
+    BLOOM_AT,
+    BLOOM_SIZE,
+    CHUNK,
+    COLUMNS,
+    DATA_AT,
+    DECODED,
+    DICTIONARY_AT,
+    FILE_OFFSET,
+    GROUP_BYTES,
+    GROUP_ROWS,
+    GROUP_START,
+    GROUP_STORED,
+    GROUPS,
+    HEADERS,
+    INDEX_AT,
+    KEY,
+    LARGEST_ORDINAL,
+    MADE_BY,
+    MAGIC,
+    MARK,
+    METADATA,
+    ORDINAL,
+    PAGE_CRC,
+    ROWS,
+    STORED,
+    footer_of,
+    mapped,
+    pages,
+    signed,
+)
 from datapipe.core.thrift import (
     BINARY,
     I16,
@@ -36,67 +66,6 @@ from datapipe.core.thrift import (
     Struct,
     written,
 )
-
-MAGIC = b"PAR1"
-KEY = b"datapipe.seal"
-HEADERS = b"datapipe.page_headers"
-MARK = b"datapipe over "
-"""Begins `created_by`: a file that lost its seal to a flipped bit still says that it had one."""
-BLANK = b"0" * 64
-# Fields of the footer's structs, by their numbers in the Parquet specification.
-SCHEMA, ROWS, GROUPS, METADATA, MADE_BY = 2, 3, 4, 5, 6
-COLUMNS, GROUP_BYTES, GROUP_ROWS, GROUP_START, GROUP_STORED, ORDINAL = 1, 2, 3, 5, 6, 7
-FILE_OFFSET, CHUNK = 2, 3
-NAME, DECODED, STORED, DATA_AT, INDEX_AT, DICTIONARY_AT, BLOOM_AT, BLOOM_SIZE = (
-    3, 6, 7, 9, 10, 11, 14, 15,
-)  # fmt: skip
-PAGE_DECODED, PAGE_STORED, PAGE_CRC = 2, 3, 4
-LARGEST_ORDINAL = 2**15 - 1
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page as it lies in a file.
-
-    Args:
-        start: Where its header begins.
-        body: Where its bytes begin.
-        end: Where the next page begins.
-        header: Its header.
-
-    Example:
-        >>> Page(4, 30, 80, Struct()).end
-        80
-    """
-
-    start: int
-    body: int
-    end: int
-    header: Struct
-
-
-@dataclass(frozen=True)
-class Soundness:
-    """What could be held against a checksum.
-
-    Args:
-        sealed: Whether page headers and footer were held against a seal.
-        pages: How many pages were looked at.
-        unchecked: How many of them carry no checksum.
-
-    Example:
-        >>> Soundness(True, 3, 0).complete
-        True
-    """
-
-    sealed: bool
-    pages: int
-    unchecked: int
-
-    @property
-    def complete(self) -> bool:
-        """Whether no byte of what was looked at is without a checksum."""
-        return self.sealed and not self.unchecked
 
 
 @dataclass(frozen=True)
@@ -158,6 +127,7 @@ class SealedFile:
     Example:
         >>> import io, tempfile
         >>> import polars as pl
+        >>> from datapipe.core.soundness import sound
         >>> made = io.BytesIO()
         >>> pl.DataFrame({"a": [1, 2]}).write_parquet(made)
         >>> path = Path(tempfile.mkdtemp()) / "a.parquet"
@@ -227,7 +197,7 @@ class SealedFile:
         held = 0
         self._file.flush()
         if marks:
-            with _mapped(self.path) as raw, memoryview(raw) as view:
+            with mapped(self.path) as raw, memoryview(raw) as view:
                 for mark in marks:
                     groups = [Compact(g).struct() for g in mark.groups]
                     try:
@@ -250,7 +220,7 @@ class SealedFile:
         for meta in (c[CHUNK] for g in groups for c in g[COLUMNS]):
             for page in pages(raw, meta):
                 body = raw[page.body : page.end]
-                if page.start != at or _signed(zlib.crc32(body)) != page.header[PAGE_CRC]:
+                if page.start != at or signed(zlib.crc32(body)) != page.header[PAGE_CRC]:
                     raise Damaged("it was cut off here")
                 headers.update(raw[page.start : page.body])
                 at = page.end
@@ -336,7 +306,7 @@ class SealedFile:
             first = self._at
             for page in pages(raw, meta):
                 body = view[page.body : page.end]
-                page.header.put(PAGE_CRC, I32, _signed(zlib.crc32(body)))
+                page.header.put(PAGE_CRC, I32, signed(zlib.crc32(body)))
                 header = written(page.header)
                 places[page.start] = self._at
                 grown += len(header) - (page.body - page.start)
@@ -371,200 +341,6 @@ class SealedFile:
         self._at += len(data)
 
 
-def sound(path: Path, columns: Collection[str] | None = None) -> Soundness:
-    """Hold a Parquet file against its seal and its pages against their checksums, undecoded.
-
-    Args:
-        path: The file.
-        columns: Top-level columns whose pages are looked at; None for all.
-
-    Returns:
-        What was looked at.
-
-    Raises:
-        Damaged: A bit is not as it was written; the message names row group and column.
-
-    Example:
-        >>> import tempfile
-        >>> import polars as pl
-        >>> path = Path(tempfile.mkdtemp()) / "a.parquet"
-        >>> pl.DataFrame({"a": [1, 2]}).write_parquet(path)
-        >>> sound(path).sealed
-        False
-    """
-    with _mapped(path) as raw:
-        try:
-            return _sound(raw, columns)
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            OverflowError,
-        ) as error:
-            raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
-
-
-def sound_footer(path: Path) -> bool:
-    """Hold the footer of a Parquet file against its seal; no page is read.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Whether it has a seal, and so a whole footer.
-
-    Raises:
-        Damaged: A bit of the footer is not as it was written.
-
-    Example:
-        >>> import tempfile
-        >>> import polars as pl
-        >>> path = Path(tempfile.mkdtemp()) / "a.parquet"
-        >>> pl.DataFrame({"a": [1, 2]}).write_parquet(path)
-        >>> sound_footer(path)
-        False
-    """
-    with _mapped(path) as raw:
-        try:
-            footer, start = footer_of(raw)
-            return _sealed(raw, footer, start) is not None
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            OverflowError,
-        ) as error:
-            raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
-
-
-def _sealed(raw: mmap.mmap, footer: Struct, start: int) -> bytes | None:
-    """The digest of the page headers, out of a footer that its seal covers; None without one."""
-    told = {p[1]: p[2] for p in footer.get(METADATA, ())}
-    if KEY not in told and HEADERS not in told and not footer.get(MADE_BY, b"").startswith(MARK):
-        return None
-    found = raw[start : len(raw) - 8]
-    spot = found.rfind(KEY) + len(KEY) + 2
-    blank = found[:spot] + BLANK + found[spot + len(BLANK) :]
-    if told.get(KEY) != hashlib.sha256(blank).hexdigest().encode():
-        raise Damaged("its footer does not match its seal")
-    return bytes(told[HEADERS])
-
-
-def _sound(raw: mmap.mmap, columns: Collection[str] | None) -> Soundness:
-    footer, start = footer_of(raw)
-    if raw[:4] != MAGIC:
-        raise Damaged("it does not begin as a Parquet file")
-    seal = _sealed(raw, footer, start)
-    headers, at = hashlib.sha256(), 4
-    seen = unchecked = 0
-    with memoryview(raw) as view:
-        for number, group in enumerate(footer[GROUPS]):
-            for column in group[COLUMNS] if group[GROUP_ROWS] else ():
-                meta = column[CHUNK]
-                wanted = columns is None or meta[NAME][0].decode() in columns
-                for page in pages(raw, meta):
-                    if seal is not None:
-                        headers.update(raw[page.start : page.body])
-                        if page.start != at:
-                            raise Damaged(f"row group {number} is not where its seal puts it")
-                        at = page.end
-                    if not wanted:
-                        continue
-                    seen += 1
-                    crc = page.header.get(PAGE_CRC)
-                    unchecked += crc is None
-                    with view[page.body : page.end] as body:
-                        if crc is not None and _signed(zlib.crc32(body)) != crc:
-                            name = b".".join(meta[NAME]).decode(errors="replace")
-                            raise Damaged(
-                                f"damaged in row group {number}, column {name!r}: a page does not"
-                                " match its checksum"
-                            )
-    if seal is not None and (at != start or headers.hexdigest().encode() != seal):
-        raise Damaged("a page header does not match the seal")
-    return Soundness(seal is not None, seen, unchecked)
-
-
-def footer_of(raw: Raw) -> tuple[Struct, int]:
-    """The footer of a Parquet file.
-
-    Args:
-        raw: The file's bytes.
-
-    Returns:
-        The footer, and where it begins.
-
-    Raises:
-        Damaged: The end of the file is not that of a Parquet file.
-
-    Example:
-        >>> footer_of(b"")
-        Traceback (most recent call last):
-        ...
-        datapipe.core.thrift.Damaged: its end is missing ...
-    """
-    if len(raw) < 12 or bytes(raw[-4:]) != MAGIC:
-        raise Damaged("its end is missing")
-    (length,) = struct.unpack("<I", raw[-8:-4])
-    start = len(raw) - 8 - length
-    if start < 4:
-        raise Damaged(f"its footer claims {length} bytes in a file of {len(raw)}")
-    reader = Compact(bytes(raw[start : len(raw) - 8]))
-    footer = reader.struct()
-    if reader.at != length:
-        raise Damaged("its footer has bytes that belong nowhere")
-    return footer, start
-
-
-def pages(raw: Raw, meta: Struct) -> Iterator[Page]:
-    """The pages of one column of one row group, in order.
-
-    Args:
-        raw: The file's bytes.
-        meta: The column's metadata in the footer.
-
-    Yields:
-        The pages, headers parsed.
-
-    Raises:
-        Damaged: A page reaches beyond its column.
-
-    Example:
-        >>> list(pages(b"", Struct.of({7: (I64, 0), 9: (I64, 4)})))
-        []
-    """
-    at = min(meta.get(DICTIONARY_AT, 0) or meta[DATA_AT], meta[DATA_AT])
-    end = at + meta[STORED]
-    if not 0 <= at <= end <= max(len(raw), at):
-        raise Damaged("a column lies outside of the file")
-    while at < end:
-        reader = Compact(raw, at)
-        header = reader.struct()
-        after = reader.at + header[PAGE_STORED]
-        if not reader.at <= after <= end:
-            raise Damaged("a page reaches beyond its column")
-        yield Page(at, reader.at, after, header)
-        at = after
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            raise Damaged("it is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-            yield raw
-
-
-def _signed(crc: int) -> int:
-    """A CRC-32 as Parquet stores it: a signed 32-bit integer."""
-    return crc - 2**32 if crc >= 2**31 else crc
-
-
 def sealed_copy(made: Path, path: Path) -> tuple[Path, str]:
     """A finished Parquet file, sealed.
 
@@ -582,11 +358,12 @@ def sealed_copy(made: Path, path: Path) -> tuple[Path, str]:
     Example:
         >>> import tempfile
         >>> import polars as pl
+        >>> from datapipe.core.soundness import sound
         >>> folder = Path(tempfile.mkdtemp())
         >>> pl.DataFrame({"a": [1]}).write_parquet(folder / "a")
         >>> sound(sealed_copy(folder / "a", folder / "b")[0]).sealed
         True
     """
-    with _mapped(made) as raw, SealedFile(path) as file:
+    with mapped(made) as raw, SealedFile(path) as file:
         file.append(raw)
     return path, file.digest

@@ -94,9 +94,11 @@ def _where(path: Path) -> str:
     """Where a Parquet file breaks its own checksums: one that was written anew breaks none."""
     if path.suffix != ".parquet":
         return ""
-    seal = import_module("datapipe.core.seal")  # it brings Arrow along: only for a damaged table
+    soundness = import_module(
+        "datapipe.core.soundness"
+    )  # it brings Arrow along: only for a damaged table
     try:
-        seal.sound(path)
+        soundness.sound(path)
     except (DatapipeError, OSError) as error:
         return f": {error.message if isinstance(error, DatapipeError) else error.strerror}"
     return ""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from datapipe.core.context import Context
 from datapipe.core.roles import ROW_ID
-from datapipe.core.seal import Soundness, sound
+from datapipe.core.soundness import Soundness, sound
 from datapipe.core.thrift import Damaged
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
 from datapipe.stages.ingest import _files, _footer

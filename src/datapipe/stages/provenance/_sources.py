@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 
 import polars as pl
 
+from datapipe.core.ancestry import source_number
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import scored_rows
-from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
+from datapipe.core.roles import ANCESTORS, ROW_ID
 from datapipe.core.source import Source
 
 
@@ -21,10 +22,10 @@ def present(sources: Sequence[Source], rows: pl.DataFrame) -> list[Source]:
         sources: All that are known.
         rows: The rows' `origins`.
     """
-    numbers = set(rows.select(_number(pl.col(ROW_ID)).unique()).to_series())
+    numbers = set(rows.select(source_number(pl.col(ROW_ID)).unique()).to_series())
     if ANCESTORS in rows.columns:
         parts = rows.select(pl.col(ANCESTORS).explode().drop_nulls())
-        numbers |= set(parts.select(_number(pl.col(ANCESTORS)).unique()).to_series())
+        numbers |= set(parts.select(source_number(pl.col(ANCESTORS)).unique()).to_series())
     return [s for s in sources if s.number in numbers]
 
 
@@ -37,17 +38,12 @@ def rows_of(rows: pl.DataFrame, numbers: Collection[int], reason: str) -> pl.Dat
         reason: Why they are flagged.
     """
     wanted = sorted(numbers)
-    hit = _number(pl.col(ROW_ID)).is_in(wanted)
+    hit = source_number(pl.col(ROW_ID)).is_in(wanted)
     if ANCESTORS in rows.columns:
-        parts = pl.col(ANCESTORS).list.eval(_number(pl.element()).is_in(wanted)).list.any()
+        parts = pl.col(ANCESTORS).list.eval(source_number(pl.element()).is_in(wanted)).list.any()
         hit = hit | parts.fill_null(value=False)
     flagged = rows.select(hit=hit)["hit"]
     return scored_rows(rows[ROW_ID], flagged.cast(pl.Float64), flagged=flagged, reason=reason)
-
-
-def _number(row_id: pl.Expr) -> pl.Expr:
-    """The number of the source that a row id carries, int64."""
-    return (row_id // 2**ORDINAL_BITS).cast(pl.Int64)
 
 
 def share(rows: pl.DataFrame) -> Estimate:
