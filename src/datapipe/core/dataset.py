@@ -63,6 +63,7 @@ class Dataset:
             its rows are first read, and damage raises `TrustError`.
         pieces: The same rows as plans over parts of the source, in order, each with its number of
             rows, where a slice of one can be read without what comes before it.
+        taken_from: Digest of the stored rows that these are some of, where that is known.
 
     Raises:
         SchemaMismatch: A role names a column that is not there.
@@ -84,6 +85,7 @@ class Dataset:
         rows: int | None = None,
         kept: bool = False,
         pieces: Sequence[Piece] = (),
+        taken_from: str = "",
     ) -> None:
         self._plan = frame
         self._polars_schema = frame.collect_schema()
@@ -91,6 +93,7 @@ class Dataset:
         self._rows = rows
         self._kept = kept
         self.pieces = tuple(pieces)
+        self.taken_from = taken_from
         self.path = path
         self.sources = tuple(sources)
         self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")
@@ -294,7 +297,36 @@ class Dataset:
                 for r, columns in self.roles.columns.items()
             }
             roles = Roles(kept)
-        return Dataset(frame, roles, sources=self.sources)
+        origin = self._digest if self.path is not None else self.taken_from
+        return Dataset(frame, roles, sources=self.sources, taken_from=origin)
+
+    def with_roles(self, roles: Roles) -> Dataset:
+        """The same rows, whose columns play other roles.
+
+        Args:
+            roles: The new roles.
+
+        Returns:
+            The data set; it knows of the file and digest of its rows what this one knows.
+
+        Raises:
+            SchemaMismatch: A role names a column that is not there.
+
+        Example:
+            >>> Dataset.of(pa.table({"y": [0]})).with_roles(Roles.of(label="y")).roles.one("label")
+            'y'
+        """
+        return Dataset(
+            self._plan,
+            roles,
+            sources=self.sources,
+            path=self.path,
+            digest=self._digest,
+            rows=self._rows,
+            kept=self._kept,
+            pieces=self.pieces,
+            taken_from=self.taken_from,
+        )
 
     def save(self, path: str | os.PathLike[str], *, row_id: bool = False) -> Path:
         """Write the rows as one file, streaming, and publish it by rename.
