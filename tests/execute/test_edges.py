@@ -307,8 +307,8 @@ def handed_on(rows: Dataset, frame: pl.DataFrame, form: str) -> dict:
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_what_a_caller_does_by_hand_between_two_runs_is_accounted_for(tmp_path: Path, request):
-    """Four pairs of runs; sixty under `make faults`."""
-    for seed in range(60 if "faults" in request.config.option.markexpr else 4):
+    """Three pairs of runs; sixty under `make faults`."""
+    for seed in range(60) if "faults" in request.config.option.markexpr else (1, 3, 7):
         folder = tmp_path / str(seed)
         folder.mkdir()
         two_runs(folder, seed)
@@ -344,8 +344,10 @@ def two_runs(tmp_path: Path, seed: int) -> None:
     assert set(told.values()) <= {LEFT_OUT_BY_HAND, MERGED}, where
     again = chain.run(**given, seed=7, store=store)
     assert dict(lineage.sql(said, run=again.run_id).rows()) == told, where
-    agrees(lineage, again.run_id, {"late": lines}, everything)
     before = lineage.sql("from model_rows").sort("*")
+    trained = "select row_id from model_rows join models using (model_id) where run_id = $r"
+    mine = set(lineage.sql(trained, r=again.run_id)["row_id"])
+    assert mine == {m for r in lines if r["id"] % 4 for m in r["from"]}, where
     lineage.rebuild()
     assert lineage.sql("from model_rows").sort("*").equals(before)
     assert [p.says for p in lineage.verify()] == [], where

@@ -53,7 +53,7 @@ with stored as (
 select s.* exclude (seq)
 from stored s left join (select step_id, rows_out from steps where stage = $stage) h
   on (h.step_id = s.step or list_contains(s.before, h.step_id)) and h.rows_out = s.rows
-order by h.step_id is not null, s.rows, s.seq desc limit $most
+order by h.step_id is not null, len(s.before) desc, s.seq desc limit $most
 """
 
 
@@ -176,9 +176,9 @@ def _taken_from(
 ) -> Mapping[str, Any] | None:
     """The data set that holds all of these rows; None where none, or none for certain, does.
 
-    Of several that follow from each other the smallest is as good as any: the steps between them
-    tell the rest. What was itself handed over and kept as it was comes last, so that the same rows
-    give the same account again. Of several that do not hang together nobody can say which it was.
+    Of several that follow from each other the last is meant: the steps before it tell the rest.
+    What was itself handed over and kept as it was comes behind, so that the same rows give the same
+    account again. Of several that do not hang together nobody can say which it was.
     """
     wanted = ids.unique()
     found: list[dict[str, Any]] = []
