@@ -21,7 +21,8 @@ from datapipe.errors import SchemaMismatch, nearest
 
 ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
 """Endings of names under which rows are saved as Arrow IPC."""
-
+READ_AHEAD_BYTES = 2**16
+"""Bytes of a column that are fetched together when a stored file is gone through."""
 
 Piece = tuple[pl.LazyFrame, int]
 """A plan over some rows, hidden column first, and how many they are."""
@@ -256,7 +257,13 @@ class Dataset:
         if self.path is not None:
             if self._kept:
                 vouch(self.path, self.digest)
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            # page by page: pyarrow's own choice is to fetch whole row groups ahead
+            with pq.ParquetFile(
+                self.path,
+                page_checksum_verification=True,
+                pre_buffer=False,
+                buffer_size=READ_AHEAD_BYTES,
+            ) as file:
                 yield from file.iter_batches(batch_size=rows, columns=list(columns or self.names))
             return
         plan = self._frame.select(self.names if columns is None else columns)

@@ -28,7 +28,7 @@ FAR = 1e-2
 and so does the mask."""
 HELD_VALUES = 2**22
 """Up to so many probabilities are held in memory; more are read anew for every pass."""
-BATCH_VALUES = 2**20
+BATCH_VALUES = 2**18
 PERMUTED_ROWS = 10
 """Rows a class from which on columns that fit another order of the classes are told."""
 
