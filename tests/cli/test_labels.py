@@ -55,6 +55,74 @@ def test_a_relabelled_copy_has_the_true_labels_and_a_history(datapipe, flipped):
     assert len(history) == FLIPPED
 
 
+def test_a_relabelling_is_undone_by_a_run_of_its_own(datapipe, flipped):
+    roles = ("--label", "y", "--json")
+    done = datapipe("labels", "relabel", "a.csv", "--apply", "-o", "b.parquet", *roles).json
+    given = pl.read_csv("a.csv")["y"].to_list()
+    back = datapipe(
+        "labels", "relabel", "b.parquet", "--undo", done["run_id"], "-o", "c.parquet", *roles
+    )
+    assert back.code == 0, back.err
+    assert pl.read_parquet("c.parquet")["y"].to_list() == given
+    assert (back.json["undone"], back.json["edited"]) == (FLIPPED, 0)
+    ask = f"from label_history where run_id = '{back.json['run_id']}' order by row_id"
+    lines = datapipe("sql", ask, "--json").json
+    assert [(h["before"], h["after"]) for h in lines] == list(
+        zip(flipped[:FLIPPED], given[:FLIPPED], strict=True)
+    )
+    assert {h["why"] for h in lines} == {f"undo of run {done['run_id']}"}
+    assert len({h["changed_by"] for h in lines} - {None, ""}) == 1
+    assert datapipe("verify", ".datapipe").code == 0
+    again = datapipe(
+        "labels", "relabel", "b.parquet", "--undo", done["run_id"], "-o", "d.parquet", *roles
+    )
+    assert again.code == 2
+    assert f"run {back.json['run_id']} changed rows 1:0" in again.err
+    redone = datapipe(
+        "labels", "relabel", "c.parquet", "--undo", back.json["run_id"][:12], "-o", "d.csv", *roles
+    )
+    assert redone.code == 0, redone.err
+    assert pl.read_csv("d.csv")["y"].to_list() == flipped
+
+
+def test_a_label_that_changed_since_is_not_undone(datapipe, flipped, here):
+    done = datapipe(
+        "labels", "relabel", "a.csv", "--label", "y", "--apply", "-o", "b.csv", "--json"
+    ).json
+    made = pl.read_csv("b.csv")
+    edited = made.with_columns(
+        y=pl.when(pl.int_range(pl.len()).is_in([3, 200])).then(pl.lit("maybe")).otherwise("y")
+    )
+    edited.write_csv("e.csv")
+    words = ("--label", "y", "--undo", done["run_id"], "-o", "c.parquet", "--json")
+    refused = datapipe("labels", "relabel", "e.csv", *words)
+    assert refused.code == 2
+    assert "1 labels are no longer what run" in refused.err
+    assert not (here / "c.parquet").exists()
+    some = datapipe("labels", "relabel", "e.csv", *words, "--row", "1:5", "--row", "1:6")
+    assert some.code == 0, some.err
+    assert (some.json["undone"], some.json["edited"]) == (2, 2)
+    want = list(edited["y"])
+    want[5:7] = pl.read_csv("a.csv")["y"][5:7].to_list()
+    assert pl.read_parquet("c.parquet")["y"].to_list() == want
+    ask = "select ordinal, why from label_history where before != 'maybe' and after = 'maybe'"
+    hand = datapipe("sql", ask, "--json").json
+    assert sorted((h["ordinal"], h["why"]) for h in hand) == [
+        (3, "edited by hand in e.csv"),
+        (200, "edited by hand in e.csv"),
+    ]
+    other = made.with_columns(a=pl.col("a") + 1)
+    other.write_csv("o.csv")
+    one = ("--row", "1:7")
+    assert "column 'a' is another" in datapipe("labels", "relabel", "o.csv", *words, *one).err
+    more = datapipe("labels", "relabel", "c.parquet", *words, *one).json
+    assert (more["undone"], more["edited"]) == (1, 0)
+    assert "changed rows 1:3, 1:5, 1:6" in datapipe("labels", "relabel", "b.csv", *words).err
+    assert datapipe("labels", "relabel", "b.csv", *words, "--row", "1:250").code == 2
+    none = ("--label", "y", "--undo", "nothing", "-o", "c.parquet")
+    assert datapipe("labels", "relabel", "b.csv", *none).code == 2
+
+
 def test_what_cannot_be_written_is_told_before_anything_runs(datapipe, flipped, here):
     assert datapipe("labels", "issues", "a.csv", "--label", "y", "-o", "b.xml").code == 2
     assert datapipe("labels", "relabel", "a.csv", "--label", "y", "--apply").code == 2

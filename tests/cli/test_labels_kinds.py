@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`labels issues` and `relabel` on sets of classes, tokens and values: the rows are cleanlab's."""
+"""`labels issues` and `relabel` on sets, tokens, boxes and values: the rows are cleanlab's."""
 
 from __future__ import annotations
 
@@ -79,6 +79,36 @@ def test_tokens_are_listed_with_their_place(datapipe, here):
     assert refused.code == 2
     assert "not as many lists of probabilities as tokens" in refused.err
     assert datapipe("labels", "issues", "t.parquet", "--label", "y", "--kind", "spans").code == 2
+
+
+def test_boxes_are_told_by_what_is_wrong_with_them(datapipe, here):
+    rng = np.random.default_rng(7)
+    given, found = [], []
+    for row in range(60):
+        x, y = rng.integers(0, 100, 2).tolist()
+        spots = [("cat", [x, y, x + 40, y + 30]), ("dog", [x + 300, y + 300, x + 350, y + 340])]
+        given.append([{"label": k, "box": [float(c) for c in b]} for k, b in spots])
+        found.append([{**box, "score": 0.99} for box in given[-1]])
+        if row == 3:
+            given[-1] = given[-1][:1]
+        elif row == 4:
+            given[-1][1] = {**given[-1][1], "label": "cat"}
+    frame = pl.DataFrame({"y": given, "p": found})
+    frame.write_parquet("b.parquet")
+    words = ("--label", "y", "--probs", "p", "--kind", "boxes", "--json")
+    answer = datapipe("labels", "issues", "b.parquet", *words)
+    assert answer.code == 0, answer.err
+    told = {i["ordinal"]: i["reason"] for i in answer.json["issues"]}
+    assert set(told) == {3, 4}
+    assert "overlooked: dog at [3" in told[3]
+    assert "box 1: cat given, dog likely" in told[4]
+    short = frame.with_columns(p=pl.lit(None, dtype=frame.schema["p"]))
+    flat = frame.with_columns(p=pl.lit([0.5]))
+    for bad, code in ((short, 7), (flat, 2), (frame.drop("p"), 2)):
+        bad.write_parquet("c.parquet")
+        assert datapipe("labels", "issues", "c.parquet", *words).code == code
+    frame[:0].write_parquet("c.parquet")
+    assert datapipe("labels", "issues", "c.parquet", *words).code in (2, 7)
 
 
 def test_values_far_from_their_prediction_are_listed(datapipe, here):

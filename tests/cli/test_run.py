@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import polars as pl
 import pytest
 
@@ -49,6 +51,32 @@ def test_a_closed_gate_exits_3_and_still_shows_the_run(datapipe, rows):
     assert human.code == 3
     assert "gate closed: dedup.exact" in human.err
     assert "verdict: fail" in human.out
+
+
+def test_ray_that_is_not_installed_is_told_before_anything_is_written(datapipe, rows, monkeypatch):
+    (rows / "p.py").write_text(READ + CLEAN)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = datapipe("run", "p.py", "--seed", "7", "--executor", "ray")
+    assert answer.code == 2
+    assert "the Ray executor needs the package ray" in answer.message
+    assert "hint: pip install 'datapipe[ray]'" in answer.err
+    assert not answer.out
+    assert not (rows / ".datapipe").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--executor", "rya"), "no executor is 'rya'"),
+        (("--address", "auto"), "an address needs --executor ray"),
+    ],
+)
+def test_an_executor_that_there_is_not_is_told(datapipe, rows, words, told):
+    (rows / "p.py").write_text(READ + CLEAN)
+    answer = datapipe("run", "p.py", "--seed", "7", *words)
+    assert answer.code == 2
+    assert told in answer.message
+    assert not (rows / ".datapipe").exists()
 
 
 def test_a_run_needs_a_seed(datapipe, rows):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -166,3 +167,16 @@ def test_saving_writes_row_groups_of_bounded_size(tmp_path):
     meta = pq.ParquetFile(path).metadata
     assert max(meta.row_group(i).num_rows for i in range(meta.num_row_groups)) <= 131_072 * 2
     assert meta.num_rows == rows
+
+
+def test_going_through_a_stored_file_holds_no_row_group(tmp_path):
+    path = tmp_path / "a.parquet"
+    numbers = np.random.default_rng(0).random(2_000_000)
+    pl.DataFrame({"x": numbers}).write_parquet(path, row_group_size=2_000_000)
+    held = Dataset(pl.scan_parquet(path), path=path)
+    before, most, total = pa.total_allocated_bytes(), 0, 0.0
+    for batch in held.batches(10_000):
+        most = max(most, pa.total_allocated_bytes() - before)
+        total += batch.column(0).to_numpy().sum()
+    assert total == pytest.approx(numbers.sum())
+    assert most < numbers.nbytes / 4

@@ -19,6 +19,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import scored_rows
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
+from datapipe.execute._handed import LEFT_OUT as LEFT_OUT_BY_HAND
+from datapipe.execute._handed import NOT_GIVEN
 from datapipe.execute.edges import LEFT_OUT, MERGED
 from datapipe.lineage.store import Lineage
 from datapipe.stages import ReadCSV
@@ -269,3 +271,151 @@ def test_rows_handed_to_another_run_keep_their_past(more, tmp_path: Path):
     assert trained.to_list() == [i for i in sorted(second.data.row_ids) if i % 4]
     Pipeline("second", [*more, Trains()]).run(rows, seed=1, store=tmp_path / "store")
     assert lineage.verify() == []  # a reused model has a line for each run
+
+
+HANDS = ("filter", "explode", "resample", "join", "one source", "backwards", "none")
+AS = ("with_frame", "polars", "arrow", "data set", "roles")
+
+
+def work_of_hand(rows: Dataset, lines: list[Line], how: str) -> tuple[pl.DataFrame, list[Line]]:
+    """What a caller does to rows between two runs, to the frame and to the lines."""
+    if how == "one source":
+        at = min((r["id"] >> ORDINAL_BITS for r in lines), default=0)
+        frame = rows.scan(row_id=True).filter(pl.col(ROW_ID) // (1 << ORDINAL_BITS) != at)
+        return frame.collect(), [r for r in lines if r["id"] >> ORDINAL_BITS != at]
+    if how == "backwards":
+        return rows.scan(row_id=True).reverse().collect(), lines
+    if how == "none":
+        return rows.scan(row_id=True).collect(), lines
+    made = Makes(how).run(rows, None).data
+    return made.scan(row_id=True).collect(), by_hand(lines, how)
+
+
+def handed_on(rows: Dataset, frame: pl.DataFrame, form: str) -> dict:
+    match form:
+        case "with_frame":
+            return {"data": rows.with_frame(frame.lazy())}
+        case "polars":
+            return {"data": frame}
+        case "arrow":
+            return {"data": frame.to_arrow()}
+        case "data set":
+            return {"data": Dataset(frame.lazy(), rows.roles, sources=rows.sources)}
+    return {"data": rows.with_frame(frame.lazy()), "roles": Roles.of(label="who")}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_what_a_caller_does_by_hand_between_two_runs_is_accounted_for(tmp_path: Path, request):
+    """Three pairs of runs; sixty under `make faults`."""
+    for seed in range(60) if "faults" in request.config.option.markexpr else (1, 3, 7):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        two_runs(folder, seed)
+
+
+def two_runs(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    names = draw.sample(STEPS, 4)
+    how, form = HANDS[seed % len(HANDS)], AS[seed % len(AS)]
+    files, unnamed = read(tmp_path, seed)
+    readers = [ReadCSV(f, named=f.name[0]) for f in files]
+    store = tmp_path / "store"
+    first = Pipeline("first", [readers, *map(stage_of, names[:2])]).run(seed=7, store=store)
+    lineage = Lineage(store)
+    lines = numbered(unnamed, lineage, first.run_id)
+    everything = {r["id"] for r in lines}
+    for name in names[:2]:
+        lines = by_hand(lines, name)
+    frame, lines = work_of_hand(first.data, lines, how)
+    given = handed_on(first.data, frame, form)
+    kept = {r["id"] for r in lines}
+    chain = Pipeline("second", [*map(stage_of, names[2:]), Trains("late")])
+    second = chain.run(**given, seed=7, store=store)
+    for name in names[2:]:
+        lines = by_hand(lines, name)
+    where = (seed, names, how, form)
+    assert sorted(second.data.row_ids) == sorted(r["id"] for r in lines), where
+    agrees(lineage, second.run_id, {"late": lines}, everything)
+    gone = set(first.data.row_ids) - kept
+    said = "select row_id, reason from dropped_rows where run_id = $run and stage = 'handover'"
+    told = dict(lineage.sql(said, run=second.run_id).rows())
+    assert set(told) == gone, where
+    assert set(told.values()) <= {LEFT_OUT_BY_HAND, MERGED}, where
+    again = chain.run(**given, seed=7, store=store)
+    assert dict(lineage.sql(said, run=again.run_id).rows()) == told, where
+    before = lineage.sql("from model_rows").sort("*")
+    trained = "select row_id from model_rows join models using (model_id) where run_id = $r"
+    mine = set(lineage.sql(trained, r=again.run_id)["row_id"])
+    assert mine == {m for r in lines if r["id"] % 4 for m in r["from"]}, where
+    lineage.rebuild()
+    assert lineage.sql("from model_rows").sort("*").equals(before)
+    assert [p.says for p in lineage.verify()] == [], where
+
+
+def a_run(tmp_path: Path, *stages: Stage, name: str = "a", rows: int = 40) -> Dataset:
+    path = tmp_path / f"{name}.csv"
+    path.write_text("k,who,p\n" + "".join(f"{i % 7},{name},{i}\n" for i in range(rows)))
+    pipeline = Pipeline("first", [ReadCSV(str(path)), *stages])
+    return pipeline.run(seed=1, store=tmp_path / "store").data
+
+
+def trained(tmp_path: Path, run_id: str) -> list[int]:
+    asked = "select r.row_id from model_rows r join models m using (model_id) where run_id = $run"
+    found = Lineage(tmp_path / "store").sql(asked, run=run_id)
+    return sorted(found["row_id"])
+
+
+def test_where_rows_were_taken_from_is_not_invented(tmp_path: Path):
+    """Two runs hold the rows, and neither follows from the other: only what is certain is said."""
+    one = a_run(tmp_path, Makes("filter"))
+    two = a_run(tmp_path, Flags())
+    store = tmp_path / "store"
+    both = one.scan(row_id=True).filter(pl.col(ROW_ID).is_in(two.row_ids.implode())).collect()
+    run = Pipeline("second", [Trains()]).run(both.head(12), seed=1, store=store)
+    lineage = Lineage(store)
+    told = lineage.sql("select reason, count(*) from dropped_rows where run_id = $r group by all",
+                       r=run.run_id)  # fmt: skip
+    assert told.rows() == [(NOT_GIVEN, 40 - 12)]
+    assert trained(tmp_path, run.run_id) == [i for i in sorted(both.head(12)[ROW_ID]) if i % 4]
+    sure = Pipeline("second", [Trains()]).run(
+        one.with_frame(both.head(12).lazy()), seed=1, store=store
+    )
+    told = lineage.sql("select reason, count(*) from dropped_rows where run_id = $r group by all",
+                       r=sure.run_id)  # fmt: skip
+    assert told.rows() == [(LEFT_OUT_BY_HAND, len(one) - 12)]
+
+
+def test_rows_without_ids_of_this_store_begin_anew(tmp_path: Path):
+    rows = a_run(tmp_path, Makes("filter"))
+    store, lineage = tmp_path / "store", Lineage(tmp_path / "store")
+    plain = rows.frame().head(9)
+    run = Pipeline("second", [Trains()]).run(plain, seed=1, store=store)
+    assert [(s.name, s.uri, s.rows) for s in run.data.sources] == [("data", "arrow:data", 9)]
+    assert lineage.sql("from dropped_rows where run_id = $r", r=run.run_id).height == 0
+    number = run.data.sources[0].number
+    assert trained(tmp_path, run.run_id) == [number << ORDINAL_BITS | i for i in range(9) if i % 4]
+
+
+def test_rows_of_another_store_are_not_taken_for_ours(tmp_path: Path):
+    (tmp_path / "far").mkdir()
+    ours, theirs = a_run(tmp_path), a_run(tmp_path / "far", name="b")
+    assert ours.row_ids.equals(theirs.row_ids)
+    run = Pipeline("second", [Trains()]).run(theirs, seed=1, store=tmp_path / "store")
+    assert [s.uri for s in run.data.sources] == ["arrow:data"]
+    assert trained(tmp_path, run.run_id) == [i for i in sorted(run.data.row_ids) if i % 4]
+    assert not set(run.data.row_ids) & set(ours.row_ids)
+
+
+def test_rows_that_the_caller_adds_become_a_source_and_the_others_keep_their_names(tmp_path: Path):
+    rows = a_run(tmp_path, Makes("filter")).scan(row_id=True).collect()
+    more = pl.DataFrame({"k": [1, 2], "who": ["n", "n"], "p": [0, 0]})
+    both = pl.concat([more, rows.head(20)], how="diagonal").select(rows.columns)
+    run = Pipeline("second", [Trains()]).run(both, seed=1, store=tmp_path / "store")
+    new = run.data.sources[-1]
+    assert (new.uri, new.rows) == ("arrow:data", 2)
+    first = new.number << ORDINAL_BITS
+    assert run.data.row_ids.to_list() == [first, first + 1, *rows.head(20)[ROW_ID]]
+    assert trained(tmp_path, run.run_id) == [i for i in sorted(run.data.row_ids) if i % 4]
+    told = Lineage(tmp_path / "store").sql("from dropped_rows where stage = 'handover'")
+    assert told.height == rows.height - 20

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from datapipe.core.pipeline import Pipeline
 from datapipe.core.stage import RowStage
 from datapipe.errors import ExecutionError
 from datapipe.execute.ray import RayExecutor
+from datapipe.lineage.store import Lineage
 from datapipe.stages import ReadParquet
 
 pytest.importorskip("ray")
@@ -111,6 +115,42 @@ def workers_of(node):
 
 def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, local, tmp_path):
     same(run(source, tmp_path, RayExecutor()), local)
+
+
+FILE = """
+import polars as pl
+from datapipe import Pipeline, RowStage
+from datapipe.stages import ReadParquet
+
+class Odd(RowStage):
+    name = "demo.odd"
+    def set_aside(self, roles, types):
+        return {{"of five": pl.col("k") % 5 == 0}}
+    def columns(self, roles, types):
+        return {{"loud": pl.col("s").str.to_uppercase()}}
+
+p = Pipeline("p", [ReadParquet({path!r}), Odd()])
+"""
+
+
+def test_the_command_line_runs_on_a_cluster_and_leaves_it(nodes, source, local, tmp_path):
+    """A process of its own joins by the address, gives the same rows, exits 0 and is gone."""
+    cluster, _ = nodes
+    (tmp_path / "p.py").write_text(FILE.format(path=str(source)))
+    words = ["run", "p.py", "--seed", "7", "--json", "--executor", "ray"]
+    done = subprocess.run(
+        [sys.executable, "-m", "datapipe", *words, "--address", cluster.address],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    told = json.loads(done.stdout)
+    assert told["rows"] == len(local.data)
+    lineage = Lineage(tmp_path / ".datapipe")
+    assert local.data.digest in lineage.sql("select digest from datasets")["digest"].to_list()
 
 
 @pytest.mark.faults

@@ -75,6 +75,13 @@ class World:
     files: tuple[Path, ...]
     store: Path
 
+    def private(self, *, epsilon: float = EPSILON) -> Pipeline:
+        """One reader and one private training, for who asks of the budget only."""
+        trains = TrainPrivately(
+            epsilon=epsilon, delta=DELTA, budget=50.0, epochs=1, named="private"
+        )
+        return Pipeline("private", [ReadParquet(self.files[0], label="y"), TooBig(), trains])
+
     def chain(self, *, over: int = HIGHEST, epsilon: float = EPSILON) -> Pipeline:
         one, two, three = self.files
         private = TrainPrivately(
@@ -266,14 +273,17 @@ def test_budget_is_spent_once_for_each_training_and_not_for_a_reused_one(tmp_pat
         assert told["delta"][0] == pytest.approx(told["events"][0] * DELTA)
         return told["events"][0], told["epsilon_sum_bound"][0], run
 
-    events, first, run = spent(world.chain(), 7)
+    events, first, run = spent(world.private(), 7)
     charged = run.artifacts["private"].facts["epsilon"]
     assert (events, first) == (1, pytest.approx(charged))
     assert 0 < first <= EPSILON
-    assert spent(world.chain(), 7)[:2] == (1, first)  # reused: the same model, nothing new is told
-    events, second, _ = spent(world.chain(), 8)
+    assert spent(world.private(), 7)[:2] == (
+        1,
+        first,
+    )  # reused: the same model, nothing new is told
+    events, second, _ = spent(world.private(), 8)
     assert (events, second) == (2, pytest.approx(2 * first, rel=0.01))
-    events, third, _ = spent(world.chain(epsilon=1.0), 8)
+    events, third, _ = spent(world.private(epsilon=1.0), 8)
     assert events == 3
     assert second < third <= second + 1.0
 

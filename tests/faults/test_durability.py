@@ -161,17 +161,14 @@ def test_ctrl_c_ends_a_run_soon_with_130_and_rolls_its_last_step_back(here: Path
     assert again["reused_from"].null_count() == 2  # what had finished was not done again
 
 
-@pytest.mark.parametrize(
-    "name", ["two words", "naïve – 数据 🙂", 'it\'s "quoted" % $x', "n" * 200, "link", "dots..x"]
-)
-def test_odd_folders_work(here: Path, name: str):
-    """ST14."""
-    if name == "link":
-        (here / "far away").mkdir()
-        (here / name).symlink_to(here / "far away", target_is_directory=True)
-    store = f"{name}/store"
+def test_odd_folders_work(here: Path):
+    """ST14: spaces, letters of other scripts, quotes, a long name and a symlink on one path."""
+    (here / "far away").mkdir()
+    (here / "link").symlink_to(here / "far away", target_is_directory=True)
+    store = f'link/naïve – 数据 🙂/it\'s "quoted" % $x/{"n" * 250}/dots..x/store'
     assert run_quick(store) == 0
     assert run_quick(store) == 0
+    assert (here / "far away" / "naïve – 数据 🙂").is_dir()
     lineage = Lineage(store)
     assert lineage.sql("select count(*) as n from dropped_rows").item() > 0
     assert lineage.why("1:239")["dropped"]

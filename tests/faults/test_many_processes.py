@@ -44,7 +44,7 @@ while not os.path.exists(sys.argv[2]):
         found = connection.execute(query).fetchone()[0]
         assert found >= before, (found, before)
         before, asked = found, asked + 1
-    time.sleep(0.02)
+    time.sleep(float(sys.argv[3]))
 print(asked, before)
 """
 
@@ -59,16 +59,17 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_eight_processes_run_while_two_readers_ask_all_the_time(tmp_path: Path, sweeps):
-    processes, times = (8, 50) if sweeps else (3, 2)
+    processes, times = (8, 50) if sweeps else (2, 3)
     lineage = Lineage(tmp_path / "store", create=True)
     assert lineage.index()
     stop = tmp_path / "stop"
-    foreign = start(POLLS, lineage.store / "lineage.duckdb", stop)
+    rest = 0.02 if sweeps else 0.1
+    foreign = start(POLLS, lineage.store / "lineage.duckdb", stop, rest)
     runners = [start(RUNS, lineage.store, me, times) for me in range(processes)]
     counts = [0]
     while any(runner.poll() is None for runner in runners):
         counts.append(lineage.sql("select count(*) from log_entries").item())
-        time.sleep(0.02)
+        time.sleep(rest)
     errors = [runner.communicate()[1] for runner in runners]
     stop.touch()
     told, error = foreign.communicate(timeout=120)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,8 +22,18 @@ def lineage(tmp_path: Path) -> Iterator[Lineage]:
 
 
 @pytest.fixture
-def filled(lineage: Lineage) -> Lineage:
+def filled(ran: Path, tmp_path: Path) -> Iterator[Lineage]:
+    """A copy of its own of a store after one run."""
+    shutil.copytree(ran, tmp_path / "store", dirs_exist_ok=True)
+    made = Lineage(tmp_path / "store")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store after one run: ten rows, two set aside, one flagged, one relabelled, one held out."""
+    lineage = Lineage(tmp_path_factory.mktemp("ran") / "store", create=True)
     number = lineage.source_number("sha256:" + "a" * 64, "reviews", 10)
 
     def ids(ordinals: Iterable[int]) -> pl.Series:
@@ -117,7 +128,8 @@ def filled(lineage: Lineage) -> Lineage:
     size, root = lineage.root()
     lineage.put_checkpoint(size, root, f"datapipe/store\n{size}\n{b64(root)}\n\n- key c2ln\n")
     assert lineage.index()
-    return lineage
+    lineage.close()
+    return lineage.store
 
 
 def b64(data: bytes) -> str:

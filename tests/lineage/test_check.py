@@ -35,24 +35,30 @@ def test_a_sound_store_has_no_problems(filled: Lineage):
 
 
 def test_a_flipped_byte_in_every_file_is_named(filled: Lineage, tmp_path: Path):
+    """Each is looked at whatever is wrong with the others, so a folder is flipped at once."""
     names = files(filled.store)
     assert {name.split("/")[0] for name in names} == {"format", "journal", "log", "objects"}
+    at_once: dict[str, list[str]] = {}
     for name in names:
+        folder = name.split("/")[0]
+        at_once.setdefault(folder if folder in ("log", "objects") else name, []).append(name)
+    for group in at_once.values():
         copy = tmp_path / "copy"
         shutil.copytree(filled.store, copy)
-        damaged(copy / name)
+        for name in group:
+            damaged(copy / name)
         try:
             problems = [problem.path for problem in Lineage(copy).verify()]
         except DatapipeError as error:  # a layout from the future is refused at the door
-            problems = [name] if "version" in error.message else []
-        assert name in problems, (name, problems)
+            problems = group if "version" in error.message else []
+        assert set(group) <= set(problems), (group, problems)
         shutil.rmtree(copy)
 
 
 def test_every_byte_of_the_journal_counts(filled: Lineage):
     segment = filled.store / "journal" / "000001.log"
     size = segment.stat().st_size
-    for place in random.Random(7).sample(range(size), 20):
+    for place in random.Random(7).sample(range(size), 8):
         damaged(segment, place)
         assert "journal/000001.log" in [p.path for p in Lineage(filled.store).verify()]
         damaged(segment, place)
@@ -149,12 +155,13 @@ def test_flipped_bits_in_the_index_never_give_another_answer(filled: Lineage):
     whole = index.read_bytes()
     chance = random.Random(3)
     codes: list[int] = []
-    for _ in range(30):
+    for _ in range(20):
         data = bytearray(whole)
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         index.write_bytes(data)
+        asked = Lineage(filled.store)
         try:
-            found = [Lineage(filled.store).sql(q) for q in questions]
+            found = [asked.sql(q) for q in questions]
         except DatapipeError as error:
             codes.append(error.exit_code)
         else:

@@ -50,19 +50,20 @@ def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
-def test_four_processes_append_while_others_ask(lineage: Lineage):
-    times = 15
-    writers = [start(APPEND, lineage.store, f"p{i}", times) for i in range(4)]
+def test_three_processes_append_while_others_ask(lineage: Lineage):
+    times = 8
+    writers = [start(APPEND, lineage.store, f"p{i}", times) for i in range(3)]
     asked, counts = 0, [0]
     while any(writer.poll() is None for writer in writers):
         counts.append(lineage.sql("select count(*) from log_entries").item())
         asked += 1
+        time.sleep(0.02)
     errors = [writer.communicate()[1].decode() for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4, errors
+    assert [writer.returncode for writer in writers] == [0] * 3, errors
     assert asked > 0
     assert counts == sorted(counts)
     events = lineage.sql("select run_id, detail ->> 'n' as n from run_events order by seq")
-    for i in range(4):
+    for i in range(3):
         mine = events.filter(run_id=f"p{i}")["n"].cast(int).to_list()
         assert mine == list(range(times))
     numbers = lineage.sql("select digest, source_no from source_numbers order by source_no")
@@ -70,7 +71,7 @@ def test_four_processes_append_while_others_ask(lineage: Lineage):
     assert numbers["digest"].n_unique() == times
     assert (
         lineage.sql("select count(*), max(seq) from log_entries").row(0)
-        == (4 * times * 2 + times,) * 2
+        == (3 * times * 2 + times,) * 2
     )
     assert lineage.verify() == []
 
@@ -80,7 +81,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_acknowledged(tmp_path: Path):
     store, told = tmp_path / "store", tmp_path / "told"
     chance = random.Random(11)
     told.write_text("")
-    for _ in range(6):
+    for _ in range(4):
         before = told.read_text().split()
         first = int(before[-1]) + 1 if before else 0
         child = start(WRITE, store, told, first + 1000)
@@ -164,14 +165,14 @@ def test_a_child_of_a_fork_is_refused_and_told_what_to_do(filled: Lineage):
 
 def test_threads_share_one_store(filled: Lineage):
     def work(name: int) -> int:
-        for n in range(8):
+        for n in range(4):
             filled.append([("runs", {"run_id": f"{name}/{n}"})])
             assert filled.sql("select count(*) from runs").item() > n
         return name
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(4))) == list(range(4))
-    assert filled.sql("select count(*) from runs").item() == 33
+    assert filled.sql("select count(*) from runs").item() == 17
 
 
 def test_a_wait_has_an_end_and_names_the_holder(tmp_path: Path):

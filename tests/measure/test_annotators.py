@@ -112,8 +112,8 @@ def test_a_planted_fall_is_found_within_150_answers():
         right = np.r_[rng.random(500) < 0.9, rng.random(400) < 0.7].astype(float)
         found = drift(right)
         delays.append(found.alarm - 500 if found.alarm >= 0 else 999)
-    assert np.median(delays) <= 130
-    assert np.mean(np.array(delays) <= 150) >= 0.7
+    assert np.median(delays) <= 110
+    assert np.mean(np.array(delays) <= 150) >= 0.78
     assert min(delays) >= 0
 
 

@@ -52,6 +52,17 @@ def test_copies_are_grouped_exact_and_near():
     assert np.unique(groups).size == 200
 
 
+def test_copies_of_the_same_rows_are_looked_for_once(monkeypatch):
+    x = np.random.default_rng(5).normal(size=(60, 3)).astype(np.float32)
+    x[7] = x[4]
+    first = copy_groups(x)
+    monkeypatch.setattr(crossfit, "nearest", None)  # asked again, it would fail
+    kept = first.copy()
+    first[:] = 0  # what a caller does to its answer is its own
+    assert np.array_equal(copy_groups(x.copy()), kept)
+    assert kept[7] == 4
+
+
 def test_no_row_is_predicted_by_a_model_that_saw_it():
     seen = []
 

@@ -24,6 +24,7 @@ from datapipe.cli.labels_files import (
 )
 from datapipe.cli.labels_judging import by_row, head, judged, line
 from datapipe.cli.labels_tools import send, take_in
+from datapipe.cli.labels_undo import put_back
 from datapipe.cli.options import STORE, Json, Seed, Store
 from datapipe.cli.terminal import out, out_json, plain, table
 from datapipe.core.run import Run
@@ -102,12 +103,21 @@ def _relabel(
     apply: Annotated[
         bool, typer.Option("--apply", help="Write a copy with the suggested labels instead.")
     ] = False,
+    undo: Annotated[
+        str, typer.Option(metavar="RUN", help="Write a copy as it was before that run's --apply.")
+    ] = "",
+    row: Annotated[
+        list[str] | None, typer.Option(metavar="ROW", help="With --undo: this row only; repeat.")
+    ] = None,
     output: Output = None,
     as_json: Json = False,
     store: Store = STORE,
     seed: Seed = 0,
 ) -> None:
     known_format(output)
+    if undo:
+        put_back(file, label, undo, row or [], output, as_json=as_json, store=store, seed=seed)
+        return
     if apply:
         if output is None:
             raise DeclarationError(

@@ -25,7 +25,9 @@ Probs = Annotated[
 ]
 Kind = Annotated[
     str,
-    typer.Option(metavar="KIND", help="What a label is: auto, class, multilabel, tokens, value."),
+    typer.Option(
+        metavar="KIND", help="What a label is: auto, class, multilabel, tokens, boxes, value."
+    ),
 ]
 Output = Annotated[
     Path | None,

@@ -20,7 +20,7 @@ from datapipe.core.stage import OnFinding
 from datapipe.errors import DeclarationError, Malformed, nearest
 from datapipe.stages import find
 
-KINDS = ("auto", "class", "multilabel", "tokens", "value")
+KINDS = ("auto", "class", "multilabel", "tokens", "boxes", "value")
 
 
 def judged(
@@ -49,7 +49,7 @@ def judged(
         seed: Deals the folds.
         store: Folder of the store.
         action: What is done with flagged rows.
-        kind: What a label is: a class, a list of classes, a list of tokens' classes, a value.
+        kind: What a label is: a class, a list of classes, of tokens' classes, of boxes, a value.
 
     Returns:
         The run.

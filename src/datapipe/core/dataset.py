@@ -21,7 +21,8 @@ from datapipe.errors import SchemaMismatch, nearest
 
 ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
 """Endings of names under which rows are saved as Arrow IPC."""
-
+READ_AHEAD_BYTES = 2**16
+"""Bytes of a column that are fetched together when a stored file is gone through."""
 
 Piece = tuple[pl.LazyFrame, int]
 """A plan over some rows, hidden column first, and how many they are."""
@@ -63,6 +64,7 @@ class Dataset:
             its rows are first read, and damage raises `TrustError`.
         pieces: The same rows as plans over parts of the source, in order, each with its number of
             rows, where a slice of one can be read without what comes before it.
+        taken_from: Digest of the stored rows that these are some of, where that is known.
 
     Raises:
         SchemaMismatch: A role names a column that is not there.
@@ -84,6 +86,7 @@ class Dataset:
         rows: int | None = None,
         kept: bool = False,
         pieces: Sequence[Piece] = (),
+        taken_from: str = "",
     ) -> None:
         self._plan = frame
         self._polars_schema = frame.collect_schema()
@@ -91,6 +94,7 @@ class Dataset:
         self._rows = rows
         self._kept = kept
         self.pieces = tuple(pieces)
+        self.taken_from = taken_from
         self.path = path
         self.sources = tuple(sources)
         self.roles = (roles or Roles()).resolved(self._polars_schema, where="this data set")
@@ -256,7 +260,13 @@ class Dataset:
         if self.path is not None:
             if self._kept:
                 vouch(self.path, self.digest)
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+            # page by page: pyarrow's own choice is to fetch whole row groups ahead
+            with pq.ParquetFile(
+                self.path,
+                page_checksum_verification=True,
+                pre_buffer=False,
+                buffer_size=READ_AHEAD_BYTES,
+            ) as file:
                 yield from file.iter_batches(batch_size=rows, columns=list(columns or self.names))
             return
         plan = self._frame.select(self.names if columns is None else columns)
@@ -294,7 +304,36 @@ class Dataset:
                 for r, columns in self.roles.columns.items()
             }
             roles = Roles(kept)
-        return Dataset(frame, roles, sources=self.sources)
+        origin = self._digest if self.path is not None else self.taken_from
+        return Dataset(frame, roles, sources=self.sources, taken_from=origin)
+
+    def with_roles(self, roles: Roles) -> Dataset:
+        """The same rows, whose columns play other roles.
+
+        Args:
+            roles: The new roles.
+
+        Returns:
+            The data set; it knows of the file and digest of its rows what this one knows.
+
+        Raises:
+            SchemaMismatch: A role names a column that is not there.
+
+        Example:
+            >>> Dataset.of(pa.table({"y": [0]})).with_roles(Roles.of(label="y")).roles.one("label")
+            'y'
+        """
+        return Dataset(
+            self._plan,
+            roles,
+            sources=self.sources,
+            path=self.path,
+            digest=self._digest,
+            rows=self._rows,
+            kept=self._kept,
+            pieces=self.pieces,
+            taken_from=self.taken_from,
+        )
 
     def save(self, path: str | os.PathLike[str], *, row_id: bool = False) -> Path:
         """Write the rows as one file, streaming, and publish it by rename.

@@ -205,7 +205,7 @@ class Pipeline:
         """
         start = None if data is None else Dataset.of(data, roles)
         if start is not None and roles is not None:
-            start = Dataset(start.scan(row_id=True), roles, sources=start.sources)
+            start = start.with_roles(roles)
         plan = self.plan(start)
         chosen: Executor = executor or upward("datapipe.execute.local", "LocalExecutor")()
         return chosen.run(plan, data=start, seed=seed, store=Path(store))

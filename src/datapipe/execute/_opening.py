@@ -16,10 +16,10 @@ from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset, Piece, empty
 from datapipe.core.pipeline import PlannedStep
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
-from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
 from datapipe.errors import SchemaMismatch
-from datapipe.execute.reuse import FileDigests, dataset_key, source_digest, step_key
+from datapipe.execute._handed import Handed, handed_over
+from datapipe.execute.reuse import FileDigests, source_digest, step_key
 from datapipe.lineage.erasures import ERASED_REASON, ERASURE, was_erased
 from datapipe.lineage.store import Lineage
 
@@ -38,7 +38,7 @@ class Opened:
         files: Digests of files, some of them only remembered.
 
     Example:
-        >>> Opened((), (), (), 0, empty()).start.startswith("sha256:")
+        >>> Opened((), (), (), 0).given is None
         True
     """
 
@@ -49,11 +49,20 @@ class Opened:
     given: Dataset | None = None
     yields: list[Yield] = field(default_factory=list)
     files: FileDigests = field(default_factory=lambda: FileDigests(Path("none")))
+    _handed: Handed | None = None
 
-    @property
-    def start(self) -> str:
-        """The key of the caller's rows; empty with readers."""
-        return "" if self.given is None else dataset_key(self.given)
+    def handed(self, lineage: Lineage) -> Handed | None:
+        """What the caller's rows are to a store, found out once; None with readers.
+
+        Args:
+            lineage: The store.
+
+        Returns:
+            The rows under names of the store.
+        """
+        if self._handed is None and self.given is not None:
+            self._handed = handed_over(self.given, lineage)
+        return self._handed
 
     def read(self) -> None:
         """Let every reader look at its source; nothing is kept of it but a lazy plan.
@@ -82,8 +91,9 @@ class Opened:
             The rows of all sources, lazily; what each reader gave, its rows named.
         """
         self.read()
-        if self.given is not None:
-            return _named(self.given, lineage), []
+        handed = self.handed(lineage)
+        if handed is not None:
+            return handed.data, []
         parts: list[Dataset] = []
         named: list[Yield] = []
         for made, digest in zip(self.yields, self.digests, strict=True):
@@ -173,15 +183,6 @@ def _known(store: Path, keys: Sequence[str]) -> bool:
         return False
     lineage = Lineage(store)
     return all(lineage.find_step(key) is not None for key in keys)
-
-
-def _named(data: Dataset, lineage: Lineage) -> Dataset:
-    """The caller's rows: those of an earlier run keep their names, others become a source."""
-    if data.sources and all(s.number for s in data.sources):
-        return data
-    number = lineage.source_number(data.digest, "data", len(data))
-    source = Source("data", "arrow:data", number=number, digest=data.digest, rows=len(data))
-    return Dataset(_shifted(data.scan(row_id=True), ROW_ID, number), data.roles, sources=[source])
 
 
 def _shifted(frame: pl.LazyFrame, column: str, number: int) -> pl.LazyFrame:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import uuid
@@ -18,6 +17,8 @@ from datapipe.core.finding import Finding, Verdict, standing, with_q_values, wor
 from datapipe.core.pipeline import Plan, PlannedStep
 from datapipe.core.run import Run, StepRecord
 from datapipe.execute._attest import StepDone, environment, sign_run
+from datapipe.execute._handed import STAGE as HANDOVER
+from datapipe.execute._handed import Handed
 from datapipe.execute._record import (
     Keeper,
     Outcome,
@@ -84,6 +85,7 @@ class GroupDone:
         clock: What it cost.
         origins: Ids of the earlier steps whose results were used; empty when it ran.
         columns: Which columns each step made its columns from, as far as its plan tells.
+        given: How many rows the caller gave to the group; None where readers read them.
 
     Example:
         >>> GroupDone.__name__
@@ -98,6 +100,7 @@ class GroupDone:
     clock: Clock
     origins: Sequence[str] = ()
     columns: Sequence[Sequence[Edge]] = ()
+    given: int | None = None
 
     def counts(self) -> list[tuple[int, int]]:
         """Rows in and rows out of each step.
@@ -106,7 +109,8 @@ class GroupDone:
             A pair for each step; parallel branches see the same rows.
         """
         pairs: list[tuple[int, int]] = []
-        rows = sum(s.rows for s in self.out.sources) if self.before is None else len(self.before)
+        rows = self.given if self.before is None else len(self.before)
+        rows = sum(s.rows for s in self.out.sources) if rows is None else rows
         alone = len(self.steps) == 1 and self.steps[0].shape == "whole"
         aside = 0
         for i, (step, outcome) in enumerate(zip(self.steps, self.outcomes, strict=True)):
@@ -171,21 +175,54 @@ class Recorder:
         self.lineage.append([self._event("failed", {"code": code})])
         self.lineage.index()
 
-    def follows(self, data: Dataset) -> None:
-        """Take over the steps of an earlier run that led to the rows which the caller hands on.
+    def handed(self, handed: Handed) -> None:
+        """Take over the steps that led to the caller's rows, and record what he left out of them.
 
         Args:
-            data: The caller's rows; only those of a data set that this store knows have a past.
+            handed: What his rows are.
         """
-        if data.path is None or self.lineage.object_path(data.digest) is None:
+        self._ancestors += handed.before
+        if handed.change is None:
             return
-        past = self.lineage.sql(
-            "select step_id, ancestor_steps from datasets where digest = $digest "
-            "order by seq desc limit 1",
-            digest=data.digest,
-        )
-        for step, before in past.iter_rows():
-            self._ancestors += [*json.loads(before or "[]"), step]
+        ids = self._ids(f"{self.run_id}/data")
+        again = self.lineage.find_step(handed.change_key)
+        origin = None if again is None else str(again["step_id"])
+        left = handed.change.left_out
+        numbers = [s.number for s in handed.data.sources]
+        told = {"taken_from": handed.taken_from}
+        body = {
+            **ids,
+            "position": -1,
+            "branch_group": -1,
+            "stage": HANDOVER,
+            "shape": "given",
+            "key": handed.change_key,
+            "params": told,
+            "seed": self.seed,
+            "rows_in": handed.rows_before,
+            "rows_out": len(handed.data),
+            "rows_aside": left.height if again is None else again["rows_aside"],
+            "reused_from": origin,
+            "dataset_in": handed.taken_from,
+            "recorded_at": now(),
+            "result": {
+                **told,
+                "before": list(handed.before),
+                "numbers": numbers,
+                "multiplied": handed.multiplied,
+            },
+        }
+        records: list[Record] = [("steps", body)]
+        if handed.taken_from:
+            named = {"role": "in", "name": "rows", "digest": handed.taken_from}
+            records.append(("step_io", {**ids, **named}))
+        if again is None:
+            aside = self.keeper.aside(left, handed.data.sources)
+            outcome = Outcome(aside=aside, rows_aside=left.height)
+            outcome = replace(outcome, edges=self.keeper.table(handed.change.edges))
+            records += self._rows(ids["step_id"], outcome)
+        self.lineage.append(records)
+        self._ancestors.append(origin or ids["step_id"])
 
     def given(self, data: Dataset) -> None:
         """Record rows that the caller gave and no reader read.

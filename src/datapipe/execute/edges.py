@@ -77,13 +77,16 @@ def same_rows(before: Dataset, after: Dataset) -> bool:
     return before is after or (before.path is not None and before.path == after.path)
 
 
-def woven(before: Dataset, after: Dataset, asides: Sequence[pl.Series]) -> Woven:
+def woven(
+    before: Dataset, after: Dataset, asides: Sequence[pl.Series], *, left_out: str = LEFT_OUT
+) -> Woven:
     """Compare the rows before a step with those after it.
 
     Args:
         before: The rows it was given.
         after: The rows it passed on.
         asides: For each record of rows that were set aside between them, their ids.
+        left_out: The reason for rows that are gone and that nobody gave a reason for.
 
     Returns:
         What else happened.
@@ -106,7 +109,7 @@ def woven(before: Dataset, after: Dataset, asides: Sequence[pl.Series]) -> Woven
     gone = gone.select("row_id").join(told, on="row_id", how="anti").sort("row_id")
     parts = now.filter(pl.col("row_id") != pl.col("made_from"))["made_from"].unique()
     merged = pl.col("row_id").is_in(parts.implode())
-    reason = pl.when(merged).then(pl.lit(MERGED)).otherwise(pl.lit(LEFT_OUT))
+    reason = pl.when(merged).then(pl.lit(MERGED)).otherwise(pl.lit(left_out))
     drops = pl.concat([told, gone]).group_by("row_id").agg(pl.len().cast(pl.Int64).alias("told"))
     here = pl.col("row_id").is_in(now.filter(own)["row_id"].implode())
     moved = both.filter(own | here).join(drops, on="row_id", how="left")

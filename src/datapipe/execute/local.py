@@ -38,7 +38,7 @@ from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.columns import Edge, passed_edges, planned_edges
-from datapipe.execute.edges import is_woven, same_rows, woven
+from datapipe.execute.edges import same_rows, woven
 from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
@@ -158,16 +158,18 @@ class _Session:
 
     def lead(self, opened: Opened, steps: Sequence[PlannedStep]) -> None:
         """Read the sources through the leading row stages, or take an earlier result."""
-        if opened.given is not None:
-            self.recorder.follows(opened.given)
-        if not steps:
-            data, _ = opened.numbered(self.lineage)
-            self.data = data if data.path is not None else self.keeper.dataset(data)
-            self._woven = is_woven(self.data)
-            self.recorder.given(self.data)
-            return
-        keys = self._chain(list(opened.keys), steps, start=opened.start)
-        if self._taken(steps, keys, before=None):
+        handed = opened.handed(self.lineage)
+        if handed is not None:
+            self.recorder.handed(handed)
+            self._woven = handed.multiplied
+            if not steps:
+                data = handed.data
+                self.data = data if data.path is not None else self.keeper.dataset(data)
+                self.recorder.given(self.data)
+                return
+        start, rows = ("", None) if handed is None else (handed.key, len(handed.data))
+        keys = self._chain(list(opened.keys), steps, start=start)
+        if self._taken(steps, keys, before=None, given=rows):
             return
         with self._clock(steps[0].stage) as clock:
             lazy, yields = opened.numbered(self.lineage)
@@ -177,7 +179,7 @@ class _Session:
         outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
         columns = planned_edges([s.stage for s in steps], read.roles, read.types)
         done = GroupDone(steps, keys, [*outcomes, *asides], None, out, clock, columns=columns)
-        self._done(done)
+        self._done(replace(done, given=rows))
 
     def group(self, steps: Sequence[PlannedStep]) -> None:
         """Run one group on the rows so far, or take an earlier result."""
@@ -362,7 +364,12 @@ class _Session:
         return keys
 
     def _taken(
-        self, steps: Sequence[PlannedStep], keys: Sequence[str], *, before: Dataset | None
+        self,
+        steps: Sequence[PlannedStep],
+        keys: Sequence[str],
+        *,
+        before: Dataset | None,
+        given: int | None = None,
     ) -> bool:
         """Use earlier results when all of these keys were met together and nothing is lost."""
         found = [self.lineage.find_step(key) if key else None for key in keys]
@@ -391,7 +398,7 @@ class _Session:
             kept=True,
         )
         origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
-        self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins))
+        self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins, given=given))
         return True
 
     def _outcome(self, acted: Acted, made: Yield) -> Outcome:

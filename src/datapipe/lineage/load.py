@@ -229,7 +229,7 @@ _LOSSES = {
 insert into dataset_loss_counts
 select d.seq, l.digest, l.run_id, l.source_no, l.rows
 from counted_losses() l join datasets d using (digest, run_id)
-where d.seq > $after and ($one = '' or l.digest = $one) order by all
+where d.seq > $after and $wanted order by all
 """,
     "models": """
 insert into model_loss_counts
@@ -237,11 +237,11 @@ select m.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
 from counted_model_losses() l
 join model_inputs i using (model_id, digest, dataset_run)
 join models m on m.model_id = i.model_id and m.run_id = i.run_id  -- a reused model has a line a run
-where m.seq > $after and ($one = '' or l.model_id = $one) order by all
+where m.seq > $after and $wanted order by all
 """,
 }
 FEW = 8
-"""So many data sets are counted one by one, looking at nothing else; more are counted at once."""
+"""So many data sets are named in the question, which then looks at nothing else."""
 
 
 def _count(connection: duckdb.DuckDBPyConnection, added: list[tuple[str, int]]) -> None:
@@ -258,6 +258,8 @@ def _count_losses(connection: duckdb.DuckDBPyConnection, after: int) -> None:
     for kind, name in (("datasets", "digest"), ("models", "model_id")):
         new = f"select distinct {name} from {kind} where seq > $after"  # noqa: S608 - our names
         found = [one for (one,) in connection.execute(new, {"after": after}).fetchall()]
-        for one in found if len(found) <= FEW else [""]:
-            query = _LOSSES[kind].replace("$one", "'" + one.replace("'", "''") + "'")
+        if found:
+            quoted = ", ".join("'" + str(one).replace("'", "''") + "'" for one in found)
+            wanted = f"l.{name} in ({quoted})" if len(found) <= FEW else "true"
+            query = _LOSSES[kind].replace("$wanted", wanted)
             connection.execute(query, {"after": after})

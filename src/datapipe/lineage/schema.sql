@@ -30,7 +30,7 @@ create table steps (                -- one line a finished step of a run, reused
   branch_group bigint,              -- steps of one group ran side by side; null outside
   stage varchar,                    -- catalogue key
   version varchar,                  -- version of the stage
-  shape varchar,                    -- row, whole or reader
+  shape varchar,                    -- row, whole, read, or given (rows that a caller handed over)
   key varchar,                      -- reuse key: equal keys promise equal results
   code_digest varchar,              -- digest of the stage's code
   params json,                      -- its parameters

@@ -13,12 +13,16 @@ from datapipe.errors import DeclarationError
 
 Floats = NDArray[np.float64]
 
-LAGS = tuple(round(24 * 1.3**i) for i in range(12))
+LAGS = (36, 60, 100, 150, 240, 400)
 """How many of the last answers are held against all before them."""
-FEWEST_BEFORE = 60
+FEWEST_BEFORE = 80
 """Answers that must lie before, to tell the skill as it was."""
-BOUND = 13.0
-"""Evidence, in nats, that 1 of 5,000 steady annotators passes within 1,000 answers (simulated)."""
+SMOOTHING = 1.5
+"""Wrong answers added to those before: a spotless beginning is no proof of a spotless skill."""
+SKILLS = (0.6, 0.8, 0.9, 0.95, 0.98)
+BOUNDS = (12.9, 12.0, 11.6, 11.4, 11.0)
+"""Evidence, in nats, that 1 of 5,000 steady annotators of such skill passes within 1,000 answers
+(simulated)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Drift:
         since: Answer from which on it is likely lower; -1 for none.
         before: Skill before, in [0, 1].
         after: Skill since then; NaN for none.
-        statistic: The largest sum of evidence, in nats.
+        statistic: The evidence, in nats, where it came closest to its bound or first passed it.
         bound: What it had to pass.
 
     Example:
@@ -51,7 +55,8 @@ def drift(right: Floats) -> Drift:
 
     At every answer the last ones are held against all before them: the likelihood ratio of two
     skills, the later one lower, to a single one. Nothing is presumed of the skill as it was or as
-    it became. The bound keeps false alarms over a whole history to one annotator in 5,000.
+    it became. The bound keeps false alarms over a whole history to one annotator in 5,000; the
+    surer an annotator was, the less evidence chance makes, and the lower it lies.
 
     Args:
         right: float in [0, 1], shape (n,): whether, or how likely, each answer was right.
@@ -76,24 +81,29 @@ def drift(right: Floats) -> Drift:
         raise DeclarationError("answers must be right with a chance between 0 and 1")
     n = right.size
     mean = float(right.mean()) if n else math.nan
-    bound = BOUND + math.log(max(n, 1000) / 1000)
+    more = math.log(max(n, 1000) / 1000)
     total = np.r_[0.0, np.cumsum(right)]
     evidence, lag = np.zeros(n + 1), np.zeros(n + 1, np.int64)
     for m in LAGS:
         now = np.arange(m + FEWEST_BEFORE, n + 1)
         late, early = total[now] - total[now - m], total[now - m]
-        gain = _log_likelihood(late, m) + _log_likelihood(early, now - m)
-        gain -= _log_likelihood(late + early, now)
-        gain[late * (now - m) >= early * m] = 0.0
+        before = (now - m).astype(np.float64) + SMOOTHING
+        gain = _log_likelihood(late, m) + _log_likelihood(early, before)
+        gain -= _log_likelihood(late + early, before + m)
+        gain[late * before >= early * m] = 0.0
         better = gain > evidence[now]
         evidence[now[better]], lag[now[better]] = gain[better], m
-    passed = np.flatnonzero(evidence > bound)
+    since = np.arange(n + 1) - lag
+    bounds = np.interp(total[since] / (since + SMOOTHING), SKILLS, BOUNDS) + more
+    passed = np.flatnonzero(evidence > bounds)
     if not passed.size:
-        return Drift(-1, -1, mean, math.nan, float(evidence.max()), bound)
+        at = int((evidence - bounds).argmax())
+        return Drift(-1, -1, mean, math.nan, float(evidence[at]), float(bounds[at]))
     at = int(passed[0])
-    since = at - int(lag[at])
-    after = float(right[since:at].mean())
-    return Drift(at - 1, since, float(right[:since].mean()), after, float(evidence.max()), bound)
+    start = int(since[at])
+    after = float(right[start:at].mean())
+    skill = float(right[:start].mean())
+    return Drift(at - 1, start, skill, after, float(evidence[at]), float(bounds[at]))
 
 
 def _log_likelihood(hits: Floats, n: Floats | NDArray[np.int64] | int) -> Floats:

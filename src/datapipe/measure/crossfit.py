@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,12 +34,17 @@ WIDTH_ROWS = 400
 """Rows whose neighbours tell the kernel's width."""
 COPY = 0.35
 """Two rows closer than this share of the usual neighbour distance count as copies."""
+REMEMBERED = 4
+"""Answers of `copy_groups` that are kept."""
+_GROUPS: dict[str, Ints] = {}
+_LOCK = threading.Lock()
 
 
 def copy_groups(features: Features) -> Ints:
     """Which rows are copies of each other, exact or nearly.
 
-    A copy in another fold would let a wrong label confirm itself.
+    A copy in another fold would let a wrong label confirm itself. The last answers are remembered
+    under the features' digest: several stages of a run ask the same of the same rows.
 
     Args:
         features: float32, shape (n, d).
@@ -50,9 +57,23 @@ def copy_groups(features: Features) -> Ints:
         >>> copy_groups(x).tolist()
         [0, 1, 0, 3, 4]
     """
+    if len(features) < 2:
+        return np.arange(len(features))
+    seen = hashlib.sha256(f"{features.dtype} {features.shape} ".encode())
+    seen.update(np.ascontiguousarray(features).data)
+    digest = seen.hexdigest()
+    known = _GROUPS.get(digest)
+    if known is None:
+        known = _copy_groups(features)
+        with _LOCK:
+            _GROUPS[digest] = known
+            for oldest in list(_GROUPS)[:-REMEMBERED]:
+                del _GROUPS[oldest]
+    return known.copy()
+
+
+def _copy_groups(features: Features) -> Ints:
     n = len(features)
-    if n < 2:
-        return np.arange(n)
     found = nearest(features, k=min(5, n - 1))
     usual = float(np.median(found.distances[:, -1]))
     left, column = np.nonzero(found.distances <= COPY * usual if usual > 0 else found.distances < 0)

@@ -206,12 +206,13 @@ class Streamed:
             >>> source.take(np.array([0])).tolist()
             [[1.0, 0.0]]
         """
-        parts = []
+        made: Probabilities = np.empty((0, self.classes))
         for span, block in self.blocks():
+            if made.size == 0:
+                made = np.empty((rows.size, self.classes), block.dtype)
             low, high = np.searchsorted(rows, (span.start, span.stop))
-            if high > low:
-                parts.append(block[rows[low:high] - span.start])
-        return np.concatenate(parts) if parts else np.empty((0, self.classes))
+            made[low:high] = block[rows[low:high] - span.start]
+        return made
 
 
 def checked_labels(labels: Ints, classes: int) -> None:
@@ -356,11 +357,12 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
     """
     labels, classes = source.labels, source.classes
     bar = scan.thresholds - SLACK
-    passes = scan.top >= bar[scan.leading]
-    cell = labels * classes + scan.leading
-    counts = np.bincount(cell[passes], minlength=classes * classes)
+    counts = np.zeros(classes * classes, np.int64)
     for rows, block in source.blocks():
-        rest = np.flatnonzero(~passes[rows])
+        passes = scan.top[rows] >= bar[scan.leading[rows]]
+        cell = labels[rows][passes] * classes + scan.leading[rows][passes]
+        np.add.at(counts, cell, 1)
+        rest = np.flatnonzero(~passes)
         if not rest.size:
             continue
         some = block[rest] if rest.size < len(block) else block
@@ -374,7 +376,7 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
             guess = np.where(sure, some, -1.0).argmax(1)
         else:
             guess = np.where(sure.sum(1) > 1, scan.leading[rows][rest], first)
-        counts += np.bincount(labels[rows][rest] * classes + guess, minlength=counts.size)
+        np.add.at(counts, labels[rows][rest] * classes + guess, 1)
     joint = counts.reshape(classes, classes)
     np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
     per_class = np.diff(scan.ends, prepend=0)

@@ -17,8 +17,9 @@ from datapipe.core.roles import Roles
 from datapipe.errors import Malformed, SchemaMismatch
 from datapipe.measure.label_scan import InMemory, Probabilities, Scan, Source, Streamed, pruned
 from datapipe.measure.noise_floor import streamed_floor
-from datapipe.measure.noise_models import FITTED_ROWS, noise_model
-from datapipe.stages.labels._judging import Ints, Judgement, Labelled
+from datapipe.measure.noise_models import FITTED_ROWS, NoiseModel, noise_model
+from datapipe.measure.second_opinion import second_opinion, worth_asking
+from datapipe.stages.labels._judging import Floats, Ints, Judgement, Labelled
 
 OFF = 1e-5
 """How far the probabilities of a row may be from 1 together before they are brought back to it."""
@@ -27,7 +28,7 @@ FAR = 1e-2
 and so does the mask."""
 HELD_VALUES = 2**22
 """Up to so many probabilities are held in memory; more are read anew for every pass."""
-BATCH_VALUES = 2**20
+BATCH_VALUES = 2**18
 PERMUTED_ROWS = 10
 """Rows a class from which on columns that fit another order of the classes are told."""
 
@@ -50,14 +51,9 @@ def judged_by_columns(
     found = pruned(mended if checks.off == 0 or checks.far else brought.source(given, mend=False))
     if not order.sure:
         _refuse_permuted(given, found.scan, brought.width)
-    sample = np.arange(given.size)
-    if sample.size > FITTED_ROWS:
-        picked = context.rng("sample").choice(sample.size, FITTED_ROWS, replace=False)
-        sample = np.sort(picked)
-    model = noise_model(given[sample], mended.take(sample), context.rng("noise"))
-    error, rival = np.empty(given.size), np.empty(given.size)
+    model, error, weight = _ranked(given, mended, context)
+    rival = np.empty(given.size)
     for span, block in mended.blocks():
-        error[span] = model.judge(given[span], block).error
         others = block.copy()
         others[np.arange(len(block)), given[span]] = -1.0
         rival[span] = others.max(1)
@@ -75,9 +71,27 @@ def judged_by_columns(
             "classifier": "given",
             "rows_renormalised": checks.off,
             "noise_model": model.name,
+            "second_opinion": weight,
             "noise_model_scores": {n: s.to_json() for n, s in model.scores.items()},
         },
     )
+
+
+def _ranked(given: Ints, source: Source, context: Context) -> tuple[NoiseModel, Floats, float]:
+    """How doubtful each label is, by which model, with what share of a second opinion."""
+    if worth_asking(given.size, source.classes):
+        p = source.take(np.arange(given.size))
+        asked = second_opinion(given, p, context.rng("noise"))
+        return asked.model, asked.model.judge(given, asked.probabilities).error, asked.weight
+    sample = np.arange(given.size)
+    if sample.size > FITTED_ROWS:
+        picked = context.rng("sample").choice(sample.size, FITTED_ROWS, replace=False)
+        sample = np.sort(picked)
+    model = noise_model(given[sample], source.take(sample), context.rng("noise"))
+    error = np.empty(given.size)
+    for span, block in source.blocks():
+        error[span] = model.judge(given[span], block).error
+    return model, error, 0.0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels that are sets of classes, sequences of tokens or values, against given predictions."""
+"""Labels that are sets of classes, tokens, boxes or values, against given predictions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import polars as pl
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.errors import Malformed, SchemaMismatch
+from datapipe.measure.box_issues import box_issues
 from datapipe.measure.label_kinds import set_issues, token_issues, value_issues
 from datapipe.measure.noise_floor import noise_floor
+from datapipe.stages.labels._boxes import FOUND, box_reasons, boxes_of, in_classes
 from datapipe.stages.labels._brought import Brought, matched
 from datapipe.stages.labels._judging import Bools, Floats, Ints, Labelled
 
@@ -42,6 +44,8 @@ def kind_of(data: Dataset, columns: tuple[str, ...]) -> str:
     label = data.types[data.roles.one("label")]
     if not isinstance(label, pl.List | pl.Array):
         return "class"
+    if isinstance(label.inner, pl.Struct):
+        return "boxes"
     named = [data.types[c] for c in columns if c in data.names]
     nested = named and isinstance(getattr(named[0], "inner", None), pl.List | pl.Array)
     return "tokens" if nested else "multilabel"
@@ -56,6 +60,8 @@ def judged_parts(data: Dataset, kind: str, columns: tuple[str, ...]) -> PartsJud
     labels = labels.gather(place)
     if kind == "value":
         return _values(data, labels, place, columns)
+    if kind == "boxes":
+        return _boxes(data, labels, place, columns)
     if not isinstance(labels.dtype, pl.List | pl.Array):
         raise SchemaMismatch(
             f"the label holds {labels.dtype}, lists are needed for kind={kind!r}",
@@ -193,6 +199,44 @@ def _values(
     return PartsJudged(
         place, made.mask, made.score, reasons, right, rate, rate, "values",
         {"residual_spread": made.spread},
+    )  # fmt: skip
+
+
+def _boxes(
+    data: Dataset, labels: pl.Series, place: Ints, columns: tuple[str, ...]
+) -> PartsJudged | str:
+    if len(columns) != 1:
+        raise SchemaMismatch(
+            f"{len(columns)} columns of predictions for boxes",
+            hint="name the one column of predicted boxes",
+        )
+    given = boxes_of(labels, place, ("label", "box"))
+    found = boxes_of(data.frame(list(columns))[columns[0]].gather(place), place, FOUND)
+    if not given.names.len():
+        return "no image has a box"
+    if not found.names.len():
+        return "no box was predicted: nothing can be told of any label"
+    mine, theirs, names = in_classes(given, found)
+    made = box_issues(mine, theirs, place.size, len(names))
+    flagged = made.is_badly_located | made.is_swapped
+    flags = np.zeros(place.size, bool)
+    flags[mine.image[flagged]] = flags[theirs.image[made.is_overlooked]] = True
+    parts: dict[int, list[tuple[float, str]]] = {}
+    for image, quality, told in box_reasons(mine, theirs, names, made):
+        parts.setdefault(image, []).append((quality, told))
+    reasons = [
+        _told("boxes contradict their predictions", [t for _, t in sorted(parts.get(i, []))])
+        for i in range(place.size)
+    ]
+    rate = Estimate.rate(int(flagged.sum()), flagged.size)
+    counts = {
+        "overlooked": int(made.is_overlooked.sum()),
+        "badly_located": int(made.is_badly_located.sum()),
+        "swapped": int(made.is_swapped.sum()),
+    }
+    return PartsJudged(
+        place, flags, 1.0 - made.quality, reasons, [None] * place.size, rate, rate, "boxes",
+        {"parts_flagged": int(flagged.sum()), "parts": flagged.size, **counts},
     )  # fmt: skip
 
 

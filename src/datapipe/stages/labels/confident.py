@@ -19,12 +19,12 @@ from datapipe.stages.labels._brought import judged_by_columns
 from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
 from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
-Kind = Literal["auto", "class", "multilabel", "tokens", "value"]
+Kind = Literal["auto", "class", "multilabel", "tokens", "boxes", "value"]
 Classifier = Literal["auto", "kernel", "linear"]
 Rule = Literal["auto", "posterior", "prune"]
 Score = Literal["auto", "posterior", "self_confidence", "margin"]
 CHOICES = {
-    "kind": ("auto", "class", "multilabel", "tokens", "value"),
+    "kind": ("auto", "class", "multilabel", "tokens", "boxes", "value"),
     "classifier": ("auto", "kernel", "linear"),
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
@@ -50,8 +50,8 @@ class ConfidentLearning(Stage):
     cleanlab's `prune_by_noise_rate`. The noise rate is bracketed without an audit: from below by
     the share of labels that contradict however sure the model is, from above by the confident
     joint.
-    Given probabilities may also judge sets of classes, token sequences and values (`kind`), with
-    the masks and scores of cleanlab's modules for them.
+    Given predictions may also judge sets of classes, token sequences, boxes and values (`kind`),
+    with the masks and scores of cleanlab's modules for them.
     *Assumes:* features say something about the class, and errors differ from row to row.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
@@ -71,8 +71,10 @@ class ConfidentLearning(Stage):
             under which left-out labels are likeliest), `self_confidence` or `margin`; `auto` is
             `posterior`.
         kind: What a label is: a `class`; `multilabel`, a list of classes; `tokens`, a list with one
-            class a token and one list of probabilities each; `value`, a number, with one column of
-            out-of-fold predictions. `auto` tells lists by their type and takes the rest as classes.
+            class a token and one list of probabilities each; `boxes`, a list of `{label, box}` with
+            one column of predicted `{label, box, score}`, boxes as [x1, y1, x2, y2] in pixels;
+            `value`, a number, with one column of out-of-fold predictions. `auto` tells lists by
+            their type and takes the rest as classes.
         tolerance: Noise rate in [0, 1] up to which labels count as clean; 0 flags every issue.
         fail_above: Noise rate in [0, 1] from which the verdict is `fail`.
         on_finding: What is done with flagged rows.
@@ -101,13 +103,14 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
     references: ClassVar[tuple[str, ...]] = (
         "Northcutt, Jiang & Chuang, 2021, Confident learning",
         "Dawid & Skene, 1979, Maximum likelihood estimation of observer error-rates",
+        "Tkachenko, Thyagarajan & Mueller, 2023, ObjectLab, arXiv:2309.00832",
     )
 
     def check(self) -> list[str]:
