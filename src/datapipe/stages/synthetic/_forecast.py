@@ -110,25 +110,28 @@ def forecast(
 ) -> Forecast:
     """The course under one plan, as intervals over seeds.
 
-    Where there is a closed form, survival comes from the counts of the whole corpus, and what a
-    simulated first generation tells of the model; else from the simulation.
+    Survival comes from the counts of the whole corpus, in closed form or by resampling them, and
+    from what a simulated first generation tells of the model; under accumulation nothing is lost.
     """
     runs = [
         recursion(made.train, made.unseen, plan, generations, r, learner=learner) for r in seeds
     ]
     cost = [_over([c.surprise[g] - c.surprise[0] for c in runs]) for g in range(generations + 1)]
-    exact = plan.name != "accumulate" and not plan.truncated
-    if plan.name == "replace" and exact:
+    exact = plan.name != "accumulate"
+    if plan.name == "replace" and not plan.truncated:
         kept = 1.0 - plan.share
         curves = [
             _drift.survival(made.counts, generations, plan.share, kept=kept, excess=e)
             for e in excess
         ]
-    elif plan.name == "subsample" and not plan.truncated:
+    elif exact:
         curves = [
-            _drift.drifted(made.vocabulary_counts, generations, r, plan=plan.name, excess=e)
+            _drift.drifted(
+                made.vocabulary_counts, generations, r, plan=plan.name, share=plan.share, excess=e,
+                truncated=plan.truncated,
+            )
             for r, e in zip(seeds, excess, strict=False)
-        ]
+        ]  # fmt: skip
     else:
         curves = [c.survival for c in runs]
     left = [

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STREAMS = 256
-"""Texts drawn side by side; each step is one vector operation."""
+TEXT = 200
+"""Tokens of a text that is drawn: longer ones would be caught in loops of their own, and how far
+that goes would depend on how much is drawn."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Language:
 
     def drawn(self, n: int, rng: np.random.Generator) -> Ints:
         """Tokens that the model makes, int64 of shape (n,)."""
-        streams = min(STREAMS, max(1, n))
+        streams = max(1, -(-n // TEXT))
         steps = -(-n // streams)
         longest = len(self.levels)
         made = np.empty((streams, steps + longest), np.int64)

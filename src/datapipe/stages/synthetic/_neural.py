@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from datapipe.stages.synthetic._language import TEXT
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CONTEXT, WIDTH, HIDDEN = 2, 24, 48
 EPOCHS, BATCH, OTHERS = 2, 256, 512
 RATE, DECAY = 0.01, 2.0
-STREAMS = 512
-"""Texts drawn side by side; each step is one matrix product."""
 ASKED = 512
 """Words scored at a time: bounds the memory."""
 
@@ -61,7 +61,7 @@ class NeuralLanguage:
 
     def drawn(self, n: int, rng: np.random.Generator) -> Ints:
         """Tokens that the model makes, int64 of shape (n,)."""
-        streams = min(STREAMS, max(1, n))
+        streams = max(1, -(-n // TEXT))
         steps = -(-n // streams)
         known = np.flatnonzero(self.counts)
         use = torch.from_numpy(self.counts[known].astype(np.float32)).log()
@@ -128,7 +128,9 @@ def neural(tokens: Ints, vocabulary: int, rng: np.random.Generator) -> NeuralLan
             wrong = told @ network.next(others).T
             wrong = wrong.masked_fill(others[None] == after[part][:, None], -torch.inf)
             odds = torch.cat([(told * right).sum(1, keepdim=True), wrong], 1)
-            loss: Any = nn.functional.cross_entropy(odds, torch.zeros(part.numel(), dtype=torch.long))
+            loss: Any = nn.functional.cross_entropy(
+                odds, torch.zeros(part.numel(), dtype=torch.long)
+            )
             descent.zero_grad()
             loss.backward()
             descent.step()

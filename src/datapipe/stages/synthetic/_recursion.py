@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.synthetic._drift import RARE
-from datapipe.stages.synthetic._language import learnt
+from datapipe.stages.synthetic._language import TEXT, learnt
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PlanName = Literal["replace", "accumulate", "subsample"]
 PLANS: tuple[PlanName, ...] = ("replace", "accumulate", "subsample")
 
-BLOCK = 200
+BLOCK = TEXT
 """Tokens that are kept or left out together, as documents are."""
 ORDER = 3
 
