@@ -15,9 +15,10 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
 from datapipe.core.roles import Roles
 from datapipe.stages import CorpusDiversity, DeclaredSynthetic, SyntheticScore, SyntheticShare
+from datapipe.stages.synthetic import diversity
 from datapipe.stages.synthetic._drift import RARE
 from datapipe.stages.synthetic._language import learnt
-from datapipe.stages.synthetic._sketch import Sketch
+from datapipe.stages.synthetic._sketch import Reservoir, Sketch
 from datapipe.stages.synthetic._tokens import tokens_of
 
 VOCABULARY = np.array(
@@ -103,6 +104,37 @@ def test_bad_rows_earn_no_verdict(rows):
 def test_nothing_at_all_is_not_evaluated():
     found = CorpusDiversity().run(empty(), Context(0, Path())).findings
     assert [f.verdict for f in found] == ["not_evaluated"]
+
+
+def test_a_sample_of_different_texts_is_fair_and_bounded():
+    texts = pl.Series([f"text {i % 900}" for i in range(3_000)])
+    hashes = np.arange(3_000, dtype=np.uint64) % np.uint64(900) + np.uint64(1)
+    kept = np.zeros(900)
+    for seed in range(60):
+        sample = Reservoir(90, np.random.default_rng(seed))
+        for start in range(0, 3_000, 700):
+            sample.add(texts[start : start + 700], hashes[start : start + 700])
+        found = sample.texts()
+        assert found.n_unique() == len(found) == 90
+        kept[found.str.slice(5).cast(pl.Int64).to_numpy()] += 1
+    assert kept.max() <= 20  # 6 on average, a binomial's 1e-6 tail
+    assert abs(kept[:450].mean() - kept[450:].mean()) < 0.6
+    whole = Reservoir(900, np.random.default_rng(0))
+    whole.add(texts, hashes)
+    assert whole.texts().equals(texts.head(900))
+
+
+def test_batches_change_no_figure(monkeypatch):
+    rng = np.random.default_rng(26)
+    own = texts(rng, 90)
+    rows, people = [*own, *own[:20]], texts(rng, 100)
+    once = judged(rows, people)
+    monkeypatch.setattr(diversity, "BATCH_ROWS", 25)
+    again = judged(rows, people)
+    assert again["diversity"].measure == once["diversity"].measure
+    assert again["duplicates"].rows.equals(once["duplicates"].rows)
+    same = {"kinds", "tokens", "distinct_3", "unseen_mass", "fit_loss"}
+    assert all(again["diversity"].details[k] == once["diversity"].details[k] for k in same)
 
 
 def test_the_sketch_is_exact_while_small_and_fair_when_full():

@@ -16,6 +16,7 @@ from datapipe.core.roles import Roles
 from datapipe.errors import DeclarationError, Malformed
 from datapipe.measure.detection import auroc
 from datapipe.stages import SyntheticScore
+from datapipe.stages.synthetic import score
 from datapipe.stages.synthetic._calibration import chances, conformal
 from datapipe.stages.synthetic._families import families, family_scores, heard
 from datapipe.stages.synthetic._ngrams import coded
@@ -62,6 +63,31 @@ def test_people_alone_raise_no_alarm():
     for seed in range(4):
         data, reference, _ = world(seed, share=0.0)
         assert judged(data, reference).verdict == "clean"
+
+
+def test_parts_of_the_rows_are_judged_apart_and_told_together(monkeypatch):
+    data, reference, hidden = world(6, n=200)
+    held = []
+    whole = score.views
+
+    def counted(frame, *args, **named):
+        held.append(frame.height)
+        return whole(frame, *args, **named)
+
+    monkeypatch.setattr(score, "PART_ROWS", 70)
+    monkeypatch.setattr(score, "views", counted)
+    found = judged(data, reference)
+    assert held == [120 + 67, 120 + 66, 120 + 67]
+    assert found.verdict == "suspect"
+    assert found.rows["row_id"].to_list() == list(range(200))
+    assert auroc(hidden, found.rows["score"].to_numpy()).value > 0.9
+    assert (found.rows["p_value"].to_numpy()[~hidden] <= 0.01).mean() <= 0.05
+    few = Dataset.of(pl.concat([data.frame(["t"]).head(130), pl.DataFrame({"t": ["short"] * 70})]),
+                     Roles.of(text="t"))  # fmt: skip
+    part = judged(few, reference)
+    assert part.verdict == "suspect"
+    assert part.details["looked_at"] == 130
+    assert judged(data, None).verdict == "not_evaluated"
 
 
 def test_without_a_reference_no_verdict_whatever_else_is_there(tmp_path):
