@@ -8,7 +8,7 @@ import polars as pl
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.synthetic._recursion import Plan, recursion
+from datapipe.stages.synthetic._recursion import Plan, ngrams, recursion
 from datapipe.stages.synthetic.collapse import CollapseForecast
 
 SEEDS, CLEAN_SEEDS = range(4), range(4)
@@ -26,9 +26,9 @@ def trial(context):
     worst = 0.0
     for share in (1.0, 0.5):
         plan = Plan("replace", share)
-        whole = recursion(
-            ids[:cut].ravel(), ids[cut:].ravel(), plan, GENERATIONS, np.random.default_rng(9)
-        )
+        chance = np.random.default_rng(9)
+        train, unseen = ids[:cut].ravel(), ids[cut:].ravel()
+        whole = recursion(train, unseen, plan, GENERATIONS, chance, learner=ngrams(3))
         told = next(s for s in found.details["scenarios"] if s["plan"] == str(plan))
         worst = max(worst, float(np.abs(np.array(told["tail_survival"]) - whole.survival).max()))
     return {

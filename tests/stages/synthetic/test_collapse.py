@@ -24,8 +24,8 @@ from datapipe.stages.synthetic._drift import (
     largest_share,
     survival,
 )  # fmt: skip
-from datapipe.stages.synthetic._language import drawn, learnt, surprise
-from datapipe.stages.synthetic._recursion import Plan, recursion
+from datapipe.stages.synthetic._language import learnt
+from datapipe.stages.synthetic._recursion import Plan, ngrams, recursion
 
 PLANS = [
     *(Plan("replace", p) for p in (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0)),
@@ -82,9 +82,9 @@ def test_a_fifth_of_the_corpus_foretells_the_whole_recursion():
     ids = np.array([kinds[w] for r in rows for w in r.split()])
     train, unseen = ids[: -ids.size // 10], ids[-ids.size // 10 :]
     seen, truth, bits, true_bits = [], [], [], []
-    for told in found.details["scenarios"]:
+    for told in found.details["scenarios"][::2]:  # all of them under `make power`
         plan = Plan(told["regime"], told["share"])
-        whole = recursion(train, unseen, plan, 8, np.random.default_rng(9))
+        whole = recursion(train, unseen, plan, 8, np.random.default_rng(9), learner=ngrams(3))
         seen += told["tail_survival"][1:]
         truth += whole.survival[1:].tolist()
         bits += told["cross_entropy_change"][1:]
@@ -127,10 +127,11 @@ def test_accumulation_keeps_everything_and_shares_order_survival():
 def test_models_draw_what_they_saw_and_score_what_they_did_not():
     tokens = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2] * 40)
     model = learnt(tokens, 6, order=3)
-    made = drawn(model, 500, np.random.default_rng(0))
+    made = model.drawn(500, np.random.default_rng(0))
     assert set(made) <= {0, 1, 2, 3}
-    assert surprise(model, tokens).mean() < surprise(model, np.array([3, 2, 1, 5, 4] * 20)).mean()
-    every = np.array([[surprise(model, np.array([0, 1, w]))[2]] for w in range(6)])
+    odd = np.array([3, 2, 1, 5, 4] * 20)
+    assert model.surprise(tokens).mean() < model.surprise(odd).mean()
+    every = np.array([model.surprise(np.array([0, 1, w]))[2] for w in range(6)])
     assert (2.0**-every).sum() == pytest.approx(1.0, abs=1e-6)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,6 @@ from datapipe.stages.synthetic._calibration import conformal
 from datapipe.stages.synthetic._style import prompt_groups, style, window
 from datapipe.stages.synthetic._views import Views
 
-SHARED = Path(os.environ.get("DATAPIPE_TEST_DATA", "../shared/data")) / "synthetic"
 CONTEXT = Context(7, Path())
 
 WORDS = """the of and to a in is it you that he was for on are with as they be at one have this from
@@ -230,22 +227,9 @@ def test_parameters_are_checked():
     assert SyntheticShare().cacheable()
 
 
-@lru_cache(maxsize=1)
-def real_texts():
-    if not SHARED.is_dir():
-        return None
-    frames = [
-        pl.read_parquet(
-            SHARED / f"{name}.parquet", columns=["text", "label", "source_model", "domain"]
-        ).with_columns(pl.col("label").cast(pl.Int64), cell=pl.lit(name) + "/" + pl.col("domain"))
-        for name in ("fastdetect", "detectrl")
-    ]
-    return pl.concat(frames).with_columns(prompt=prompt_groups(pl.concat(frames)["text"]))
-
-
-def real_mix(cell, share, rng):
+def real_mix(rows, cell, share, rng):
     """A mixture with one generator; anchors, reference and mixture share no prompt."""
-    rows = real_texts().filter(pl.col("cell") == cell)
+    rows = rows.filter(pl.col("cell") == cell)
     makers = sorted(rows.filter(pl.col("label") == 1)["source_model"].unique())
     maker = makers[rng.integers(len(makers))]
     prompts = rng.permutation(rows["prompt"].unique().sort().to_numpy())
@@ -266,14 +250,13 @@ def real_mix(cell, share, rng):
     return data, Dataset.of(pa.table({"t": people})), len(hidden) / len(mix)
 
 
-@pytest.mark.skipif(real_texts() is None, reason=f"no real texts under {SHARED}")
-def test_the_interval_covers_on_real_texts():
+def test_the_interval_covers_on_real_texts(real_texts):
     rng = np.random.default_rng(11)
     cells = ["fastdetect/xsum", "fastdetect/writing", "detectrl/arxiv", "detectrl/xsum"]
     covered, errors, alarms, nulls = [], [], 0, 0
     for i in range(7):
         share = (0.0, 0.0, 0.1, 0.2, 0.4, 0.7, 1.0)[i % 7]
-        data, people, truth = real_mix(cells[i % 4], share, rng)
+        data, people, truth = real_mix(real_texts, cells[i % 4], share, rng)
         finding = judged(data, people, seed=i)
         made = finding.details
         covered.append(made["undeclared_low"] - 1e-9 <= truth <= made["undeclared_high"] + 1e-9)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.synthetic._drift import RARE
-from datapipe.stages.synthetic._language import learnt, surprise
+from datapipe.stages.synthetic._language import learnt
 from datapipe.stages.synthetic._tokens import Tokens
 
 Floats = NDArray[np.float64]
@@ -102,5 +102,5 @@ def _held(
 def _fits(tokens: Tokens, asked: Ints, own: Ints, drawn: Ints) -> tuple[float, float]:
     unseen = tokens.of(asked)
     made = [learnt(tokens.of(side), tokens.kinds, order=ORDER) for side in (drawn, own)]
-    first, second = (float(surprise(m, unseen).mean()) for m in made)
+    first, second = (float(m.surprise(unseen).mean()) for m in made)
     return first, second

@@ -154,6 +154,7 @@ def drifted(
     plan: str,
     share: float = 1.0,
     excess: float = 0.0,
+    truncated: bool = False,
 ) -> Floats:
     """Survival of rare kinds when whole histograms are resampled: for plans without closed form.
 
@@ -164,6 +165,7 @@ def drifted(
         plan: `replace`, or `subsample` from all that accumulated, without replacement.
         share: Synthetic share of each training set (`replace`).
         excess: As for `extinct`.
+        truncated: Whether what occurs once is never made; what is left is made the more.
 
     Returns:
         float64, shape (generations + 1,).
@@ -175,10 +177,12 @@ def drifted(
     kept = rng.binomial(counts, 1.0 - share)
     pool, now = counts.copy(), counts
     for g in range(1, generations + 1):
+        source = np.where(now > 1, now, 0) if truncated else now
+        scale = now.sum() / max(1, source.sum())
         if plan == "replace":
-            now = kept + _offspring(now, share, excess, rng)
+            now = kept + _offspring(source, scale * share, excess, rng)
         else:
-            pool = pool + _offspring(now, 1.0, excess, rng)
+            pool = pool + _offspring(source, scale, excess, rng)
             now = rng.binomial(pool, min(1.0, counts.sum() / max(1, pool.sum())))
         left[g] = float((now[tail] > 0).mean())
     return left

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from datapipe.core.estimate import Estimate
 from datapipe.measure.intervals import mean
 from datapipe.stages.synthetic import _drift
-from datapipe.stages.synthetic._recursion import Plan, recursion
+from datapipe.stages.synthetic._recursion import Learner, Plan, ngrams, recursion
 from datapipe.stages.synthetic._tokens import Tokens
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ORDER = 2
+PAIRS = ngrams(2)
 """Pairs: on a part of the corpus they forget as triples do on all of it."""
 UNSEEN = 0.2
 MOST_TOKENS = 60_000
@@ -89,11 +89,13 @@ def corpus(tokens: Tokens, rows: int, sample: float, rng: np.random.Generator) -
     return Corpus(_drift.histogram(counts), train, unseen[: wanted // 4 + 1], counts)
 
 
-def excesses(made: Corpus, seeds: Sequence[np.random.Generator]) -> Floats:
+def excesses(
+    made: Corpus, seeds: Sequence[np.random.Generator], learner: Learner = PAIRS
+) -> Floats:
     """How much more unevenly a model repeats itself than chance would, one for each seed."""
     part = _drift.histogram(np.bincount(made.train))
     every = Plan("replace", 1.0)
-    seen = [recursion(made.train, made.unseen, every, 1, rng, order=ORDER) for rng in seeds]
+    seen = [recursion(made.train, made.unseen, every, 1, rng, learner=learner) for rng in seeds]
     return np.array([_drift.fitted_excess(part, 1.0, 0.0, float(c.survival[1])) for c in seen])
 
 
@@ -103,26 +105,33 @@ def forecast(
     generations: int,
     seeds: Sequence[np.random.Generator],
     excess: Floats,
+    *,
+    learner: Learner = PAIRS,
 ) -> Forecast:
     """The course under one plan, as intervals over seeds.
 
-    Where there is a closed form, survival comes from the counts of the whole corpus, and what a
-    simulated first generation tells of the model; else from the simulation.
+    Survival comes from the counts of the whole corpus, in closed form or by resampling them, and
+    from what a simulated first generation tells of the model; under accumulation nothing is lost.
     """
-    runs = [recursion(made.train, made.unseen, plan, generations, r, order=ORDER) for r in seeds]
+    runs = [
+        recursion(made.train, made.unseen, plan, generations, r, learner=learner) for r in seeds
+    ]
     cost = [_over([c.surprise[g] - c.surprise[0] for c in runs]) for g in range(generations + 1)]
-    exact = plan.name != "accumulate" and not plan.truncated
-    if plan.name == "replace" and exact:
+    exact = plan.name != "accumulate"
+    if plan.name == "replace" and not plan.truncated:
         kept = 1.0 - plan.share
         curves = [
             _drift.survival(made.counts, generations, plan.share, kept=kept, excess=e)
             for e in excess
         ]
-    elif plan.name == "subsample" and not plan.truncated:
+    elif exact:
         curves = [
-            _drift.drifted(made.vocabulary_counts, generations, r, plan=plan.name, excess=e)
+            _drift.drifted(
+                made.vocabulary_counts, generations, r, plan=plan.name, share=plan.share, excess=e,
+                truncated=plan.truncated,
+            )
             for r, e in zip(seeds, excess, strict=False)
-        ]
+        ]  # fmt: skip
     else:
         curves = [c.survival for c in runs]
     left = [

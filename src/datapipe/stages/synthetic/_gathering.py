@@ -24,6 +24,8 @@ NAMES = {
 }  # fmt: skip
 MOST_ANCHORS = 5_000
 """More reference rows or anchors than this add time only; a seeded sample is used."""
+PART_ROWS = 4_096
+"""Rows read at a time."""
 KIND, MAKER, DOMAIN = "_kind", "_maker", "_domain"
 LEAST_OTHERS = 60
 """People's rows among the anchors without which they do not tell how people write there."""
@@ -66,29 +68,82 @@ def gathered(
     Raises:
         Abstained: There is no column to look at.
     """
-    columns = [*dict.fromkeys((*feature_columns(data), *beside))]
-    if not columns:
-        raise Abstained("no column can be used: give the role text or image, or plain columns")
-    table = declared(data, column, (), card="")
-    machine = table["synthetic"].fill_null(value=False)
-    own = data.frame(columns).with_columns(
-        pl.when(machine).then(ANCHOR).otherwise(UNKNOWN).alias(KIND),
-        table["generator"].alias(MAKER),
-        pl.lit("").alias(DOMAIN),
-        table["row_id"].alias(ROW_ID),
-    )
-    parts = [own.filter(pl.col(KIND) == UNKNOWN), own.filter(pl.col(KIND) == ANCHOR)]
-    if people is not None:
-        parts.append(_beside(people, columns, own.schema, "reference rows").with_columns(
-            pl.lit(REFERENCE, dtype=pl.Int32).alias(KIND)
-        ))  # fmt: skip
-    if anchors is not None:
-        parts.append(_beside(anchors, columns, own.schema, "anchors"))
-    every = pl.concat(parts)
-    rng = context.rng("sample")
-    kinds = (REFERENCE, ANCHOR, OTHERS, UNKNOWN)
-    split = {k: every.filter(pl.col(KIND) == k) for k in kinds}
-    return pl.concat([rows if k == UNKNOWN else _sample(rows, rng) for k, rows in split.items()])
+    every = Gathering(data, people, anchors, context, column=column, beside=beside)
+    return every.together(0, len(data))
+
+
+class Gathering:
+    """What rows are judged beside, held once; the rows themselves are read part by part.
+
+    Args:
+        data: As for `gathered`.
+        people: As for `gathered`.
+        anchors: As for `gathered`.
+        context: As for `gathered`.
+        column: As for `gathered`.
+        beside: As for `gathered`.
+
+    Raises:
+        Abstained: There is no column to look at.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        people: Dataset | None,
+        anchors: Dataset | None,
+        context: Context,
+        *,
+        column: str = "",
+        beside: tuple[str, ...] = (),
+    ) -> None:
+        self._data, self._columns = data, [*dict.fromkeys((*feature_columns(data), *beside))]
+        if not self._columns:
+            raise Abstained("no column can be used: give the role text or image, or plain columns")
+        self._told = declared(data, column, (), card="")
+        machine = self._told["synthetic"].fill_null(value=False)
+        schema = self._rows(0, 0).schema
+        parts = [self._declared(machine, context.rng("declared"))]
+        if people is not None:
+            parts.append(_beside(people, self._columns, schema, "reference rows").with_columns(
+                pl.lit(REFERENCE, dtype=pl.Int32).alias(KIND)
+            ))  # fmt: skip
+        if anchors is not None:
+            parts.append(_beside(anchors, self._columns, schema, "anchors"))
+        rng = context.rng("sample")
+        every = pl.concat(parts)
+        kinds = (REFERENCE, ANCHOR, OTHERS)
+        self.beside = pl.concat([_sample(every.filter(pl.col(KIND) == k), rng) for k in kinds])
+
+    def together(self, start: int, stop: int) -> pl.DataFrame:
+        """The undeclared rows of a half-open range, below all that they are judged beside."""
+        asked = self._rows(start, stop).filter(pl.col(KIND) == UNKNOWN)
+        return pl.concat([self.beside, asked])
+
+    def _rows(self, start: int, stop: int) -> pl.DataFrame:
+        plan = self._data.scan(row_id=True).select(self._columns).slice(start, stop - start)
+        told = self._told.slice(start, stop - start)
+        return plan.collect(engine="streaming").with_columns(
+            pl.when(told["synthetic"].fill_null(value=False))
+            .then(ANCHOR)
+            .otherwise(UNKNOWN)
+            .alias(KIND),
+            told["generator"].alias(MAKER),
+            pl.lit("").alias(DOMAIN),
+            told["row_id"].alias(ROW_ID),
+        )
+
+    def _declared(self, machine: pl.Series, rng: np.random.Generator) -> pl.DataFrame:
+        """Rows of the data that are declared synthetic; no more of them than are used."""
+        chosen = np.flatnonzero(machine.to_numpy())
+        if chosen.size > MOST_ANCHORS:
+            chosen = np.sort(rng.choice(chosen, MOST_ANCHORS, replace=False))
+        parts = [self._rows(0, 0)]
+        for start in range(0, len(self._data) if chosen.size else 0, PART_ROWS):
+            here = chosen[(chosen >= start) & (chosen < start + PART_ROWS)] - start
+            if here.size:
+                parts.append(self._rows(start, start + PART_ROWS)[here])
+        return pl.concat(parts)
 
 
 def labels(kind: NDArray[np.int64]) -> NDArray[np.int64]:

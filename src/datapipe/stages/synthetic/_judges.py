@@ -31,6 +31,8 @@ DENSE_STRENGTH, LABELLED_STRENGTH, CONTRAST_STRENGTH = 0.05, 10.0, 3.0
 TREES_FROM = 600
 """With fewer labelled rows trees know nothing that the linear models do not."""
 TREE_WEIGHT = 2.0
+MOST_CONTRASTED = 1_000
+"""More rows than this tell no more of what sets them apart from a few hundred of people's."""
 
 
 def labelled_scores(
@@ -67,6 +69,9 @@ def contrast_scores(rows: Views, people: Bools, rng: np.random.Generator) -> Flo
     """
     kind = np.where(people, 0, 1).astype(np.int64)
     fold = _dealt(rows.groups, kind, rng)
+    others = np.flatnonzero(~people)
+    if others.size > MOST_CONTRASTED:
+        kind[rng.permutation(others)[MOST_CONTRASTED:]] = -1
     return _crossed(rows, kind, fold, CONTRAST_STRENGTH, trees=not rows.sparse)
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STREAMS = 64
-"""Texts drawn side by side; each step is one vector operation."""
+TEXT = 200
+"""Tokens of a text that is drawn: longer ones would be caught in loops of their own, and how far
+that goes would depend on how much is drawn."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,42 @@ class Language:
     counts: Ints
     vocabulary: int
 
+    def drawn(self, n: int, rng: np.random.Generator) -> Ints:
+        """Tokens that the model makes, int64 of shape (n,)."""
+        streams = max(1, -(-n // TEXT))
+        steps = -(-n // streams)
+        longest = len(self.levels)
+        made = np.empty((streams, steps + longest), np.int64)
+        at = rng.integers(0, max(1, self.tokens.size - longest), streams)
+        for step in range(longest):  # begin with a real history, that is not given out
+            made[:, step] = self.tokens[np.minimum(at + step, self.tokens.size - 1)]
+        for step in range(longest, steps + longest):
+            made[:, step] = _next(self, made[:, step - longest : step], rng)
+        return made[:, longest:].ravel()[:n]
+
+    def surprise(self, tokens: Ints) -> Floats:
+        """Bits that each token costs, given those before it; shape (n,)."""
+        total, seen = self.tokens.size, int((self.counts > 0).sum())
+        chance = (self.counts[tokens] + seen / self.vocabulary) / (total + seen)
+        for length, level in enumerate(self.levels, start=1):
+            if tokens.size <= length or not level.keys.size:
+                continue
+            keys = _histories(tokens, self.vocabulary, length)[:-1]
+            place, known = _found(level, keys)
+            times = level.starts[place + 1] - level.starts[place]
+            hits = _occurrences(level, place, tokens[length:], self.vocabulary)
+            lower = chance[length:]
+            mixed = (hits + level.kinds[place] * lower) / np.maximum(times + level.kinds[place], 1)
+            chance[length:] = np.where(known, mixed, lower)
+        return np.asarray(-np.log2(chance), np.float64)
+
 
 def learnt(tokens: Ints, vocabulary: int, *, order: int) -> Language:
     """The model of a token sequence.
 
     Args:
         tokens: int64, shape (n,), in 0..vocabulary-1.
-        vocabulary: How many tokens may occur.
+        vocabulary: How many tokens may occur; its power of `order` is at most 2**63.
         order: 2 for pairs, 3 for triples.
     """
     levels = tuple(_level(tokens, vocabulary, length) for length in range(1, order))
@@ -67,15 +97,13 @@ def learnt(tokens: Ints, vocabulary: int, *, order: int) -> Language:
 
 
 def _level(tokens: Ints, vocabulary: int, length: int) -> Level:
-    keys = _histories(tokens, vocabulary, length)[:-1] if tokens.size > length else tokens[:0]
-    after = tokens[length:]
-    order = np.lexsort((after, keys))
-    keys, after = keys[order], after[order]
-    known, starts = np.unique(keys, return_index=True)
-    fresh = np.ones(after.size, np.bool_)
-    fresh[1:] = (after[1:] != after[:-1]) | (keys[1:] != keys[:-1])
-    kinds = np.add.reduceat(fresh.astype(np.int64), starts) if starts.size else starts
-    return Level(known, np.append(starts, after.size), after, kinds)
+    if tokens.size <= length:
+        return Level(tokens[:0], np.zeros(1, np.int64), tokens[:0], tokens[:0])
+    pairs = np.sort(_histories(tokens, vocabulary, length + 1))  # one number sorts both parts
+    keys, after = np.divmod(pairs, vocabulary)
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    fresh = np.append(True, pairs[1:] != pairs[:-1]).astype(np.int64)
+    return Level(keys[starts], np.append(starts, after.size), after, np.add.reduceat(fresh, starts))
 
 
 def _histories(tokens: Ints, vocabulary: int, length: int) -> Ints:
@@ -84,20 +112,6 @@ def _histories(tokens: Ints, vocabulary: int, length: int) -> Ints:
     for step in range(length):
         made = made * vocabulary + tokens[step : tokens.size - length + 1 + step]
     return made
-
-
-def drawn(model: Language, n: int, rng: np.random.Generator) -> Ints:
-    """Tokens that the model makes, int64 of shape (n,)."""
-    streams = min(STREAMS, max(1, n))
-    steps = -(-n // streams)
-    longest = len(model.levels)
-    made = np.empty((streams, steps + longest), np.int64)
-    at = rng.integers(0, max(1, model.tokens.size - longest), streams)
-    for step in range(longest):  # begin with a real history, that is not given out
-        made[:, step] = model.tokens[np.minimum(at + step, model.tokens.size - 1)]
-    for step in range(longest, steps + longest):
-        made[:, step] = _next(model, made[:, step - longest : step], rng)
-    return made[:, longest:].ravel()[:n]
 
 
 def _next(model: Language, past: Ints, rng: np.random.Generator) -> Ints:
@@ -130,23 +144,6 @@ def _folded(past: Ints, vocabulary: int) -> Ints:
 def _found(level: Level, keys: Ints) -> tuple[Ints, NDArray[np.bool_]]:
     place = np.minimum(np.searchsorted(level.keys, keys), level.keys.size - 1)
     return place, level.keys[place] == keys
-
-
-def surprise(model: Language, tokens: Ints) -> Floats:
-    """Bits that each token costs, given those before it; shape (n,)."""
-    total, seen = model.tokens.size, int((model.counts > 0).sum())
-    chance = (model.counts[tokens] + seen / model.vocabulary) / (total + seen)
-    for length, level in enumerate(model.levels, start=1):
-        if tokens.size <= length or not level.keys.size:
-            continue
-        keys = _histories(tokens, model.vocabulary, length)[:-1]
-        place, known = _found(level, keys)
-        times = level.starts[place + 1] - level.starts[place]
-        hits = _occurrences(level, place, tokens[length:], model.vocabulary)
-        lower = chance[length:]
-        mixed = (hits + level.kinds[place] * lower) / np.maximum(times + level.kinds[place], 1)
-        chance[length:] = np.where(known, mixed, lower)
-    return np.asarray(-np.log2(chance), np.float64)
 
 
 def _occurrences(level: Level, place: Ints, after: Ints, vocabulary: int) -> Ints:

@@ -94,7 +94,7 @@ def _runs(hashes: Hashes, rows: Ints, size: int) -> tuple[Ints, Hashes]:
 
 
 def _counted(parts: list[tuple[Ints, Hashes]], n: int) -> sp.csr_array:
-    rows = np.concatenate([p[0] for p in parts])
+    rows = np.concatenate([p[0].astype(np.int32) for p in parts])  # half the memory
     hashes = np.concatenate([p[1] for p in parts])
     buckets = (mixed(hashes) % np.uint64(BUCKETS)).astype(np.int32)
     made = sp.csr_array((np.ones(rows.size), (rows, buckets)), shape=(n, BUCKETS))

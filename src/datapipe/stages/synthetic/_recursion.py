@@ -3,23 +3,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.synthetic._drift import RARE
-from datapipe.stages.synthetic._language import drawn, learnt, surprise
+from datapipe.stages.synthetic._language import TEXT, learnt
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PlanName = Literal["replace", "accumulate", "subsample"]
 PLANS: tuple[PlanName, ...] = ("replace", "accumulate", "subsample")
 
-BLOCK = 200
+BLOCK = TEXT
 """Tokens that are kept or left out together, as documents are."""
 ORDER = 3
+
+
+class Speaker(Protocol):
+    """What a language model can do, however it learnt."""
+
+    def drawn(self, n: int, rng: np.random.Generator) -> Ints:
+        """Tokens that the model makes, int64 of shape (n,)."""
+        ...
+
+    def surprise(self, tokens: Ints) -> Floats:
+        """Bits that each token costs, given those before it; shape (n,)."""
+        ...
+
+
+Learner = Callable[[Ints, int, np.random.Generator], Speaker]
+"""From tokens, how many kinds there may be, and a source of chance, to a model."""
+
+
+def ngrams(order: int = ORDER) -> Learner:
+    """The learner of n-gram models: 2 for pairs, 3 for triples."""
+
+    def learn(tokens: Ints, vocabulary: int, rng: np.random.Generator) -> Speaker:
+        del rng  # counting leaves nothing to chance
+        return learnt(tokens, vocabulary, order=order)
+
+    return learn
 
 
 @dataclass(frozen=True)
@@ -63,9 +90,9 @@ def recursion(
     generations: int,
     rng: np.random.Generator,
     *,
-    order: int = ORDER,
+    learner: Learner,
 ) -> Course:
-    """Run generations of n-gram models.
+    """Run generations of models.
 
     Args:
         tokens: int64, the real training text.
@@ -73,7 +100,7 @@ def recursion(
         plan: How training data comes about.
         generations: How many models learn from a model's output.
         rng: Draws blocks and texts.
-        order: 2 for pairs, 3 for triples.
+        learner: Makes a model of each training set.
     """
     vocabulary = int(max(tokens.max(), unseen.max(initial=0))) + 1
     counts = np.bincount(tokens, minlength=vocabulary)
@@ -84,12 +111,12 @@ def recursion(
     now = pool = tokens
     left, cost = [1.0], []
     for g in range(generations + 1):
-        model = learnt(now, vocabulary, order=order)
-        cost.append(float(surprise(model, unseen).mean()) if unseen.size else 0.0)
+        model = learner(now, vocabulary, rng)
+        cost.append(float(model.surprise(unseen).mean()) if unseen.size else 0.0)
         if g == generations:
             break
-        source = learnt(_without_single(now), vocabulary, order=order) if plan.truncated else model
-        fresh = drawn(source, made, rng)
+        source = learner(_without_single(now), vocabulary, rng) if plan.truncated else model
+        fresh = source.drawn(made, rng)
         if plan.name == "replace":
             now = np.concatenate([kept, fresh])
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
@@ -67,3 +68,38 @@ class Sketch:
     def occurring(self, times: int) -> float:
         """How many kinds occur so often."""
         return int((self.counts == times).sum()) / self.share
+
+
+@dataclass
+class Reservoir:
+    """A fair sample of different texts, in one pass: those whose salted hash is smallest.
+
+    Args:
+        most: Texts that are kept.
+        rng: Salts the hashes, so that no text is kept by nature.
+
+    References:
+        Gibbons, 2001, Distinct sampling for highly-accurate answers to distinct values queries.
+    """
+
+    most: int
+    rng: np.random.Generator
+    _kept: pl.DataFrame = field(init=False)
+    _salt: np.uint64 = field(init=False)
+    _seen: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._salt = self.rng.integers(1 << 63, dtype=np.uint64)
+        self._kept = pl.DataFrame(schema={"at": pl.Int64, "rank": pl.UInt64, "text": pl.String})
+
+    def add(self, texts: pl.Series, hashes: Hashes) -> None:
+        """Look at some texts; equal hashes are one text."""
+        at = np.arange(self._seen, self._seen + len(texts))
+        self._seen += len(texts)
+        new = pl.DataFrame({"at": at, "rank": mixed(hashes ^ self._salt), "text": texts})
+        every = pl.concat([self._kept, new]).unique("rank", keep="first", maintain_order=True)
+        self._kept = every.bottom_k(self.most, by="rank") if every.height > self.most else every
+
+    def texts(self) -> pl.Series:
+        """The texts kept, in the order they came."""
+        return self._kept.sort("at")["text"].alias("")

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 WINDOW_WORDS = 200
 """Words of a text that are looked at; the rest would measure length."""
+WINDOW_CHARACTERS = 20 * WINDOW_WORDS
+"""Nor are more characters: what has no spaces is no single word of any length."""
 RUN_WORDS = 50
 PREFIX_CHARACTERS = 45
 """Texts that begin with the same so many characters were made from one prompt."""
@@ -42,7 +44,7 @@ def window(texts: pl.Series) -> pl.Series:
     for signs, plain in (("[“”„«»]|``|''", '"'), ("[‘’‚`´]", "'"), ("[–—−]", "-"), ("…", "...")):
         spelt = spelt.str.replace_all(signs, plain)
     words = spelt.str.replace_all(r"\s+", " ").str.strip_chars().str.split(" ")
-    return words.list.head(WINDOW_WORDS).list.join(" ")
+    return words.list.head(WINDOW_WORDS).list.join(" ").str.head(WINDOW_CHARACTERS)
 
 
 def word_counts(texts: pl.Series) -> NDArray[np.int64]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generations of mixture models of a table, each fitted to rows that the one before made.
+"""Generations of models of a table, each fitted to rows that the one before made.
 
 Column by column nothing shows: spreads and tail masses stay. What goes is the likelihood of real
 rows far out, so that is what is followed.
@@ -7,27 +7,30 @@ rows far out, so that is what is followed.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from datapipe.measure.neighbours import principal
 from datapipe.stages.synthetic._recursion import Plan
+from datapipe.stages.synthetic._table_models import LEARNERS, TableModelName
 
 Floats = NDArray[np.float64]
 
-DIMENSIONS, PARTS = 6, 6
+DIMENSIONS = 6
 OUTER = 0.1
 """The tail: unseen real rows farthest from the middle."""
 UNSEEN = 0.3
 MOST_ROWS = 500
-RIDGE = 1e-3
 
 
-def table_course(values: Floats, plan: Plan, generations: int, rng: np.random.Generator) -> Floats:
+def table_course(
+    values: Floats,
+    plan: Plan,
+    generations: int,
+    rng: np.random.Generator,
+    *,
+    model: TableModelName = "mixture",
+) -> Floats:
     """How much likelier the first model finds far real rows than the model of each generation.
 
     Args:
@@ -35,6 +38,7 @@ def table_course(values: Floats, plan: Plan, generations: int, rng: np.random.Ge
         plan: How training data comes about.
         generations: How many models are fitted to a model's rows.
         rng: Draws rows.
+        model: What learns from rows and makes more.
 
     Returns:
         float64, shape (generations + 1,); nats a row, 0 first, higher is worse.
@@ -53,36 +57,14 @@ def table_course(values: Floats, plan: Plan, generations: int, rng: np.random.Ge
     now = pool = real
     cost = []
     for g in range(generations + 1):
-        model = _fitted(now, rng)
-        cost.append(-float(model.score_samples(far).mean()))
+        learnt = LEARNERS[model](now, rng)
+        cost.append(-float(learnt.log_density(far).mean()))
         if g == generations or not made:
             continue
-        fresh = _drawn(model, made, rng)
+        fresh = learnt.drawn(made, rng)
         if plan.name == "replace":
             now = np.concatenate([kept, fresh])
         else:
             pool = np.concatenate([pool, fresh])
             now = pool if plan.name == "accumulate" else pool[rng.permutation(len(pool))[:n]]
     return np.array(cost) - cost[0]
-
-
-def _fitted(points: Floats, rng: np.random.Generator) -> GaussianMixture:
-    parts = max(1, min(PARTS, points.shape[0] // (4 * points.shape[1])))
-    model = GaussianMixture(
-        parts,
-        init_params="k-means++",
-        reg_covar=RIDGE,
-        max_iter=20,
-        random_state=int(rng.integers(2**31)),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(points)
-    return model
-
-
-def _drawn(model: GaussianMixture, n: int, rng: np.random.Generator) -> Floats:
-    part = rng.choice(model.weights_.size, n, p=model.weights_ / model.weights_.sum())
-    steps = rng.standard_normal((n, model.means_.shape[1]))
-    roots = np.linalg.cholesky(model.covariances_)
-    return np.asarray(model.means_[part] + np.einsum("nij,nj->ni", roots[part], steps), np.float64)

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-BATCH_ROWS = 4_096
+BATCH_ROWS = 1_024
 """Texts coded at a time: bounds what a pass holds beside its result."""
 NEIGHBOURS = 5
 FOLDS = 4
@@ -90,10 +90,8 @@ def views(frame: pl.DataFrame, roles: Roles, *, least_words: int, people: Bools)
 def _texts(texts: pl.Series, least_words: int) -> Views:
     parts = [texts.slice(i, BATCH_ROWS) for i in range(0, max(1, len(texts)), BATCH_ROWS)]
     seen = [window(part) for part in parts]
-    codes = [coded(part) for part in seen]
-    stacked = tuple(
-        sp.csr_array(sp.vstack([c[k] for c in codes], format="csr")) for k in range(len(codes[0]))
-    )
+    kinds = [list(codes) for codes in zip(*map(coded, seen), strict=True)]
+    stacked = tuple(_stacked(codes) for codes in kinds)
     return Views(
         np.concatenate([style(part) for part in seen]),
         stacked,
@@ -101,6 +99,13 @@ def _texts(texts: pl.Series, least_words: int) -> Views:
         prompt_groups(texts),
         pl.concat(seen),
     )
+
+
+def _stacked(codes: list[sp.csr_array]) -> sp.csr_array:
+    """The batches of one view as one; they are let go of, so that no two views are held twice."""
+    made = sp.csr_array(sp.vstack(codes, format="csr"))
+    codes.clear()
+    return made
 
 
 def _beside_people(dense: Floats, people: Bools) -> Floats:

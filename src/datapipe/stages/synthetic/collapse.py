@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -16,12 +16,21 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.stage import Stage, Yield
+from datapipe.errors import MissingExtra
 from datapipe.features.tables import features_of
 from datapipe.measure.intervals import mean
 from datapipe.stages.synthetic import _drift
 from datapipe.stages.synthetic._declarations import declared
-from datapipe.stages.synthetic._forecast import Corpus, Forecast, corpus, excesses, forecast
-from datapipe.stages.synthetic._recursion import PLANS, Plan, PlanName
+from datapipe.stages.synthetic._forecast import (
+    PAIRS,
+    Corpus,
+    Forecast,
+    corpus,
+    excesses,
+    forecast,
+)
+from datapipe.stages.synthetic._recursion import PLANS, Learner, Plan, PlanName
+from datapipe.stages.synthetic._table_models import TableModelName
 from datapipe.stages.synthetic._table_recursion import table_course
 from datapipe.stages.synthetic._tokens import tokens_of
 
@@ -30,8 +39,9 @@ SCENARIOS = (
     Plan("accumulate"),
     Plan("subsample"),
 )
-TABLE_SCENARIOS = (SCENARIOS[0], SCENARIOS[3], SCENARIOS[5], SCENARIOS[6])
-"""Mixture models are slower than words, and their plans are ranked by fewer."""
+TABLE_SCENARIOS = (*SCENARIOS[:2], SCENARIOS[3], *SCENARIOS[5:7])
+ModelName = Literal["auto", "ngram", "neural", "mixture", "copula"]
+TEXT_MODELS, TABLE_MODELS = ("auto", "ngram", "neural"), ("auto", "mixture", "copula")
 LEAST_TOKENS, LEAST_RARE, LEAST_ROWS = 2_000, 50, 60
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Weight of real data that is best in a linear model; a line to read the others by."""
@@ -45,15 +55,16 @@ class CollapseForecast(Stage):
     *Method:* texts: rare words (at most three occurrences) die like families: in closed form from
     the histogram of counts, the synthetic share and how unevenly a model repeats itself, which one
     simulated generation tells. What has no closed form, and the change in cross-entropy on unseen
-    real text, is simulated with an n-gram model on a part of the corpus. Tables and pictures:
-    mixture models, each fitted to rows of the one before, judged by the likelihood of unseen real
-    rows far out; columns alone do not show it.
+    real text, is simulated with an n-gram model on a part of the corpus, or with a small neural
+    one. Tables and pictures: mixture models or copulas, each fitted to rows of the one before,
+    judged by the likelihood of unseen real rows far out; columns alone do not show it.
     *Assumes:* the model is of the kind that forgets what it rarely sees, and nothing filters what
     it makes.
     *Choose it when:* generated rows will enter the training data of the next model.
     *Fails when:* neither a plan nor a share is known: then it forecasts every plan and says that
     it cannot judge. Entropy and diversity are no alarm: they hardly move while the tail goes.
-    *Cost:* one pass over the words; the simulation takes seconds, whatever the size of the data.
+    *Cost:* one pass over the words; the simulation takes seconds, whatever the size of the data,
+    and about a minute with the neural model.
 
     Args:
         plan: `replace`, `accumulate` or `subsample` (a fixed budget from all that accumulated).
@@ -65,6 +76,8 @@ class CollapseForecast(Stage):
         sample: Share of the corpus that models are run on, in (0, 1].
         repeats: Simulations of each plan, each with a seed of its own, >= 2.
         tail_cut: Whether the sampler never makes what it saw once, as top-p sampling does.
+        model: What is simulated: `ngram` or `neural` (needs torch) for texts, `mixture` or
+            `copula` for tables and pictures; `auto` for the first that fits.
 
     Example:
         >>> from pathlib import Path
@@ -88,9 +101,9 @@ class CollapseForecast(Stage):
     sample: float = 0.2
     repeats: int = 3
     tail_cut: bool = False
+    model: ModelName = "auto"
 
     name: ClassVar[str] = "synthetic.collapse"
-    extra: ClassVar[str] = "learn"
     uses: ClassVar[tuple[str, ...]] = ("findings",)
     raises_findings: ClassVar[tuple[str, ...]] = ("synthetic.collapse",)
     references: ClassVar[tuple[str, ...]] = (
@@ -128,6 +141,9 @@ class CollapseForecast(Stage):
             wrong.append(f"{self.name}: sample={self.sample}; a share in (0, 1] is needed")
         if self.repeats < 2:
             wrong.append(f"{self.name}: repeats={self.repeats}; at least 2 are needed")
+        models = [*dict.fromkeys((*TEXT_MODELS, *TABLE_MODELS))]
+        if self.model not in models:
+            wrong.append(f"{self.name}: model={self.model!r} is none of {', '.join(models)}")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -175,6 +191,9 @@ class CollapseForecast(Stage):
     def _text(
         self, data: Dataset, context: Context, plan: Plan, *, known: bool, whence: str
     ) -> Finding:
+        if self.model not in TEXT_MODELS:
+            return _silent(f"model={self.model} is for tables, and this is text", len(data))
+        learner = _learner(self.model)
         tokens = tokens_of(data.values("text"))
         made = (
             corpus(tokens, len(data), self.sample, context.rng("sample")) if tokens.kinds else None
@@ -186,15 +205,16 @@ class CollapseForecast(Stage):
                 " are needed",
                 len(data),
             )
-        excess = excesses(made, self._seeds(context, "excess"))
-        own = self._forecast(made, plan, context, excess)
+        excess = excesses(made, self._seeds(context, "excess"), learner)
+        own = self._forecast(made, plan, context, excess, learner)
         others = [
-            self._forecast(made, replace(s, truncated=self.tail_cut), context, excess)
+            self._forecast(made, replace(s, truncated=self.tail_cut), context, excess, learner)
             for s in SCENARIOS
         ]
         typical = float(np.mean(excess))
         details = {
             "share_from": whence,
+            "model": "neural" if self.model == "neural" else "ngram",
             "excess": typical,
             "tokens": made.counts.tokens,
             "rare_kinds": made.counts.rare,
@@ -205,9 +225,11 @@ class CollapseForecast(Stage):
         return self._finding(own, others, details, known=known, n=made.counts.rare)
 
     def _forecast(
-        self, made: Corpus, plan: Plan, context: Context, excess: np.ndarray[Any, Any]
-    ) -> Forecast:
-        return forecast(made, plan, self.generations, self._seeds(context, str(plan)), excess)
+        self, made: Corpus, plan: Plan, context: Context, excess: np.ndarray[Any, Any],
+        learner: Learner,
+    ) -> Forecast:  # fmt: skip
+        seeds = self._seeds(context, str(plan))
+        return forecast(made, plan, self.generations, seeds, excess, learner=learner)
 
     def _seeds(self, context: Context, salt: str) -> list[np.random.Generator]:
         return [context.rng(f"{salt} {i}") for i in range(self.repeats)]
@@ -231,6 +253,8 @@ class CollapseForecast(Stage):
     def _table(
         self, data: Dataset, context: Context, plan: Plan, *, known: bool, whence: str
     ) -> Finding:
+        if self.model not in TABLE_MODELS:
+            return _silent(f"model={self.model} is for texts, and this is a table", len(data))
         if not data.features and "image" not in data.roles:
             return _silent("no column can be used: give the role text or image", len(data))
         made = features_of(data)
@@ -242,8 +266,16 @@ class CollapseForecast(Stage):
             )
         own = self._table_forecast(values, plan, context, max(self.repeats, 5))
         others = [self._table_forecast(values, s, context, self.repeats) for s in TABLE_SCENARIOS]
-        details = {"share_from": whence, "rows": values.shape[0], "exact": False}
+        details = {
+            "share_from": whence,
+            "model": self._table_model(),
+            "rows": values.shape[0],
+            "exact": False,
+        }
         return self._finding(own, others, details, known=known, n=values.shape[0])
+
+    def _table_model(self) -> TableModelName:
+        return "copula" if self.model == "copula" else "mixture"
 
     def _table_forecast(
         self, values: np.ndarray[Any, Any], plan: Plan, context: Context, repeats: int
@@ -253,7 +285,8 @@ class CollapseForecast(Stage):
         The root, as in Hellinger's affinity, so that one half is a loss that no chance explains.
         """
         seeds = [context.rng(f"table {i}") for i in range(repeats)]
-        runs = [table_course(values, plan, self.generations, rng) for rng in seeds]
+        model = self._table_model()
+        runs = [table_course(values, plan, self.generations, rng, model=model) for rng in seeds]
         loss = [mean(np.array([r[g] for r in runs])) for g in range(self.generations + 1)]
         left = tuple(
             Estimate(
@@ -296,6 +329,20 @@ class CollapseForecast(Stage):
             if suspect
             else "",
         )
+
+
+def _learner(model: str) -> Learner:
+    """The learner of a model of texts; torch is loaded for the neural one only."""
+    if model != "neural":
+        return PAIRS
+    try:
+        from datapipe.stages.synthetic._neural import neural  # noqa: PLC0415 - only when asked
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "synthetic.collapse with model='neural' needs the package 'torch'",
+            hint="pip install 'datapipe[train]'",
+        ) from error
+    return neural
 
 
 def _root(loss: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,14 +23,15 @@ from datapipe.features.text import mixed, word_shingles
 from datapipe.features.text import normalise as normal
 from datapipe.stages.synthetic._coverage import Coverage, coverage
 from datapipe.stages.synthetic._gathering import feature_columns, opened
-from datapipe.stages.synthetic._sketch import Sketch
+from datapipe.stages.synthetic._sketch import Reservoir, Sketch
 from datapipe.stages.synthetic._style import prompt_groups
 from datapipe.stages.synthetic._tokens import tokens_of
 from datapipe.stages.synthetic._words import RADIX, word_hashes
 
 Hashes = NDArray[np.uint64]
 
-BATCH_ROWS = 8_192
+BATCH_ROWS = 4_096
+EMPTY = np.uint64(0)
 GROWTH_STEPS = 4
 LEAST_PEOPLE, LEAST_ROWS, LEAST_WORDS = 40, 20, 1_500
 MOST_ROWS = 4_000
@@ -57,8 +59,8 @@ class CorpusDiversity(Stage):
     *Choose it when:* you want to know what a corpus will do to a model: coverage tells it better
     than the true share of machine rows does.
     *Fails when:* there is no reference; then it reports figures without a verdict.
-    *Cost:* one pass over the words, memory bounded by the sketch; the comparison is of at most a
-    few thousand texts.
+    *Cost:* one pass over the words, memory bounded by the sketch and a few thousand texts that
+    are compared; a row leaves its id and a hash.
 
     Args:
         reference: Parquet file of rows that people made; empty for the run's reference.
@@ -129,9 +131,9 @@ class CorpusDiversity(Stage):
         if "text" not in data.roles or not len(data):
             return Yield(findings=(_silent("there is no text", len(data), {}),))
         column = feature_columns(data)[0] if "image" not in data.roles else data.roles.one("text")
-        seen = _Pass(_leaks(asked, column) if asked is not None else None)
-        for start in range(0, len(data), BATCH_ROWS):
-            seen.add(data.frame([column], row_id=True).slice(start, BATCH_ROWS), column)
+        seen = _Pass(_leaks(asked, column) if asked is not None else None, context.rng("rows"))
+        for batch in _batches(data, column):
+            seen.add(batch, column)
         findings = [self._rare(data, people, column, seen, context), _copies(seen)]
         if asked is not None:
             findings.append(_leaked(seen))
@@ -148,9 +150,10 @@ class CorpusDiversity(Stage):
             )  # fmt: skip
         if column not in people.names:
             return _silent(f"the reference lacks the column {column!r}", len(data), figures)
-        rng = context.rng("rows")
-        theirs = _distinct(people.frame([column])[column], rng)
-        ours = _distinct(data.frame([column])[column], rng)
+        held_back = Reservoir(MOST_ROWS, context.rng("people"))
+        for batch in _batches(people, column):
+            held_back.add(*_told_apart(batch[column]))
+        theirs, ours = held_back.texts(), seen.sample.texts()
         tokens = tokens_of(pl.concat([theirs, ours]))
         cut = len(theirs)
         sizes = np.bincount(tokens.rows, minlength=cut + len(ours))
@@ -166,13 +169,17 @@ class CorpusDiversity(Stage):
 
 
 class _Pass:
-    """What one pass over the rows counts; memory is bounded by the sketches and the copies."""
+    """What one pass over the rows counts.
 
-    def __init__(self, leaks: tuple[set[str], Hashes] | None) -> None:
+    The sketches and the sample are bounded; beside them a text leaves its hash and its id.
+    """
+
+    def __init__(self, leaks: tuple[set[str], Hashes] | None, rng: np.random.Generator) -> None:
         self.words, self.pairs, self.triples = Sketch(), Sketch(), Sketch()
+        self.sample = Reservoir(MOST_ROWS, rng)
         self.growth: list[tuple[int, float]] = []
         self.prompts, self.shingles = leaks or (set(), np.empty(0, np.uint64))
-        self.texts: Hashes = np.empty(0, np.uint64)
+        self.texts: list[Hashes] = []
         self.rows: list[pl.DataFrame] = []
 
     def add(self, batch: pl.DataFrame, column: str) -> None:
@@ -187,19 +194,11 @@ class _Pass:
             run = mixed(run[:last] * RADIX + hashes[size - 1 :]) if last else hashes[:0]
             sketch.add(run[rows[:last] == rows[size - 1 :]])
         plain = normal(texts)
-        whole = word_shingles(plain, size=1 << 20)  # one shingle: the whole text
-        text = np.zeros(len(texts), np.uint64)
-        text[whole.counts > 0] = whole.hashes
-        empty = whole.counts == 0
-        again = np.isin(text, self.texts)
-        _, first = np.unique(text, return_index=True)
-        inside = np.ones(text.size, np.bool_)
-        inside[first] = False
-        self.texts = np.union1d(self.texts, text[~empty])
+        text = _whole(plain)
+        self.texts.append(text)
+        self.sample.add(texts, text)
         leak = self._leak(texts, plain) if self.prompts else np.zeros(len(texts), np.bool_)
-        self.rows.append(
-            pl.DataFrame({"row_id": batch[ROW_ID], "copy": (again | inside) & ~empty, "leak": leak})
-        )
+        self.rows.append(pl.DataFrame({"row_id": batch[ROW_ID], "leak": leak}))
 
     def _leak(self, texts: pl.Series, plain: pl.Series) -> NDArray[np.bool_]:
         starts = prompt_groups(texts).is_in(list(self.prompts)).to_numpy()
@@ -212,7 +211,12 @@ class _Pass:
         return found
 
     def table(self) -> pl.DataFrame:
-        return pl.concat(self.rows)
+        """Every row: its id, whether an earlier text says the same, and whether it leaks."""
+        text = np.concatenate(self.texts)
+        _, first = np.unique(text, return_index=True)
+        copy = text != EMPTY
+        copy[first] = False
+        return pl.concat(self.rows).with_columns(copy=pl.Series(copy))
 
     def figures(self) -> dict[str, Any]:
         """Figures that need no reference."""
@@ -236,13 +240,25 @@ class _Pass:
         }
 
 
-def _distinct(texts: pl.Series, rng: np.random.Generator) -> pl.Series:
-    """Different texts, at most so many: a copy is no new evidence."""
+def _batches(data: Dataset, column: str) -> Iterator[pl.DataFrame]:
+    """A column and its ids, some rows at a time."""
+    plan = data.scan(row_id=True).select(ROW_ID, column)
+    for start in range(0, len(data), BATCH_ROWS):
+        yield plan.slice(start, BATCH_ROWS).collect(engine="streaming")
+
+
+def _told_apart(texts: pl.Series) -> tuple[pl.Series, Hashes]:
+    """Texts and what tells them apart, layout aside."""
     plain = texts.cast(pl.String).fill_null("")
-    found = plain.filter(normal(plain).is_first_distinct())
-    if len(found) <= MOST_ROWS:
-        return found
-    return found.gather(np.sort(rng.choice(len(found), MOST_ROWS, replace=False)))
+    return plain, _whole(normal(plain))
+
+
+def _whole(plain: pl.Series) -> Hashes:
+    """One hash for each text, `EMPTY` for those without words."""
+    made = word_shingles(plain, size=1 << 20)  # one shingle: the whole text
+    text = np.full(len(plain), EMPTY)
+    text[made.counts > 0] = made.hashes
+    return text
 
 
 def _judged(found: Coverage, n: int, figures: dict[str, Any]) -> Finding:

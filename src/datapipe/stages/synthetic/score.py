@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,11 +31,12 @@ from datapipe.stages.synthetic._gathering import (
     KIND,
     MAKER,
     OTHERS,
+    PART_ROWS,
     REFERENCE,
     UNKNOWN,
     Abstained,
+    Gathering,
     elsewhere,
-    gathered,
     labels,
     opened,
 )  # fmt: skip
@@ -71,7 +73,8 @@ class SyntheticScore(Stage):
     *Fails when:* there is no reference: rows may get a score, no p-value and no verdict. A text
     under `least_words` is not judged. Pure samples of a language model without instructions are
     nearly invisible to style.
-    *Cost:* one pass over the rows, memory bounded by the buckets a row fills, eight small fits.
+    *Cost:* one pass over the rows, a few thousand at a time, with small fits for each such part;
+    memory does not grow with the rows but for what is said of each.
 
     Args:
         reference: Parquet file of rows that people made; empty for the run's reference.
@@ -174,13 +177,24 @@ class SyntheticScore(Stage):
         own = str(self.scorer)
         beside = (own,) if own and ":" not in own else ()
         try:
-            every = gathered(
-                data, people, given, context, column=self.column, beside=beside
-            )  # fmt: skip
-            made = self._judged(every, data, context, beside)
+            every = Gathering(data, people, given, context, column=self.column, beside=beside)
+            made = _together([
+                self._part(every.together(start, stop), data, context, beside)
+                for start, stop in _parts(len(data))
+            ])  # fmt: skip
         except Abstained as why:
             return Yield(findings=(_silent(str(why), len(data)),))
         return Yield(findings=(self._finding(made, len(data)),))
+
+    def _part(
+        self, every: pl.DataFrame, data: Dataset, context: Context, beside: tuple[str, ...]
+    ) -> Judged:
+        """What can be said of one part of the rows; nothing where it abstains."""
+        try:
+            return self._judged(every, data, context, beside)
+        except Abstained as why:
+            none = np.empty(0)
+            return Judged(pl.Series([], dtype=pl.UInt64), none, None, 0, str(why))
 
     def _judged(
         self, every: pl.DataFrame, data: Dataset, context: Context, beside: tuple[str, ...]
@@ -324,6 +338,28 @@ class Judged:
     p_values: Floats | None
     people: int
     why_not: str
+
+
+def _parts(n: int) -> list[tuple[int, int]]:
+    """Runs of rows of much the same length, each held and judged at a time."""
+    edges = np.linspace(0, n, max(1, -(-n // PART_ROWS)) + 1).round().astype(int)
+    return list(pairwise(edges.tolist()))
+
+
+def _together(parts: list[Judged]) -> Judged:
+    """What was said of all parts; raises `Abstained` where nothing was said of any."""
+    told = [p for p in parts if p.scores.size]
+    if not told:
+        raise Abstained(parts[0].why_not)
+    judged = [p for p in told if p.p_values is not None]
+    held = [np.full(p.scores.size, np.nan) if p.p_values is None else p.p_values for p in told]
+    return Judged(
+        pl.concat([p.row_ids for p in told]),
+        np.concatenate([p.scores for p in told]),
+        np.concatenate(held) if judged else None,
+        min(p.people for p in (judged or told)),
+        "" if judged else told[0].why_not,
+    )
 
 
 def _no_reference(rows: Views, people: Bools) -> str:
