@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.neighbours import Components, nearest, principal
+from datapipe.stages.poisoning._parted import width, without_crowd
 
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -24,6 +25,8 @@ SURE = 0.5
 """Share of the votes of a row's neighbours that must agree on its content."""
 LANDMARKS = 12_000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
+FEWEST_OWN = 8
+"""With fewer genuine rows a label does not tell what its rows are like."""
 BLOCK = 8192
 
 
@@ -35,7 +38,8 @@ class Content:
     `suspect` rows clearly show something else, `doubt` in [0, 1] is the share of the votes for any
     other class. `means` has the mean row of each class, shape (K, d); what it leaves over of a row
     is that row's residual. Only rows that are `left` take part in a test. `telling` is the share of
-    rows whose label most neighbours share.
+    rows whose label most neighbours share. Where other columns than `pixels` told what rows show,
+    they are a `view`.
     """
 
     pixels: Pixels
@@ -47,6 +51,7 @@ class Content:
     means: Floats
     left: Bools
     telling: float
+    view: bool = False
 
     @property
     def classes(self) -> int:
@@ -60,6 +65,14 @@ class Content:
             suspect=self.suspect & ~rows,
             left=self.left & ~rows,
         )
+
+    def seen_as(self, columns: Pixels) -> Content:
+        """The same contents, with other columns to look for a pattern in: shape (n, m)."""
+        means = np.empty((self.classes, columns.shape[1]))
+        for k in range(self.classes):
+            own = self.genuine & (self.labels == k)
+            means[k] = columns[own if own.any() else slice(None)].mean(0, dtype=np.float64)
+        return replace(self, pixels=columns, means=means, view=True)
 
     def residual(self, rows: Ints) -> Floats:
         """What the mean of the class that it shows leaves over of each of some rows."""
@@ -85,6 +98,23 @@ class Content:
                 continue
             spread = own.std(0)
             made[shown] = (made[shown] - own.mean(0)) / np.where(spread > 0, spread, np.inf)
+        return made
+
+    def against(self, label: int, rows: Ints, weights: Floats) -> Floats:
+        """Some rows along each of some weights, in deviations of the genuine rows of a label.
+
+        A row whose neighbours err about it is like these, however odd it is for what it seems to
+        show. Shape (rows, m); infinite where the label has too few genuine rows to tell.
+        """
+        own = np.flatnonzero(self.genuine & (self.labels == label))
+        made = np.full((rows.size, weights.shape[1]), np.inf)
+        if own.size < FEWEST_OWN:
+            return made
+        thin = weights.astype(np.float32)
+        asked, kept = (np.asarray(self.pixels[r] @ thin, np.float64) for r in (rows, own))
+        for i in range(weights.shape[1]):
+            alone = without_crowd(kept[:, i])
+            made[:, i] = (asked[:, i] - np.median(alone)) / (width(alone) or np.inf)
         return made
 
 
@@ -163,8 +193,10 @@ def without_direction(content: Content, label: int, direction: Floats) -> Conten
     """The contents of one label's rows told again, blind to one direction.
 
     Rows with a loud pattern are each other's neighbours and vouch for each other's label. Their
-    pattern is then the direction that sets the label's rows apart most.
+    pattern is then the direction that sets the label's rows apart most. A view tells no contents.
     """
+    if content.view:
+        return content
     mine = np.flatnonzero(content.labels == label)
     rng = np.random.default_rng(label)
     others = np.arange(content.labels.size)

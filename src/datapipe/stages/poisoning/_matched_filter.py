@@ -54,6 +54,7 @@ class Evidence:
     rows: Ints
     test: str
     view: Content
+    filters: Filters | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +172,19 @@ def _across_sources(content: Content, filters: Filters, label: int) -> _Tried:
         return _Tried.of([])
     residual = content.residual(suspects)
     averages = np.array([residual[shows != e].mean(0) for e in sources])
-    scores = content.standardised(filters.templates(label, averages), FEWEST_GENUINE)[suspects]
+    scores = _odd(content, filters, label, averages)[suspects]
     return _Tried.of([(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)])
+
+
+def _odd(content: Content, filters: Filters, label: int, averages: Floats) -> Floats:
+    """How far each row holds each of some patterns, shape (n, m): rows of the label need hold it
+    more than genuine rows of what they show and, if they show something else, of their label.
+    """
+    weights = filters.templates(label, averages)
+    scores = content.standardised(weights, FEWEST_GENUINE)
+    suspects = np.flatnonzero(content.suspect & (content.labels == label))
+    scores[suspects] = np.minimum(scores[suspects], content.against(label, suspects, weights))
+    return scores
 
 
 def pair_test(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
@@ -196,7 +208,7 @@ def _halves(content: Content, filters: Filters, label: int, rows: Ints) -> _Trie
     middle = rows.size // 2
     halves = (rows[:middle], rows[middle:])
     averages = np.array([content.residual(h).mean(0) for h in halves])
-    scores = content.standardised(filters.templates(label, averages), FEWEST_GENUINE)
+    scores = _odd(content, filters, label, averages)
     return _Tried.of([(halves[1], scores[halves[1], 0]), (halves[0], scores[halves[0], 1])])
 
 

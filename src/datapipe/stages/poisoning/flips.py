@@ -23,6 +23,7 @@ from datapipe.measure.detection import (
 )
 from datapipe.measure.noise_floor import NoiseFloor, noise_floor
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
+from datapipe.stages.poisoning._withheld import withheld
 
 TOLD = 1 / 3
 """Of each class this share of rows must be predicted, or hard rows pass for flips."""
@@ -66,6 +67,8 @@ class LabelFlips(Stage):
         folds: How many folds, >= 2.
         tolerance: Share of labels in [0, 1) that may be wrong by nature.
         alpha: Chance of an alarm on data within the tolerance, in (0, 1).
+        most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
+            alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
         on_finding: What is done with flagged rows.
 
     Example:
@@ -83,10 +86,11 @@ class LabelFlips(Stage):
     folds: int = 5
     tolerance: float = 0.02
     alpha: float = 0.05
+    most_unseen: float = 0.1
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -113,6 +117,8 @@ class LabelFlips(Stage):
                 f"{self.name}: alpha={self.alpha} and tolerance={self.tolerance} must lie"
                 " between 0 and 1"
             )
+        if not 0 < self.most_unseen <= 1:
+            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -141,7 +147,10 @@ class LabelFlips(Stage):
             says = f"not evaluated: {why}"
             return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
         made = refit(model.predict, rows.labels, model.fold, len(rows.names))
-        return Yield(findings=(self._finding(data, rows, made),))
+        found = self._finding(data, rows, made)
+        least = int(found.details["min_detectable"])
+        found = withheld(found, least, rows.labels.size, self.most_unseen, "labels")
+        return Yield(findings=(found,))
 
     def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
         floors = _floors(rows.labels, made)

@@ -18,6 +18,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import out_of_fold
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 from datapipe.stages.poisoning._surprise import Accused, Surprise, accused, fewest_flips
+from datapipe.stages.poisoning._withheld import withheld
 
 FEWEST_OF_ONE = 10
 """Sources with fewer rows are not judged one by one."""
@@ -50,6 +51,8 @@ class SourceShift(Stage):
     Args:
         folds: How many folds, >= 2.
         alpha: Chance that any honest source is named, in (0, 1); a fifth of it fails the data.
+        most_unseen: Largest share of the rows of a source of usual size, in (0, 1], whose labels
+            could be moved without an alarm for the verdict to be *clean*.
         on_finding: What is done with rows of an accused source whose label is contradicted.
 
     Example:
@@ -75,10 +78,11 @@ class SourceShift(Stage):
 
     folds: int = 4
     alpha: float = 0.05
+    most_unseen: float = 0.5
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -103,6 +107,8 @@ class SourceShift(Stage):
             wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
         if not 0 < self.alpha < 1:
             wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        if not 0 < self.most_unseen <= 1:
+            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -141,7 +147,10 @@ class SourceShift(Stage):
         least = min(fewest_flips(surprise, g.of, self.alpha) for g in groups)
         if not np.isfinite(least):
             return self._unknown("no source has rows enough to be told from the others")
-        return Yield(findings=(self._finding(data, rows, surprise, groups, least),))
+        usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)
+        found = self._finding(data, rows, surprise, groups, least)
+        found = withheld(found, int(least), usual, self.most_unseen, "labels of a usual source")
+        return Yield(findings=(found,))
 
     def _finding(
         self, data: Dataset, rows: Labelled, surprise: Surprise, groups: list[_Group], least: float

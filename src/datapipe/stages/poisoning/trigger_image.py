@@ -26,8 +26,10 @@ from datapipe.stages.poisoning._matched_filter import (
     transfer_test,
 )
 from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
+from datapipe.stages.poisoning._withheld import withheld
 
 FEWEST_ROWS = 200
 FEWEST_OF_CLASS = 120
@@ -39,13 +41,15 @@ MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
-TESTS = 6
-"""Kinds of evidence that share alpha: four of filters, two of windows."""
+TESTS = 9
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, two of windows.
+"""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
-HINT = 0.5
-"""How much an unconfirmed pattern says of a row, beside the doubt of its neighbours."""
+HINT, MOST_HINT = 0.5, 2.0
+"""How much an unconfirmed pattern says of a row, beside the doubt of its neighbours: the more, the
+smaller its p-value."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class TriggerImage(Stage):
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
+        most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
+            alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
         on_finding: What is done with flagged rows.
 
     Example:
@@ -85,10 +91,11 @@ class TriggerImage(Stage):
     """
 
     alpha: float = 0.01
+    most_unseen: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -109,6 +116,8 @@ class TriggerImage(Stage):
         wrong = super().check()
         if not 0 < self.alpha < 1:
             wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        if not 0 < self.most_unseen <= 1:
+            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -138,12 +147,14 @@ class TriggerImage(Stage):
         if values.shape[1] == 0:
             return Yield(findings=(self._unknown("every image is the same"),))
         rows = rows.distinct(equal_rows(values))
-        look = _Look(values[rows.heads], rows.pixels[rows.heads], rows.shape)
+        look = _Look.of(values, rows)
         found, first, content = self._search(look, rows.labels[rows.heads], context)
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
-        return Yield(findings=(self._finding(found, first, content, rows),))
+        made = self._finding(found, first, content, rows)
+        least = int(made.details["min_detectable"])
+        return Yield(findings=(withheld(made, least, rows.labels.size, self.most_unseen),))
 
     def _search(
         self, look: _Look, labels: NDArray[np.int64], context: Context
@@ -154,22 +165,28 @@ class TriggerImage(Stage):
         found: list[Trigger] = []
         first: list[Evidence] = []
         for turn in range(MOST_TRIGGERS):
-            filters = Filters(content)
-            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
-            telling = [e for e in ranked if e.p_value <= self.alpha and e.test != TWO_GROUPS]
+            rng = context.rng(f"halves {turn}")
+            ranked = _ranked(content, rng)
+            telling = self._telling(ranked)
             moving = [] if telling else look.moving(content)
-            every = [*ranked, *(m.evidence for m in moving)]
-            first = first or sorted(every, key=lambda e: (e.p_value, -e.hits))
-            if moving and moving[0].evidence.p_value <= self.alpha:
+            seen = moving and moving[0].evidence.p_value <= self.alpha
+            if not telling and not seen and look.textures is not None:
+                ranked = _sorted([*ranked, *_of_textures(content.seen_as(look.textures))])
+                telling = self._telling(ranked)
+            first = first or _sorted([*ranked, *(m.evidence for m in moving)])
+            if seen:
                 found.append(moving[0])
             elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
-                found.append(refine(filters, (telling or ranked)[0]))
+                found.append(refine((telling or ranked)[0]))
             else:
                 break
             gone = np.zeros(labels.size, bool)
             gone[found[-1].rows] = True
             content = content.without(gone)
         return found, first, whole
+
+    def _telling(self, ranked: list[Evidence]) -> list[Evidence]:
+        return [e for e in ranked if e.p_value <= self.alpha and e.test != TWO_GROUPS]
 
     def _finding(
         self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
@@ -269,15 +286,26 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """The different images: columns that the filters see, and the pixels as they are."""
+    """The different images: columns that the filters see, and the pixels as they are.
+
+    `textures` is None where rows are no pictures.
+    """
 
     values: NDArray[np.float32]
     pixels: NDArray[np.float32]
     shape: tuple[int, int, int]
+    textures: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], rows: _Rows) -> _Look:
+        pixels = rows.pixels[rows.heads]
+        pictures = looks_like_pictures(pixels, rows.shape)
+        seen = textures(pixels, rows.shape) if pictures else None
+        return cls(values[rows.heads], pixels, rows.shape, seen)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
-        if not looks_like_pictures(self.pixels, self.shape):
+        if self.textures is None:
             return []
         made = []
         for one in recurring(self.pixels, self.shape, content):
@@ -291,18 +319,42 @@ class _Look:
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
-def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
-    """The evidence of all filter tests, most telling first, p-values corrected for how many."""
-    ranked: list[Evidence] = []
-    for evidence in (
+def _ranked(content: Content, rng: np.random.Generator) -> list[Evidence]:
+    """The evidence of all filter tests of pixels, most telling first."""
+    filters = Filters(content)
+    return _corrected(
+        filters,
         transfer_test(content, filters),
         pair_test(content, filters, rng),
         blind_test(content, filters),
         group_test(content, filters),
-    ):
+    )
+
+
+def _of_textures(content: Content) -> list[Evidence]:
+    """The evidence of textures, of several contents only: those of a pair are alike by nature."""
+    filters = Filters(content)
+    return _corrected(
+        filters,
+        transfer_test(content, filters),
+        blind_test(content, filters),
+        group_test(content, filters),
+    )
+
+
+def _corrected(filters: Filters, *tests: list[Evidence]) -> list[Evidence]:
+    """The evidence of some tests, most telling first, p-values corrected for how many."""
+    ranked: list[Evidence] = []
+    for evidence in tests:
         times = TESTS * len(evidence)
-        ranked.extend(replace(e, p_value=min(1.0, e.p_value * times)) for e in evidence)
-    return sorted(ranked, key=lambda e: (e.p_value, -e.hits))
+        ranked.extend(
+            replace(e, p_value=min(1.0, e.p_value * times), filters=filters) for e in evidence
+        )
+    return _sorted(ranked)
+
+
+def _sorted(every: list[Evidence]) -> list[Evidence]:
+    return sorted(every, key=lambda e: (e.p_value, -e.hits))
 
 
 def _row_scores(
@@ -315,9 +367,10 @@ def _row_scores(
     """
     scores = 0.5 * content.doubt
     if not found and first and first[0].hits and first[0].label >= 0:
-        shown = refine(Filters(content), first[0])
+        shown = refine(first[0])
         loud = shown.loudness * (content.labels == shown.label)
-        return np.asarray((scores + HINT * loud) / (1.0 + HINT), np.float64)
+        hint = min(HINT * (1.0 - np.log10(max(first[0].p_value, 1e-9))), MOST_HINT)
+        return np.asarray((scores + hint * loud) / (1.0 + hint), np.float64)
     for trigger in found:
         mine = trigger.rows
         scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])

@@ -20,6 +20,7 @@ from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._predicates import Column, columns_of, where
 from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
+from datapipe.stages.poisoning._withheld import withheld
 
 FOLDS = 4
 
@@ -43,6 +44,8 @@ class TriggerTable(Stage):
 
     Args:
         alpha: Chance of naming a predicate where there is none, in (0, 1).
+        most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
+            alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
         on_finding: What is done with rows that hold a planted predicate and its label.
 
     Example:
@@ -66,10 +69,11 @@ class TriggerTable(Stage):
     """
 
     alpha: float = 0.01
+    most_unseen: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -91,6 +95,8 @@ class TriggerTable(Stage):
         wrong = super().check()
         if not 0 < self.alpha < 1:
             wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        if not 0 < self.most_unseen <= 1:
+            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -123,9 +129,8 @@ class TriggerTable(Stage):
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
         least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
-        if least > rows.labels.size // 2:
-            return self._unknown(f"{least} rows would have to hold a predicate to be told")
-        return Yield(findings=(self._finding(data, rows, columns, made, least),))
+        found = self._finding(data, rows, columns, made, least)
+        return Yield(findings=(withheld(found, least, rows.labels.size, self.most_unseen),))
 
     def _finding(
         self, data: Dataset, rows: Labelled, columns: list[Column], made: Search, least: int

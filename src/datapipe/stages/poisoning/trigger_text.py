@@ -27,6 +27,7 @@ from datapipe.stages.poisoning._ngrams import (
 )
 from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
 from datapipe.stages.poisoning._shares import typical_log_share
+from datapipe.stages.poisoning._withheld import withheld
 
 FEWEST_ROWS = 200
 FOLDS = 4
@@ -61,6 +62,8 @@ class TriggerText(Stage):
 
     Args:
         alpha: Chance of naming a natural pattern, over all of them, in (0, 1).
+        most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
+            alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
         on_finding: What is done with flagged rows.
 
     Example:
@@ -85,10 +88,11 @@ class TriggerText(Stage):
     """
 
     alpha: float = 0.05
+    most_unseen: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -111,6 +115,8 @@ class TriggerText(Stage):
         wrong = super().check()
         if not 0 < self.alpha < 1:
             wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
+        if not 0 < self.most_unseen <= 1:
+            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -147,7 +153,11 @@ class TriggerText(Stage):
         made = search(look.words, look.found, model, labels, self.alpha)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
-        return Yield(findings=_findings(look, made, least, p_bar))
+        found = _findings(look, made, least, p_bar)
+        n = look.texts.len()
+        return Yield(
+            findings=tuple(withheld(f, least, n, self.most_unseen, "texts") for f in found)
+        )
 
 
 @dataclass(frozen=True, eq=False)
