@@ -122,7 +122,8 @@ def handed_over(given: Dataset, lineage: Lineage) -> Handed:
     ids = frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
     ours = _is_ours(known)
     mine = ids.to_frame().select(ours).to_series()
-    if not mine.any():
+    nothing_left = ids.is_empty() and any(s.number in known for s in given.sources)
+    if not mine.any() and not nothing_left:
         return _anew(given, frame, ids, lineage)
     frame = _let_stay(frame, lineage)
     numbers = (ids.filter(mine) // (1 << ORDINAL_BITS)).unique().sort().to_list()
