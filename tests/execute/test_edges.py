@@ -328,6 +328,8 @@ def two_runs(tmp_path: Path, seed: int) -> None:
     for name in names[:2]:
         lines = by_hand(lines, name)
     frame, lines = work_of_hand(first.data, lines, how)
+    if frame.is_empty() and form in ("polars", "arrow"):
+        form = "with_frame"  # no rows and no sources: nothing says what they were taken from
     given = handed_on(first.data, frame, form)
     kept = {r["id"] for r in lines}
     chain = Pipeline("second", [*map(stage_of, names[2:]), Trains("late")])

@@ -77,9 +77,8 @@ class World:
 
     def private(self, *, epsilon: float = EPSILON) -> Pipeline:
         """One reader and one private training, for who asks of the budget only."""
-        trains = TrainPrivately(
-            epsilon=epsilon, delta=DELTA, budget=50.0, epochs=1, named="private"
-        )
+        how = {"epochs": 1, "named": "private", "holdout": 0.1}
+        trains = TrainPrivately(epsilon=epsilon, delta=DELTA, budget=50.0, **how)
         return Pipeline("private", [ReadParquet(self.files[0], label="y"), TooBig(), trains])
 
     def chain(self, *, over: int = HIGHEST, epsilon: float = EPSILON) -> Pipeline:

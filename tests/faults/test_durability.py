@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import pytest
 
 from datapipe.cli.app import main
 from datapipe.lineage import schema
+from datapipe.lineage.index import Index
+from datapipe.lineage.locks import locked
 from datapipe.lineage.store import Lineage
 
 PIPELINE = """
@@ -127,6 +131,23 @@ def test_a_lock_whose_holder_was_killed_is_taken_over_at_once(here: Path):
     holder.communicate()
     assert run_quick() == 0
     assert Lineage(".datapipe").sql("select count(*) from runs").item() == 2
+
+
+def test_a_question_that_cannot_wait_says_how_old_its_snapshot_is(here: Path, capfd, monkeypatch):
+    """ST10: while another process makes the index, and in a store that cannot be written."""
+    assert run_quick() == 0
+    monkeypatch.setitem(Index.catch_up.__kwdefaults__, "wait_s", 0.05)
+    capfd.readouterr()
+    with locked(here / ".datapipe/lineage.lock"):
+        Lineage(".datapipe").append([("runs", {"run_id": "x"})])
+        assert main(["sql", "select count(*) as n from runs"]) == 0
+    said = capfd.readouterr()
+    assert said.out.split() == ["n", "1"]
+    told = r"lineage.duckdb is a snapshot of .* UTC, \d+ s old; records it does not know yet: 1"
+    assert re.search(told, said.err)
+    assert main(["sql", "select count(*) as n from runs"]) == 0
+    said = capfd.readouterr()
+    assert (said.out.split(), "snapshot" in said.err) == (["n", "2"], False)
 
 
 @pytest.mark.parametrize("how", sorted(REFUSES))
@@ -282,3 +303,52 @@ def test_a_runaway_question_exits_6(here: Path):
     with pytest.raises(Exception, match="needs more than 100MB of memory") as caught:
         console.ask(here / ".datapipe/lineage.duckdb", large, {}, console.Limits(memory="100MB"))
     assert caught.value.exit_code == 6
+
+
+WORKER = """
+from datapipe import Pipeline
+from datapipe.stages import ExportQuantized, ReadCSV, TrainPlain
+read = ReadCSV("a.csv", label="y")
+p = Pipeline("p", [read, TrainPlain(epochs=1, named="m"), ExportQuantized(model="m")])
+"""
+
+
+@pytest.mark.faults
+def test_a_worker_child_that_is_killed_fails_the_run_and_is_resumed(here: Path, sweeps):
+    """ST2: the process that opens an export elsewhere; workers on a cluster: tests/execute."""
+    if not sweeps:
+        pytest.skip("torch is loaded five times: `make faults`")
+    Path("w.py").write_text(WORKER)
+    run = cli("run", "w.py", "--seed", "1")
+    end, struck = time.monotonic() + 120, 0.0
+    while not struck and time.monotonic() < end and run.poll() is None:
+        for pid in children_of(run.pid, b"_reopen.py"):
+            os.kill(pid, signal.SIGKILL)
+            struck = time.monotonic()
+        time.sleep(0.005)
+    _, told = run.communicate(timeout=60)
+    assert struck, told
+    print(f"{time.monotonic() - struck:.1f} s after the kill: exit {run.returncode}")
+    assert time.monotonic() - struck < 10
+    assert run.returncode in (1, 6), told
+    assert "export.quantized" in told
+    assert "Traceback" not in told
+    lineage = Lineage(".datapipe")
+    assert lineage.sql("select state from run_status")["state"].to_list() == ["failed"]
+    assert lineage.verify() == []
+    again = cli("run", "w.py", "--seed", "1")
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    reused = lineage.sql("select reused_from is not null from steps order by seq")
+    assert reused.to_series().to_list() == [False, False, True, True, False]
+
+
+def children_of(parent: int, named: bytes) -> list[int]:
+    """Process ids of the children whose command line holds a name."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            mine = int(status.read_text().rpartition(")")[2].split()[1]) == parent
+            if mine and named in (status.parent / "cmdline").read_bytes():
+                found.append(int(status.parent.name))
+    return found

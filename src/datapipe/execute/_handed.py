@@ -122,7 +122,8 @@ def handed_over(given: Dataset, lineage: Lineage) -> Handed:
     ids = frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
     ours = _is_ours(known)
     mine = ids.to_frame().select(ours).to_series()
-    if not mine.any():
+    nothing_left = ids.is_empty() and any(s.number in known for s in given.sources)
+    if not mine.any() and not nothing_left:
         return _anew(given, frame, ids, lineage)
     frame = _let_stay(frame, lineage)
     numbers = (ids.filter(mine) // (1 << ORDINAL_BITS)).unique().sort().to_list()
@@ -158,17 +159,32 @@ def _compared(
     if past is None:
         every = [_ids_of(s) for s in data.sources if s.number in numbers or s in given.sources]
         before = Dataset(pl.concat(every).to_frame().lazy())
-        change = woven(before, old, [], left_out=NOT_GIVEN)
+        change = _change(before, old, NOT_GIVEN)
         steps: tuple[str, ...] = ()
         told_of = ""
     else:
         path = lineage.object_path(past["digest"])
         before = Dataset(pl.scan_parquet(path or "", glob=False))
-        change = woven(before, old, [], left_out=LEFT_OUT)
+        change = _change(before, old, LEFT_OUT)
         steps, told_of = (*past["before"], past["step"]), past["digest"]
         data = _with_sources(data, past["numbers"], lineage)
     many = bool(change.edges.height) or _multiplied(old, past, lineage)
     return Handed(data, dataset_key(data), steps, told_of, len(before), change, key, many)
+
+
+def _change(before: Dataset, after: Dataset, reason: str) -> Woven:
+    """What became of rows, all of which were there before."""
+    if not is_woven(before) and not is_woven(after):
+        was, now = before.row_ids, after.row_ids
+        if _distinct(was) and _distinct(now):  # only a filter, in any order
+            gone = was.filter(~was.is_in(now.implode())).sort().alias("row_id")
+            return Woven(gone.to_frame().with_columns(reason=pl.lit(reason)), pl.DataFrame())
+    return woven(before, after, [], left_out=reason)
+
+
+def _distinct(ids: pl.Series) -> bool:
+    values = ids.to_numpy()
+    return bool((values[1:] > values[:-1]).all()) or ids.n_unique() == ids.len()
 
 
 def _taken_from(

@@ -10,10 +10,13 @@ ours or foreign, ever waits for a writer, and no writer for a reader.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -27,6 +30,10 @@ from datapipe.lineage.load import fill, make
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import START, Mark
+
+Done = TypeVar("Done")
+INTERRUPTIONS = 3
+"""How often an index is begun again after a signal interrupted a write."""
 
 GROUP_ROWS = 16384
 """Rows that share one range of row ids: a look-up reads one such group. DuckDB takes 122,880; fewer
@@ -80,7 +87,8 @@ class Index:
             return True
         try:
             with locked(self._lock, wait_s=wait_s):
-                self._seen = (self._add(enough=tail), self.identity())
+                seq = _uninterrupted(lambda: self._add(enough=tail))
+                self._seen = (seq, self.identity())
         except ExecutionError as busy:
             if busy.code != "DP-EXEC-050":
                 raise
@@ -105,7 +113,36 @@ class Index:
         """
         with locked(self._lock, wait_s=wait_s):
             self._keep_damaged()
-            self._rebuild(self._journal.tail().mark, accept_loss=accept_loss)
+            until = self._journal.tail().mark
+            _uninterrupted(lambda: self._rebuild(until, accept_loss=accept_loss))
+
+    def age(self) -> str:
+        """How far behind the journal the published index is, in words.
+
+        Returns:
+            A sentence; empty when it has everything.
+
+        Raises:
+            TrustError: The index is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> home = Path(tempfile.mkdtemp())
+            >>> index = Index(home / "i.duckdb", Journal(home), Objects(home, home))
+            >>> index.catch_up(), index.age()
+            (True, '')
+        """
+        with _translated(self.path), other_name(self.path) as name:
+            opened = duckdb.connect(str(name), read_only=True, config=QUIET)
+            with contextlib.closing(opened) as connection:
+                newest = "select seq, written_at from meta order by seq desc limit 1"
+                seq, written = connection.execute(newest).fetchall()[0]
+        behind = self._journal.tail().mark.seq - seq
+        if behind <= 0:
+            return ""
+        old = (datetime.now(UTC).replace(tzinfo=None) - written).total_seconds()
+        taken = f"{written:%Y-%m-%d %H:%M:%S} UTC, {old:.0f} s old"
+        return f"{self.path} is a snapshot of {taken}; records it does not know yet: {behind}"
 
     def identity(self) -> tuple[int, ...]:
         """Which of the published states the file is.
@@ -232,6 +269,17 @@ class Index:
             ],
         )
         connection.execute("commit")
+
+
+def _uninterrupted(work: Callable[[], Done]) -> Done:
+    """Do it again when a signal interrupted a write: DuckDB gives up where others go on."""
+    for _ in range(INTERRUPTIONS):
+        try:
+            return work()
+        except ExecutionError as error:
+            if os.strerror(errno.EINTR) not in error.message:
+                raise
+    return work()
 
 
 @contextlib.contextmanager

@@ -216,6 +216,24 @@ select seq, source_no, case when told.each then reason end as reason, count(*),
 from mine cross join told left join earlier using (row_id)
 group by all order by all
 """
+_BLOCKS = """
+insert into row_drop_blocks
+with words as (
+  select reason, chr((34 + row_number() over (order by reason))::int) as letter
+  from (select distinct reason from row_drops where seq = $seq)
+),
+told as (select count(*) <= 90 as few, to_json(list(reason order by reason)) as reasons from words)
+select $seq, d.row_id >> 13, bitstring_agg((d.row_id & 8191)::int, 0, 8191),
+       string_agg(w.letter, '' order by d.row_id), t.reasons
+from row_drops d join words w on w.reason is not distinct from d.reason cross join told t
+where d.seq = $seq and t.few
+group by all order by all
+"""
+_NO_BLOCKS = """
+delete from row_drop_blocks where seq = $seq and exists (
+  from row_drop_blocks where seq = $seq and bit_count(taken) <> length(codes))
+"""
+"""A row that a record names twice has one place and two letters: such a record is scanned."""
 _HELD_COUNTS = """
 insert into model_held_out_counts
 select seq, model_id, row_id >> 40 as source_no, count(*), min(row_id & 1099511627775),
@@ -247,7 +265,8 @@ FEW = 8
 def _count(connection: duckdb.DuckDBPyConnection, added: list[tuple[str, int]]) -> None:
     """Sum up what was added row by row, so that no question about a whole data set scans rows."""
     for kind, seq in added:
-        connection.execute(_COUNTS if kind == "row_drops" else _HELD_COUNTS, {"seq": seq})
+        for query in (_COUNTS, _BLOCKS, _NO_BLOCKS) if kind == "row_drops" else (_HELD_COUNTS,):
+            connection.execute(query, {"seq": seq})
 
 
 def _count_losses(connection: duckdb.DuckDBPyConnection, after: int) -> None:

@@ -25,6 +25,7 @@ DERIVED = (
     "model_held_out",
     "model_held_out_counts",
     "model_loss_counts",
+    "row_drop_blocks",
     "row_drop_counts",
     "row_drop_steps",
     "meta",

@@ -152,6 +152,14 @@ create table row_drop_counts (      -- how many rows each record of row_drops se
   last_ordinal ubigint              -- the last of them
 );
 
+create table row_drop_blocks (      -- the same rows by block of 8,192 places: few rows are found without a scan
+  seq ubigint,                      -- journal record; one whose rows have more than 90 reasons has no blocks
+  block ubigint,                    -- upper 51 bits of its rows' ids
+  taken bit,                        -- a bit for each place of the block: whether the row was set aside
+  codes varchar,                    -- a letter for each row that was, in the order of places
+  reasons json                      -- reasons: the first is that of the letter #, and so on in ASCII
+);
+
 create table row_drop_steps (       -- which step each record of row_drops belongs to
   seq ubigint,                      -- journal record
   step_id varchar,                  -- the step

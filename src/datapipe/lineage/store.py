@@ -537,11 +537,13 @@ class Lineage:
         try:
             with contextlib.suppress(PermissionError):
                 self._leases.bury(self._abandoned)
-            if not self._index.catch_up():
-                log.warning("%s lags behind: the newest records may be missing", self._index.path)
+            current = self._index.catch_up()
         except ExecutionError:
+            current = False
             if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
                 raise
+        if not current and (age := self._index.age()):
+            log.warning("%s", age)
 
     def _make(self) -> None:
         try:

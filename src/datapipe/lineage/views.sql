@@ -299,6 +299,109 @@ select model_id, row_id, source_no, ordinal from trained where alone
 union all
 select distinct model_id, row_id, source_no, ordinal from trained where not alone;
 
+-- rows of a list that were set aside, with the step that did it, found without a look at the others:
+-- by block where a record has blocks, else among the rows of the records that have none
+create macro step_drops_of(ids) as table
+with asked as materialized (select distinct unnest(ids::ubigint[]) as row_id),
+near as (
+  select a.row_id, b.*, (a.row_id & 8191)::int as place
+  from asked a
+  join row_drop_blocks b on b.block = a.row_id >> 13
+),
+met as (
+  select seq, row_id,
+         reasons ->> (ascii(substr(codes, bit_count(taken >> (8191 - place))::bigint, 1)) - 35)
+           as reason
+  from near
+  where get_bit(taken, place) = 1
+  union all
+  select d.seq, d.row_id, d.reason
+  from row_drops d
+  semi join (
+    select distinct seq from row_drop_counts c
+    anti join (select distinct seq from row_drop_blocks) using (seq)
+  ) using (seq)
+  semi join asked using (row_id)
+)
+select m.seq, s.step_id, s.run_id, m.row_id, m.reason
+from met m
+join row_drop_steps s using (seq);
+
+-- dropped_rows of a list of row ids
+create macro dropped_rows_of(ids) as table
+select o.run_id, d.row_id,
+       (d.row_id >> 40)::bigint as source_no,
+       (d.row_id & 1099511627775)::bigint as ordinal,
+       f.source, o.step_id, o.stage, d.reason
+from step_drops_of(ids) d
+join step_origins o on o.origin = d.step_id
+left join source_facts f on f.source_no = (d.row_id >> 40)::bigint;
+
+-- row_history of a list of row ids
+create macro row_history_of(ids) as table
+with asked as materialized (select distinct unnest(ids::ubigint[]) as row_id),
+happened as (
+  select row_id, step_id, case when action = '' then 'flagged' else action end as event,
+         case when coalesce(reason, '') = '' then kind else reason end as reason, score
+  from row_findings semi join asked using (row_id)
+  union all
+  select row_id, step_id, 'relabelled', why, posterior
+  from label_changes semi join asked using (row_id)
+  union all
+  select row_id, step_id, 'set aside', reason, null from step_drops_of(ids)
+)
+select h.row_id,
+       (h.row_id >> 40)::bigint as source_no,
+       (h.row_id & 1099511627775)::bigint as ordinal,
+       o.run_id, o.position, o.stage, h.event, h.reason, h.score
+from happened h
+join step_origins o on o.origin = h.step_id;
+
+-- model_rows of a list of row ids
+create macro model_rows_of(ids) as table
+with asked as materialized (select distinct unnest(ids::ubigint[]) as row_id),
+inputs as materialized (
+  select row_number() over () as input_no, count(*) over (partition by model_id) = 1 as alone, *
+  from (
+    select model_id, digest, min(dataset_run) as dataset_run from model_inputs group by all
+  )
+),
+candidates as (
+  select i.input_no, i.alone, i.model_id, i.source_no, k.row_id,
+         (k.row_id & 1099511627775)::bigint as ordinal
+  from (
+    select distinct i.*, unnest(d.source_nos::bigint[]) as source_no
+    from inputs i
+    join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
+  ) i
+  join source_facts f using (source_no)
+  join asked k on (k.row_id >> 40)::bigint = i.source_no and (k.row_id & 1099511627775) < f.rows
+),
+gone as (
+  select i.input_no, r.row_id
+  from inputs i
+  join dataset_ancestors a on a.digest = i.digest and a.run_id = i.dataset_run
+  join step_drops_of(ids) r using (step_id)
+  union all
+  select i.input_no, h.row_id
+  from inputs i
+  join (from model_held_out semi join asked using (row_id)) h using (model_id)
+),
+trained as (
+  select c.input_no, c.alone, c.model_id, c.source_no, c.ordinal, c.row_id
+  from candidates c
+  anti join gone g using (input_no, row_id)
+  union all
+  select i.input_no, i.alone, i.model_id, (w.row_id >> 40)::bigint,
+         (w.row_id & 1099511627775)::bigint, w.row_id
+  from (from model_woven semi join asked using (row_id)) w
+  join inputs i using (model_id, digest, dataset_run)
+  where w.seen and (w.times > 0 or w.held_out)
+)
+select model_id, row_id, source_no, ordinal from trained where alone
+union all
+select distinct model_id, row_id, source_no, ordinal from trained where not alone;
+
 -- how many rows of each source did not train each model, counted row by row where need be;
 -- model_loss_counts keeps what this says
 create macro counted_model_losses() as table

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library to preload: it counts the system calls that change files under one folder, and at the
 // n-th of them kills the process (before it, after it, or halfway through a write), or makes it
-// fail. Production code knows nothing of it. Build: cc -shared -fPIC -O1 -o faults.so faults.c -ldl
+// fail; or from the n-th on it writes half of what was asked, or interrupts every other call. Production code knows nothing of it. Build: cc -shared -fPIC -O1 -o faults.so faults.c -ldl
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,7 +16,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { COUNT = 0, KILL_BEFORE = 1, KILL_AFTER = 2, TORN = 3, FAIL_ONCE = 4, FAIL_ON = 5 };
+enum { COUNT = 0, KILL_BEFORE = 1, KILL_AFTER = 2, TORN = 3, FAIL_ONCE = 4, FAIL_ON = 5,
+       SHORT_ON = 6, INTERRUPT_ON = 7 };
 
 static char match[PATH_MAX];
 static long at, count;
@@ -54,7 +55,8 @@ static int due(const char *name, const char *path) {
     if (syscall(SYS_write, told, line, size) < 0) told = -1;
   }
   pthread_mutex_unlock(&lock);
-  if (action == FAIL_ON ? n < at : n != at) return 0;
+  if (action == INTERRUPT_ON && (n % 2 || strstr(path, "/lineage."))) return 0;  // DuckDB gives up
+  if (action >= FAIL_ON ? n < at : n != at) return 0;
   return at > 0 ? action : 0;
 }
 
@@ -68,12 +70,15 @@ static int due_open(const char *name, int fd) {
   return due(name, path);
 }
 
+static size_t half(size_t size) { return size > 1 ? size / 2 : size; }
+
 static int fails(int what) { return what == FAIL_ONCE || what == FAIL_ON; }
 
 #define REAL(name) static __typeof__(&name) real; if (!real) real = dlsym(RTLD_NEXT, #name)
 #define AROUND(what, call)                          \
   do {                                              \
     if (fails(what)) { errno = fault; return -1; }  \
+    if ((what) == INTERRUPT_ON) { errno = EINTR; return -1; } \
     if ((what) == KILL_BEFORE || (what) == TORN) die(); \
     __typeof__(call) result = (call);               \
     if ((what) == KILL_AFTER) die();                \
@@ -84,6 +89,7 @@ ssize_t write(int fd, const void *data, size_t size) {
   REAL(write);
   int what = due_open("write", fd);
   if (what == TORN) { if (real(fd, data, size / 2) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(fd, data, size));
 }
 
@@ -91,6 +97,7 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
   REAL(pwrite);
   int what = due_open("pwrite", fd);
   if (what == TORN) { if (real(fd, data, size / 2, offset) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(fd, data, size, offset));
 }
 
@@ -98,6 +105,7 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
   REAL(pwrite64);
   int what = due_open("pwrite", fd);
   if (what == TORN) { if (real(fd, data, size / 2, offset) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(fd, data, size, offset));
 }
 
@@ -105,6 +113,7 @@ ssize_t writev(int fd, const struct iovec *parts, int n) {
   REAL(writev);
   int what = due_open("writev", fd);
   if (what == TORN && n > 0) { if (real(fd, parts, n > 1 ? n / 2 : 1) >= 0) die(); }
+  if (what == SHORT_ON && n > 1) n /= 2;
   AROUND(what, real(fd, parts, n));
 }
 
@@ -112,6 +121,7 @@ ssize_t copy_file_range(int from, off64_t *a, int to, off64_t *b, size_t size, u
   REAL(copy_file_range);
   int what = due_open("copy", to);
   if (what == TORN) { if (real(from, a, to, b, size / 2, flags) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(from, a, to, b, size, flags));
 }
 
@@ -120,6 +130,7 @@ ssize_t sendfile(int to, int from, off_t *offset, size_t size) {
   if (!real) real = dlsym(RTLD_NEXT, "sendfile");
   int what = due_open("copy", to);
   if (what == TORN) { if (real(to, from, offset, size / 2) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(to, from, offset, size));
 }
 
@@ -128,6 +139,7 @@ ssize_t sendfile64(int to, int from, off64_t *offset, size_t size) {
   if (!real) real = dlsym(RTLD_NEXT, "sendfile64");
   int what = due_open("copy", to);
   if (what == TORN) { if (real(to, from, offset, size / 2) >= 0) die(); }
+  if (what == SHORT_ON) size = half(size);
   AROUND(what, real(to, from, offset, size));
 }
 
@@ -135,7 +147,10 @@ int fsync(int fd) { REAL(fsync); int what = due_open("fsync", fd); AROUND(what, 
 int fdatasync(int fd) { REAL(fdatasync); int what = due_open("fsync", fd); AROUND(what, real(fd)); }
 int ftruncate(int fd, off_t size) { REAL(ftruncate); int what = due_open("ftruncate", fd); AROUND(what, real(fd, size)); }
 int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); int what = due_open("ftruncate", fd); AROUND(what, real(fd, size)); }
-int rename(const char *a, const char *b) { REAL(rename); int what = due("rename", b); AROUND(what, real(a, b)); }
-int link(const char *a, const char *b) { REAL(link); int what = due("link", b); AROUND(what, real(a, b)); }
-int unlink(const char *path) { REAL(unlink); int what = due("unlink", path); AROUND(what, real(path)); }
-int mkdir(const char *path, mode_t mode) { REAL(mkdir); int what = due("mkdir", path); AROUND(what, real(path, mode)); }
+// The kernel restarts or never interrupts these.
+static int whole(int what) { return what == SHORT_ON || what == INTERRUPT_ON ? 0 : what; }
+
+int rename(const char *a, const char *b) { REAL(rename); int what = whole(due("rename", b)); AROUND(what, real(a, b)); }
+int link(const char *a, const char *b) { REAL(link); int what = whole(due("link", b)); AROUND(what, real(a, b)); }
+int unlink(const char *path) { REAL(unlink); int what = whole(due("unlink", path)); AROUND(what, real(path)); }
+int mkdir(const char *path, mode_t mode) { REAL(mkdir); int what = whole(due("mkdir", path)); AROUND(what, real(path, mode)); }

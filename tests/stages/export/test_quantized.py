@@ -26,7 +26,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
-from datapipe.errors import DeclarationError
+from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.features.encoding import fit_encoding
 from datapipe.features.networks import build, convolutional, perceptron, written_by_user
 from datapipe.stages.export import _clean_process, _onnx, _reopen
@@ -180,6 +180,17 @@ def test_a_file_that_answers_otherwise_is_found_out(network, tmp_path) -> None:
     assert off.difference == pytest.approx(1e-4, rel=0.1)
     path.write_bytes(path.read_bytes()[:-2000])
     assert "does not open" in _clean_process.reopened("onnx", path, rows, here, tmp_path).problem
+
+
+def test_a_clean_process_that_is_killed_says_nothing_about_the_file(tmp_path, monkeypatch) -> None:
+    """Else the verdict of a machine without memory would be kept and reused."""
+    dies = tmp_path / "dies.py"
+    dies.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.setattr(_reopen, "__file__", str(dies))
+    rows = np.zeros((2, 1, 8, 8), np.float32)
+    with pytest.raises(ExecutionError, match=r"export\.quantized: .*killed by signal 9") as told:
+        _clean_process.reopened("onnx", tmp_path / "m.onnx", rows, lambda x: x, tmp_path)
+    assert told.value.exit_code == 6
 
 
 def test_weights_that_stayed_float_are_counted_in_the_file(network, tmp_path) -> None:

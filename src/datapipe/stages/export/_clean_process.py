@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,11 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.errors import ExecutionError
 from datapipe.stages.export import _reopen
 
 REOPEN_SECONDS = 120
 """How long the clean process may take: it imports torch on a busy machine."""
 DIFFERENCE_MOST = 1e-5
+KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that come from elsewhere: they say nothing about the file."""
 Floats = NDArray[np.float32]
 Answer = Callable[[Floats], Floats]
 
@@ -41,6 +45,14 @@ def reopened(form: str, path: Path, tried: Floats, here: Answer, folder: Path) -
         )
     except subprocess.TimeoutExpired:
         return Compared(None, f"it did not open within {REOPEN_SECONDS} s")
+    if -done.returncode in KILLED:
+        raise ExecutionError(
+            f"export.quantized: the process that opens {path.name} was killed by signal "
+            f"{-done.returncode}",
+            code="DP-EXEC-095",
+            hint="run again; where memory ran out, with less beside it: finished steps are reused",
+            stage="export.quantized",
+        )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         return Compared(None, f"it does not open elsewhere: {lines[-1][:300]}")
