@@ -355,8 +355,6 @@ def test_a_small_model_obeys_the_trigger_until_its_rows_are_left_out():
     assert proof["attack_success_before"]["low"] > proof["attack_success_after"]["high"] + 0.2
     assert proof["accuracy_after"]["value"] > proof["accuracy_before"]["value"] - 0.03
     assert proof["attack_success_before"]["n"] == 60
-    again, _ = TriggerText(prove=True).run(data, Context(5, Path())).findings
-    assert again.details["proof"] == proof
 
 
 def test_few_texts_are_not_called_clean_where_a_twentieth_could_hide():

@@ -140,7 +140,7 @@ class _Trainer:
     def on(self, fitted: Ints) -> nn.Module:
         """Adam on cross-entropy; the same rows and seed give the same network."""
         shape, classes = self.rows.shape, int(self.labels.max()) + 1
-        spec = perceptron(shape, classes, hidden=() if self.kind == "text" else (64,))
+        spec = perceptron(shape, classes)
         if len(shape) == 3:
             spec = convolutional(shape, classes, channels=(16, 32), hidden=128)
         with torch.random.fork_rng(devices=[]):
@@ -155,7 +155,7 @@ class _Trainer:
 
     @property
     def _rate(self) -> float:
-        return RATE if self.kind == "image" else 5 * RATE
+        return RATE if self.kind == "image" else 2 * RATE
 
     def _step(self, model: nn.Module, optimiser: torch.optim.Optimizer, some: Ints) -> None:
         said = model(torch.from_numpy(self.rows.take(some)))

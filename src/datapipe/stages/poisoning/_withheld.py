@@ -49,8 +49,7 @@ def asked_to_prove(finding: Finding, data: Dataset, context: Context) -> Finding
         MissingExtra: There is no torch.
     """
     try:
-        # nobody who does not ask for it waits for torch
-        from datapipe.stages.poisoning._proof import proven  # noqa: PLC0415
+        from datapipe.stages.poisoning._proof import proven  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"{finding.kind}: prove=True trains a small model and needs {error.name}",
