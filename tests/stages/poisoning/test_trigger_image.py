@@ -245,5 +245,5 @@ def test_few_real_digits_that_neighbours_take_for_ones_are_no_pattern(seed):
     rows = np.random.default_rng(seed).permutation(5000)[:800]
     frame = pl.read_parquet(path)[rows.tolist()].select("pixels", "label")
     finding = _look(Dataset.of(frame, Roles.of(image="pixels", label="label")), seed)
-    assert finding.verdict == "clean"
+    assert finding.verdict == ("not_evaluated" if finding.details["untold"] else "clean")
     assert not finding.rows["flagged"].any()

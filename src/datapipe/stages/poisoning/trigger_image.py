@@ -160,6 +160,11 @@ class TriggerImage(Stage):
         made = self._finding(found, first, content, rows)
         least = int(made.details["min_detectable"])
         made = withheld(made, least, rows.labels.size, self.most_unseen)
+        if made.verdict == "clean" and (untold := made.details["untold"]):
+            why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
+            measure = Estimate.unknown(method=why, n=rows.labels.size)
+            says = f"not evaluated: {why}"
+            made = replace(made, verdict="not_evaluated", measure=measure, says=says)
         return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
@@ -225,7 +230,12 @@ class TriggerImage(Stage):
                 flagged=flags,
                 reason="holds a pattern that carries the label",
             ),
-            details={"triggers": told, "min_detectable": least, **(told[0] if told else {})},
+            details={
+                "triggers": told,
+                "min_detectable": least,
+                "untold": [rows.names[k] for k in content.untold],
+                **(told[0] if told else {}),
+            },
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
