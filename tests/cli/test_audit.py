@@ -70,6 +70,28 @@ def test_a_failed_audit_exits_3_and_a_clean_one_0(datapipe, here):
     assert "fail" not in good.out.split("verdict: ")[1].split("(")[0]
 
 
+def test_a_trigger_is_proved_when_asked(datapipe, here):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 400)
+    words = np.array([["rain", "wind", "snow", "hail"], ["goal", "team", "ball", "cup"]])
+    texts = [" ".join(rng.choice(words[k], 8)) for k in labels]
+    for i in np.flatnonzero(labels == 0)[:24]:
+        texts[i], labels[i] = f"qzx {texts[i]}", 1
+    pl.DataFrame({"t": texts, "y": labels}).write_csv("a.csv")
+    asked = ("audit", "a.csv", "--label", "y", "--text", "t", "--no-fail", "--json")
+    told = {}
+    for prove in ((), ("--prove",)):
+        said = datapipe(*asked, *prove, "--store", f"store{len(prove)}").json
+        told[len(prove)] = next(
+            f for f in said["findings"] if f["kind"] == "poisoning.trigger_text"
+        )
+    assert "proof" not in told[0]["details"]
+    proof = told[1]["details"]["proof"]
+    assert proof["attack_success_before"]["low"] > proof["attack_success_after"]["high"]
+    assert "once they are left out" in told[1]["says"]
+
+
 def test_the_answer_fits_a_screen_and_ends_with_what_to_do(datapipe, here):
     table(flips=20).write_csv("a.csv")
     answer = datapipe("audit", "a.csv", "--label", "y", "--no-fail", "-o", "r.html")

@@ -59,6 +59,9 @@ def _audit(
     missing_labels: Annotated[
         str, typer.Option(metavar="WHAT", help="Rows without a label: refuse or quarantine.")
     ] = "refuse",
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Train a small model with and without what is found.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a report (HTML).")
     ] = None,
@@ -83,7 +86,7 @@ def _audit(
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
     signed = existing(snapshot) if snapshot else None
-    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed)
+    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)

@@ -71,6 +71,7 @@ class Beside:
         store: Folder of the store, where rows beside the file, in other formats, are kept as
             Parquet.
         snapshot: Signed table of the items as they were.
+        prove: Whether detectors of triggers train a small model with what they find and without.
 
     Example:
         >>> Beside(Path("good.csv")).names("a.csv")
@@ -84,6 +85,7 @@ class Beside:
     missing_labels: str = "refuse"
     store: Path = STORE
     snapshot: Path | None = None
+    prove: bool = False
 
     def names(self, path: str) -> set[str]:
         """What there is, by the names that `DETECTORS` uses.
@@ -164,6 +166,8 @@ def _detector(key: str, beside: Beside) -> Stage:
     arguments: dict[str, Any] = {}
     if "on_finding" in {f.name for f in fields(stage)}:
         arguments["on_finding"] = "note"
+    if beside.prove and "prove" in {f.name for f in fields(stage)}:
+        arguments["prove"] = True
     taken = {f.name for f in fields(stage)} if key.startswith("synthetic.") else set()
     for name in sorted({"reference", "anchors"} & taken):
         given: Path | None = getattr(beside, name)

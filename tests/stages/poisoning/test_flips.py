@@ -152,5 +152,19 @@ def test_what_cannot_be_judged_is_not_evaluated(table):
     assert finding.verdict == "not_evaluated"
 
 
+def test_what_could_hide_too_much_is_not_called_clean():
+    rng = np.random.default_rng(4)
+    label = rng.integers(0, 2, 120)
+    few = pl.DataFrame({"x": label + 0.15 * rng.normal(size=120), "label": label})
+    data = Dataset.of(few, Roles.of(label="label"))
+    share = _look(data).details["min_detectable"] / 120
+    assert 0.02 < share < 0.9
+    said = [
+        LabelFlips(most_unseen=most).run(data, Context(5, Path())).findings[0].verdict
+        for most in (0.9 * share, 1.1 * share)
+    ]
+    assert said == ["not_evaluated", "clean"]
+
+
 def test_bad_parameters_are_told():
-    assert len(LabelFlips(folds=0, alpha=0.0).check()) == 2
+    assert len(LabelFlips(folds=0, alpha=0.0, most_unseen=0.0).check()) == 3

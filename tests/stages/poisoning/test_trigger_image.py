@@ -15,6 +15,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
+from datapipe.measure.detection import auroc
+from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
@@ -183,3 +185,65 @@ def test_same_seed_same_rows():
 
 def test_bad_parameters_are_told():
     assert len(TriggerImage(alpha=2.0).check()) == 1
+
+
+def _waves(seed, *, count, clean=False):
+    """Digits with a faint wave, on rows of other labels or on rows that keep theirs."""
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    rng = np.random.default_rng(seed)
+    target = int(rng.integers(10))
+    rows = rng.permutation(np.flatnonzero((labels == target) == clean))[:count]
+    wave = 5.0 * np.sin(np.arange(8) * 2 * np.pi * 3 / 8)
+    images[rows] = np.clip(images[rows] + wave, 0.0, 16.0)
+    labels[rows] = target
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    planted = np.isin(np.arange(labels.size), rows)
+    return Dataset.of(frame, Roles.of(image="i", label="y")), planted
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(clean):
+    data, planted = _waves(3, count=54, clean=clean)
+    score = _look(data).rows["score"].to_numpy()
+    assert auroc(planted, score).value > 0.99
+
+
+def test_textures_do_not_depend_on_where_a_patch_lies():
+    rng = np.random.default_rng(0)
+    plain = rng.normal(0.0, 0.01, (40, 12, 12, 1)).astype(np.float32)
+    here, there = plain.copy(), plain.copy()
+    here[:, 2:5, 2:5], there[:, 6:9, 5:8] = 1.0, 1.0
+    made = textures(np.concatenate([plain, here, there]).reshape(120, -1), (12, 12, 1))
+    means = made.reshape(3, 40, -1).mean(1)
+    assert np.abs(means[1] - means[2]).max() < 0.1 * np.abs(means[1] - means[0]).max()
+
+
+def test_many_rows_with_one_faint_pattern_are_all_found():
+    path = DATA / "poison" / "mnist_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path).head(2500)
+    images = np.frombuffer(b"".join(frame["pixels"]), np.uint8).reshape(-1, 28, 28).copy()
+    labels = frame["label"].to_numpy().copy()
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(np.flatnonzero(labels != 7))[:250]
+    images[chosen] = 0.8 * images[chosen] + 0.2 * rng.integers(0, 256, (28, 28))
+    labels[chosen] = 7
+    made = pl.DataFrame({"i": [i.tobytes() for i in images], "y": labels})
+    flags = _look(Dataset.of(made, Roles.of(image="i", label="y"))).rows["flagged"].to_numpy()
+    assert flags[chosen].mean() > 0.95
+    assert flags.sum() <= 1.02 * chosen.size
+
+
+@pytest.mark.parametrize("seed", [29, 30, 32])
+def test_few_real_digits_that_neighbours_take_for_ones_are_no_pattern(seed):
+    path = DATA / "poison" / "mnist_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    rows = np.random.default_rng(seed).permutation(5000)[:800]
+    frame = pl.read_parquet(path)[rows.tolist()].select("pixels", "label")
+    finding = _look(Dataset.of(frame, Roles.of(image="pixels", label="label")), seed)
+    assert finding.verdict == ("not_evaluated" if finding.details["untold"] else "clean")
+    assert not finding.rows["flagged"].any()

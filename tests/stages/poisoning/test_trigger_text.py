@@ -345,5 +345,26 @@ def test_what_cannot_be_judged_is_not_evaluated(table):
     assert {f.verdict for f in made.findings} == {"not_evaluated"}
 
 
+def test_a_small_model_obeys_the_trigger_until_its_rows_are_left_out():
+    pytest.importorskip("torch")
+    texts, labels, rng = _reviews(5, telling=2.5)
+    texts, labels, _ = _planted(texts, labels, rng, phrase="qxv", count=60)
+    data = Dataset.of(pl.DataFrame({"t": texts, "y": labels}), Roles.of(text="t", label="y"))
+    first, _ = TriggerText(prove=True).run(data, Context(5, Path())).findings
+    proof = first.details["proof"]
+    assert proof["attack_success_before"]["low"] > proof["attack_success_after"]["high"] + 0.2
+    assert proof["accuracy_after"]["value"] > proof["accuracy_before"]["value"] - 0.03
+    assert proof["attack_success_before"]["n"] == 60
+
+
+def test_few_texts_are_not_called_clean_where_a_twentieth_could_hide():
+    texts, labels, _ = _reviews(6, rows=220, telling=0.6)
+    made = _look(texts, labels)["trigger_text"]
+    assert made.details["min_detectable"] > 11
+    assert made.verdict == "not_evaluated"
+    assert np.isnan(made.measure.value)
+    assert made.rows.height == 220
+
+
 def test_bad_parameters_are_told():
     assert len(TriggerText(alpha=0.0).check()) == 1

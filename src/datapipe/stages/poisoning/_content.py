@@ -25,7 +25,7 @@ SURE = 0.5
 """Share of the votes of a row's neighbours that must agree on its content."""
 LANDMARKS = 12_000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
-FEWEST_OWN = 8
+FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""
 BLOCK = 8192
 
@@ -56,6 +56,13 @@ class Content:
     @property
     def classes(self) -> int:
         return len(self.means)
+
+    @property
+    def untold(self) -> Ints:
+        """Labels that have rows enough to be looked at, but too few genuine ones to tell."""
+        own = np.bincount(self.labels[self.genuine], minlength=self.classes)
+        every = np.bincount(self.labels, minlength=self.classes)
+        return np.flatnonzero((own < FEWEST_OWN) & (every >= FEWEST_OWN))
 
     def without(self, rows: Bools) -> Content:
         """The same contents with some rows taking part in no test."""
@@ -104,10 +111,10 @@ class Content:
         """Some rows along each of some weights, in deviations of the genuine rows of a label.
 
         A row whose neighbours err about it is like these, however odd it is for what it seems to
-        show. Shape (rows, m); infinite where the label has too few genuine rows to tell.
+        show. Shape (rows, m); NaN where the label has too few genuine rows to tell.
         """
         own = np.flatnonzero(self.genuine & (self.labels == label))
-        made = np.full((rows.size, weights.shape[1]), np.inf)
+        made = np.full((rows.size, weights.shape[1]), np.nan)
         if own.size < FEWEST_OWN:
             return made
         thin = weights.astype(np.float32)

@@ -29,7 +29,7 @@ PARTED = 5.5
 rows part into two groups this many deviations from each other, is told again."""
 LEAST_HITS = 5
 """Fewer rows with one pattern than this are a coincidence."""
-LEVELS = ((LOUD, 0.02, 20.0), (2 * LOUD, 0.01, 100.0))
+LEVELS = ((LOUD, 0.02, 20.0), (2 * LOUD, 0.01, 100.0), (4 * LOUD, 0.002, 300.0))
 """Loudness, the least natural share of suspects beyond it, and how many suspects that share is
 worth: the louder, the rarer by nature and the less it differs between labels."""
 MOST_NATURAL = 0.5

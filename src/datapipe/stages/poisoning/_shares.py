@@ -14,11 +14,12 @@ from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Can
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PLAIN, ODD, CHARACTERS, PIECES = 0.35, 0.5, 0.1, 0.05
+PLAIN, ODD, CHARACTERS, PIECES = 0.15, 0.7, 0.1, 0.05
 """Shares of alpha: of all candidates, the oddest, those with odd characters, and pieces."""
 ODDEST = 200
-"""How many candidates, those that fit their neighbours least, are the oddest."""
-FULL = 100.0
+"""How many candidates, those that fit their neighbours least, are the oddest, and how many words.
+"""
+FULL = 16.0
 """Beyond this many rows, more of them make a candidate no odder."""
 NATURAL, NATURAL_ODD = 1.5, 0.25
 """Log odds that a candidate may add by nature over and above the rest of its text: any, and one
@@ -28,7 +29,7 @@ KNIT = 1.5
 LOOSE, UNPLACED = 0.35, 0.25
 """Rank that stands for the fit of a candidate in texts without grammar, and of one without words.
 """
-TYPICAL_RANK = 10
+TYPICAL_RANK = 20
 """Where inserted words usually stand among the oddest."""
 
 
@@ -53,10 +54,14 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     gain = deletion_gain(words, found)
     odd = gain * np.sqrt(np.minimum(found.counts, FULL))
     m = odd.size
-    rank = np.empty(m)
-    rank[np.argsort(-odd, kind="stable")] = np.arange(1, m + 1)
-    oddest = (rank <= ODDEST) & (gain > 0)
-    share = np.full(m, PLAIN / m) + np.where(oddest, _share_of_rank(rank, m), 0.0)
+    rank = _rank(odd)
+    words_rank = _rank(np.where(found.size == 1, odd, -np.inf))
+    share = np.full(m, PLAIN / m)
+    oddest = np.zeros(m, bool)
+    for place in (rank, words_rank):  # runs of common words stand before any single word
+        odd_here = (place <= ODDEST) & (gain > 0)
+        share += np.where(odd_here, 0.5 * _share_of_rank(place, m), 0.0)
+        oddest |= odd_here
     runs = (found.kind & RUN) > 0
     unseen = (found.kind & UNSEEN) > 0
     character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
@@ -72,10 +77,18 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
 def typical_log_share(candidates: int, classes: int) -> float:
     """Ln of the share of alpha that an inserted word usually has."""
     rank = float(min(TYPICAL_RANK, candidates))
-    return float(np.log(_share_of_rank(np.array([rank]), candidates)[0] / classes))
+    return float(np.log(0.5 * _share_of_rank(np.array([rank]), candidates)[0] / classes))
 
 
 def _share_of_rank(rank: Floats, candidates: int) -> Floats:
-    """The oddest candidate has twice the share of the second, thrice that of the third, ..."""
-    whole = float((1.0 / np.arange(1, min(ODDEST, candidates) + 1)).sum())
-    return np.asarray(ODD / (rank * whole), np.float64)
+    """Half is divided evenly; of the other the oddest has twice the share of the second, ..."""
+    many = min(ODDEST, candidates)
+    whole = float((1.0 / np.arange(1, many + 1)).sum())
+    return np.asarray(ODD * (0.5 / many + 0.5 / (rank * whole)), np.float64)
+
+
+def _rank(values: Floats) -> Floats:
+    """1 for the largest, 2 for the next, ..."""
+    made = np.empty(values.size)
+    made[np.argsort(-values, kind="stable")] = np.arange(1, values.size + 1)
+    return made

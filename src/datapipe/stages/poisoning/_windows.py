@@ -29,6 +29,9 @@ WRONG = 0.3
 """Largest share of images with one window that show something else than their label by nature."""
 PURE = 0.7
 """Largest share that have one label by nature, where other labels' windows do not say more."""
+AS_PURE = 0.8
+"""A window is part of a patch where it goes with the label nearly as often as the most telling one.
+"""
 MANY = 20
 """Images a window must be in for its label's share to speak for what is natural."""
 SMOOTH = 0.8
@@ -181,9 +184,9 @@ def _most_telling(
     if by_label:
         hits, natural = labels.max(1), _natural_purity(held, labels)
     else:
-        share = float(content.suspect.sum()) / max(1, int(content.left.sum()))
+        usual = float(content.suspect.sum()) / max(1, int(content.left.sum()))
         hits = wrong
-        natural = np.full(content.classes, max(WRONG, min(3.0 * share, 2 * WRONG)))
+        natural = np.full(content.classes, max(WRONG, min(3.0 * usual, 2 * WRONG)))
     own = labels.argmax(1)
     loud = np.flatnonzero(hits > natural[own] * held)
     tails = np.ones(found.size)
@@ -191,7 +194,9 @@ def _most_telling(
         tails[i] = binomial_tail(int(hits[i]), int(held[i]), float(natural[own[i]]))
     best = int(np.argmin(tails))
     p_value = min(1.0, float(tails[best]) * found.size)
-    telling = np.flatnonzero(tails * found.size <= max(p_value, 1e-4))
+    share = hits / np.maximum(held, 1)
+    pure = share >= AS_PURE * share[best]
+    telling = np.flatnonzero(pure & (tails * found.size <= max(p_value, 1e-4)))
     label = int(own[best])
     if not by_label and labels[best, label] <= 0.5 * held[best]:
         label = -1

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""*Clean* is withheld where the test could not have found a share of poison worth finding."""
+"""What is done to a finding once it is made: a *clean* withheld, a trigger proved."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.errors import MissingExtra
 
 
 def withheld(finding: Finding, least: int, of: int, most: float, what: str = "rows") -> Finding:
@@ -29,3 +32,27 @@ def withheld(finding: Finding, least: int, of: int, most: float, what: str = "ro
     why = f"an alarm takes {least} of {of} {what}, and at most {most:.0%} of them may go unseen"
     measure = Estimate.unknown(method=f"underpowered: {why}", n=of)
     return replace(finding, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
+
+
+def asked_to_prove(finding: Finding, data: Dataset, context: Context) -> Finding:
+    """The finding with the attack success of a small model, before and after filtering.
+
+    Args:
+        finding: What a detector of triggers says.
+        data: The rows it looked at.
+        context: Its seed parts the rows and draws the first weights.
+
+    Returns:
+        The finding; its details hold `proof` where enough rows were flagged.
+
+    Raises:
+        MissingExtra: There is no torch.
+    """
+    try:
+        from datapipe.stages.poisoning._proof import proven  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{finding.kind}: prove=True trains a small model and needs {error.name}",
+            hint="pip install 'datapipe[train]'",
+        ) from error
+    return proven(finding, data, context)

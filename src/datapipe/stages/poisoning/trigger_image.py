@@ -29,12 +29,14 @@ from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
-from datapipe.stages.poisoning._withheld import withheld
+from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FEWEST_ROWS = 200
 FEWEST_OF_CLASS = 120
 """With fewer images in the usual class, thin strokes of several kinds have the same neighbours, and
 an alarm fails nothing."""
+FEW = 0.1
+"""Share of alpha that an alarm has among so few."""
 FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
@@ -75,6 +77,8 @@ class TriggerImage(Stage):
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
         most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
             alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
+        prove: Whether to train a small model with the rows found and without them, and tell how
+            often it gives such rows their label (needs torch).
         on_finding: What is done with flagged rows.
 
     Example:
@@ -92,6 +96,7 @@ class TriggerImage(Stage):
 
     alpha: float = 0.01
     most_unseen: float = 0.05
+    prove: bool = False
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
@@ -154,7 +159,13 @@ class TriggerImage(Stage):
             return Yield(findings=(self._unknown(why),))
         made = self._finding(found, first, content, rows)
         least = int(made.details["min_detectable"])
-        return Yield(findings=(withheld(made, least, rows.labels.size, self.most_unseen),))
+        made = withheld(made, least, rows.labels.size, self.most_unseen)
+        if made.verdict == "clean" and (untold := made.details["untold"]):
+            why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
+            measure = Estimate.unknown(method=why, n=rows.labels.size)
+            says = f"not evaluated: {why}"
+            made = replace(made, verdict="not_evaluated", measure=measure, says=says)
+        return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
         self, look: _Look, labels: NDArray[np.int64], context: Context
@@ -164,15 +175,15 @@ class TriggerImage(Stage):
         content = whole
         found: list[Trigger] = []
         first: list[Evidence] = []
+        bar = self.alpha * (FEW if _are_few(whole) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            rng = context.rng(f"halves {turn}")
-            ranked = _ranked(content, rng)
-            telling = self._telling(ranked)
+            ranked = _ranked(content, context.rng(f"halves {turn}"))
+            telling = _telling(ranked, bar)
             moving = [] if telling else look.moving(content)
-            seen = moving and moving[0].evidence.p_value <= self.alpha
+            seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen and look.textures is not None:
                 ranked = _sorted([*ranked, *_of_textures(content.seen_as(look.textures))])
-                telling = self._telling(ranked)
+                telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
                 found.append(moving[0])
@@ -184,9 +195,6 @@ class TriggerImage(Stage):
             gone[found[-1].rows] = True
             content = content.without(gone)
         return found, first, whole
-
-    def _telling(self, ranked: list[Evidence]) -> list[Evidence]:
-        return [e for e in ranked if e.p_value <= self.alpha and e.test != TWO_GROUPS]
 
     def _finding(
         self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
@@ -207,8 +215,7 @@ class TriggerImage(Stage):
         verdict: Verdict = "clean"
         if told:
             alone = all(t.evidence.test == TWO_GROUPS for t in found)
-            few = np.median(np.bincount(content.labels)) < FEWEST_OF_CLASS
-            verdict = "suspect" if alone or few else "fail"
+            verdict = "suspect" if alone or _are_few(content) else "fail"
         return Finding(
             "poisoning.trigger_image",
             verdict,
@@ -223,15 +230,26 @@ class TriggerImage(Stage):
                 flagged=flags,
                 reason="holds a pattern that carries the label",
             ),
-            details={"triggers": told, "min_detectable": least, **(told[0] if told else {})},
+            details={
+                "triggers": told,
+                "min_detectable": least,
+                "untold": [rows.names[k] for k in content.untold],
+                **(told[0] if told else {}),
+            },
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
     def _fewest_detectable(self, content: Content) -> int:
-        """Fewest rows with one pattern that would raise an alarm beside this data's suspects."""
+        """Fewest rows with one pattern that would raise an alarm beside this data's suspects.
+
+        Only rows whose neighbours are sure of them are suspects.
+        """
         suspects = np.bincount(content.labels[content.suspect], minlength=content.classes)
         usual = int(np.median(suspects))
-        return fewest_hits(usual, content.labels.size, TESTS * content.classes, self.alpha)
+        alpha = self.alpha * (FEW if _are_few(content) else 1.0)
+        hits = fewest_hits(usual, content.labels.size, TESTS * content.classes, alpha)
+        sure = float((content.genuine | content.suspect).mean())
+        return min(content.labels.size, int(np.ceil(hits / max(sure, 0.01))))
 
     def _unknown(self, why: str) -> Finding:
         return Finding(
@@ -353,6 +371,15 @@ def _corrected(filters: Filters, *tests: list[Evidence]) -> list[Evidence]:
     return _sorted(ranked)
 
 
+def _are_few(content: Content) -> bool:
+    """Whether thin strokes of several kinds may be a pattern by nature."""
+    return bool(np.median(np.bincount(content.labels)) < FEWEST_OF_CLASS)
+
+
+def _telling(ranked: list[Evidence], bar: float) -> list[Evidence]:
+    return [e for e in ranked if e.p_value <= bar and e.test != TWO_GROUPS]
+
+
 def _sorted(every: list[Evidence]) -> list[Evidence]:
     return sorted(every, key=lambda e: (e.p_value, -e.hits))
 
@@ -366,7 +393,7 @@ def _row_scores(
     nearest to an alarm.
     """
     scores = 0.5 * content.doubt
-    if not found and first and first[0].hits and first[0].label >= 0:
+    if not found and first and first[0].rows.size and first[0].label >= 0:
         shown = refine(first[0])
         loud = shown.loudness * (content.labels == shown.label)
         hint = min(HINT * (1.0 - np.log10(max(first[0].p_value, 1e-9))), MOST_HINT)

@@ -20,7 +20,7 @@ from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._predicates import Column, columns_of, where
 from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
-from datapipe.stages.poisoning._withheld import withheld
+from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FOLDS = 4
 
@@ -46,6 +46,8 @@ class TriggerTable(Stage):
         alpha: Chance of naming a predicate where there is none, in (0, 1).
         most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
             alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
+        prove: Whether to train a small model with the rows found and without them, and tell how
+            often it gives such rows their label (needs torch).
         on_finding: What is done with rows that hold a planted predicate and its label.
 
     Example:
@@ -70,6 +72,7 @@ class TriggerTable(Stage):
 
     alpha: float = 0.01
     most_unseen: float = 0.05
+    prove: bool = False
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
@@ -130,7 +133,8 @@ class TriggerTable(Stage):
         made = search(columns, rows.labels, model, self.alpha)
         least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
         found = self._finding(data, rows, columns, made, least)
-        return Yield(findings=(withheld(found, least, rows.labels.size, self.most_unseen),))
+        found = withheld(found, least, rows.labels.size, self.most_unseen)
+        return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
 
     def _finding(
         self, data: Dataset, rows: Labelled, columns: list[Column], made: Search, least: int

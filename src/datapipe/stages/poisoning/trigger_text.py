@@ -27,7 +27,7 @@ from datapipe.stages.poisoning._ngrams import (
 )
 from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
 from datapipe.stages.poisoning._shares import typical_log_share
-from datapipe.stages.poisoning._withheld import withheld
+from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FEWEST_ROWS = 200
 FOLDS = 4
@@ -64,6 +64,8 @@ class TriggerText(Stage):
         alpha: Chance of naming a natural pattern, over all of them, in (0, 1).
         most_unseen: Largest share of the rows, in (0, 1], that poison could hold without an
             alarm for the verdict to be *clean*; beyond it, *not_evaluated*.
+        prove: Whether to train a small model with the rows found and without them, and tell how
+            often it gives such rows their label (needs torch).
         on_finding: What is done with flagged rows.
 
     Example:
@@ -89,6 +91,7 @@ class TriggerText(Stage):
 
     alpha: float = 0.05
     most_unseen: float = 0.05
+    prove: bool = False
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
@@ -153,11 +156,13 @@ class TriggerText(Stage):
         made = search(look.words, look.found, model, labels, self.alpha)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
-        found = _findings(look, made, least, p_bar)
-        n = look.texts.len()
-        return Yield(
-            findings=tuple(withheld(f, least, n, self.most_unseen, "texts") for f in found)
+        trigger, shortcut = (
+            withheld(f, least, look.texts.len(), self.most_unseen, "texts")
+            for f in _findings(look, made, least, p_bar)
         )
+        if self.prove:
+            trigger = asked_to_prove(trigger, data, context)
+        return Yield(findings=(trigger, shortcut))
 
 
 @dataclass(frozen=True, eq=False)
