@@ -272,6 +272,24 @@ def test_rows_to_send_next_keep_to_the_budget_and_stop(datapipe, probable):
     assert len(rare.json["next"]) <= 31
 
 
+def test_doubtful_rows_go_to_the_expert_and_plain_ones_to_the_cheap(datapipe, probable):
+    people = pl.DataFrame(
+        {"annotator": ["crowd", "expert"], "skill": [0.7, 1.0], "cost": [1.0, 3.0]}
+    )
+    people.write_csv("w.csv")
+    words = ("--label", "y", "--probs", "p", "--annotators", "w.csv", "-o", "n.parquet", "--json")
+    answer = datapipe("labels", "relabel", "a.parquet", "--budget", "60", *words)
+    assert answer.code == 0, answer.err
+    chosen = pl.read_parquet("n.parquet")
+    assert chosen["cost"].sum() == answer.json["spent"] <= 60
+    assert {p["annotator"] for p in answer.json["by_annotator"]} == set(chosen["annotator"])
+    assert "expert" in set(chosen["annotator"])
+    assert (chosen["expected_removed"] > 0).all()
+    assert datapipe("labels", "relabel", "a.parquet", *words).code == 2
+    people.with_columns(skill=pl.lit(1.5)).write_csv("w.csv")
+    assert datapipe("labels", "relabel", "a.parquet", "--budget", "60", *words).code == 7
+
+
 def test_what_is_not_taken_as_it_stands_is_told(datapipe, here):
     lines = [(1, "a", "x"), (1, "a", "z"), (1, "b", "x"), (2, "a", "x"), (2, "b", None)]
     lines += [(None, "a", "x"), (3, None, "x")]

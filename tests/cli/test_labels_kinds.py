@@ -48,6 +48,11 @@ def test_sets_are_listed_as_cleanlab_lists_them_and_can_be_relabelled(datapipe, 
     history = datapipe("sql", "select before, after from label_history", "--json").json
     assert len(history) == len(theirs)
     assert all(h["before"].startswith("[") for h in history)
+    undo = ("--label", "y", "--undo", answer.json["run_id"], "-o", "c.parquet", "--json")
+    answer = datapipe("labels", "relabel", "b.parquet", *undo)
+    assert answer.code == 0, answer.err
+    made = pl.read_parquet("c.parquet")["y"].to_list()
+    assert [set(row) for row in made] == [set(WORDS[row]) for row in given]
 
 
 def test_tokens_are_listed_with_their_place(datapipe, here):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import DeclarationError
-from datapipe.measure import label_noise, label_scan
+from datapipe.measure import label_noise, label_scan, label_sources
 from datapipe.measure.label_noise import (
     confident_joint,
     prune_by_noise_rate,
@@ -68,7 +68,7 @@ def _streamed(labels, probabilities, rows=7, held=40):
 
     before, label_scan.HELD_VALUES = label_scan.HELD_VALUES, held
     try:
-        return label_scan.pruned(label_scan.Streamed(labels, probabilities.shape[1], read)).mask
+        return label_scan.pruned(label_sources.Streamed(labels, probabilities.shape[1], read)).mask
     finally:
         label_scan.HELD_VALUES = before
 
@@ -110,7 +110,7 @@ def test_small_blocks_change_nothing(monkeypatch):
     whole = prune_by_noise_rate(labels, probabilities)
     posterior = transition_posterior(labels, probabilities)
     monkeypatch.setattr(label_noise, "BLOCK_VALUES", 64)
-    monkeypatch.setattr(label_scan, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(label_sources, "BLOCK_VALUES", 64)
     assert np.array_equal(whole, prune_by_noise_rate(labels, probabilities))
     assert np.allclose(posterior.error, transition_posterior(labels, probabilities).error)
 
@@ -184,7 +184,9 @@ def test_bad_probabilities_are_refused():
     with pytest.raises(DeclarationError, match="do not fit"):
         prune_by_noise_rate(labels, good[:2])
     for rows in (2, 4):
-        source = label_scan.Streamed(labels, 2, lambda rows=rows: iter([np.full((rows, 2), 0.5)]))
+        source = label_sources.Streamed(
+            labels, 2, lambda rows=rows: iter([np.full((rows, 2), 0.5)])
+        )
         with pytest.raises(DeclarationError, match="not as many rows"):
             label_scan.pruned(source)
 

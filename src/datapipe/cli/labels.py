@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -23,6 +24,7 @@ from datapipe.cli.labels_files import (
     write_table,
 )
 from datapipe.cli.labels_judging import by_row, head, judged, line
+from datapipe.cli.labels_routing import routed
 from datapipe.cli.labels_tools import send, take_in
 from datapipe.cli.labels_undo import put_back
 from datapipe.cli.options import STORE, Json, Seed, Store
@@ -93,6 +95,10 @@ def _relabel(
     skill: Annotated[
         float, typer.Option(metavar="SHARE", min=0, max=1, help="How often who checks is right.")
     ] = 1.0,
+    annotators: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Who may check: annotator, skill, cost; gives each row."),
+    ] = None,
     least: Annotated[
         float, typer.Option(metavar="N", help="Stop where a unit of cost removes fewer errors.")
     ] = 0.05,
@@ -140,6 +146,8 @@ def _relabel(
     rows = by_row(run)
     if rare:
         chosen, told = _rare(rows, rare, budget, seed)
+    elif annotators is not None:
+        chosen, told = routed(rows, annotators, budget)
     else:
         chosen, told = _worth(run, rows, budget, cost, skill=skill, least=least)
     if output is not None:
@@ -148,7 +156,8 @@ def _relabel(
         out_json({**head(run), **told, "next": chosen.to_dicts()})
         return
     out(line(run))
-    shown = chosen.head(20).select("row_id", "score", "given", "suggested")
+    who = ("annotator",) if "annotator" in chosen.columns else ()
+    shown = chosen.head(20).select("row_id", "score", "given", "suggested", *who)
     out(table(shown.columns, shown.rows()))
     out(plain("; ".join(f"{k.replace('_', ' ')} {v}" for k, v in told.items() if k != "curve")))
 

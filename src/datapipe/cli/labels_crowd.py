@@ -154,6 +154,9 @@ def annotators(
     scale: Annotated[
         str, typer.Option(metavar="NAME", help="Scale of alpha: nominal, ordinal, interval.")
     ] = "nominal",
+    seconds: Annotated[
+        str, typer.Option(metavar="COL", help="Time that each answer took, in seconds.")
+    ] = "",
     output: Output = None,
     as_json: Json = False,
     store: Store = STORE,
@@ -169,6 +172,7 @@ def annotators(
         time: Column of when; without it the order of the rows counts.
         gold: Column of known labels.
         scale: Scale of Krippendorff's alpha.
+        seconds: Column of the time that each answer took.
         output: Where the annotators are written.
         as_json: Whether one JSON object is printed.
         store: Folder of the store.
@@ -189,7 +193,7 @@ def annotators(
     stage: Any = find("labels.annotators")
     roles = Roles.of(label=answer, id=item, annotator=annotator, time=time)
     reader = _lenient(reader_of(file, roles, Beside(missing_labels="quarantine")))
-    run = Pipeline(Path(file).name, [reader, stage(gold=gold, scale=scale)]).run(
+    run = Pipeline(Path(file).name, [reader, stage(gold=gold, scale=scale, seconds=seconds)]).run(
         seed=seed, store=store
     )
     settle()

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.errors import DeclarationError
-from datapipe.measure.label_scan import InMemory, pruned
+from datapipe.measure.label_scan import pruned
+from datapipe.measure.label_sources import InMemory
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.errors import DeclarationError
-from datapipe.measure.label_scan import InMemory, Probabilities, joint_of, pruned, scanned
+from datapipe.measure.label_scan import joint_of, pruned, scanned
+from datapipe.measure.label_sources import InMemory, Probabilities
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

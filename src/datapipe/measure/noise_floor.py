@@ -14,7 +14,8 @@ from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.detection import binomial_tail
 from datapipe.measure.distributions import chi2_tail
-from datapipe.measure.label_scan import Scan, Source
+from datapipe.measure.label_scan import Scan
+from datapipe.measure.label_sources import Source
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -156,7 +157,8 @@ def streamed_floor(source: Source, scan: Scan) -> NoiseFloor:
         Both readings, and which of them counts.
 
     Example:
-        >>> from datapipe.measure.label_scan import InMemory, scanned
+        >>> from datapipe.measure.label_scan import scanned
+        >>> from datapipe.measure.label_sources import InMemory
         >>> source = InMemory(np.array([0, 1] * 50), np.tile(np.eye(2), (50, 1)))
         >>> streamed_floor(source, scanned(source)).estimate().value
         0.0

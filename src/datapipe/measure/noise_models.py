@@ -21,7 +21,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.calibration import lowest, softened, temperature
 from datapipe.measure.label_noise import LabelPosterior, confident_joint, transition_posterior
-from datapipe.measure.label_scan import BLOCK_VALUES
+from datapipe.measure.label_sources import BLOCK_VALUES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

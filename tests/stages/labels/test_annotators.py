@@ -14,6 +14,7 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
+from datapipe.errors import SchemaMismatch
 from datapipe.stages.labels.annotators import JudgeAnnotators
 
 PLACE = Path(__file__).parents[2] / "power" / "labels" / "annotators.py"
@@ -54,6 +55,27 @@ def test_the_order_of_time_counts_not_of_rows(tmp_path):
     )
     assert timed["labels.drift"].verdict == "suspect"
     assert untimed["labels.drift"].verdict == "clean"
+
+
+def test_who_rushes_is_told_and_hard_items_excuse_nobody_and_blame_nobody(tmp_path):
+    rng = np.random.default_rng(8)
+    items, people = 240, 5
+    true, hard = rng.integers(0, 3, items), rng.random(items) < 0.3
+    item, who = np.repeat(np.arange(items), people), np.tile(np.arange(people), items)
+    quick = rng.random(item.size) < 0.3
+    seconds = np.exp(rng.normal(2, 0.2, item.size) + 1.5 * hard[item] - 1.0 * quick)
+    skill = np.where(hard[item], 0.75, 0.95) - 0.4 * (quick & (who == 2))
+    right = rng.random(item.size) < skill
+    said = np.where(right, true[item], (true[item] + rng.integers(1, 3, item.size)) % 3)
+    frame = pl.DataFrame({"item": item, "who": who, "said": said, "took": seconds})
+    roles = Roles.of(id="item", annotator="who", label="said")
+    found, made = _judged(Dataset.of(frame, roles), tmp_path, seconds="took")
+    assert found["labels.annotators"].details["rushing"] == [2]
+    assert made["quick_skill"].arg_min() == 2
+    assert made["speed_low"][2] > 0
+    assert (made["speed_low"] <= made["speed_accuracy"]).all()
+    with pytest.raises(SchemaMismatch, match="no column"):
+        _judged(Dataset.of(frame, roles), tmp_path, seconds="tok")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.errors import Malformed, SchemaMismatch
-from datapipe.measure.label_scan import InMemory, Probabilities, Scan, Source, Streamed, pruned
+from datapipe.measure.label_scan import Scan, pruned
+from datapipe.measure.label_sources import InMemory, Probabilities, Source, Streamed
 from datapipe.measure.noise_floor import streamed_floor
 from datapipe.measure.noise_models import FITTED_ROWS, NoiseModel, noise_model
 from datapipe.measure.second_opinion import second_opinion, worth_asking

@@ -16,8 +16,10 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.errors import SchemaMismatch, nearest
 from datapipe.measure.agreement import alpha_estimate, fleiss_kappa, pairwise_kappas, retested
-from datapipe.measure.annotator_drift import Drift, drift, knowledge
+from datapipe.measure.annotator_drift import FEWEST_BEFORE, LAGS, Drift, drift, knowledge
+from datapipe.measure.annotator_speed import relative_times, speed
 from datapipe.measure.crowd import Answers
 from datapipe.measure.crowd_models import hierarchical
 from datapipe.stages.labels._answers import LEAST_ANSWERS, Told, answers_of, skills
@@ -25,6 +27,8 @@ from datapipe.stages.labels._answers import LEAST_ANSWERS, Told, answers_of, ski
 Scale = Literal["nominal", "ordinal", "interval"]
 SCALES = ("nominal", "ordinal", "interval")
 MOST_NAMED = 20
+FEWEST_ANSWERS = LAGS[0] + FEWEST_BEFORE
+"""Answers from which on a change can be told."""
 MOST_PAIRS = 200
 """Annotators beyond this are not compared two by two."""
 
@@ -33,13 +37,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class JudgeAnnotators(Stage):
-    """Judges annotators by their answers: skill, information, consistency, drift, agreement.
+    """Judges annotators by their answers: skill, information, consistency, drift, speed, agreement.
 
     *Method:* hierarchical Dawid-Skene joins the answers; an annotator's answers are held against
     what the *others* said of the item. Skill has Wilson's interval; information is the share of
     the class's entropy that an answer tells (0 for a spammer, whatever the habit); drift is a
     likelihood ratio of a lower skill in the last answers to one skill throughout, with one false
-    alarm in 5,000 histories; agreement is Krippendorff's alpha with a bootstrap over items.
+    alarm in 5,000 histories; speed is held against accuracy where times are known, each against the
+    usual time of its item; agreement is Krippendorff's alpha with a bootstrap over items.
     *Assumes:* most annotators are better than chance; rows are in the order of time, or a column
     has the role `time`.
     *Choose it when:* answers of several annotators are at hand, before their labels are used.
@@ -49,6 +54,7 @@ class JudgeAnnotators(Stage):
     Args:
         gold: Column with the known label of gold questions, null elsewhere; empty for none.
         scale: Scale of the classes for alpha: `nominal`, `ordinal` or `interval`.
+        seconds: Column with the time that each answer took, > 0; empty for none.
         on_finding: What is done with the answers of annotators who are at chance, and with those
             that were given after a skill fell.
 
@@ -70,10 +76,11 @@ class JudgeAnnotators(Stage):
 
     gold: str = ""
     scale: Scale = "nominal"
+    seconds: str = ""
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.annotators"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
     gives: ClassVar[tuple[str, ...]] = ("table",)
     raises_findings: ClassVar[tuple[str, ...]] = (
@@ -114,6 +121,9 @@ class JudgeAnnotators(Stage):
             Findings `labels.annotators`, `labels.drift` and `labels.agreement`; the table
             `annotators.annotators` with a line an annotator.
 
+        Raises:
+            SchemaMismatch: There is no such column of times, or it holds no numbers.
+
         Example:
             >>> import pyarrow as pa
             >>> from pathlib import Path
@@ -140,6 +150,9 @@ class JudgeAnnotators(Stage):
                 [f.after if f.alarm >= 0 else None for f in falls], dtype=pl.Float64
             ),
         )
+        rushing: list[int] = []
+        if self.seconds:
+            people, rushing = _paced(people, data, told, others, self.seconds)
         path = context.scratch / "annotators.annotators.parquet"
         people.write_parquet(path)
         facts = {"columns": people.columns, "rows": people.height}
@@ -147,7 +160,7 @@ class JudgeAnnotators(Stage):
         table = Artifact("annotators.annotators", "table", path, media, facts)
         rng = context.rng("agreement")
         findings = (
-            _chance(data, told, people, others),
+            _chance(data, told, people, others, rushing if self.seconds else None),
             _drifted(data, told, falls, others),
             self._agreement(told, rng),
         )
@@ -208,7 +221,43 @@ def _table(confusion: Floats | None) -> Floats:
     return np.empty((0, 1, 1)) if confusion is None else confusion
 
 
-def _chance(data: Dataset, told: Told, people: pl.DataFrame, others: Floats) -> Finding:
+def _paced(
+    people: pl.DataFrame, data: Dataset, told: Told, others: Floats, column: str
+) -> tuple[pl.DataFrame, list[int]]:
+    """Time and its worth for every annotator, and whose quick answers are worse."""
+    if column not in data.names:
+        raise SchemaMismatch(f"there is no column {column!r}", hint=nearest(column, data.names))
+    if not data.types[column].is_numeric():
+        raise SchemaMismatch(
+            f"the column {column!r} holds {data.types[column]}, seconds are needed",
+            hint="give the time that each answer took as a number",
+        )
+    held = data.frame([column])[column].gather(told.place).cast(pl.Float64)
+    seconds = held.fill_null(float("nan")).to_numpy()
+    who = told.answers.annotator
+    times = relative_times(seconds, told.answers.item)
+    order = np.argsort(who, kind="stable")
+    ends = np.cumsum(np.bincount(who, minlength=told.answers.n_annotators))
+    parts = np.split(order, ends[:-1])
+    made = [speed(others[part], times[part]) for part in parts]
+    bar = 0.05 / max(1, sum(s.correlation.n > 0 for s in made))
+    usual = [
+        np.median(t) if (t := seconds[p][np.isfinite(seconds[p])]).size else None for p in parts
+    ]
+    columns: dict[str, list[float | None]] = {
+        "seconds": usual,
+        "speed_accuracy": [s.correlation.value for s in made],
+        "speed_low": [s.correlation.low for s in made],
+        "speed_high": [s.correlation.high for s in made],
+        "quick_skill": [s.quick for s in made],
+    }
+    told_of = [pl.Series(n, v, dtype=pl.Float64).fill_nan(None) for n, v in columns.items()]
+    return people.with_columns(told_of), [i for i, s in enumerate(made) if s.p_value <= bar]
+
+
+def _chance(
+    data: Dataset, told: Told, people: pl.DataFrame, others: Floats, rushing: list[int] | None
+) -> Finding:
     bad = people["at_chance"].to_numpy()
     judged = int((people["answers"] >= LEAST_ANSWERS).sum())
     if not judged:
@@ -230,6 +279,7 @@ def _chance(data: Dataset, told: Told, people: pl.DataFrame, others: Floats) -> 
         details={
             "at_chance": np.flatnonzero(bad)[:MOST_NAMED].tolist(),
             "judged": judged,
+            **({} if rushing is None else {"rushing": rushing[:MOST_NAMED]}),
             "min_detectable": LEAST_ANSWERS,
         },
         remedy="leave these annotators out and aggregate again" if bad.any() else "",
@@ -238,7 +288,7 @@ def _chance(data: Dataset, told: Told, people: pl.DataFrame, others: Floats) -> 
 
 def _drifted(data: Dataset, told: Told, falls: list[Drift], others: Floats) -> Finding:
     """Annotators whose skill fell; their answers since then are flagged."""
-    judged = sum(not np.isnan(f.before) and f.statistic > 0 for f in falls)
+    judged = int((np.bincount(told.answers.annotator) >= FEWEST_ANSWERS).sum())
     fallen = [i for i, f in enumerate(falls) if f.alarm >= 0]
     if not judged:
         return _unknown("labels.drift", "no annotator gave enough answers to tell a change")
@@ -260,7 +310,7 @@ def _drifted(data: Dataset, told: Told, falls: list[Drift], others: Floats) -> F
                 }
                 for i in fallen[:MOST_NAMED]
             ],
-            "min_detectable": 24,
+            "min_detectable": LAGS[0],
         },
         remedy="look at their answers since then, and ask what changed" if fallen else "",
     )
