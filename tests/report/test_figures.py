@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datapipe import Estimate
-from datapipe.report import figures, graph
+from datapipe.report import figures, findings, graph
 
 NAME = st.text(min_size=0, max_size=40)
 COUNT = st.integers(0, 10**9)
@@ -212,3 +212,34 @@ def test_a_scale_from_zero_has_the_zero():
 def test_the_axis_of_shares_has_no_negative_tick():
     drawn = figures.intervals([figures.Mark("a", Estimate.rate(0, 50))], title="t")
     assert not re.search(r">[-−]", drawn)
+
+
+def curve(plan, left, cost):
+    """A forecast as a finding tells it, with bands of a tenth."""
+    told = {"plan": plan}
+    for name, values in (("tail_survival", left), ("cross_entropy_change", cost)):
+        told[name] = values
+        told[f"{name}_low"] = [v - 0.1 for v in values]
+        told[f"{name}_high"] = [v + 0.1 for v in values]
+    return told
+
+
+def test_a_forecast_shows_the_tail_and_the_cost_with_bands():
+    own = curve("replace 100%", [1.0, 0.7, 0.5], [0.0, 1.5, 3.0])
+    other = curve("accumulate", [1.0, 1.0, 1.0], [0.0, 0.2, 0.3])
+    details = {"forecast": own, "scenarios": [own, other]}
+    drawn = str(findings._forecast({"details": details}))
+    assert drawn.count("<polygon") == 4  # two plans in two pictures; the own plan is drawn once
+    assert "Share of the tail that is left" in drawn
+    assert "bits a word" in drawn
+    assert "nats a far row" in str(findings._forecast({"details": {**details, "rows": 500}}))
+    assert not str(findings._forecast({"details": {"why": "too little data"}}))
+
+
+def test_bands_are_scaled_to_their_top():
+    one = [Estimate(0.0, 0.0, 0.0, n=1, method="x"), Estimate(2.0, 1.0, 4.0, n=1, method="x")]
+    low, high = (figures.bands([("plan", one)], title="t", most=m) for m in (4.0, 8.0))
+    lines = [re.findall(r'<polyline points="([^"]*)"', drawn) for drawn in (low, high)]
+    assert lines[0] != lines[1]
+    assert ">4<" in low
+    assert ">8<" in high

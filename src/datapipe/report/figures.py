@@ -279,13 +279,15 @@ def bands(
     *,
     title: str,
     axes: tuple[str, str] = ("", ""),
+    most: float = 1.0,
 ) -> str:
-    """Shares that develop step by step, each line with the band of its intervals.
+    """Figures that develop step by step, each line with the band of its intervals.
 
     Args:
-        lines: A name, and one estimate in [0, 1] for each step from 0 on; the first is drawn full.
+        lines: A name, and one estimate for each step from 0 on; the first is drawn full.
         title: What the picture shows.
         axes: Names of x and y.
+        most: The value at the top, > 0; the bottom is 0, and what lies beyond is drawn at the edge.
 
     Returns:
         The SVG; empty with fewer than two steps.
@@ -301,14 +303,14 @@ def bands(
     left, right, height, base = 60, WIDTH - 150, 200, 226
 
     def spot(step: int, value: float) -> str:
-        held = min(1.0, max(0.0, value))
+        held = min(1.0, max(0.0, value / most))
         return f"{_f(left + step / (steps - 1) * (right - left))},{_f(base - held * height)}"
 
     parts = [text(left - 8, 14, axes[1], kind="tick", anchor="start")]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = base - tick * height
         parts.append(_line(left, y, right, y, "axis" if tick == 0 else "grid"))
-        parts.append(text(left - 8, y + 4, number(tick), kind="tick", anchor="end"))
+        parts.append(text(left - 8, y + 4, number(tick * most), kind="tick", anchor="end"))
     for step in range(0, steps, max(1, steps // 10)):
         x = left + step / (steps - 1) * (right - left)
         parts.append(text(x, base + 16, str(step), kind="tick", anchor="middle"))
@@ -321,7 +323,7 @@ def bands(
         middle = " ".join(spot(i, e.value) for i, e in enumerate(es))
         kind = "was" if rank else "line"
         parts.append(f'<polyline points="{middle}" class="{kind}"/>')
-        free = min(free, base - min(1.0, max(0.0, es[-1].value)) * height + 4)
+        free = min(free, base - min(1.0, max(0.0, es[-1].value / most)) * height + 4)
         if free >= 12:  # names go up where lines end together
             parts.append(text(right + 8, free, lines[rank][0], kind="tick"))
         free -= 13

@@ -55,24 +55,35 @@ def findings(facts: Facts) -> Html:
 
 
 def _forecast(finding: Line) -> Html:
-    """What is left of the tail by generation: the plan, and what other plans would leave."""
+    """What is left of the tail by generation, and what unseen real data costs the models more."""
     told = finding["details"]
     told = json.loads(told) if isinstance(told, str) else dict(told or {})
-    curves = [told.get("forecast"), *told.get("scenarios", ())]
-    lines = [(str(c["plan"]), _course(c)) for c in curves if c]
-    lines = lines[:1] + [line for line in lines[1:] if line[0] != lines[0][0]]
-    if not lines or len(lines[0][1]) < 2:
+    curves = [c for c in (told.get("forecast"), *told.get("scenarios", ())) if c]
+    curves = curves[:1] + [c for c in curves[1:] if c["plan"] != curves[0]["plan"]]
+    if not curves or len(curves[0]["tail_survival"]) < 2:
         return join([])
-    caption = f"Share of the tail that is left by generation: {lines[0][0]}, and other plans"
-    drawn = figures.bands(lines, title=caption, axes=("generation", "left of the tail"))
-    rows = [[name, *(f"{e.value:.2f}" for e in es)] for name, es in lines]
+    plan = str(curves[0]["plan"])
+    unit = "nats a far row" if "rows" in told else "bits a word"
+    left = f"Share of the tail that is left by generation: {plan}, and other plans"
+    cost = f"What unseen real data costs more by generation ({unit}): {plan}, and other plans"
+    return join([
+        _courses(curves, "tail_survival", left, "left of the tail"),
+        _courses(curves, "cross_entropy_change", cost, unit),
+    ])  # fmt: skip
+
+
+def _courses(curves: Sequence[Mapping[str, Any]], name: str, caption: str, axis: str) -> Html:
+    """One figure of every plan's curve with its band, and its values as a table."""
+    lines = [(str(c["plan"]), _course(c, name)) for c in curves]
+    most = max(1.0, *(e.value for _, es in lines for e in es))
+    drawn = figures.bands(lines, title=caption, axes=("generation", axis), most=most)
+    rows = [[line, *(f"{e.value:.2f}" for e in es)] for line, es in lines]
     data = table(["plan", *(str(g) for g in range(len(lines[0][1])))], rows)
     return figure(f"{caption}; bands hold 95 % over seeds", drawn, data)
 
 
-def _course(curve: Mapping[str, Any]) -> list[Estimate]:
-    names = ("tail_survival", "tail_survival_low", "tail_survival_high")
-    each = zip(*(curve[n] for n in names), strict=True)
+def _course(curve: Mapping[str, Any], name: str) -> list[Estimate]:
+    each = zip(*(curve[name + end] for end in ("", "_low", "_high")), strict=True)
     return [Estimate(v, min(v, a), max(v, b), n=1, method="seeds") for v, a, b in each]
 
 

@@ -62,8 +62,8 @@ class Corpus:
 
     Args:
         counts: Histogram of the whole corpus.
-        train: int64; tokens that the first model learns from.
-        unseen: int64; tokens that no model learns from.
+        train: int64; tokens that the first model learns from, numbered anew.
+        unseen: int64; tokens that no model learns from, with the same numbers.
         vocabulary_counts: int64; how often each kind of token occurs in the whole corpus.
     """
 
@@ -86,7 +86,9 @@ def corpus(tokens: Tokens, rows: int, sample: float, rng: np.random.Generator) -
     if not held:
         cut = round((1 - UNSEEN) * train.size)
         train, unseen = train[:cut], train[cut:]
-    return Corpus(_drift.histogram(counts), train, unseen[: wanted // 4 + 1], counts)
+    unseen = unseen[: wanted // 4 + 1]
+    _, small = np.unique(np.concatenate([train, unseen]), return_inverse=True)
+    return Corpus(_drift.histogram(counts), small[: train.size], small[train.size :], counts)
 
 
 def excesses(
