@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import polars.selectors as cs
 import typer
 
 from datapipe.cli.lineage_forms import FORMS, Credentials
@@ -119,7 +120,7 @@ def _export(
         if form == "parquet":
             frame.write_parquet(target)
         else:
-            frame.write_ndjson(target)
+            frame.with_columns(cs.binary().bin.encode("hex")).write_ndjson(target)
         written[name] = frame.height
     if as_json:
         out_json({"folder": str(folder), "rows": written})

@@ -22,7 +22,9 @@ QUIET: dict[str, Any] = {
 """No connection of ours ever looks for an extension elsewhere."""
 
 
-_UNWRITTEN = ("Could not write", "Could not sync", "Could not truncate", "fsync failed")
+_UNWRITTEN = (
+    "Could not write", "Could not sync", "Could not fsync", "Could not truncate", "fsync failed",
+)  # fmt: skip
 
 
 def is_held(error: duckdb.Error) -> bool:
@@ -120,7 +122,9 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
         >>> sorted_error(duckdb.IOException("No space left on device"), Path("a")).code
         'DP-EXEC-028'
     """
-    text = str(error).splitlines()[0]
+    lines = str(error).splitlines()
+    told = ("No space left", "disk full", *_UNWRITTEN)  # DuckDB may say it below its own words
+    text = next((line for line in lines if any(words in line for words in told)), lines[0])
     if "No space left" in text or "disk full" in text.lower():
         return ExecutionError(
             f"disk full: {path} could not be written",

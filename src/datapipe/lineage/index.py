@@ -40,6 +40,9 @@ GROUP_ROWS = 16384
 than this make the list of groups itself slow to read (measured on 23 million rows)."""
 
 
+READ_ONLY = "read_only"
+
+
 class Index:
     """The file `lineage.duckdb` of one store.
 
@@ -132,12 +135,15 @@ class Index:
             >>> index.catch_up(), index.age()
             (True, '')
         """
-        with _translated(self.path), other_name(self.path) as name:
-            opened = duckdb.connect(str(name), read_only=True, config=QUIET)
-            with contextlib.closing(opened) as connection:
-                newest = "select seq, written_at from meta order by seq desc limit 1"
-                seq, written = connection.execute(newest).fetchall()[0]
-        behind = self._journal.tail().mark.seq - seq
+        with (
+            _translated(self.path),
+            other_name(self.path) as name,
+            _engine() as connection,
+            _attached(connection, name, READ_ONLY),
+        ):
+            at, _ = _position(connection, self.path)
+            (written,) = connection.execute("select max(written_at) from meta").fetchall()[0]
+        behind = sum(1 for _ in self._journal.read(at))
         if behind <= 0:
             return ""
         old = (datetime.now(UTC).replace(tzinfo=None) - written).total_seconds()
@@ -192,7 +198,7 @@ class Index:
 
     def _published(self, connection: duckdb.DuckDBPyConnection) -> tuple[Mark, bool]:
         """How far the published index has come, and whether its tables are of this version."""
-        with other_name(self.path) as name, _attached(connection, name, "read_only"):
+        with other_name(self.path) as name, _attached(connection, name, READ_ONLY):
             return _position(connection, self.path)
 
     def _keep_damaged(self) -> None:
@@ -301,6 +307,8 @@ def _attached(
     connection.execute(f"attach '{quoted}' as lineage ({how})")
     connection.execute("use lineage")
     yield
+    if how != READ_ONLY:
+        connection.execute("checkpoint")  # else detaching does it, and hides what went wrong
     connection.execute("use memory")
     connection.execute("detach lineage")
 
