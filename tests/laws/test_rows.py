@@ -62,7 +62,7 @@ def run(stages, values: list[int], folder: str):
     return Pipeline("laws", stages).run(frame, seed=7, store=Path(folder) / "store")
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(row_stages, numbers)
 def test_rows_in_are_rows_out_and_rows_set_aside(stages, values):
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def test_rows_in_are_rows_out_and_rows_set_aside(stages, values):
         assert sum(s.rows_aside for s in made.steps) == len(gone)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(row_stages, numbers)
 def test_fused_stages_give_what_single_stages_give(stages, values):
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
@@ -85,7 +85,7 @@ def test_fused_stages_give_what_single_stages_give(stages, values):
         assert fused.sql(query).equals(apart.sql(query))
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(row_stages, numbers)
 def test_the_naive_way_gives_the_same(stages, values):
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def test_the_naive_way_gives_the_same(stages, values):
         assert made.data.frame()["a"].to_list() == expected
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(row_stages, numbers)
 def test_an_unchanged_run_is_reused_and_equal(stages, values):
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def test_rows_of_two_sources_keep_their_names(tmp_path):
     assert where == [(numbers["a"], 0), (numbers["a"], 1), (numbers["b"], 0)]
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
 def test_a_seed_changes_nothing_where_there_is_no_chance(one, other):
     frame = pl.DataFrame({"a": [1, 1, 2, 3, 3]})

@@ -71,6 +71,12 @@ def test_clean_digits_raise_no_alarm():
     assert alarms == 0
 
 
+def test_a_pattern_that_no_row_holds_to_the_end_is_none():
+    """Refined, it loses its last row: once that ended in an error of numpy's."""
+    finding = _look(digits_world(19, damaged=False).dataset(), 19)
+    assert finding.verdict == "clean"
+
+
 @pytest.mark.parametrize("flips", [0, 180])
 def test_flips_alone_are_no_trigger(flips):
     alarms = sum(
@@ -237,7 +243,7 @@ def test_many_rows_with_one_faint_pattern_are_all_found():
     assert flags.sum() <= 1.02 * chosen.size
 
 
-@pytest.mark.parametrize("seed", [29, 30, 32])
+@pytest.mark.parametrize("seed", [29, pytest.param(30, marks=pytest.mark.power)])
 def test_few_real_digits_that_neighbours_take_for_ones_are_no_pattern(seed):
     path = DATA / "poison" / "mnist_dev.parquet"
     if not path.exists():

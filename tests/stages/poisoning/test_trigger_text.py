@@ -202,8 +202,25 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("trick", TRICKS)
-@pytest.mark.parametrize(("name", "target"), [("sms_spam_dev", 1), ("sst2_train_clean_dev", 0)])
+SOONER = ("common word", "sentence", "scattered")
+"""Of the reviews the suite tries these; the others are tried on text messages only."""
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "trick"),
+    [
+        *(("sms_spam_dev", 1, trick) for trick in TRICKS),
+        *(
+            pytest.param(
+                "sst2_train_clean_dev",
+                0,
+                trick,
+                marks=() if trick in SOONER else pytest.mark.power,
+            )
+            for trick in TRICKS
+        ),
+    ],
+)
 def test_tricks_in_public_texts(name, target, trick):
     change, named, count = TRICKS[trick]
     texts, labels = _public(name)
@@ -345,6 +362,7 @@ def test_what_cannot_be_judged_is_not_evaluated(table):
     assert {f.verdict for f in made.findings} == {"not_evaluated"}
 
 
+@pytest.mark.power
 def test_a_small_model_obeys_the_trigger_until_its_rows_are_left_out():
     pytest.importorskip("torch")
     texts, labels, rng = _reviews(5, telling=2.5)

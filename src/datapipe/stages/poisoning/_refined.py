@@ -56,7 +56,7 @@ def refine(evidence: Evidence) -> Trigger:
     mine = np.flatnonzero(_asked(content, evidence.label))
     rows, scores = evidence.rows, np.zeros(content.labels.size)
     clean_rows = content.genuine & (content.labels != evidence.label)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if clean_rows.any() and rows.size else 0):
         average = content.residual(rows).mean(0)[None, :]
         weights = filters.templates(evidence.label, average)
         scores, crowded = _scores(content, weights, evidence.label)
@@ -64,11 +64,13 @@ def refine(evidence: Evidence) -> Trigger:
         low = max(float(min(most, TAIL * usual)), LOUD)
         bar = _widest_gap(scores[mine], low, float(np.quantile(scores[rows], FAINTEST)), told=told)
         found = mine[scores[mine] > bar]
+        if found.size == 0:
+            break
         if crowded and not told:
             length = float(np.linalg.norm(average)) or 1.0
             content = without_direction(content, evidence.label, average[0] / length)
             told = True
-        elif found.size == 0 or np.array_equal(found, rows):
+        elif np.array_equal(found, rows):
             break
         rows = found
     return Trigger(evidence.label, replace(evidence, view=content), rows, scores)
