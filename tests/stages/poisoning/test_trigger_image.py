@@ -253,3 +253,14 @@ def test_few_real_digits_that_neighbours_take_for_ones_are_no_pattern(seed):
     finding = _look(Dataset.of(frame, Roles.of(image="pixels", label="label")), seed)
     assert finding.verdict == ("not_evaluated" if finding.details["untold"] else "clean")
     assert not finding.rows["flagged"].any()
+
+
+@pytest.mark.parametrize("seed", [202, 208])
+def test_rows_whose_trigger_hides_on_bright_pixels_are_found_by_its_values(seed):
+    """The patch changes little where it covers a stroke, so that the filter hardly answers."""
+    world = digits_world(seed)
+    data = world.dataset()
+    flags = _look(data, seed).rows["flagged"].to_numpy()
+    planted = world.planted("triggered")
+    assert flags[planted].all()
+    assert not flags[~planted].any()

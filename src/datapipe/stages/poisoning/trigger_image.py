@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._matched_filter import (
     transfer_test,
 )
 from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
@@ -188,7 +189,7 @@ class TriggerImage(Stage):
             if seen:
                 found.append(moving[0])
             elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
-                found.append(refine((telling or ranked)[0]))
+                found.append(stamped(refine((telling or ranked)[0]), look.values))
             else:
                 break
             gone = np.zeros(labels.size, bool)
