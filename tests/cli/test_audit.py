@@ -269,3 +269,11 @@ def test_people_and_machines_beside_the_file_are_named_on_the_line(datapipe, her
     assert share["verdict"] == "suspect"
     assert share["measure"]["low"] <= 3 / 8 <= share["measure"]["high"]
     assert datapipe(*words, "--anchors", "none.csv").code == 2
+
+
+def test_a_proof_without_a_label_is_a_wrong_call_and_leaves_no_store(datapipe, here):
+    (here / "t.csv").write_text("a,y\n1,x\n2,z\n")
+    answer = datapipe("audit", "t.csv", "--prove")
+    assert answer.code == 2
+    assert "--label" in answer.err
+    assert not (here / ".datapipe").exists()

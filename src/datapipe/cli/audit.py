@@ -80,6 +80,12 @@ def _audit(
             code="DP-USE-053",
             hint="name the items with --id COL and the signer's public key with --key FILE",
         )
+    if prove and not label:
+        raise DeclarationError(
+            "what a trigger does is proved on its label, and no label is named",
+            code="DP-USE-093",
+            hint="name the column of labels with --label COL",
+        )
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())
