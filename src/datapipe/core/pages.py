@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datapipe.core.thrift import Compact, Damaged, Raw, Struct
+from datapipe.core.thrift import Compact, Damaged, Raw, Struct, numbers
 
 MAGIC = b"PAR1"
 KEY = b"datapipe.seal"
@@ -26,7 +26,7 @@ FILE_OFFSET, CHUNK = 2, 3
 NAME, DECODED, STORED, DATA_AT, INDEX_AT, DICTIONARY_AT, BLOOM_AT, BLOOM_SIZE = (
     3, 6, 7, 9, 10, 11, 14, 15,
 )  # fmt: skip
-PAGE_DECODED, PAGE_STORED, PAGE_CRC = 2, 3, 4
+PAGE_STORED, PAGE_CRC = 3, 4
 LARGEST_ORDINAL = 2**15 - 1
 
 
@@ -38,17 +38,17 @@ class Page:
         start: Where its header begins.
         body: Where its bytes begin.
         end: Where the next page begins.
-        header: Its header.
+        crc: The checksum that its header tells, signed; None without one.
 
     Example:
-        >>> Page(4, 30, 80, Struct()).end
+        >>> Page(4, 30, 80, None).end
         80
     """
 
     start: int
     body: int
     end: int
-    header: Struct
+    crc: int | None
 
 
 def footer_of(raw: Raw) -> tuple[Struct, int]:
@@ -90,7 +90,7 @@ def pages(raw: Raw, meta: Struct) -> Iterator[Page]:
         meta: The column's metadata in the footer.
 
     Yields:
-        The pages, headers parsed.
+        The pages.
 
     Raises:
         Damaged: A page reaches beyond its column.
@@ -105,12 +105,11 @@ def pages(raw: Raw, meta: Struct) -> Iterator[Page]:
     if not 0 <= at <= end <= max(len(raw), at):
         raise Damaged("a column lies outside of the file")
     while at < end:
-        reader = Compact(raw, at)
-        header = reader.struct()
-        after = reader.at + header[PAGE_STORED]
-        if not reader.at <= after <= end:
+        told, body = numbers(raw, at)
+        after = body + told[PAGE_STORED]
+        if not body <= after <= end:
             raise Damaged("a page reaches beyond its column")
-        yield Page(at, reader.at, after, header)
+        yield Page(at, body, after, told.get(PAGE_CRC))
         at = after
 
 

@@ -55,7 +55,6 @@ from datapipe.core.pages import (
 from datapipe.core.thrift import (
     BINARY,
     I16,
-    I32,
     I64,
     LIST,
     STRUCT,
@@ -64,6 +63,7 @@ from datapipe.core.thrift import (
     Items,
     Raw,
     Struct,
+    with_number,
     written,
 )
 
@@ -220,7 +220,7 @@ class SealedFile:
         for meta in (c[CHUNK] for g in groups for c in g[COLUMNS]):
             for page in pages(raw, meta):
                 body = raw[page.body : page.end]
-                if page.start != at or signed(zlib.crc32(body)) != page.header[PAGE_CRC]:
+                if page.start != at or signed(zlib.crc32(body)) != page.crc:
                     raise Damaged("it was cut off here")
                 headers.update(raw[page.start : page.body])
                 at = page.end
@@ -306,8 +306,9 @@ class SealedFile:
             first = self._at
             for page in pages(raw, meta):
                 body = view[page.body : page.end]
-                page.header.put(PAGE_CRC, I32, signed(zlib.crc32(body)))
-                header = written(page.header)
+                header = with_number(
+                    bytes(view[page.start : page.body]), PAGE_CRC, signed(zlib.crc32(body))
+                )
                 places[page.start] = self._at
                 grown += len(header) - (page.body - page.start)
                 self._headers.update(header)

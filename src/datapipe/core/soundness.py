@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from datapipe.core.pages import (
     MARK,
     METADATA,
     NAME,
-    PAGE_CRC,
     footer_of,
     mapped,
     pages,
@@ -77,18 +77,8 @@ def sound(path: Path, columns: Collection[str] | None = None) -> Soundness:
         >>> sound(path).sealed
         False
     """
-    with mapped(path) as raw:
-        try:
-            return _sound(raw, columns)
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            OverflowError,
-        ) as error:
-            raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
+    with mapped(path) as raw, _readable():
+        return _sound(raw, columns)
 
 
 def sound_footer(path: Path) -> bool:
@@ -111,19 +101,19 @@ def sound_footer(path: Path) -> bool:
         >>> sound_footer(path)
         False
     """
-    with mapped(path) as raw:
-        try:
-            footer, start = footer_of(raw)
-            return _sealed(raw, footer, start) is not None
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            ValueError,
-            OverflowError,
-        ) as error:
-            raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
+    with mapped(path) as raw, _readable():
+        footer, start = footer_of(raw)
+        return _sealed(raw, footer, start) is not None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever a footer of nonsense makes of its reader, as damage."""
+    nonsense = (IndexError, KeyError, TypeError, AttributeError, ValueError, OverflowError)
+    try:
+        yield
+    except nonsense as error:
+        raise Damaged(f"its footer cannot be read ({type(error).__name__})") from error
 
 
 def _sealed(raw: mmap.mmap, footer: Struct, start: int) -> bytes | None:
@@ -160,7 +150,7 @@ def _sound(raw: mmap.mmap, columns: Collection[str] | None) -> Soundness:
                     if not wanted:
                         continue
                     seen += 1
-                    crc = page.header.get(PAGE_CRC)
+                    crc = page.crc
                     unchecked += crc is None
                     with view[page.body : page.end] as body:
                         if crc is not None and signed(zlib.crc32(body)) != crc:

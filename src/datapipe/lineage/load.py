@@ -222,12 +222,14 @@ with words as (
   select reason, chr((34 + row_number() over (order by reason))::int) as letter
   from (select distinct reason from row_drops where seq = $seq)
 ),
-told as (select count(*) <= 90 as few, to_json(list(reason order by reason)) as reasons from words)
-select $seq, d.row_id >> 13, bitstring_agg((d.row_id & 8191)::int, 0, 8191),
-       string_agg(w.letter, '' order by d.row_id), t.reasons
-from row_drops d join words w on w.reason is not distinct from d.reason cross join told t
-where d.seq = $seq and t.few
-group by all order by all
+blocks as (
+  select d.row_id >> 13 as block, bitstring_agg((d.row_id & 8191)::int, 0, 8191) as taken,
+         string_agg(w.letter, '' order by d.row_id) as codes
+  from row_drops d join words w on w.reason is not distinct from d.reason
+  where d.seq = $seq and (select count(*) <= 90 from words) group by all
+)
+select $seq, block, taken, codes, (select to_json(list(reason order by reason)) from words)
+from blocks order by block
 """
 _NO_BLOCKS = """
 delete from row_drop_blocks where seq = $seq and exists (
