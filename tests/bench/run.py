@@ -25,13 +25,15 @@ PACKAGES = ("polars", "pyarrow", "duckdb", "numpy")
 ROLES = ("subject", "peer")
 
 METER = """
-import os, sys
+import os, sys, time
+begun = time.monotonic()
 child = os.fork()
 if not child:
     os.execvp(sys.argv[2], sys.argv[2:])
 _, status, used = os.wait4(child, 0)
+waited = time.monotonic() - begun
 with open(sys.argv[1], "w") as out:
-    print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=out)
+    print(used.ru_utime + used.ru_stime, waited, used.ru_maxrss, file=out)
 sys.exit(os.waitstatus_to_exitcode(status) and 1)
 """
 """A small process that starts the measured one: Linux counts the memory a process had before it
@@ -43,6 +45,7 @@ class Cost:
     """What one process used, and what it answered."""
 
     cpu_seconds: float
+    wall_seconds: float
     peak_bytes: int
     outcome: str
 
@@ -56,17 +59,17 @@ def measured(command: list[str], folder: Path) -> Cost:
     done = subprocess.run(shell, capture_output=True, text=True, cwd=folder, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed\n{done.stderr[-2000:]}")
-    seconds, peak = figures.read_text().split()
+    seconds, waited, peak = figures.read_text().split()
     scale = 1 if sys.platform == "darwin" else 1024  # kilobytes everywhere else
     said = done.stdout.strip().splitlines()  # a peer may log above its answer
-    return Cost(float(seconds), int(peak) * scale, said[-1] if said else "")
+    return Cost(float(seconds), float(waited), int(peak) * scale, said[-1] if said else "")
 
 
 def told(cost: Cost) -> Cost:
     """What a process says it cost, in JSON: once all it needs was loaded, or with its children."""
     form = json.loads(cost.outcome)
     peak = int(form.get("peak_bytes", cost.peak_bytes))
-    return Cost(form["cpu_seconds"], peak, str(form["outcome"]))
+    return Cost(form["cpu_seconds"], cost.wall_seconds, peak, str(form["outcome"]))
 
 
 def spread(ratios: list[float]) -> dict[str, float | int | str]:
@@ -84,18 +87,21 @@ def spread(ratios: list[float]) -> dict[str, float | int | str]:
 
 def compared(module: ModuleType, case: str, folder: Path, repeats: int) -> dict[str, object]:
     """One comparison: a pair that is thrown away, then the pairs that count."""
+    tells = getattr(module, "TELLS_ITS_COST", ())  # such a process knows its CPU, not the wait
     pairs: list[tuple[Cost, Cost]] = []
     for number in range(repeats + 1):
         order = ROLES if number % 2 else ROLES[::-1]
         costs = {role: measured(module.command(role, case, folder), folder) for role in order}
-        if case in getattr(module, "TELLS_ITS_COST", ()):
+        if case in tells:
             costs = {role: told(cost) for role, cost in costs.items()}
         subject, peer = costs["subject"], costs["peer"]
         if subject.outcome != peer.outcome:
             raise SystemExit(f"they disagree: {subject.outcome!r} and {peer.outcome!r}")
         pairs += [(subject, peer)] if number else []
+    wall = spread([s.wall_seconds / p.wall_seconds for s, p in pairs])
     return {
         "cpu_ratio": spread([s.cpu_seconds / p.cpu_seconds for s, p in pairs]),
+        **({"wall_ratio": wall} if case not in tells else {}),
         "memory_ratio": spread([s.peak_bytes / p.peak_bytes for s, p in pairs]),
         "cpu_seconds": {
             "subject": round(statistics.median(s.cpu_seconds for s, _ in pairs), 3),
