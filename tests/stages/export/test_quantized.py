@@ -318,6 +318,7 @@ def test_a_users_network_is_exported(own, digits, tmp_path, form) -> None:
     assert all(b"own_exported" not in a.path.read_bytes() for a in made.artifacts)
 
 
+@pytest.mark.power
 def test_weights_without_an_int8_form_fail(own, digits, tmp_path) -> None:
     context = of_user(own.recurrent, digits, tmp_path)
     finding = ExportQuantized(formats=("pt2",)).run(digits, context).findings[0]
