@@ -117,9 +117,11 @@ def handed_over(given: Dataset, lineage: Lineage) -> Handed:
                 len(given),
                 multiplied=_multiplied(given, past, lineage),
             )
-    known = _known_sources(given, lineage)
     frame = _typed(given)
     ids = frame.select(ROW_ID).collect(engine="streaming")[ROW_ID]
+    if not ids.is_empty() and not (ids >= 1 << ORDINAL_BITS).any():
+        return _anew(given, frame, ids, lineage)  # numbers of sources begin at one: nothing to ask
+    known = _known_sources(given, lineage)
     ours = _is_ours(known)
     mine = ids.to_frame().select(ours).to_series()
     nothing_left = ids.is_empty() and any(s.number in known for s in given.sources)
