@@ -187,3 +187,8 @@ def test_a_folder_with_quotes_spaces_and_letters(tmp_path: Path):
     assert lineage.sql("from runs").height == 1
     lineage.rebuild()
     assert lineage.verify() == []
+
+
+def test_columns_of_one_name_are_told_apart(filled: Lineage):
+    asked = "select 1 as a, 2 as a, 3 as a_1, 4 as a, 5 as b"
+    assert filled.sql(asked).rows(named=True) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "b": 5}]

@@ -26,6 +26,7 @@ import pyarrow as pa
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
+from datapipe.lineage.narrow import narrowed
 from datapipe.lineage.watch import watched
 
 Kept = TypeVar("Kept")
@@ -134,7 +135,7 @@ def answered(
     _refuse_orders(connection, query)
     with watched(connection, limits.seconds) as watch:
         try:
-            return _answer(connection, query, values, limits)
+            return _answer(connection, narrowed(connection, query, values), values, limits)
         except (duckdb.Error, OSError, RuntimeError) as error:
             if watch.cause is not None:
                 raise watch.cause from error
@@ -388,9 +389,22 @@ def _answer(
                 code="DP-EXEC-055",
                 hint="ask for fewer rows or columns, or add a LIMIT",
             )
-    frame = pl.DataFrame(pa.Table.from_batches(batches, schema=reader.schema))
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    frame = pl.DataFrame(table.rename_columns(_told_apart(table.column_names)))
     whole = [n for n, t in frame.schema.items() if isinstance(t, pl.Decimal) and t.scale == 0]
     return frame.with_columns(_counted(frame[name]) for name in whole)
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Columns of equal names, which a join may give, by a number: `reason`, `reason_1`."""
+    found: list[str] = []
+    for name in names:
+        new, n = name, 0
+        while new in found or (n and new in names):
+            n += 1
+            new = f"{name}_{n}"
+        found.append(new)
+    return found
 
 
 def _counted(column: pl.Series) -> pl.Series:

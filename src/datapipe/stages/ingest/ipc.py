@@ -32,6 +32,8 @@ FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
 HELD_BYTES = 1 << 28
 """Rows of less than this (256 MiB) stay in memory between validation and use."""
+FEW_ROWS = 10_000
+"""Batches of fewer rows than this are put together in memory; larger ones are used as they are."""
 
 
 @dataclass
@@ -144,7 +146,8 @@ class ReadArrow(FileReader):
             scans.append(scan)
         if held.batches and first is not None:
             table = pa.Table.from_batches(held.batches, first)
-            frame = pl.DataFrame(table).lazy().with_row_index(ROW_ID)
+            crumbs = len(held.batches) * FEW_ROWS > table.num_rows
+            frame = pl.DataFrame(pl.from_arrow(table, rechunk=crumbs)).lazy().with_row_index(ROW_ID)
             return Reading(scanned(frame, self._uri()), tuple(counts))
         frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
         pieces = pieced(_scan, scans, counts)
