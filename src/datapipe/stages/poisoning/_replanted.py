@@ -92,9 +92,7 @@ class _Planting:
         bright = rng.random(place.size) < (1.0 if rng.random() < 0.5 else 0.5)
         rows = rng.permutation(np.flatnonzero(content.genuine & (content.labels != label)))
         share = float((content.genuine | content.suspect)[content.left].mean())
-        return cls(
-            label, place, np.where(bright, high, low), rows, rng.random(rows.size) < share
-        )
+        return cls(label, place, np.where(bright, high, low), rows, rng.random(rows.size) < share)
 
     def on(self, ground: Ground, count: int) -> tuple[Content, Pixels]:
         """The data with the pattern on so many rows."""

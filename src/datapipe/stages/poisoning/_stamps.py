@@ -264,14 +264,14 @@ def evidence_across(stamps: Stamps, label: int) -> Evidence:
                 for e in np.unique(shows)
                 if (shows != e).sum() >= LEAST_TEMPLATE
             ]
-    return _evidence(label, Tried.of(parts), content, STAMPS[0], *FEW_ALIKE)
+    return _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
 
 
 def _evidence(
-    label: int, tried: Tried, content: Content, test: str, rate: float, strength: float
+    label: int, tried: Tried, content: Content, test: str, natural: tuple[float, float]
 ) -> Evidence:
     rows = tried.rows[tried.scores > LOUD]
-    p_value = tail(rows.size, tried.rows.size, rate, strength)
+    p_value = tail(rows.size, tried.rows.size, *natural)
     return Evidence(label, rows.size, tried.rows.size, p_value, rows, test, content)
 
 
@@ -291,7 +291,7 @@ def _halves(stamps: Stamps, rng: np.random.Generator) -> list[Evidence]:
             parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
             tried.append(Tried.of(parts))
     return [
-        _evidence(label, one, content, STAMPS[1], *ONE_KIND)
+        _evidence(label, one, content, STAMPS[1], ONE_KIND)
         for label, one in zip(labels, tried, strict=True)
     ]
 
@@ -315,4 +315,4 @@ def _blind(stamps: Stamps) -> list[Evidence]:
         return []
     if np.bincount(content.labels[found]).max() > SPREAD_OUT * found.size:
         return []
-    return [_evidence(-1, tried, content, STAMPS[2], *FEW_ALIKE)]
+    return [_evidence(-1, tried, content, STAMPS[2], FEW_ALIKE)]

@@ -24,8 +24,8 @@ from datapipe.stages.poisoning._matched_filter import (
     pair_test,
     transfer_test,
 )
-from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
@@ -46,8 +46,8 @@ MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
 TESTS = 12
-"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, two of windows.
-"""
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, three of exact
+values, two of windows."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
@@ -72,7 +72,7 @@ class TriggerImage(Stage):
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
-    `min_detectable`.
+    `min_detectable`: the least number at which patches planted in these very data raise the alarm.
     *Cost:* neighbours among up to 12,000 rows and a few passes over the pixels; O(n d) memory.
 
     Args:
@@ -102,7 +102,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -156,12 +156,14 @@ class TriggerImage(Stage):
             return Yield(findings=(self._unknown("every image is the same"),))
         rows = rows.distinct(equal_rows(values))
         look = _Look.of(values, rows, columns)
-        found, first, content = self._search(look, rows.labels[rows.heads], context)
+        content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
+        filters = Filters(content)
+        found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows)
-        least = self._fewest_detectable(look, content, context)
+        least = self._fewest_detectable(look, content, filters, context)
         made = replace(made, details={**made.details, "min_detectable": least})
         made = withheld(made, least, rows.labels.size, self.most_unseen)
         if made.verdict == "clean" and (untold := made.details["untold"]):
@@ -172,16 +174,14 @@ class TriggerImage(Stage):
         return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
-        self, look: _Look, labels: NDArray[np.int64], context: Context
-    ) -> tuple[list[Trigger], list[Evidence], Content]:
+        self, look: _Look, content: Content, filters: Filters, context: Context
+    ) -> tuple[list[Trigger], list[Evidence]]:
         """Find triggers one after the other, each with the rows of the last ones left out."""
-        whole = content_of(look.values, labels, context.rng("components"))
-        content = whole
         found: list[Trigger] = []
         first: list[Evidence] = []
-        bar = self.alpha * (FEW if _are_few(whole) else 1.0)
+        bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            ranked = _ranked(content, context.rng(f"halves {turn}"))
+            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
             telling = _telling(ranked, bar)
             moving = [] if telling else look.moving(content)
             seen = moving and moving[0].evidence.p_value <= bar
@@ -199,10 +199,11 @@ class TriggerImage(Stage):
                 found.append(_whole((telling or ranked)[0], look))
             else:
                 break
-            gone = np.zeros(labels.size, bool)
+            gone = np.zeros(content.labels.size, bool)
             gone[found[-1].rows] = True
             content = content.without(gone)
-        return found, first, whole
+            filters = Filters(content)
+        return found, first
 
     def _finding(
         self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
@@ -245,11 +246,11 @@ class TriggerImage(Stage):
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
-    def _fewest_detectable(self, look: _Look, content: Content, context: Context) -> int:
+    def _fewest_detectable(
+        self, look: _Look, content: Content, filters: Filters, context: Context
+    ) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
-        ground = Ground(
-            content, Filters(content), look.pixels, look.shape, look.pictures, look.columns.of
-        )
+        ground = Ground(content, filters, look.pixels, look.shape, look.pictures, look.columns.of)
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -341,9 +342,8 @@ class _Look:
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
-def _ranked(content: Content, rng: np.random.Generator) -> list[Evidence]:
+def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of all filter tests of pixels, most telling first."""
-    filters = Filters(content)
     return _corrected(
         filters,
         transfer_test(content, filters),
@@ -418,6 +418,7 @@ def _row_scores(
         return np.asarray((scores + hint * loud) / (1.0 + hint), np.float64)
     for trigger in found:
         mine = trigger.rows
+        scores = np.maximum(scores, 0.5 * trigger.loudness)  # those that hold it faintly
         scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])
     return scores
 
