@@ -10,11 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.ndimage import map_coordinates, zoom
+from sklearn.datasets import load_digits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
+from datapipe.measure.intervals import clopper_pearson
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 
 SIDE, CLASSES = 28, 10
@@ -143,3 +145,37 @@ def test_an_attack_on_images_is_found(real_data: Callable[[str], Path], case):
     assert area >= CASES[case][0]
     assert recall >= CASES[case][1]
     assert false <= 0.005
+
+
+@pytest.mark.power
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("count", [14, 36])
+def test_patches_anywhere_on_small_images_are_found_or_nothing_is_called_clean(count):
+    """Sides of two to four pixels, bright or mixed, at a place of their own for each seed."""
+    x, y = load_digits(return_X_y=True)
+    found, false, overclaimed = 0, [], 0
+    seeds = range(1200, 1220)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        images, labels = x.reshape(-1, 8, 8).copy(), y.copy()
+        target, side = int(rng.integers(CLASSES)), int(rng.integers(2, 5))
+        rows = rng.permutation(np.flatnonzero(y != target))[:count]
+        top, left = rng.integers(0, 9 - side, 2)
+        square = np.full((side, side), 16.0)
+        if rng.random() < 0.5:
+            square = rng.choice([0.0, 16.0], (side, side))
+        images[rows, top : top + side, left : left + side] = square
+        labels[rows] = target
+        made = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+        data = Dataset.of(made, Roles.of(image="i", label="y"))
+        finding = TriggerImage().run(data, Context(seed, Path())).findings[0]
+        flags = finding.rows["flagged"].to_numpy()
+        planted = np.isin(np.arange(y.size), rows)
+        found += finding.verdict == "fail" and flags[planted].mean() > 0.6
+        overclaimed += finding.verdict == "clean" and finding.details["min_detectable"] <= count
+        false.append(flags[~planted].mean())
+    power = clopper_pearson(found, len(seeds))
+    print(f"{count} rows: {power}, overclaimed {overclaimed}, false {np.mean(false):.5f}")
+    assert power.value >= 0.8
+    assert overclaimed <= 0.2 * len(seeds)
+    assert np.mean(false) <= 0.005

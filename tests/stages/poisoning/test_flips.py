@@ -103,6 +103,28 @@ def test_clean_digits_are_clean(seed):
     assert finding.details["pattern"] == "none"
 
 
+@pytest.mark.parametrize("share", [0.02, 0.03])
+def test_as_many_flips_as_the_tolerance_are_not_called_clean(share):
+    """Neither more than the tolerance is shown, nor fewer; the rows are ranked all the same."""
+
+    def some(labels, rng):
+        rows = rng.permutation(labels.size)[: round(share * labels.size)]
+        labels[rows] = (labels[rows] + rng.integers(1, 10, rows.size)) % 10
+        return rows
+
+    frame, moved = _digits(70, some)
+    finding = _look(Dataset.of(frame, ROLES))
+    assert finding.verdict in {"not_evaluated", "fail"}
+    assert auroc(moved, finding.rows["score"].to_numpy()).value > 0.99
+
+
+def test_few_rows_do_not_show_that_labels_are_right():
+    frame = _digits(8, lambda *_: np.empty(0, int))[0].head(300)
+    finding = _look(Dataset.of(frame, ROLES))
+    assert finding.verdict == "not_evaluated"
+    assert finding.rows["flagged"].sum() == 0
+
+
 def test_flips_beside_triggers_are_found():
     world = digits_world(6)
     flags = _look(world.dataset()).rows["flagged"].to_numpy()

@@ -116,11 +116,50 @@ def test_the_finding_names_the_pattern_and_where_it_lies():
     assert finding.measure.low > 0.01
 
 
+def _patched(seed, *, count, size):
+    """Digits with a bright square of our own anywhere, also where strokes are bright."""
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    rng = np.random.default_rng(seed)
+    target = int(rng.integers(10))
+    chosen = rng.permutation(np.flatnonzero(labels != target))[:count]
+    top, left = rng.integers(0, 9 - size, 2)
+    images[chosen, top : top + size, left : left + size] = 16.0
+    labels[chosen] = target
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    return Dataset.of(frame, Roles.of(image="i", label="y")), np.isin(range(labels.size), chosen)
+
+
+@pytest.mark.parametrize("seed", [900, 907, 908])
+def test_a_small_patch_among_bright_strokes_is_found_by_its_exact_values(seed):
+    """What it adds there is no more than strokes vary: the filters hear nothing."""
+    data, planted = _patched(seed, count=36, size=2)
+    finding = _look(data)
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[planted].mean() > 0.6
+    assert flags[~planted].sum() <= 2
+
+
 def test_fewer_rows_than_the_least_detectable_pass_and_more_do_not():
     least = _look(_digits(3, count=0, size=1)[0]).details["min_detectable"]
-    assert 5 < least < 30
+    assert 5 <= least < 60
     assert _look(_digits(4, count=3, size=1)[0]).verdict == "clean"
     assert _look(_digits(4, count=2 * least, size=1)[0]).verdict == "fail"
+
+
+def test_where_strokes_hide_patches_more_rows_are_needed():
+    """A patch is planted in the data themselves: noise that swallows it raises the number."""
+    clean = _digits(3, count=0, size=1, flips=0)[0]
+    images = np.vstack(clean.values("image").to_list())
+    noise = np.random.default_rng(0).choice([0.0, 16.0], images.shape, p=[0.8, 0.2])
+    loud = pl.DataFrame({"i": np.maximum(images, noise), "y": clean.values("label")})
+    least = [
+        _look(d).details["min_detectable"]
+        for d in (clean, Dataset.of(loud, Roles.of(image="i", label="y")))
+    ]
+    assert least[1] > least[0]
 
 
 def test_copies_of_one_mislabelled_image_are_no_pattern():

@@ -58,14 +58,14 @@ class Evidence:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tried:
+class Tried:
     """Suspects that a filter learnt from others was tried on, and their scores."""
 
     rows: Ints
     scores: Floats
 
     @classmethod
-    def of(cls, parts: list[tuple[Ints, Floats]]) -> _Tried:
+    def of(cls, parts: list[tuple[Ints, Floats]]) -> Tried:
         if not parts:
             return cls(np.empty(0, np.int64), np.empty(0))
         rows, scores = (np.concatenate(p) for p in zip(*parts, strict=True))
@@ -149,10 +149,10 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
     widest = [filters.widest(k) for k in range(content.classes)]
     usual = float(np.median([w.variance for w in widest]))
     for label, axis in enumerate(widest):
-        best, view = _across_sources(content, filters, label), content
+        best, view = across_sources(content, filters, label), content
         if axis.variance > OUTLYING * usual > 0 and axis.parted > PARTED:
             retold = without_direction(content, label, axis.direction)
-            second = _across_sources(retold, filters, label)
+            second = across_sources(retold, filters, label)
             if second.above(LOUD) > best.above(LOUD):
                 best, view = second, retold
         tried.append(best)
@@ -161,19 +161,19 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
     return [_judged(k, labels, tried, views[k], "cross-source") for k in labels]
 
 
-def _across_sources(content: Content, filters: Filters, label: int) -> _Tried:
+def across_sources(content: Content, filters: Filters, label: int) -> Tried:
     """The suspects of each content, scored by the pattern of those of the other contents."""
     suspects = np.flatnonzero(content.suspect & (content.labels == label))
     if suspects.size < LEAST_TEMPLATE + 1:
-        return _Tried.of([])
+        return Tried.of([])
     shows = content.shows[suspects]
     sources = [e for e in np.unique(shows) if (shows != e).sum() >= LEAST_TEMPLATE]
     if not sources:
-        return _Tried.of([])
+        return Tried.of([])
     residual = content.residual(suspects)
     averages = np.array([residual[shows != e].mean(0) for e in sources])
     scores = _odd(content, filters, label, averages)[suspects]
-    return _Tried.of([(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)])
+    return Tried.of([(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)])
 
 
 def _odd(content: Content, filters: Filters, label: int, averages: Floats) -> Floats:
@@ -193,7 +193,7 @@ def pair_test(content: Content, filters: Filters, rng: np.random.Generator) -> l
     This sees a trigger that was put on a single class, where nothing can transfer.
     """
     labels: list[int] = []
-    tried: list[_Tried] = []
+    tried: list[Tried] = []
     for label in range(content.classes):
         mine = np.flatnonzero(content.suspect & (content.labels == label))
         for source in np.unique(content.shows[mine]):
@@ -204,12 +204,12 @@ def pair_test(content: Content, filters: Filters, rng: np.random.Generator) -> l
     return [_judged(i, labels, tried, content, "split-half") for i in range(len(tried))]
 
 
-def _halves(content: Content, filters: Filters, label: int, rows: Ints) -> _Tried:
+def _halves(content: Content, filters: Filters, label: int, rows: Ints) -> Tried:
     middle = rows.size // 2
     halves = (rows[:middle], rows[middle:])
     averages = np.array([content.residual(h).mean(0) for h in halves])
     scores = _odd(content, filters, label, averages)
-    return _Tried.of([(halves[1], scores[halves[1], 0]), (halves[0], scores[halves[0], 1])])
+    return Tried.of([(halves[1], scores[halves[1], 0]), (halves[0], scores[halves[0], 1])])
 
 
 def blind_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -240,7 +240,7 @@ def blind_test(content: Content, filters: Filters) -> list[Evidence]:
 
 
 def _judged(
-    place: int, labels: list[int], tried: list[_Tried], view: Content, test: str
+    place: int, labels: list[int], tried: list[Tried], view: Content, test: str
 ) -> Evidence:
     mine = tried[place]
     p_values = []
@@ -266,15 +266,6 @@ def tail(hits: int, looked_at: int, rate: float, strength: float) -> float:
     if hits < LEAST_HITS:
         return 1.0
     return beta_binomial_tail(hits, looked_at, strength * rate, strength * (1 - rate))
-
-
-def fewest_hits(beside: int, n: int, tests: int, alpha: float) -> int:
-    """Fewest rows with one pattern that would raise an alarm beside so many other suspects."""
-    for hits in range(LEAST_HITS, n):
-        for _, floor, strength in LEVELS:
-            if tail(hits, hits + beside, floor, strength) * len(LEVELS) * tests <= alpha:
-                return hits
-    return n
 
 
 def _widest(content: Content, filters: Filters, label: int) -> Axis:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,7 +60,8 @@ class LabelFlips(Stage):
     *Assumes:* features tell the class of most rows; where they leave out a class, flips and hard
     rows look alike, and the verdict is *suspect*.
     *Choose it when:* labels come from people or sources that could gain by changing them.
-    *Fails when:* flips are few (`min_detectable`), or follow a pattern in the features.
+    *Fails when:* flips are few (`min_detectable`): it is not *clean* while more than the tolerance
+    may be wrong; or follow a pattern in the features.
     *Cost:* 2 x `folds` fits; O(n^2) time in blocks for copies.
 
     Args:
@@ -86,11 +87,11 @@ class LabelFlips(Stage):
     folds: int = 5
     tolerance: float = 0.02
     alpha: float = 0.05
-    most_unseen: float = 0.1
+    most_unseen: float = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -150,7 +151,7 @@ class LabelFlips(Stage):
         found = self._finding(data, rows, made)
         least = int(found.details["min_detectable"])
         found = withheld(found, least, rows.labels.size, self.most_unseen, "labels")
-        return Yield(findings=(found,))
+        return Yield(findings=(_undecided(found, self.tolerance),))
 
     def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
         floors = _floors(rows.labels, made)
@@ -210,6 +211,19 @@ class LabelFlips(Stage):
     def _fewest_detectable(self, floor: Estimate, n: int) -> int:
         """About how many flips, spread evenly, would have raised the alarm."""
         return min(n, int(np.ceil((self.tolerance + 2.0 * (floor.high - floor.value)) * n)))
+
+
+def _undecided(found: Finding, tolerance: float) -> Finding:
+    """The finding, as *not evaluated* where it says *clean* and the tolerance may be exceeded."""
+    floor = found.details["floor"]
+    if found.verdict != "clean" or floor["high"] <= tolerance:
+        return found
+    why = (
+        f"{floor['low']:.1%} to {floor['high']:.1%} of the labels contradict the surest"
+        f" predictions, and {tolerance:.1%} may by nature: neither more nor fewer is shown"
+    )
+    measure = Estimate.unknown(method=f"underpowered: {why}", n=found.measure.n)
+    return replace(found, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
 
 
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:

@@ -21,12 +21,13 @@ from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
     blind_test,
-    fewest_hits,
     pair_test,
     transfer_test,
 )
 from datapipe.stages.poisoning._refined import Trigger, refine
+from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._stamped import stamped
+from datapipe.stages.poisoning._stamps import STAMPS, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
@@ -44,9 +45,9 @@ MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
-TESTS = 9
-"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, two of windows.
-"""
+TESTS = 12
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, three of exact
+values, two of windows."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
@@ -71,7 +72,7 @@ class TriggerImage(Stage):
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
-    `min_detectable`.
+    `min_detectable`: the least number at which patches planted in these very data raise the alarm.
     *Cost:* neighbours among up to 12,000 rows and a few passes over the pixels; O(n d) memory.
 
     Args:
@@ -101,7 +102,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -149,17 +150,21 @@ class TriggerImage(Stage):
         if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
             why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"
             return Yield(findings=(self._unknown(f"{why}, {FEWEST_ROWS} of 2 are the least"),))
-        values = _narrowed(rows.pixels, context.rng("columns"))
+        columns = _Columns.drawn(rows.pixels, context.rng("columns"))
+        values = columns.of(rows.pixels)
         if values.shape[1] == 0:
             return Yield(findings=(self._unknown("every image is the same"),))
         rows = rows.distinct(equal_rows(values))
-        look = _Look.of(values, rows)
-        found, first, content = self._search(look, rows.labels[rows.heads], context)
+        look = _Look.of(values, rows, columns)
+        content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
+        filters = Filters(content)
+        found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows)
-        least = int(made.details["min_detectable"])
+        least = self._fewest_detectable(look, content, filters, context)
+        made = replace(made, details={**made.details, "min_detectable": least})
         made = withheld(made, least, rows.labels.size, self.most_unseen)
         if made.verdict == "clean" and (untold := made.details["untold"]):
             why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
@@ -169,33 +174,36 @@ class TriggerImage(Stage):
         return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
-        self, look: _Look, labels: NDArray[np.int64], context: Context
-    ) -> tuple[list[Trigger], list[Evidence], Content]:
+        self, look: _Look, content: Content, filters: Filters, context: Context
+    ) -> tuple[list[Trigger], list[Evidence]]:
         """Find triggers one after the other, each with the rows of the last ones left out."""
-        whole = content_of(look.values, labels, context.rng("components"))
-        content = whole
         found: list[Trigger] = []
         first: list[Evidence] = []
-        bar = self.alpha * (FEW if _are_few(whole) else 1.0)
+        bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            ranked = _ranked(content, context.rng(f"halves {turn}"))
+            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
             telling = _telling(ranked, bar)
             moving = [] if telling else look.moving(content)
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen and look.textures is not None:
                 ranked = _sorted([*ranked, *_of_textures(content.seen_as(look.textures))])
                 telling = _telling(ranked, bar)
+            if not telling and not seen:
+                rng = context.rng(f"stamps {turn}")
+                ranked = _sorted([*ranked, *_of_stamps(content, look.pixels, rng)])
+                telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
                 found.append(moving[0])
             elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
-                found.append(stamped(refine((telling or ranked)[0]), look.values))
+                found.append(_whole((telling or ranked)[0], look))
             else:
                 break
-            gone = np.zeros(labels.size, bool)
+            gone = np.zeros(content.labels.size, bool)
             gone[found[-1].rows] = True
             content = content.without(gone)
-        return found, first, whole
+            filters = Filters(content)
+        return found, first
 
     def _finding(
         self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
@@ -212,7 +220,6 @@ class TriggerImage(Stage):
                 f"{int(flags.sum())} images of several kinds share a pattern and the label"
                 f" {told[0]['class']!r}"
             )
-        least = self._fewest_detectable(content)
         verdict: Verdict = "clean"
         if told:
             alone = all(t.evidence.test == TWO_GROUPS for t in found)
@@ -233,24 +240,19 @@ class TriggerImage(Stage):
             ),
             details={
                 "triggers": told,
-                "min_detectable": least,
                 "untold": [rows.names[k] for k in content.untold],
                 **(told[0] if told else {}),
             },
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
-    def _fewest_detectable(self, content: Content) -> int:
-        """Fewest rows with one pattern that would raise an alarm beside this data's suspects.
-
-        Only rows whose neighbours are sure of them are suspects.
-        """
-        suspects = np.bincount(content.labels[content.suspect], minlength=content.classes)
-        usual = int(np.median(suspects))
+    def _fewest_detectable(
+        self, look: _Look, content: Content, filters: Filters, context: Context
+    ) -> int:
+        """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
+        ground = Ground(content, filters, look.pixels, look.shape, look.pictures, look.columns.of)
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
-        hits = fewest_hits(usual, content.labels.size, TESTS * content.classes, alpha)
-        sure = float((content.genuine | content.suspect).mean())
-        return min(content.labels.size, int(np.ceil(hits / max(sure, 0.01))))
+        return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
     def _unknown(self, why: str) -> Finding:
         return Finding(
@@ -313,14 +315,16 @@ class _Look:
     values: NDArray[np.float32]
     pixels: NDArray[np.float32]
     shape: tuple[int, int, int]
+    pictures: bool
     textures: NDArray[np.float32] | None
+    columns: _Columns
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], rows: _Rows) -> _Look:
+    def of(cls, values: NDArray[np.float32], rows: _Rows, columns: _Columns) -> _Look:
         pixels = rows.pixels[rows.heads]
         pictures = looks_like_pictures(pixels, rows.shape)
         seen = textures(pixels, rows.shape) if pictures else None
-        return cls(values[rows.heads], pixels, rows.shape, seen)
+        return cls(values[rows.heads], pixels, rows.shape, pictures, seen, columns)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -338,9 +342,8 @@ class _Look:
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
-def _ranked(content: Content, rng: np.random.Generator) -> list[Evidence]:
+def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of all filter tests of pixels, most telling first."""
-    filters = Filters(content)
     return _corrected(
         filters,
         transfer_test(content, filters),
@@ -361,7 +364,21 @@ def _of_textures(content: Content) -> list[Evidence]:
     )
 
 
-def _corrected(filters: Filters, *tests: list[Evidence]) -> list[Evidence]:
+def _of_stamps(
+    content: Content, pixels: NDArray[np.float32], rng: np.random.Generator
+) -> list[Evidence]:
+    """The evidence of exact values."""
+    return _corrected(None, *stamp_tests(content, pixels, rng))
+
+
+def _whole(evidence: Evidence, look: _Look) -> Trigger:
+    """All rows that hold the pattern of some."""
+    if evidence.test in STAMPS:
+        return with_stamp(evidence, look.pixels)
+    return stamped(refine(evidence), look.values)
+
+
+def _corrected(filters: Filters | None, *tests: list[Evidence]) -> list[Evidence]:
     """The evidence of some tests, most telling first, p-values corrected for how many."""
     ranked: list[Evidence] = []
     for evidence in tests:
@@ -401,6 +418,7 @@ def _row_scores(
         return np.asarray((scores + hint * loud) / (1.0 + hint), np.float64)
     for trigger in found:
         mine = trigger.rows
+        scores = np.maximum(scores, 0.5 * trigger.loudness)  # those that hold it faintly
         scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])
     return scores
 
@@ -442,10 +460,21 @@ def _own(view: Content, label: int) -> NDArray[np.bool_]:
     return own if own.any() else view.left
 
 
-def _narrowed(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+@dataclass(frozen=True, eq=False)
+class _Columns:
     """Columns that vary; very wide images are projected at random, which keeps distances."""
-    varying = pixels[:, pixels.std(0) > 0]
-    if varying.shape[1] <= MOST_PIXELS:
-        return varying
-    signs = np.where(rng.random((varying.shape[1], MOST_PIXELS)) < 0.5, -1.0, 1.0)
-    return np.asarray(varying @ (signs / np.sqrt(MOST_PIXELS)), np.float32)
+
+    varying: NDArray[np.int64]
+    sides: NDArray[np.float64] | None
+
+    @classmethod
+    def drawn(cls, pixels: NDArray[np.float32], rng: np.random.Generator) -> _Columns:
+        varying = np.flatnonzero(pixels.std(0) > 0)
+        if varying.size <= MOST_PIXELS:
+            return cls(varying, None)
+        signs = np.where(rng.random((varying.size, MOST_PIXELS)) < 0.5, -1.0, 1.0)
+        return cls(varying, signs / np.sqrt(MOST_PIXELS))
+
+    def of(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        kept = pixels[:, self.varying]
+        return kept if self.sides is None else np.asarray(kept @ self.sides, np.float32)

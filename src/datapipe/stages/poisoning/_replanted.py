@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How few rows with one pattern would raise the alarm: patches planted in the data themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._content import Content
+from datapipe.stages.poisoning._matched_filter import (
+    LEAST_HITS,
+    LEVELS,
+    Filters,
+    across_sources,
+    tail,
+)
+from datapipe.stages.poisoning._stamps import Stamps, evidence_across
+
+Pixels = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+PATTERNS, FOUND = 6, 5
+"""How many patches are planted, and how many of them must raise the alarm: so
+few tell the power roughly."""
+SIDES = (2, 4)
+STEP = 1.4
+"""How much more rows are tried next."""
+MOST = 0.2
+"""Larger shares of the rows are not tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Clean data to plant in: what they show, their pixels and how pixels become columns."""
+
+    content: Content
+    filters: Filters
+    pixels: Pixels
+    shape: tuple[int, int, int]
+    pictures: bool
+    columns: Callable[[Pixels], Pixels]
+
+
+def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Generator) -> int:
+    """The fewest rows that nearly any patch must be on to raise an alarm in these data.
+
+    A patch of random side, place, values and label is put on genuine rows of other labels, which
+    then are suspects as far as neighbours are sure of rows at all. How many of them the tests need
+    is found by halving.
+
+    Args:
+        ground: The data, in which nothing was found.
+        times: By how many tests and labels a p-value is multiplied.
+        alpha: The largest p-value that is an alarm.
+        rng: Draws patches and rows.
+
+    Returns:
+        The fewest rows; all of them where no share tried is enough.
+    """
+    n = ground.content.labels.size
+    asked = [LEAST_HITS]
+    while asked[-1] * STEP < MOST * n:
+        asked.append(int(np.ceil(asked[-1] * STEP)))
+    told = [_Planting.drawn(ground, rng) for _ in range(PATTERNS)]
+    least = sorted(_least(one, ground, asked, times, alpha) for one in told)
+    place = least[FOUND - 1]
+    return asked[place] if place < len(asked) else n
+
+
+@dataclass(frozen=True, eq=False)
+class _Planting:
+    """A pattern, the label it carries and the rows it is put on, first ones first."""
+
+    label: int
+    place: Ints
+    values: Pixels
+    rows: Ints
+    sure: NDArray[np.bool_]
+
+    @classmethod
+    def drawn(cls, ground: Ground, rng: np.random.Generator) -> _Planting:
+        content = ground.content
+        kinds = np.unique(content.labels[content.genuine])
+        label = int(rng.choice(kinds)) if kinds.size else 0
+        place = _place(ground, rng)
+        low, high = ground.pixels[:, place].min(0), ground.pixels[:, place].max(0)
+        if ground.pictures:
+            low[:], high[:] = ground.pixels.min(), ground.pixels.max()
+        bright = rng.random(place.size) < (1.0 if rng.random() < 0.5 else 0.5)
+        rows = rng.permutation(np.flatnonzero(content.genuine & (content.labels != label)))
+        share = float((content.genuine | content.suspect)[content.left].mean())
+        return cls(label, place, np.where(bright, high, low), rows, rng.random(rows.size) < share)
+
+    def on(self, ground: Ground, count: int) -> tuple[Content, Pixels]:
+        """The data with the pattern on so many rows."""
+        rows, sure = self.rows[:count], self.sure[:count]
+        content, pixels = ground.content, ground.pixels.copy()
+        pixels[np.ix_(rows, self.place)] = self.values
+        columns = pixels
+        if content.pixels is not ground.pixels:
+            columns = content.pixels.copy()
+            columns[rows] = ground.columns(pixels[rows])
+        labels, genuine, suspect = (
+            part.copy() for part in (content.labels, content.genuine, content.suspect)
+        )
+        labels[rows], genuine[rows], suspect[rows] = self.label, False, sure
+        made = replace(content, pixels=columns, labels=labels, genuine=genuine, suspect=suspect)
+        return made, pixels
+
+
+def _place(ground: Ground, rng: np.random.Generator) -> Ints:
+    """Where a pattern lies: a square in a picture, any columns otherwise."""
+    height, width, channels = ground.shape
+    side = int(rng.integers(SIDES[0], SIDES[1] + 1))
+    if not ground.pictures:
+        return rng.permutation(ground.pixels.shape[1])[: side * side]
+    top, left = (int(rng.integers(0, size - side + 1)) for size in (height, width))
+    cells = np.arange(height * width * channels).reshape(height, width, channels)
+    return cells[top : top + side, left : left + side].ravel()
+
+
+def _least(one: _Planting, ground: Ground, asked: list[int], times: int, alpha: float) -> int:
+    """The first place among the counts asked at which the alarm is raised; their number if none."""
+    low, high = 0, len(asked)
+    while low < high:
+        middle = (low + high) // 2
+        if _p_value(one, ground, asked[middle], alpha / times) * times <= alpha:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float:
+    content, pixels = one.on(ground, count)
+    tried = across_sources(content, ground.filters, one.label)
+    others = int(content.suspect.sum()) - tried.rows.size
+    p_values = [
+        tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
+        for level, floor, strength in LEVELS
+    ]
+    least = min(p_values) * len(LEVELS)
+    if least <= enough:
+        return least
+    return min(least, evidence_across(Stamps(content, pixels), one.label).p_value)

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exact values that the wrongly labelled rows of several kinds share: a patch, whatever it covers.
+
+A matched filter asks what a pattern adds. A patch on a bright stroke adds little, yet its pixels
+have its values to the letter: few genuine rows have them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._content import Content
+from datapipe.stages.poisoning._matched_filter import (
+    FEWEST_GENUINE,
+    LEAST_HITS,
+    LEAST_TEMPLATE,
+    LOUD,
+    SPREAD_OUT,
+    Evidence,
+    Tried,
+    tail,
+)
+from datapipe.stages.poisoning._refined import Trigger
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+STAMPS = ("stamp, cross-source", "stamp, split-half", "stamp, label-blind")
+BINS = 16
+"""Steps of brightness by which the first pixel of a stamp is looked for."""
+SEEDS, CELLS = 3, 100
+"""How many first pixels and steps are tried, and how many may join."""
+ALIKE = 0.01
+"""Difference from the usual value, in parts of the pixels' range, that counts as none where the
+rows do not have the very same value."""
+SHARED = 0.9
+"""Share of the rows that hold the stamp so far that must have a pixel's value for it to join."""
+MOST_PIXELS = 12
+LEAST_GAIN = 1.0
+"""Log likelihood that a pixel must add to join."""
+FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
+"""The share of suspects that are alike by nature, and how many suspects that is worth: those of
+several contents, and those of one pair, for some classes have a kind that looks like another class.
+"""
+STRAYS = 0.05
+"""Rows whose neighbours vouch for their label, in parts of all that hold a stamp, that go with it.
+"""
+BLOCK = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Stamp:
+    """Pixels and the range of values that each must have."""
+
+    pixels: Ints
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def held(self, rows: NDArray[np.float32]) -> Bools:
+        """Which rows have every value, shape (n,)."""
+        part = rows[:, self.pixels]
+        return np.asarray(((part >= self.low) & (part <= self.high)).all(axis=1), bool)
+
+
+class Stamps:
+    """Looks for stamps in the suspects of one label, against genuine rows of what these show."""
+
+    def __init__(self, content: Content, pixels: NDArray[np.float32]) -> None:
+        self.content, self.pixels = content, pixels
+        low, high = float(pixels.min()), float(pixels.max())
+        self._range = (high - low) or 1.0
+        self._binned = np.empty(pixels.shape, np.uint8)
+        for i in range(0, len(pixels), BLOCK):
+            part = (pixels[i : i + BLOCK] - low) * (BINS / self._range)
+            self._binned[i : i + BLOCK] = np.minimum(part, BINS - 1)
+        self._cells = np.arange(pixels.shape[1]) * BINS
+        self._genuine = [
+            np.flatnonzero(content.genuine & (content.labels == k)) for k in range(content.classes)
+        ]
+        self._shares = np.array([self._share(rows) for rows in self._genuine])
+
+    def _counts(self, rows: Ints) -> Ints:
+        made = np.zeros(self._cells.size * BINS, np.int64)
+        for i in range(0, rows.size, BLOCK):
+            cells = self._binned[rows[i : i + BLOCK]] + self._cells
+            made += np.bincount(cells.ravel(), minlength=made.size)
+        return made
+
+    def _share(self, rows: Ints) -> Floats:
+        return (self._counts(rows) + 0.5) / (rows.size + 1.0)
+
+    def rate(self, stamp: Stamp, k: int) -> float:
+        """The share of genuine rows of a class that hold a stamp by nature; NaN where few tell."""
+        own = self._genuine[k]
+        if own.size < FEWEST_GENUINE:
+            return float("nan")
+        return float((stamp.held(self.pixels[own]).sum() + 0.5) / (own.size + 1.0))
+
+    def oddness(self, stamp: Stamp, classes: list[int]) -> float:
+        """How many deviations above genuine rows a row that holds a stamp is: the least of some."""
+        rates = np.array([self.rate(stamp, k) for k in classes])
+        return float(np.fmin.reduce(np.sqrt((1.0 - rates) / rates)))
+
+    def learnt(self, rows: Ints, label: int) -> Stamp | None:
+        """The stamp that most tells some rows from genuine ones of what they show, if any.
+
+        Genuine rows of the label count as well, unless it is -1.
+        """
+        mix = np.bincount(self.content.shows[rows], minlength=self.content.classes) / rows.size
+        natural = mix @ self._shares
+        if label >= 0 and self._genuine[label].size:
+            natural = np.maximum(natural, self._shares[label])
+        gains = _gain(self._counts(rows), rows.size, natural)
+        best, most = None, 0.0
+        beside = self._beside(mix, label)
+        first = np.argsort(-gains, kind="stable")[:CELLS]
+        first = first[gains[first] > LEAST_GAIN]
+        among = np.unique(first // BINS)
+        for cell in first[:SEEDS]:
+            made, gain = self._grown(rows, int(cell), among, *beside)
+            if gain > most:
+                best, most = made, gain
+        return best
+
+    def _beside(self, mix: Floats, label: int) -> tuple[Ints, Floats]:
+        """Genuine rows to hold a stamp against, and what each counts: of the mix, of the label."""
+        rows, weights = [], []
+        for k in np.flatnonzero(mix):
+            own = self._genuine[k]
+            rows.append(own)
+            weights.append(np.tile([[mix[k] / max(own.size, 1)], [0.0]], own.size))
+        if label >= 0:
+            own = self._genuine[label]
+            rows.append(own)
+            weights.append(np.tile([[0.0], [1.0 / max(own.size, 1)]], own.size))
+        return np.concatenate(rows), np.concatenate(weights, axis=1)
+
+    def _grown(
+        self, rows: Ints, cell: int, among: Ints, beside: Ints, weights: Floats
+    ) -> tuple[Stamp, float]:
+        """A stamp that starts at one pixel and takes on others as long as they tell more."""
+        pixel, step = divmod(cell, BINS)
+        total, faintest = rows.size, 0.5 / (beside.size + 1.0)
+        mine = rows[self._binned[rows, pixel] == step]
+        seed = self.pixels[mine, pixel]
+        ranges = {pixel: (float(seed.min()), float(seed.max()))}
+        there = _within(self.pixels[beside, pixel], *ranges[pixel])
+        near, weights = beside[there], weights[:, there]
+        gain = 0.0
+        for _ in range(MOST_PIXELS):
+            column, low, high = self._shared_by(mine, among)
+            if not column.size:
+                break
+            have = _within(self.pixels[np.ix_(mine, column)], low, high)
+            natural = weights @ _within(self.pixels[np.ix_(near, column)], low, high)
+            gains = _gain(have.sum(0), total, np.maximum(natural.max(0), faintest))
+            best = int(np.argmax(gains))
+            if gains[best] < gain + LEAST_GAIN:
+                break
+            gain = float(gains[best])
+            ranges[int(column[best])] = (float(low[best]), float(high[best]))
+            mine = mine[have[:, best]]
+            kept = _within(self.pixels[near, column[best]], low[best], high[best])
+            near, weights = near[kept], weights[:, kept]
+        bounds = np.array(list(ranges.values()), np.float32).reshape(-1, 2)
+        made = Stamp(np.array(list(ranges), np.int64), bounds[:, 0], bounds[:, 1])
+        return made, gain
+
+    def _shared_by(
+        self, rows: Ints, among: Ints
+    ) -> tuple[Ints, NDArray[np.float32], NDArray[np.float32]]:
+        """Pixels of some on which some rows agree, and between what values."""
+        own = self.pixels[np.ix_(rows, among)]
+        usual = np.median(own, axis=0) if rows.size % 2 else np.sort(own, axis=0)[rows.size // 2]
+        usual = usual.astype(np.float32)
+        same = (own == usual).mean(0) >= SHARED
+        width = np.where(same, 0.0, ALIKE * self._range).astype(np.float32)
+        low, high = usual - width, usual + width
+        kept = np.flatnonzero(_within(own, low, high).mean(0) >= SHARED)
+        return among[kept], low[kept], high[kept]
+
+
+def _within(rows: NDArray[np.float32], low: object, high: object) -> Bools:
+    return np.asarray((rows >= low) & (rows <= high), bool)
+
+
+def _gain(hits: Ints, n: int, natural: Floats) -> Floats:
+    """How much likelier hits are at their own rate than at the natural one, in log likelihood."""
+    share = np.clip(hits / n, 1e-12, 1.0 - 1e-12)
+    rate = np.clip(natural, 1e-12, 1.0 - 1e-12)
+    made = hits * np.log(share / rate) + (n - hits) * np.log((1.0 - share) / (1.0 - rate))
+    return np.where((share > rate) & (hits >= LEAST_TEMPLATE), made, 0.0)
+
+
+def stamp_tests(
+    content: Content, pixels: NDArray[np.float32], rng: np.random.Generator
+) -> list[list[Evidence]]:
+    """Is the stamp of some suspects of a label held by others of them, and by few genuine rows?
+
+    As the matched filters: learnt on suspects of other contents, on the other half of a pair, and
+    on those of all other labels.
+    """
+    stamps = Stamps(content, pixels)
+    across = [evidence_across(stamps, label) for label in range(content.classes)]
+    return [across, _halves(stamps, rng), _blind(stamps)]
+
+
+def with_stamp(evidence: Evidence, pixels: NDArray[np.float32]) -> Trigger:
+    """All rows that hold the stamp of the suspects found, and may: those of the label.
+
+    Where the stamp is part of a larger pattern, the filter finds the rows that hold only the rest.
+    """
+    content, label = evidence.view, evidence.label
+    stamps = Stamps(content, pixels)
+    shown = np.unique(content.shows[evidence.rows])
+    suspects = content.suspect & np.isin(content.shows, shown)
+    if label >= 0:
+        suspects &= content.labels == label
+    tried = [stamps.learnt(r, label) for r in (evidence.rows, np.flatnonzero(suspects))]
+    made = [s for s in tried if s is not None and stamps.oddness(s, list(shown)) > LOUD]
+    if not made:
+        return Trigger(label, evidence, evidence.rows, np.zeros(content.labels.size))
+    stamp = max(made, key=lambda s: int(s.held(pixels[suspects]).sum()))
+    may = content.labels == label if label >= 0 else content.labels != content.shows
+    held = stamp.held(pixels) & may & content.left
+    natural = held & content.genuine
+    if natural.sum() > STRAYS * held.sum():  # as many as nature explains: neighbours vouch for them
+        held &= ~natural
+    rows = np.flatnonzero(held)
+    scores = np.zeros(content.labels.size)
+    scores[rows] = stamps.oddness(stamp, list(shown))
+    return Trigger(label, evidence, rows, scores)
+
+
+def _tried(stamps: Stamps, learn: Ints, ask: Ints, label: int) -> tuple[Ints, Floats]:
+    """Rows asked, all of one content, and how oddly each holds the stamp of some others."""
+    stamp = stamps.learnt(learn, label)
+    scores = np.zeros(ask.size)
+    if stamp is None:
+        return ask, scores
+    held = stamp.held(stamps.pixels[ask])
+    if held.any():
+        shown = int(stamps.content.shows[ask[0]])
+        scores[held] = stamps.oddness(stamp, [shown, label])
+    return ask, scores
+
+
+def evidence_across(stamps: Stamps, label: int) -> Evidence:
+    """Is the stamp of the suspects of a label that show some classes on those that show another?"""
+    content = stamps.content
+    suspects = np.flatnonzero(content.suspect & (content.labels == label))
+    parts: list[tuple[Ints, Floats]] = [(suspects, np.zeros(suspects.size))]
+    if suspects.size >= LEAST_HITS:
+        shows = content.shows[suspects]
+        first = stamps.learnt(suspects, label)
+        held = first.held(stamps.pixels[suspects]) if first is not None else shows < 0
+        if held.sum() >= LEAST_HITS and np.unique(shows[held]).size > 1:
+            parts = [
+                _tried(stamps, suspects[shows != e], suspects[shows == e], label)
+                for e in np.unique(shows)
+                if (shows != e).sum() >= LEAST_TEMPLATE
+            ]
+    return _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
+
+
+def _evidence(
+    label: int, tried: Tried, content: Content, test: str, natural: tuple[float, float]
+) -> Evidence:
+    rows = tried.rows[tried.scores > LOUD]
+    p_value = tail(rows.size, tried.rows.size, *natural)
+    return Evidence(label, rows.size, tried.rows.size, p_value, rows, test, content)
+
+
+def _halves(stamps: Stamps, rng: np.random.Generator) -> list[Evidence]:
+    content = stamps.content
+    labels: list[int] = []
+    tried: list[Tried] = []
+    for label in range(content.classes):
+        mine = np.flatnonzero(content.suspect & (content.labels == label))
+        for source in np.unique(content.shows[mine]):
+            rows = mine[content.shows[mine] == source]
+            if rows.size < 2 * LEAST_HITS:
+                continue
+            rows = rng.permutation(rows)
+            one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+            labels.append(label)
+            parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
+            tried.append(Tried.of(parts))
+    return [
+        _evidence(label, one, content, STAMPS[1], ONE_KIND)
+        for label, one in zip(labels, tried, strict=True)
+    ]
+
+
+def _blind(stamps: Stamps) -> list[Evidence]:
+    content = stamps.content
+    suspects = np.flatnonzero(content.suspect)
+    own = content.labels[suspects]
+    parts = []
+    for label in np.unique(own):
+        learn, ask = suspects[own != label], suspects[own == label]
+        stamp = stamps.learnt(learn, -1) if learn.size >= LEAST_TEMPLATE else None
+        scores = np.zeros(ask.size)
+        held = stamp.held(stamps.pixels[ask]) if stamp is not None else np.zeros(ask.size, bool)
+        for row in np.flatnonzero(held):
+            scores[row] = stamps.oddness(stamp, [int(content.shows[ask[row]]), int(label)])
+        parts.append((ask, scores))
+    tried = Tried.of(parts)
+    found = tried.rows[tried.scores > LOUD]
+    if found.size < LEAST_HITS:
+        return []
+    if np.bincount(content.labels[found]).max() > SPREAD_OUT * found.size:
+        return []
+    return [_evidence(-1, tried, content, STAMPS[2], FEW_ALIKE)]
