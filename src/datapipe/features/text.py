@@ -25,6 +25,16 @@ RADIX = 0x9E37_79B9_7F4A_7C15
 BLOCK_BYTES = 1 << 20
 """Text hashed at a time: the running sum of a block stays in the cache."""
 SPACE = 0x20
+UNSPACED = "".join(
+    rf"\p{{{script}}}"
+    for script in (
+        *("Han", "Hiragana", "Katakana", "Bopomofo", "Yi", "Tangut", "Nushu"),
+        *("Thai", "Lao", "Khmer", "Myanmar", "Tai_Le", "New_Tai_Lue", "Tai_Tham", "Tai_Viet"),
+        *("Ahom", "Javanese", "Balinese"),
+    )
+)
+"""Scripts that put no space between words, for a class of a regular expression: those that lines
+may break within at any character, or only by a dictionary (UAX 14)."""
 QUOTES = {"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‘": "'", "’": "'", "‚": "'", "`": "'"}
 
 

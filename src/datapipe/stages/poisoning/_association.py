@@ -13,6 +13,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from datapipe.stages.poisoning._grams import Grams, distinct
 from datapipe.stages.poisoning._ngrams import END, Candidates, Words
 
 SHARE = 0.7
@@ -48,6 +49,7 @@ class Model:
     logits: Floats
     base: Floats
     slope: float
+    grams: Grams
 
     @property
     def silent(self) -> float:
@@ -97,16 +99,20 @@ def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Mod
         mine = np.flatnonzero(fold[row_of] == number)
         parts[mine] = weights.data[mine, None] * coef.T[weights.indices[mine]]
         logits[asked] = weights[asked] @ coef.T
-    model = Model(weights, parts, logits, base, 1.0)
+    model = Model(weights, parts, logits, base, 1.0, words.grams)
     return replace(model, slope=_slope(logits + base, labels))
 
 
 def _tfidf(words: Words) -> Any:
     """Sublinear TF-IDF of the words that two rows hold, rows of length 1, column = word number."""
     plain = words.ids > END
-    shape = (words.rows, len(words.spelt))
-    ones = np.ones(int(plain.sum()))
-    made = sparse.csr_matrix((ones, (words.row[plain], words.ids[plain])), shape=shape)
+    row, column = [words.row[plain]], [words.ids[plain]]
+    for at in words.grams.at:
+        row.append(words.row[at >= 0])
+        column.append(at[at >= 0])
+    shape = (words.rows, words.grams.width)
+    places = (np.concatenate(row), np.concatenate(column))
+    made = sparse.csr_matrix((np.ones(places[0].size), places), shape=shape)
     made.sum_duplicates()
     held = np.bincount(made.indices, minlength=shape[1])
     idf = np.where(held >= 2, np.log((1.0 + words.rows) / (1.0 + held)) + 1.0, 0.0)
@@ -164,11 +170,11 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Te
     log odds that it may add by nature.
     """
     of, row, mine = found.of, found.row, _mostly(labels, found)
-    own, speaks = _rest(model, found, of, row, labels[row])
+    own, speaks = _rest(model, found, np.arange(of.size), labels[row])
     asked = np.where(mine[of] >= 0, mine[of], labels[row])
     rest = own.copy()
     other = np.flatnonzero(asked != labels[row])
-    rest[other], _ = _rest(model, found, of[other], row[other], asked[other])
+    rest[other], _ = _rest(model, found, other, asked[other])
     key = of * model.logits.shape[1] + labels[row]
     size = natural.size * model.logits.shape[1]
     sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
@@ -180,7 +186,7 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Te
         hits = np.bincount(of[hit], minlength=found.size.size)
         at = np.flatnonzero(hits[of] >= FEWEST_HITS)
         asked = np.full(at.size, label)
-        rest, speaking = _rest(model, found, of[at], row[at], asked)
+        rest, speaking = _rest(model, found, at, asked)
         denied = speaking & (raised(rest, natural[of[at]]) < DENIED)
         at = at[denied]
         parts.append(_Entries(of[at], row[at], rest[denied], asked[denied]))
@@ -193,14 +199,16 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Te
     return Tested(of=np.concatenate([t.of + n for t, n in zip(tests, shift, strict=False)]), **told)
 
 
-def _rest(
-    model: Model, found: Candidates, of: Ints, row: Ints, label: Ints
-) -> tuple[Floats, Bools]:
-    """The chance of a label by the rest of a row, and whether the rest says anything."""
-    chance, speaks = np.empty(of.size), np.empty(of.size, bool)
-    for start in range(0, of.size, BLOCK):
+def _rest(model: Model, found: Candidates, at: Ints, label: Ints) -> tuple[Floats, Bools]:
+    """The chance of a label by the rest of a row, and whether the rest says anything.
+
+    `at` numbers the rows of candidates, as `found.row` has them.
+    """
+    of, row = found.of[at], found.row[at]
+    chance, speaks = np.empty(at.size), np.empty(at.size, bool)
+    for start in range(0, at.size, BLOCK):
         some = slice(start, start + BLOCK)
-        logits, left_over = _rest_logits(model, found, of[some], row[some])
+        logits, left_over = _rest_logits(model, found, of[some], row[some], found.place[at[some]])
         shares = _softmax(model.slope * logits)
         chance[some] = shares[np.arange(len(shares)), label[some]]
         speaks[some] = left_over >= LEAST_REST
@@ -264,8 +272,9 @@ def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: In
     a share of those the rest denies nothing. More of them are a word's own rows, in common use.
     The same length as the candidate.
     """
-    row = found.row[found.offsets[g] : found.offsets[g + 1]]
-    rest, _ = _rest(model, found, np.full(row.size, g), row, np.full(row.size, label))
+    at = np.arange(found.offsets[g], found.offsets[g + 1])
+    row = found.row[at]
+    rest, _ = _rest(model, found, at, np.full(at.size, label))
     hit, denied = labels[row] == label, rest < DENIED
     others = class_shares(model)[labels != label, label] < DENIED
     beside = (hit & denied).sum() * (~others).sum() / max(int(others.sum()), 1)
@@ -274,7 +283,9 @@ def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: In
     return np.asarray(hit, bool)
 
 
-def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> tuple[Floats, Floats]:
+def _rest_logits(
+    model: Model, found: Candidates, of: Ints, row: Ints, place: Ints
+) -> tuple[Floats, Floats]:
     """Logits of rows with a candidate's own words taken out and the rest brought to length 1.
 
     The second array has the share of a row's squared weight that is left.
@@ -286,6 +297,10 @@ def _rest_logits(model: Model, found: Candidates, of: Ints, row: Ints) -> tuple[
     within = np.arange(occurrence.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     word = owned[firsts[of[occurrence]] + within]
     width = model.weights.shape[1]
+    if model.grams.at.size:
+        spans, runs = model.grams.across(place, found.size[of])
+        both = distinct(np.append(occurrence * width + word, spans * width + runs))
+        occurrence, word = both // width, both % width
     row_of = np.repeat(np.arange(model.logits.shape[0]), np.diff(model.weights.indptr))
     keys = row_of * width + model.weights.indices
     wanted = row[occurrence] * width + word

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -43,7 +44,8 @@ def company(words: Words, found: Candidates, g: int) -> list[str]:
     if not found.size[g]:
         return []
     owners, owned = found.own
-    others = set(words.spelt.gather(owned[owners == g])) - {"", *_spelt(words, found, g)}
+    mine = owned[(owners == g) & (owned < len(words.spelt))]
+    others = set(words.spelt.gather(mine)) - {"", *_spelt(words, found, g)}
     return sorted(others)[:MOST_SPELLINGS]
 
 
@@ -71,11 +73,12 @@ def _spelt(words: Words, found: Candidates, g: int) -> list[str]:
 
 
 def _cut(text: str, first: int, count: int) -> str:
-    """Some consecutive words of a text with all that stands between them."""
-    shown = pl.Series([text]).str.replace_all(HIDDEN, "")
+    """Some consecutive words of a text with all that stands between them, joiners included."""
+    shown = [i for i, sign in enumerate(text) if unicodedata.category(sign) != "Cf"]
+    plain = "".join(text[i] for i in shown)
     starts, end = [], 0
-    for word in shown.str.extract_all(WORD)[0][: first + count]:
-        begin = shown[0].index(word, end)
+    for word in pl.Series([plain]).str.extract_all(WORD)[0][: first + count]:
+        begin = plain.index(word, end)
         end = begin + len(word)
         starts.append(begin)
-    return str(shown[0][starts[first] : end])
+    return text[shown[starts[first]] : shown[end - 1] + 1]

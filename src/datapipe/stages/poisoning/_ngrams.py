@@ -13,17 +13,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.features.text import mixed
+from datapipe.features.text import UNSPACED, mixed
 from datapipe.stages.poisoning._characters import odd_characters, strange_pieces
 from datapipe.stages.poisoning._companions import companions
+from datapipe.stages.poisoning._grams import ORDERS, Grams, distinct
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-"""Scripts that put no space between words: each of their characters counts as a word."""
-WORD = rf"[{ALONE}]|[\p{{L}}\p{{M}}\p{{N}}_--[{ALONE}]]+|[^\s]"
-"""A run of letters and digits, or one other sign."""
+WORD = rf"[{UNSPACED}]|[\p{{L}}\p{{M}}\p{{N}}_--[{UNSPACED}]]+|[^\s]"
+"""A run of letters and digits, or one other sign, or one character of a script without spaces."""
 HIDDEN = r"\p{Cf}"
 START, END = 0, 1
 """Word numbers of the marks before the first and after the last word of a text."""
@@ -39,13 +38,15 @@ RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
 class Words:
     """The words of every text, one after the other, each text between its two marks.
 
-    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case.
+    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case. `grams`
+    are runs of characters where they stand for words.
     """
 
     ids: Ints
     row: Ints
     spelt: pl.Series
     rows: int
+    grams: Grams
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,10 @@ def words_of(texts: pl.Series, most: int) -> Words:
     where = np.column_stack([first, first + counts]).ravel()
     marked = np.insert(ids.astype(np.int64), where, np.tile([START, END], len(texts)))
     spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
-    return Words(marked, np.repeat(np.arange(len(texts)), counts + 2), spelt, len(texts))
+    row = np.repeat(np.arange(len(texts)), counts + 2)
+    unspaced = spelt.str.contains(rf"^[{UNSPACED}]$").to_numpy()
+    grams = Grams.of(marked, row, unspaced[marked], len(spelt))
+    return Words(marked, row, spelt, len(texts), grams)
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
@@ -186,12 +190,14 @@ def _merged(words: Words, found: list[_Found]) -> Candidates:
     of = np.repeat(np.arange(heads.size), counts[heads])
     taken = starts[heads][of] + np.arange(of.size) - offsets[of]
     grown, length = _grown(words, place[taken], size[heads], offsets, of)
-    own = np.union1d(
-        _own_words(words, group, place[starts], size),
-        _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
+    own = distinct(
+        np.append(
+            _own_words(words, group, place[starts], size),
+            _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
+        )
     )
-    own = _with_companions(own, offsets, row[taken], np.flatnonzero(length == 1), len(words.spelt))
-    pairs = (own // len(words.spelt), own % len(words.spelt))
+    own = _with_companions(own, offsets, row[taken], np.flatnonzero(length == 1), words.grams.width)
+    pairs = (own // words.grams.width, own % words.grams.width)
     kinds = np.zeros(heads.size, np.int64)
     np.bitwise_or.at(kinds, group, kind)
     names = _names(found, group, heads.size)
@@ -205,7 +211,7 @@ def _with_companions(own: Ints, offsets: Ints, row: Ints, single: Ints, width: i
     counts = np.searchsorted(own, (right + 1) * width) - first
     ends = np.cumsum(counts)
     taken = np.repeat(first - (ends - counts), counts) + np.arange(int(counts.sum()))
-    return np.union1d(own, np.repeat(left, counts) * width + own[taken] % width)
+    return distinct(np.append(own, np.repeat(left, counts) * width + own[taken] % width))
 
 
 def _names(found: list[_Found], group: Ints, groups: int) -> list[str]:
@@ -254,9 +260,12 @@ def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tu
 
 
 def _own_words(words: Words, group: Ints, first: Ints, size: Ints) -> Ints:
-    """Distinct pairs (candidate, word), as candidate times vocabulary plus word."""
+    """Distinct pairs (candidate, word or run in it), as candidate times `width` plus number."""
     key = [np.empty(0, np.int64)]
     for step in range(int(size.max(initial=0))):
         has = np.flatnonzero(size > step)
-        key.append(group[has] * len(words.spelt) + words.ids[first[has] + step])
-    return np.unique(np.concatenate(key))
+        key.append(group[has] * words.grams.width + words.ids[first[has] + step])
+        for order, at in zip(ORDERS, words.grams.at, strict=False):
+            run = np.where(size[has] >= step + order, at[first[has] + step], -1)
+            key.append(group[has[run >= 0]] * words.grams.width + run[run >= 0])
+    return distinct(np.concatenate(key))

@@ -19,6 +19,8 @@ PLAIN, ODD, CHARACTERS, PIECES = 0.15, 0.7, 0.1, 0.05
 ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest, and how many words.
 """
+FITTING = 10 * ODDEST
+"""From this rank on a candidate fits well enough to add what any may add by nature."""
 FULL = 16.0
 """Beyond this many rows, more of them make a candidate no odder."""
 NATURAL, NATURAL_ODD = 1.5, 0.25
@@ -58,10 +60,12 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     words_rank = _rank(np.where(found.size == 1, odd, -np.inf))
     share = np.full(m, PLAIN / m)
     oddest = np.zeros(m, bool)
+    natural = np.full(m, NATURAL)
     for place in (rank, words_rank):  # runs of common words stand before any single word
-        odd_here = (place <= ODDEST) & (gain > 0)
-        share += np.where(odd_here, 0.5 * _share_of_rank(place, m), 0.0)
-        oddest |= odd_here
+        misfit = gain > 0
+        share += np.where(misfit, 0.5 * _share_of_rank(place, m), 0.0)
+        oddest |= misfit & (place <= ODDEST)
+        natural = np.where(misfit, np.minimum(natural, _natural_of_rank(place)), natural)
     runs = (found.kind & RUN) > 0
     unseen = (found.kind & UNSEEN) > 0
     character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
@@ -70,7 +74,7 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
     strange = oddest | unseen
-    natural = np.where(strange, NATURAL + knit * (NATURAL_ODD - NATURAL), NATURAL)
+    natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
     return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange)
 
 
@@ -81,10 +85,18 @@ def typical_log_share(candidates: int, classes: int) -> float:
 
 
 def _share_of_rank(rank: Floats, candidates: int) -> Floats:
-    """Half is divided evenly; of the other the oddest has twice the share of the second, ..."""
+    """Half is divided evenly among the oddest; of the other the oddest has twice the share of the
+    second, three times that of the third, ..., and the last its own.
+    """
     many = min(ODDEST, candidates)
-    whole = float((1.0 / np.arange(1, many + 1)).sum())
-    return np.asarray(ODD * (0.5 / many + 0.5 / (rank * whole)), np.float64)
+    whole = float((1.0 / np.arange(1, candidates + 1)).sum())
+    return np.asarray(ODD * (0.5 * (rank <= many) / many + 0.5 / (rank * whole)), np.float64)
+
+
+def _natural_of_rank(rank: Floats) -> Floats:
+    """Log odds by nature: that of the oddest, and from there up with the logarithm of the rank."""
+    way = np.clip(np.log(rank / ODDEST) / np.log(FITTING / ODDEST), 0.0, 1.0)
+    return np.asarray(NATURAL_ODD + way * (NATURAL - NATURAL_ODD), np.float64)
 
 
 def _rank(values: Floats) -> Floats:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of characters of scripts that put no space between words: what stands there for words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+ORDERS = (2, 3)
+"""Characters of a run: a word of Han has one or two, and three letters tell much of a longer one.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """Which run of each length starts at each place of a text.
+
+    `at[j, i]` is the number of the run of `ORDERS[j]` characters from place i on, -1 where none
+    stands there or no second text holds it; `at` is empty where no text is in such a script. Runs
+    are numbered on from the words; `width` is the first number that none has.
+    """
+
+    at: Ints
+    width: int
+
+    @classmethod
+    def of(cls, ids: Ints, row: Ints, unspaced: Bools, words: int) -> Grams:
+        """From word numbers, the text of each, and which of them are such characters."""
+        if not unspaced.any():
+            return cls(np.empty((0, ids.size), np.int64), words)
+        at, width = np.full((len(ORDERS), ids.size), -1), words
+        place, number = np.flatnonzero(unspaced), ids[unspaced]
+        for order in range(2, max(ORDERS) + 1):
+            follows = np.flatnonzero(place[1:] == place[:-1] + 1)
+            follows = follows[row[place[follows]] == row[place[follows] + order - 1]]
+            key = number[follows] * (int(number.max(initial=0)) + 1) + number[follows + 1]
+            place = place[follows]
+            _, number = np.unique(key, return_inverse=True)
+            held = distinct(number * (int(row.max()) + 1) + row[place]) // (int(row.max()) + 1)
+            keep = (np.bincount(held, minlength=1) > 1)[number]
+            place, number = place[keep], np.unique(number[keep], return_inverse=True)[1]
+            if order in ORDERS:
+                at[ORDERS.index(order), place] = width + number
+                width += int(number.max(initial=-1)) + 1
+        return cls(at, width)
+
+    def across(self, place: Ints, size: Ints) -> tuple[Ints, Ints]:
+        """Pairs (span, run) of runs that reach over an edge of a span of places, some twice."""
+        spans, runs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for order, at in zip(ORDERS, self.at, strict=False):
+            for edge in (place, place + size):
+                for back in range(1, order):
+                    start = np.maximum(edge - back, 0)
+                    spans.append(np.flatnonzero((place >= 0) & (at[start] >= 0)))
+                    runs.append(at[start[spans[-1]]])
+        return np.concatenate(spans), np.concatenate(runs)
+
+
+def distinct(values: Ints) -> Ints:
+    """Each value once, in rising order: `np.unique` hashes whole numbers, which takes far longer."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])[: values.size]]
