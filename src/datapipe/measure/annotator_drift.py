@@ -13,18 +13,19 @@ from datapipe.errors import DeclarationError
 
 Floats = NDArray[np.float64]
 
-LAGS = (*range(12, 64, 4), *range(64, 200, 8), *range(200, 401, 16))
+LAGS = (12, 15, 18, 22, 27, 33, 40, 48, 57, 68, 80, 92, 104, 116, 128, 140, 152,
+        176, 215, 258, 310, 372)  # fmt: skip
 """How many of the last answers are held against all before them."""
 RISE = 3.0
 """How much likelier an error became, as odds, in the fall that is looked for. Larger falls are told
-as soon; a fall left open is told later, for it must beat the best of all falls that chance makes."""
+as soon; were it left open, it would have to beat the best of all falls that chance makes."""
 FEWEST_BEFORE = 80
 """Answers that must lie before, to tell the skill as it was."""
 SMOOTHING = 1.5
 """Wrong answers added to those before: a spotless beginning is no proof of a spotless skill."""
 LEAST_SKILL = 1e-3
 SKILLS = (0.6, 0.8, 0.9, 0.95, 0.98)
-BOUNDS = (12.4, 11.7, 10.9, 10.0, 9.0)
+BOUNDS = (12.3, 11.6, 10.8, 9.8, 8.5)
 """Evidence, in nats, that fewer than 1 of 5,000 steady annotators of such skill pass within 1,000
 answers (simulated)."""
 

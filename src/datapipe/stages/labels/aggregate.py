@@ -147,6 +147,7 @@ class AggregateAnswers(Stage):
                 "weights": dict(made.weights),
                 "scores": {n: s.to_json() for n, s in made.scores.items()},
                 "methods_left_out": dict(made.left_out),
+                "own_voice": made.own_voice,
             }
 
         told = answers_of(data, self.gold)
