@@ -135,7 +135,7 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
     """The confident joint, scaled to the class counts.
 
     A row whose likeliest class passes its threshold counts there, whatever else passes; only the
-    others have to be looked at again.
+    others have to be looked at again, and of them only those that reach any threshold at all.
 
     Args:
         source: Labels and probabilities.
@@ -153,12 +153,13 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
     """
     labels, classes = source.labels, source.classes
     bar = at_least(scan.thresholds - SLACK, scan.top.dtype)
+    lowest = bar.min()
     counts = np.zeros(classes * classes, np.int64)
     for rows, block in source.blocks():
         passes = scan.top[rows] >= bar[scan.leading[rows]]
         cell = labels[rows][passes] * classes + scan.leading[rows][passes]
         np.add.at(counts, cell, 1)
-        rest = np.flatnonzero(~passes)
+        rest = np.flatnonzero(~passes & (scan.top[rows] >= lowest))
         if not rest.size:
             continue
         some = block[rest] if rest.size < len(block) else block

@@ -78,7 +78,7 @@ class AggregateAnswers(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.aggregate"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
     gives: ClassVar[tuple[str, ...]] = ("table",)
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
