@@ -101,7 +101,10 @@ def test_on_noise_that_a_model_learnt_wrong_labels_of_real_digits_are_ranked_abo
 
 
 def test_wrong_labels_are_ranked_nearly_as_by_the_true_transition_matrix():
-    """With a model's probabilities given, little more is to be had, whoever ranks."""
+    """With a model's probabilities given, little more is to be had, whoever ranks.
+
+    Of 1,000 rows a matrix of ten classes is learnt roughly; with 2,000 nothing is left between.
+    """
     path = DATA / "poison" / "mnist_dev.parquet"
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
@@ -126,5 +129,5 @@ def test_wrong_labels_are_ranked_nearly_as_by_the_true_transition_matrix():
             rows.append([average_precision_score(wrong, s) for s in scores])
     ours, known, theirs = np.mean(rows, axis=0)
     print(f"ours {ours:.3f}, by the true matrix {known:.3f}, cleanlab's default {theirs:.3f}")
-    assert ours >= known - 0.01
-    assert ours >= theirs + 0.1
+    assert ours >= known - 0.03
+    assert ours >= theirs + 0.15

@@ -221,17 +221,17 @@ def pruned(source: Source, joint: Ints | None = None) -> Pruned:
     joint = joint_of(source, scan) if joint is None else joint
     doubtful = ~_agrees(source.labels, scan)
     mask = np.zeros(source.labels.size, bool)
-    counts = prunable(joint)
+    counts = np.ascontiguousarray(prunable(joint).T)  # a row is a given class
     np.fill_diagonal(counts, 0)
     unsettled: dict[int, Ints] = {}
-    by_given = ((k, scan.rows_of(k)) for k in np.flatnonzero(counts.any(0)).tolist())
+    by_given = ((k, scan.rows_of(k)) for k in np.flatnonzero(counts.any(1)).tolist())
     asked = [
-        _Asked(k, rows[doubtful[rows]], np.flatnonzero(counts[:, k]))
+        _Asked(k, rows[doubtful[rows]], np.flatnonzero(counts[k]))
         for k, rows in by_given
         if rows.size > 1
     ]
     for pair, table in _tables(source, asked):
-        picked, left_open = _picked(table, scan.own[pair.rows], counts[pair.columns, pair.given])
+        picked, left_open = _picked(table, scan.own[pair.rows], counts[pair.given, pair.columns])
         mask[pair.rows[picked]] = True
         if left_open.size:
             unsettled[pair.given] = pair.columns[left_open]
@@ -240,7 +240,7 @@ def pruned(source: Source, joint: Ints | None = None) -> Pruned:
         for j, chances in zip(pair.columns.tolist(), table.T, strict=True):
             # too few rows ahead, or a tie at the cut: the reference's own order decides
             margins = chances - scan.own[pair.rows]
-            mask[pair.rows[np.argsort(-margins)[: counts[j, pair.given]]]] = True
+            mask[pair.rows[np.argsort(-margins)[: counts[pair.given, j]]]] = True
     return Pruned(mask & doubtful, joint, scan)
 
 
