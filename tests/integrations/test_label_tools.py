@@ -32,18 +32,50 @@ def test_label_studio_round_trip(tmp_path):
     assert answers(path).rows() == [(2**40, "a@b.c", "p"), (2**40 + 1, "a@b.c", "n")]
 
 
-def test_argilla_round_trip_in_both_of_its_forms(tmp_path):
+def read_by_argilla(record):
+    """What `Record.from_dict` of Argilla 2.8 makes of a record: each part by its keywords."""
+
+    def suggestion(question_name, value, score=None, agent=None, type=None):  # noqa: A002 - theirs
+        assert value is not None
+        return question_name, value, score
+
+    fields, metadata = record.get("fields", {}), record.get("metadata", {})
+    assert all(isinstance(v, str) for v in fields.values())
+    assert all(isinstance(v, str | int | float) for v in metadata.values())
+    told = [suggestion(name, **v) for name, v in record.get("suggestions", {}).items()]
+    assert record.get("responses", {}) == {}
+    return record["id"], fields, told
+
+
+def test_argilla_reads_what_is_exported(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(tasks(ROWS, "argilla")))
+    made = [read_by_argilla(r) for r in json.loads(path.read_text())]
+    assert made == [
+        (str(2**40), {"text": "good"}, []),
+        (str(2**40 + 1), {"text": "bad"}, [("label", "n", 0.9)]),
+    ]
+
+
+def test_argilla_answers_come_back_in_each_of_its_forms(tmp_path):
     made = tasks(ROWS, "argilla")
-    assert made[1]["suggestions"][0]["value"] == "n"
-    assert made[0]["fields"] == {"text": "good"}
     path = tmp_path / "export.jsonl"
-    made[0]["responses"] = [
+    made[0]["responses"] = [  # of the server, and of version 1
         {"user_id": "u1", "status": "submitted", "values": {"label": {"value": "n"}}},
         {"user_id": "u2", "status": "discarded", "values": {"label": {"value": "p"}}},
     ]
-    made[1]["responses"] = {"label": [{"user_id": "u3", "value": "p"}]}
+    made[1]["responses"] = {"label": [{"user_id": "u3", "value": "p"}]}  # records.to_json
     path.write_text("\n".join(json.dumps(m) for m in made))
     assert answers(path).rows() == [(2**40, "u1", "n"), (2**40 + 1, "u3", "p")]
+    flat = [  # records.to_list(flatten=True)
+        {"id": str(2**40), "text": "good", "label.responses": ["n", "p", "p"],
+         "label.responses.users": ["u1", "u2", "u3"],
+         "label.responses.status": ["submitted", "draft", "discarded"]},
+        {"id": str(2**40 + 1), "text": "bad", "label.responses": None,
+         "label.responses.users": None, "label.responses.status": None},
+    ]  # fmt: skip
+    path.write_text(json.dumps(flat))
+    assert answers(path).rows() == [(2**40, "u1", "n")]
 
 
 def test_other_files_and_tools_are_refused(tmp_path):

@@ -57,6 +57,10 @@ def _issues(
     text: Text = "",
     image: Image = "",
     kind: Kind = "auto",
+    classifier: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Without --probs: kernel, linear, boosted or auto."),
+    ] = "auto",
     every: Annotated[bool, typer.Option("--all", help="Every row, with `flagged`.")] = False,
     most: Annotated[int, typer.Option(metavar="N", min=0, help="Lines shown on screen.")] = 20,
     output: Output = None,
@@ -65,7 +69,9 @@ def _issues(
     seed: Seed = 0,
 ) -> None:
     known_format(output)
-    run = judged(file, label, probs, text, image, seed=seed, store=store, kind=kind)
+    run = judged(
+        file, label, probs, text, image, seed=seed, store=store, kind=kind, classifier=classifier
+    )
     found = _listed(run, every=every)
     if output is not None:
         write_table(found, output, for_people=True)

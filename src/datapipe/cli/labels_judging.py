@@ -34,6 +34,7 @@ def judged(
     store: Path,
     action: OnFinding = "note",
     kind: str = "auto",
+    classifier: str = "auto",
 ) -> Run:
     """Run confident learning over a file.
 
@@ -50,6 +51,7 @@ def judged(
         store: Folder of the store.
         action: What is done with flagged rows.
         kind: What a label is: a class, a list of classes, of tokens' classes, of boxes, a value.
+        classifier: What is fitted where no probabilities are given.
 
     Returns:
         The run.
@@ -67,7 +69,7 @@ def judged(
         )
     stage: Any = find("labels.confident")
     columns = tuple(c.strip() for c in probs.split(",") if c.strip())
-    made = stage(probabilities=columns, on_finding=action, kind=kind)
+    made = stage(probabilities=columns, on_finding=action, kind=kind, classifier=classifier)
     made = replace(made, tolerance=0.0) if columns else made
     roles = Roles.of(label=label, text=text, image=image)
     reader = reader_of(file, roles, Beside(missing_labels="quarantine"))

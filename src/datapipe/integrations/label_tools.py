@@ -15,6 +15,7 @@ Tool = Literal["label-studio", "argilla"]
 TOOLS = ("label-studio", "argilla")
 QUESTION = "label"
 """Name of the question in both tools."""
+UNSAID = ("discarded", "draft")
 MOST_BYTES = 2**30
 
 
@@ -36,7 +37,7 @@ def tasks(frame: pl.DataFrame, tool: Tool) -> list[dict[str, Any]]:
         >>> rows = pl.DataFrame({"row_id": [7], "given": ["a"], "suggested": ["b"], "score": [0.9]})
         >>> tasks(rows, "label-studio")[0]["predictions"][0]["result"][0]["value"]
         {'choices': ['b']}
-        >>> tasks(rows, "argilla")[0]["suggestions"][0]["value"]
+        >>> tasks(rows, "argilla")[0]["suggestions"]["label"]["value"]
         'b'
     """
     if tool not in TOOLS:
@@ -62,6 +63,7 @@ def _studio_task(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _argilla_record(row: dict[str, Any]) -> dict[str, Any]:
+    """What `dataset.records.from_json` of Argilla 2 reads: suggestions by name of the question."""
     own = ("row_id", "given", "suggested", "score")
     made: dict[str, Any] = {
         "id": str(row["row_id"]),
@@ -70,14 +72,16 @@ def _argilla_record(row: dict[str, Any]) -> dict[str, Any]:
     }
     if row.get("suggested") is not None:
         score = float(row.get("score") or 0.0)
-        made["suggestions"] = [
-            {"question_name": QUESTION, "value": str(row["suggested"]), "score": score}
-        ]
+        told = {"value": str(row["suggested"]), "score": score, "agent": "datapipe"}
+        made["suggestions"] = {QUESTION: told}
     return made
 
 
 def answers(path: Path) -> pl.DataFrame:
     """What annotators said in an export of Label Studio (JSON) or Argilla (JSON or JSONL).
+
+    Of Argilla 2, `records.to_json` keeps drafts and discarded answers without telling them apart;
+    `records.to_list(flatten=True)` tells them, and they are left out.
 
     Args:
         path: The export.
@@ -129,6 +133,12 @@ def _said(task: dict[str, Any]) -> list[tuple[int, str, str]]:
             for result in a["result"][:1]
         ]
     row_id = int(task["id"])
+    flat = f"{QUESTION}.responses"
+    if flat in task:
+        said, people = task[flat] or [], task.get(f"{flat}.users") or []
+        status = task.get(f"{flat}.status") or [None] * len(said)
+        held = zip(people, said, status, strict=True)
+        return [(row_id, str(p), str(v)) for p, v, s in held if s not in UNSAID]
     told = task.get("responses") or []
     if isinstance(told, dict):  # question name to answers, as a data set of Argilla 2 gives them
         told = [
@@ -138,7 +148,7 @@ def _said(task: dict[str, Any]) -> list[tuple[int, str, str]]:
     return [
         (row_id, _who(r.get("user_id")), str(r["values"][QUESTION]["value"]))
         for r in told
-        if r.get("status") not in ("discarded", "draft")
+        if r.get("status") not in UNSAID
     ]
 
 

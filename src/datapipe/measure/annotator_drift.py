@@ -13,16 +13,21 @@ from datapipe.errors import DeclarationError
 
 Floats = NDArray[np.float64]
 
-LAGS = (36, 60, 100, 150, 240, 400)
+LAGS = (12, 15, 18, 22, 27, 33, 40, 48, 57, 68, 80, 92, 104, 116, 128, 140, 152,
+        176, 215, 258, 310, 372)  # fmt: skip
 """How many of the last answers are held against all before them."""
+RISE = 3.0
+"""How much likelier an error became, as odds, in the fall that is looked for. Larger falls are told
+as soon; were it left open, it would have to beat the best of all falls that chance makes."""
 FEWEST_BEFORE = 80
 """Answers that must lie before, to tell the skill as it was."""
 SMOOTHING = 1.5
 """Wrong answers added to those before: a spotless beginning is no proof of a spotless skill."""
+LEAST_SKILL = 1e-3
 SKILLS = (0.6, 0.8, 0.9, 0.95, 0.98)
-BOUNDS = (12.9, 12.0, 11.6, 11.4, 11.0)
-"""Evidence, in nats, that 1 of 5,000 steady annotators of such skill passes within 1,000 answers
-(simulated)."""
+BOUNDS = (12.3, 11.6, 10.8, 9.8, 8.5)
+"""Evidence, in nats, that fewer than 1 of 5,000 steady annotators of such skill pass within 1,000
+answers (simulated)."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,11 @@ class Drift:
 def drift(right: Floats) -> Drift:
     """Look for a fall in skill along one annotator's answers, in the order they were given.
 
-    At every answer the last ones are held against all before them: the likelihood ratio of two
-    skills, the later one lower, to a single one. Nothing is presumed of the skill as it was or as
-    it became. The bound keeps false alarms over a whole history to one annotator in 5,000; the
-    surer an annotator was, the less evidence chance makes, and the lower it lies.
+    At every answer the last ones are held against all before them: the likelihood of the skill as
+    it was and, since then, of errors whose odds are `RISE` times as high, over that of a single
+    skill. Nothing is presumed of the skill as it was, nor of when it fell. The bound keeps false
+    alarms over a whole history to one annotator in 5,000; the surer an annotator was, the less
+    evidence chance makes, and the lower it lies.
 
     Args:
         right: float in [0, 1], shape (n,): whether, or how likely, each answer was right.
@@ -83,27 +89,31 @@ def drift(right: Floats) -> Drift:
     mean = float(right.mean()) if n else math.nan
     more = math.log(max(n, 1000) / 1000)
     total = np.r_[0.0, np.cumsum(right)]
-    evidence, lag = np.zeros(n + 1), np.zeros(n + 1, np.int64)
+    over, bounds, lag = np.full(n + 1, -np.inf), np.zeros(n + 1), np.zeros(n + 1, np.int64)
     for m in LAGS:
         now = np.arange(m + FEWEST_BEFORE, n + 1)
         late, early = total[now] - total[now - m], total[now - m]
         before = (now - m).astype(np.float64) + SMOOTHING
-        gain = _log_likelihood(late, m) + _log_likelihood(early, before)
+        skill = np.maximum(early / before, LEAST_SKILL)
+        lower = skill / (skill + RISE * (1.0 - skill))
+        gain = early * np.log(skill) + (before - early) * np.log(1.0 - skill)
+        gain += late * np.log(lower) + (m - late) * np.log(1.0 - lower)
         gain -= _log_likelihood(late + early, before + m)
-        gain[late * before >= early * m] = 0.0
-        better = gain > evidence[now]
-        evidence[now[better]], lag[now[better]] = gain[better], m
+        bound = np.interp(skill, SKILLS, BOUNDS) + more
+        better = gain - bound > over[now]
+        at = now[better]
+        over[at], bounds[at], lag[at] = (gain - bound)[better], bound[better], m
     since = np.arange(n + 1) - lag
-    bounds = np.interp(total[since] / (since + SMOOTHING), SKILLS, BOUNDS) + more
-    passed = np.flatnonzero(evidence > bounds)
+    passed = np.flatnonzero(over > 0)
     if not passed.size:
-        at = int((evidence - bounds).argmax())
-        return Drift(-1, -1, mean, math.nan, float(evidence[at]), float(bounds[at]))
+        at = int(over.argmax())
+        told = max(0.0, float(over[at] + bounds[at])) if lag[at] else 0.0
+        return Drift(-1, -1, mean, math.nan, told, float(bounds[at]) if lag[at] else BOUNDS[0])
     at = int(passed[0])
     start = int(since[at])
     after = float(right[start:at].mean())
-    skill = float(right[:start].mean())
-    return Drift(at - 1, start, skill, after, float(evidence[at]), float(bounds[at]))
+    told = float(over[at] + bounds[at])
+    return Drift(at - 1, start, float(right[:start].mean()), after, told, float(bounds[at]))
 
 
 def _log_likelihood(hits: Floats, n: Floats | NDArray[np.int64] | int) -> Floats:

@@ -56,8 +56,14 @@ SCALE = 0.07
 """Nats an answer: a method that foretells answers worse by this much counts e times less. Narrow
 scales follow the luck of one fold, wide ones keep methods that do not fit."""
 OWN_VOICE = 0.4
-"""Share of each item's own weighted votes in its posterior. Models of annotators take errors for
-independent; people who find the same item hard err together, and votes show that."""
+"""Share of each item's own weighted votes in its posterior, before left-out answers are heard.
+Models of annotators take errors for independent; people who find the same item hard err together,
+and votes show that."""
+VOICES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""Shares of own votes that are compared by left-out answers. The best of them counts for half: what
+all annotators of an item get wrong, the left-out ones among them cannot tell."""
+HELD_CELLS = 2**24
+"""Most numbers kept to compare shares of own votes; beyond that `OWN_VOICE` stands."""
 LEAST_WEIGHT = 0.005
 SCORED_ANSWERS = 100_000
 """Most answers that methods are compared on; items beyond that are left out of the comparison."""
@@ -74,6 +80,7 @@ class Choice:
         scores: Log likelihood of a left-out answer by method, in nats, with its interval.
         weights: Share of each method in the posterior; they sum to 1.
         left_out: Why a method was not tried.
+        own_voice: Share of an item's own weighted votes in its posterior.
 
     Example:
         >>> one = Consensus(np.ones((1, 1)), None, np.ones(1), 0, 0.0)
@@ -85,6 +92,7 @@ class Choice:
     scores: Mapping[str, Estimate]
     weights: Mapping[str, float]
     left_out: Mapping[str, str]
+    own_voice: float = 0.0
 
     @property
     def best(self) -> str:
@@ -127,7 +135,8 @@ def aggregate(answers: Answers, method: str = "auto", *, seed: int = 0) -> Choic
         return Choice(METHODS[method](answers), {}, {method: 1.0}, {})
     left_out = _unaffordable(answers)
     names = [name for name in CANDIDATES if name not in left_out]
-    scores = {n: s for n, s in foretold(answers, names, seed=seed).items() if s.n}
+    told, parts = _compared(answers, names, seed)
+    scores = {n: s for n, s in told.items() if s.n}
     if not scores:
         return Choice(wawa(answers), {}, {"wawa": 1.0}, left_out)
     best = max(s.value for s in scores.values())
@@ -136,11 +145,11 @@ def aggregate(answers: Answers, method: str = "auto", *, seed: int = 0) -> Choic
     weights = {n: w / total for n, w in raw.items() if w / total >= LEAST_WEIGHT}
     total = sum(weights.values())
     weights = {n: w / total for n, w in weights.items()}
-    votes = wawa(answers)
-    posterior = OWN_VOICE * votes.posterior
+    own = _own_voice(parts, weights, left_out)
+    posterior = own * wawa(answers).posterior
     for name, weight in weights.items():
-        posterior += (1.0 - OWN_VOICE) * weight * CANDIDATES[name](answers).posterior
-    return Choice(_described(answers, posterior, left_out), scores, weights, left_out)
+        posterior += (1.0 - own) * weight * CANDIDATES[name](answers).posterior
+    return Choice(_described(answers, posterior, left_out), scores, weights, left_out, own)
 
 
 def foretold(answers: Answers, names: list[str], *, seed: int = 0) -> dict[str, Estimate]:
@@ -161,15 +170,56 @@ def foretold(answers: Answers, names: list[str], *, seed: int = 0) -> dict[str, 
         >>> made["majority"].value > -0.5
         True
     """
+    return _compared(answers, names, seed)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What the methods made of all answers but a fold's."""
+
+    shown: Answers
+    hidden: Answers
+    posteriors: Mapping[str, NDArray[np.float32]]
+
+
+def _compared(
+    answers: Answers, names: list[str], seed: int
+) -> tuple[dict[str, Estimate], list[_Part]]:
+    """How well each method foretells left-out answers; the parts, where they are few enough."""
     rng = np.random.default_rng(seed)
     sample = _sampled(answers, rng)
     fold = rng.permutation(sample.item.size) % FOLDS
     told = {name: np.zeros(sample.item.size) for name in names}
+    held = sample.n_items * sample.n_classes * len(names) * FOLDS <= HELD_CELLS
+    parts: list[_Part] = []
     for number in range(FOLDS):
         shown, hidden = sample.part(fold != number), sample.part(fold == number)
+        posteriors: dict[str, NDArray[np.float32]] = {}
         for name in names:
-            told[name][fold == number] = chances(CANDIDATES[name](shown), shown, hidden)
-    return {name: _mean(np.log(np.maximum(p, 1e-12))) for name, p in told.items()}
+            made = CANDIDATES[name](shown)
+            told[name][fold == number] = chances(made, shown, hidden)
+            if held:
+                posteriors[name] = made.posterior.astype(np.float32)
+        if held:
+            parts.append(_Part(shown, hidden, posteriors))
+    return {name: _mean(np.log(np.maximum(p, 1e-12))) for name, p in told.items()}, parts
+
+
+def _own_voice(
+    parts: list[_Part], weights: Mapping[str, float], left_out: Mapping[str, str]
+) -> float:
+    """The share of own votes, half way between the usual one and the one left-out answers ask."""
+    if not parts:
+        return OWN_VOICE
+    total = dict.fromkeys(VOICES, 0.0)
+    for part in parts:
+        votes = part.posteriors["wawa"].astype(np.float64)
+        joined = sum((w * part.posteriors[n] for n, w in weights.items()), np.zeros_like(votes))
+        for voice in VOICES:
+            mixed = _described(part.shown, voice * votes + (1.0 - voice) * joined, left_out)
+            chance = chances(mixed, part.shown, part.hidden)
+            total[voice] += float(np.log(np.maximum(chance, 1e-12)).sum())
+    return 0.5 * (OWN_VOICE + max(VOICES, key=lambda voice: total[voice]))
 
 
 def chances(consensus: Consensus, shown: Answers, hidden: Answers) -> Floats:

@@ -135,7 +135,7 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
     """The confident joint, scaled to the class counts.
 
     A row whose likeliest class passes its threshold counts there, whatever else passes; only the
-    others have to be looked at again.
+    others have to be looked at again, and of them only those that reach any threshold at all.
 
     Args:
         source: Labels and probabilities.
@@ -152,13 +152,14 @@ def joint_of(source: Source, scan: Scan, *, fix_collisions: bool = False) -> Int
         [[1, 0], [0, 1]]
     """
     labels, classes = source.labels, source.classes
-    bar = scan.thresholds - SLACK
+    bar = at_least(scan.thresholds - SLACK, scan.top.dtype)
+    lowest = bar.min()
     counts = np.zeros(classes * classes, np.int64)
     for rows, block in source.blocks():
         passes = scan.top[rows] >= bar[scan.leading[rows]]
         cell = labels[rows][passes] * classes + scan.leading[rows][passes]
         np.add.at(counts, cell, 1)
-        rest = np.flatnonzero(~passes)
+        rest = np.flatnonzero(~passes & (scan.top[rows] >= lowest))
         if not rest.size:
             continue
         some = block[rest] if rest.size < len(block) else block
@@ -220,22 +221,26 @@ def pruned(source: Source, joint: Ints | None = None) -> Pruned:
     joint = joint_of(source, scan) if joint is None else joint
     doubtful = ~_agrees(source.labels, scan)
     mask = np.zeros(source.labels.size, bool)
-    counts = prunable(joint)
+    counts = np.ascontiguousarray(prunable(joint).T)  # a row is a given class
     np.fill_diagonal(counts, 0)
     unsettled: dict[int, Ints] = {}
-    by_given = ((k, scan.rows_of(k)) for k in np.flatnonzero(counts.any(0)).tolist())
-    asked = [(k, rows[doubtful[rows]]) for k, rows in by_given if rows.size > 1]
-    for k, rows, table in _tables(source, asked):
-        picked, open_pairs = _picked(table, scan.own[rows], counts[:, k])
-        mask[rows[picked]] = True
-        if open_pairs.size:
-            unsettled[k] = open_pairs
-    rest = [(k, scan.rows_of(k)) for k in unsettled]
-    for k, rows, table in _tables(source, rest):
-        for j in unsettled[k]:
+    by_given = ((k, scan.rows_of(k)) for k in np.flatnonzero(counts.any(1)).tolist())
+    asked = [
+        _Asked(k, rows[doubtful[rows]], np.flatnonzero(counts[k]))
+        for k, rows in by_given
+        if rows.size > 1
+    ]
+    for pair, table in _tables(source, asked):
+        picked, left_open = _picked(table, scan.own[pair.rows], counts[pair.given, pair.columns])
+        mask[pair.rows[picked]] = True
+        if left_open.size:
+            unsettled[pair.given] = pair.columns[left_open]
+    rest = [_Asked(k, scan.rows_of(k), columns) for k, columns in unsettled.items()]
+    for pair, table in _tables(source, rest):
+        for j, chances in zip(pair.columns.tolist(), table.T, strict=True):
             # too few rows ahead, or a tie at the cut: the reference's own order decides
-            margins = table[:, j] - scan.own[rows]
-            mask[rows[np.argsort(-margins)[: counts[j, k]]]] = True
+            margins = chances - scan.own[pair.rows]
+            mask[pair.rows[np.argsort(-margins)[: counts[pair.given, j]]]] = True
     return Pruned(mask & doubtful, joint, scan)
 
 
@@ -248,52 +253,77 @@ def _agrees(labels: Ints, scan: Scan) -> Bools:
     return agrees
 
 
-def _tables(
-    source: Source, asked: list[tuple[int, Ints]]
-) -> Iterator[tuple[int, Ints, Probabilities]]:
-    """The rows of each class with their probabilities, as many classes a pass as fit."""
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Rows given one class, and the classes that some of them may rather be."""
+
+    given: int
+    rows: Ints
+    columns: Ints
+
+
+def _tables(source: Source, asked: list[_Asked]) -> Iterator[tuple[_Asked, Probabilities]]:
+    """The probabilities that are asked for, as many given classes a pass as fit."""
     if source.random_access:
-        for k, rows in asked:
-            yield k, rows, source.take(rows)
+        for pair in asked:
+            yield pair, source.take(pair.rows, pair.columns)
         return
     most = max(1, HELD_VALUES // max(1, source.classes))
     while asked:
-        size = np.cumsum([rows.size for _, rows in asked])
+        size = np.cumsum([pair.rows.size for pair in asked])
         group = asked[: max(1, int(np.searchsorted(size, most, side="right")))]
         asked = asked[len(group) :]
-        every = np.concatenate([rows for _, rows in group])
+        every = np.concatenate([pair.rows for pair in group])
         order = np.argsort(every, kind="stable")
         held = source.take(every[order])
         place = np.empty(every.size, np.int64)
         place[order] = np.arange(every.size)
         start = 0
-        for k, rows in group:
-            yield k, rows, held[place[start : start + rows.size]]
-            start += rows.size
+        for pair in group:
+            yield pair, held[place[start : start + pair.rows.size]][:, pair.columns]
+            start += pair.rows.size
 
 
-def _picked(table: Probabilities, own: Probabilities, wanted: Ints) -> tuple[Bools, Ints]:
-    """Doubtful rows among the `wanted[j]` largest margins of a class j, and classes left open.
+def _picked(table: Probabilities, own: Probabilities, most: Ints) -> tuple[Bools, Ints]:
+    """Doubtful rows among the `most[j]` largest margins of column j, and columns left open.
 
     Rows that are not doubtful lie behind all margins above `2 * SLACK`, so that doubtful rows
     alone settle a pair with enough of these and no tie at the cut.
     """
-    asked = np.flatnonzero(wanted)
-    rows = len(table)
+    rows, line = len(table), np.arange(most.size)
     if not rows:
-        return np.zeros(0, bool), asked
-    margins = np.ascontiguousarray(table[:, asked].T)
+        return np.zeros(0, bool), line
+    margins = np.ascontiguousarray(table.T)
     margins -= own
     ordered = np.sort(margins, axis=1)
-    most = wanted[asked]
-    line = np.arange(asked.size)
     fits = most <= rows
     cut = ordered[line, np.where(fits, rows - most, 0)]
     behind = np.where(most < rows, ordered[line, np.maximum(rows - most - 1, 0)], 2 * SLACK)
     settled = fits & (cut > 2 * SLACK) & (cut > behind)
     settled |= fits & (most == rows) & (cut > 2 * SLACK)
     ahead = margins[settled] >= cut[settled][:, None]
-    return np.asarray(ahead.any(axis=0)), asked[~settled]
+    return np.asarray(ahead.any(axis=0)), line[~settled]
+
+
+def at_least(bar: Floats, kind: np.dtype[Any]) -> Probabilities:
+    """The smallest numbers of a kind that reach a bar: compared in the numbers' own precision.
+
+    Args:
+        bar: float64, any shape.
+        kind: A floating type.
+
+    Returns:
+        The same shape, of that type: x >= bar just when x >= the result, for x of the type.
+
+    Example:
+        >>> tight = at_least(np.array([0.1]), np.dtype(np.float32))
+        >>> bool(tight[0] >= 0.1), bool(np.nextafter(tight[0], np.float32(0)) >= 0.1)
+        (True, False)
+    """
+    near = bar.astype(kind)
+    short = near.astype(np.float64) < bar
+    near[short] = np.nextafter(near[short], np.array(np.inf, kind))
+    return near
 
 
 def prunable(joint: Ints) -> Ints:

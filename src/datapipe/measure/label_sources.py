@@ -16,6 +16,8 @@ Probabilities = NDArray[np.floating[Any]]
 
 BLOCK_VALUES = 2**18
 """Probabilities looked at together: they stay in the cache between operations."""
+FEW = 8
+"""One class in so many, or fewer, is picked out of rows rather than copied with them."""
 
 
 class Source(Protocol):
@@ -41,14 +43,15 @@ class Source(Protocol):
         """
         ...
 
-    def take(self, rows: Ints) -> Probabilities:
+    def take(self, rows: Ints, columns: Ints | None = None) -> Probabilities:
         """The probabilities of some rows.
 
         Args:
             rows: int64, shape (m,), rising.
+            columns: int64, shape (c,): the classes that are wanted; None for all.
 
         Returns:
-            Shape (m, K).
+            Shape (m, K) or (m, c).
 
         Example:
             >>> InMemory(np.array([0]), np.array([[1.0]])).take(np.array([0])).tolist()
@@ -106,20 +109,25 @@ class InMemory:
             rows = slice(start, min(start + step, self.labels.size))
             yield rows, self._values[rows]
 
-    def take(self, rows: Ints) -> Probabilities:
+    def take(self, rows: Ints, columns: Ints | None = None) -> Probabilities:
         """The probabilities of some rows.
 
         Args:
             rows: int64, shape (m,).
+            columns: int64, shape (c,): the classes that are wanted; None for all.
 
         Returns:
-            Shape (m, K), a copy.
+            Shape (m, K) or (m, c), a copy.
 
         Example:
             >>> InMemory(np.array([0]), np.array([[1.0]])).take(np.array([0])).shape
             (1, 1)
         """
-        return self._values[rows]
+        if columns is None:
+            return self._values[rows]
+        if columns.size * FEW <= self.classes:
+            return self._values[rows[:, None], columns]
+        return self._values[rows][:, columns]
 
 
 class Streamed:
@@ -181,14 +189,15 @@ class Streamed:
             hint="give one row of probabilities a label",
         )
 
-    def take(self, rows: Ints) -> Probabilities:
+    def take(self, rows: Ints, columns: Ints | None = None) -> Probabilities:
         """The probabilities of some rows, in one pass.
 
         Args:
             rows: int64, shape (m,), rising.
+            columns: int64, shape (c,): the classes that are wanted; None for all.
 
         Returns:
-            Shape (m, K).
+            Shape (m, K) or (m, c).
 
         Example:
             >>> source = Streamed(np.array([0, 1]), 2, lambda: iter([np.eye(2)]))
@@ -201,7 +210,7 @@ class Streamed:
                 made = np.empty((rows.size, self.classes), block.dtype)
             low, high = np.searchsorted(rows, (span.start, span.stop))
             made[low:high] = block[rows[low:high] - span.start]
-        return made
+        return made if columns is None else made[:, columns]
 
 
 def checked_labels(labels: Ints, classes: int) -> None:

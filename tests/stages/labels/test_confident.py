@@ -90,6 +90,27 @@ def test_random_labels_are_not_called_clean():
     assert noise.measure.high > 0.3
 
 
+def test_boosted_trees_find_what_a_line_cannot_see():
+    rng = np.random.default_rng(1)
+    x = rng.uniform(-1, 1, (600, 3))
+    true = (x[:, 0] * x[:, 1] > 0).astype(int)
+    wrong = rng.random(600) < 0.1
+    table = pa.table(
+        {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": np.where(wrong, 1 - true, true)}
+    )
+    data = Dataset.of(table, Roles.of(label="y"))
+    found = {}
+    for name in ("boosted", "linear"):
+        made = _run(data, classifier=name)["labels.issues"].rows
+        found[name] = made.sort("score", descending=True)["row_id"].head(int(wrong.sum()))
+    right = {
+        n: np.isin(rows.to_numpy() % 2**40, np.flatnonzero(wrong)).mean()
+        for n, rows in found.items()
+    }
+    assert right["boosted"] > 0.8
+    assert right["linear"] < 0.4
+
+
 @pytest.mark.parametrize(("name", "flagged"), [("cifar10", 284), ("20news", 95)])
 def test_given_probabilities_are_pruned_as_cleanlab_does(name, flagged):
     filters = pytest.importorskip("cleanlab.filter")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
+from datapipe.features.boosted import boosted_predictor
 from datapipe.features.linear import dense_predictor, text_predictor
 from datapipe.features.tables import features_of
 from datapipe.measure.calibration import softened, temperature
@@ -117,6 +118,8 @@ def judged_by_fit(
     if features.kind == "text":
         texts = data.values("text").gather(rows.place)
         options["linear"] = text_predictor(texts, rows.classes, k)
+    elif classifier == "boosted":
+        options["boosted"] = boosted_predictor(values, rows.classes, k)
     else:
         if classifier != "linear":
             rng = context.rng("landmarks")

@@ -78,7 +78,7 @@ class AggregateAnswers(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.aggregate"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
     gives: ClassVar[tuple[str, ...]] = ("table",)
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
@@ -147,6 +147,7 @@ class AggregateAnswers(Stage):
                 "weights": dict(made.weights),
                 "scores": {n: s.to_json() for n, s in made.scores.items()},
                 "methods_left_out": dict(made.left_out),
+                "own_voice": made.own_voice,
             }
 
         told = answers_of(data, self.gold)

@@ -80,7 +80,7 @@ class JudgeAnnotators(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.annotators"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label", "id", "annotator")
     gives: ClassVar[tuple[str, ...]] = ("table",)
     raises_findings: ClassVar[tuple[str, ...]] = (

@@ -20,12 +20,12 @@ from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, 
 from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
 Kind = Literal["auto", "class", "multilabel", "tokens", "boxes", "value"]
-Classifier = Literal["auto", "kernel", "linear"]
+Classifier = Literal["auto", "kernel", "linear", "boosted"]
 Rule = Literal["auto", "posterior", "prune"]
 Score = Literal["auto", "posterior", "self_confidence", "margin"]
 CHOICES = {
     "kind": ("auto", "class", "multilabel", "tokens", "boxes", "value"),
-    "classifier": ("auto", "kernel", "linear"),
+    "classifier": ("auto", "kernel", "linear", "boosted"),
     "rule": ("auto", "posterior", "prune"),
     "score": ("auto", "posterior", "self_confidence", "margin"),
 }
@@ -61,8 +61,9 @@ class ConfidentLearning(Stage):
 
     Args:
         folds: How many folds, >= 2.
-        classifier: `kernel` (Gaussian kernel least squares), `linear` (logistic regression) or
-            `auto`: linear for texts, else the one under which the given labels are likelier.
+        classifier: `kernel` (Gaussian kernel least squares), `linear` (logistic regression),
+            `boosted` (boosted trees; texts stay linear) or `auto`: linear for texts, else kernel
+            or linear, whichever makes the given labels likelier.
         probabilities: Columns with out-of-fold class probabilities, one a class; a name with `*`
             stands for all that match; one list column will do. Empty fits a classifier.
         rule: Which rows are issues: `posterior`, `prune`, or `auto`: prune where probabilities
@@ -103,7 +104,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
