@@ -117,12 +117,17 @@ def _predicted(
         both = (grown.decision_function(x) for x in (outside, inside))
         parts.append(TREE_WEIGHT * unit(*both))
     for known, unseen in weighted_views(rows, fitted, asked):
-        model = LogisticRegression(
-            C=strength, solver="liblinear", class_weight="balanced", max_iter=200
-        )
-        model.fit(known, labels)
+        model = sparse_model(strength, balanced=True).fit(known, labels)
         parts.append(unit(model.decision_function(unseen), model.decision_function(known)))
     return np.asarray(np.mean(parts, axis=0), np.float64)
+
+
+def sparse_model(strength: float, *, balanced: bool = False) -> LogisticRegression:
+    """A linear model of n-grams. There are more of them than rows, so the dual is solved."""
+    return LogisticRegression(
+        C=strength, solver="liblinear", dual=True, random_state=0, max_iter=200,
+        class_weight="balanced" if balanced else None,
+    )  # fmt: skip
 
 
 def _trees(n: int) -> HistGradientBoostingClassifier:
