@@ -28,6 +28,7 @@ from datapipe.stages.synthetic import (
 from datapipe.stages.synthetic._drift import (
     drifted,
     extinct,
+    fitted_excess,
     generations_to_half,
     histogram,
     largest_share,
@@ -218,6 +219,17 @@ def test_accumulation_keeps_everything_and_shares_order_survival():
     assert left[half] < 0.5 <= left[half - 1]
     assert generations_to_half(counts, 0.1, kept=0.9, excess=0.0) == 0
     assert extinct(400, 1.0)[-1] > 0.99
+
+
+def test_each_generation_repeats_itself_in_its_own_way():
+    counts = histogram(np.repeat([1, 2, 3, 50], [400, 200, 100, 20]))
+    own = np.array([0.1, 0.6, 2.0])
+    seen = survival(counts, 3, 0.8, kept=0.2, excess=own)
+    assert np.allclose(fitted_excess(counts, 0.8, 0.2, seen[1:]), own, atol=1e-3)
+    alike = survival(counts, 6, 0.9, kept=0.1, excess=np.full(6, 0.4))
+    assert np.allclose(alike, survival(counts, 6, 0.9, kept=0.1, excess=0.4))
+    longer = survival(counts, 5, 0.9, kept=0.1, excess=own)
+    assert np.allclose(longer, survival(counts, 5, 0.9, kept=0.1, excess=np.append(own, [2, 2])))
 
 
 def test_models_draw_what_they_saw_and_score_what_they_did_not():
