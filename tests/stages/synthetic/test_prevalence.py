@@ -219,6 +219,26 @@ def test_a_row_is_never_scored_by_a_model_that_saw_its_prompt():
     assert abs(scores[kind == 1].mean() - scores[kind == 0].mean()) < 0.5
 
 
+def test_anchors_from_elsewhere_are_scored_by_models_of_other_places():
+    rng = np.random.default_rng(9)
+    kind, place = np.arange(400) % 2, np.repeat(["a", "b"], 200)
+    values = rng.normal(size=(400, 3))
+    values[(kind == 1) & (place == "a"), 0] += 6.0  # what gives machines away at home only
+    values[(kind == 1) & (place == "b"), 1] += 6.0
+    values = np.vstack([values, rng.normal(size=(60, 3))])
+    kind, place = np.append(kind, np.full(60, -1)), np.append(place, [""] * 60)
+    groups = pl.Series([str(i) for i in range(460)])
+    rows = Views(values, (), np.ones(460, bool), groups)
+    gaps = []
+    for places in (None, pl.Series(place)):
+        made = _judges.labelled_scores(
+            rows, kind, np.random.default_rng(0), trees=False, places=places
+        )  # fmt: skip
+        gaps.append(made[kind == 1].mean() - made[kind == 0].mean())
+    assert gaps[0] > 1.0
+    assert abs(gaps[1]) < 0.3 * gaps[0]
+
+
 def test_parameters_are_checked():
     assert SyntheticShare(generators="some").check()
     assert SyntheticShare(at_most=2).check()
