@@ -28,6 +28,7 @@ from datapipe.stages.synthetic import (
 from datapipe.stages.synthetic._drift import (
     drifted,
     extinct,
+    fitted_excess,
     generations_to_half,
     histogram,
     largest_share,
@@ -220,6 +221,17 @@ def test_accumulation_keeps_everything_and_shares_order_survival():
     assert extinct(400, 1.0)[-1] > 0.99
 
 
+def test_each_generation_repeats_itself_in_its_own_way():
+    counts = histogram(np.repeat([1, 2, 3, 50], [400, 200, 100, 20]))
+    own = np.array([0.1, 0.6, 2.0])
+    seen = survival(counts, 3, 0.8, kept=0.2, excess=own)
+    assert np.allclose(fitted_excess(counts, 0.8, 0.2, seen[1:]), own, atol=1e-3)
+    alike = survival(counts, 6, 0.9, kept=0.1, excess=np.full(6, 0.4))
+    assert np.allclose(alike, survival(counts, 6, 0.9, kept=0.1, excess=0.4))
+    longer = survival(counts, 5, 0.9, kept=0.1, excess=own)
+    assert np.allclose(longer, survival(counts, 5, 0.9, kept=0.1, excess=np.append(own, [2, 2])))
+
+
 def test_models_draw_what_they_saw_and_score_what_they_did_not():
     tokens = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2] * 40)
     model = learnt(tokens, 6, order=3)
@@ -278,15 +290,16 @@ def test_tables_lose_the_likelihood_of_far_rows(model):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", ["mixture", "copula"])
 @pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits])
-def test_regimes_of_tables_are_ranked_and_told(load, model):
+def test_regimes_of_tables_are_ranked_and_told(monkeypatch, load, model):
     """Half of the rows foretell what ten generations do to the other half, over twelve seeds."""
     values = load().data.astype(float)
     values = values[np.random.default_rng(0).permutation(len(values))][:1_000]
     values = values[:, values.std(0) > 0]
     half = values.shape[0] // 2
     table = Dataset.of(pl.DataFrame(values[:half], schema=[f"x{i}" for i in range(len(values.T))]))
-    verdicts = {}
-    for plan in (REGIMES[0], *REGIMES[3:]):
+    verdicts, every = {}, collapse.TABLE_SCENARIOS
+    for plan in (REGIMES[0], *REGIMES[3:]):  # what every call would foretell anew is asked once
+        monkeypatch.setattr(collapse, "TABLE_SCENARIOS", every if plan == REGIMES[-1] else ())
         share = {"share": plan.share} if plan.name == "replace" else {}
         found = judged(table, plan=plan.name, generations=10, repeats=12, model=model, **share)
         verdicts[str(plan)] = found.verdict

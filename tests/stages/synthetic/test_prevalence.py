@@ -219,6 +219,26 @@ def test_a_row_is_never_scored_by_a_model_that_saw_its_prompt():
     assert abs(scores[kind == 1].mean() - scores[kind == 0].mean()) < 0.5
 
 
+def test_anchors_from_elsewhere_are_scored_by_models_of_other_places():
+    rng = np.random.default_rng(9)
+    kind, place = np.arange(400) % 2, np.repeat(["a", "b"], 200)
+    values = rng.normal(size=(400, 3))
+    values[(kind == 1) & (place == "a"), 0] += 6.0  # what gives machines away at home only
+    values[(kind == 1) & (place == "b"), 1] += 6.0
+    values = np.vstack([values, rng.normal(size=(60, 3))])
+    kind, place = np.append(kind, np.full(60, -1)), np.append(place, [""] * 60)
+    groups = pl.Series([str(i) for i in range(460)])
+    rows = Views(values, (), np.ones(460, bool), groups)
+    gaps = []
+    for places in (None, pl.Series(place)):
+        made = _judges.labelled_scores(
+            rows, kind, np.random.default_rng(0), trees=False, places=places
+        )  # fmt: skip
+        gaps.append(made[kind == 1].mean() - made[kind == 0].mean())
+    assert gaps[0] > 1.0
+    assert abs(gaps[1]) < 0.3 * gaps[0]
+
+
 def test_parameters_are_checked():
     assert SyntheticShare(generators="some").check()
     assert SyntheticShare(at_most=2).check()
@@ -227,24 +247,32 @@ def test_parameters_are_checked():
     assert SyntheticShare().cacheable()
 
 
-def real_mix(rows, cell, share, rng):
-    """A mixture with one generator; anchors, reference and mixture share no prompt."""
+def real_mix(rows, cell, share, rng, *, unseen=False):
+    """A mixture with one generator; anchors, reference and mixture share no prompt.
+
+    The anchors are of that generator, or of the others that wrote in the cell.
+    """
     rows = rows.filter(pl.col("cell") == cell)
     makers = sorted(rows.filter(pl.col("label") == 1)["source_model"].unique())
     maker = makers[rng.integers(len(makers))]
     prompts = rng.permutation(rows["prompt"].unique().sort().to_numpy())
     first = pl.col("prompt").is_in(prompts[: len(prompts) // 2].tolist())
     machine = (pl.col("label") == 1) & (pl.col("source_model") == maker)
+    others = (pl.col("label") == 1) & (pl.col("source_model") != maker)
 
     def some(where, most):
-        found = rows.filter(where)["text"].to_list()
-        return [found[i] for i in rng.permutation(len(found))[:most]]
+        found = rows.filter(where)
+        return found[rng.permutation(found.height)[:most]]
 
-    people, known = some(first & (pl.col("label") == 0), 150), some(first & machine, 150)
-    hidden = some(~first & machine, round(120 * share))
-    mix = hidden + some(~first & (pl.col("label") == 0), 120 - len(hidden))
-    ids = [(1 << 40) + i for i in range(len(mix))] + [(2 << 40) + i for i in range(len(known))]
-    frame = pl.DataFrame({"t": mix + known, "_row_id": pl.Series(ids, dtype=pl.UInt64)})
+    people = some(first & (pl.col("label") == 0), 150)["text"]
+    known = some(first & (others if unseen else machine), 150)
+    hidden = some(~first & machine, round(120 * share))["text"].to_list()
+    mix = hidden + some(~first & (pl.col("label") == 0), 120 - len(hidden))["text"].to_list()
+    ids = [(1 << 40) + i for i in range(len(mix))] + [(2 << 40) + i for i in range(known.height)]
+    frame = pl.DataFrame({
+        "t": [*mix, *known["text"]], "_row_id": pl.Series(ids, dtype=pl.UInt64),
+        "generator": [*[None] * len(mix), *known["source_model"]],
+    })  # fmt: skip
     sources = (Source("m", "m", number=1), Source("k", "k", number=2, synthetic=True))
     data = Dataset(frame.lazy(), Roles.of(text="t"), sources=sources)
     return data, Dataset.of(pa.table({"t": people})), len(hidden) / len(mix)
@@ -269,3 +297,37 @@ def test_the_interval_covers_on_real_texts(real_texts):
     assert np.mean(errors) <= 0.08
     assert alarms <= 1
     assert nulls >= 2
+
+
+@pytest.mark.power
+@pytest.mark.timeout(6000)
+@pytest.mark.parametrize("unseen", [False, True])
+def test_intervals_cover_in_every_domain(real_texts, unseen):
+    """Two hundred and ten mixes, with anchors of the generator that wrote them or of others."""
+    rng = np.random.default_rng(23)
+    cells = (
+        "fastdetect/xsum", "fastdetect/writing", "detectrl/arxiv", "detectrl/xsum",
+        "detectrl/writing",
+    )  # fmt: skip
+    told = {cell: [] for cell in cells}
+    for i in range(6):
+        for cell in cells:
+            for share in (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0):
+                data, people, truth = real_mix(real_texts, cell, share, rng, unseen=unseen)
+                made = judged(
+                    data, people, seed=i, generators="any" if unseen else "known"
+                ).details  # fmt: skip
+                low, value, high = (  # an abstention holds no truth
+                    made.get(f"undeclared_{k}", 2.0) for k in ("low", "share", "high")
+                )
+                told[cell].append((
+                    low - 1e-9 <= truth <= high + 1e-9,
+                    abs(value - truth),
+                    high - low,
+                ))  # fmt: skip
+    by_cell = {cell: np.mean(figures, axis=0).round(3) for cell, figures in told.items()}
+    covered, error, width = np.mean([f for figures in told.values() for f in figures], axis=0)
+    assert covered >= (0.90 if unseen else 0.93), by_cell
+    assert width <= (0.5 if unseen else 0.22), by_cell
+    assert unseen or error <= 0.05, by_cell
+    assert min(f[0] for f in by_cell.values()) >= 0.80, by_cell

@@ -83,10 +83,10 @@ def _held(
     place = np.full(tokens.kinds, -1, np.int64)
     place[rare] = np.arange(rare.size)
     rows = np.concatenate([drawn, own])
+    at = place[tokens.of(rows)]
+    text = np.repeat(np.arange(rows.size), tokens.sizes(rows))
     there = np.zeros((rows.size, max(1, rare.size)), np.float32)
-    for i, row in enumerate(rows):
-        at = place[tokens.of(np.array([row]))]
-        there[i, at[at >= 0]] = 1.0
+    there[text[at >= 0], at[at >= 0]] = 1.0
     sides = np.zeros((SHUFFLES + 1, rows.size), np.float32)
     sides[0, : drawn.size] = 1.0
     for s in range(1, SHUFFLES + 1):

@@ -22,7 +22,9 @@ Ints = NDArray[np.int64]
 RARE = 3
 """Kinds that occur at most so often are the tail."""
 MOST_GENERATIONS = 10_000
-MOST_EXCESS = 4.0
+MOST_EXCESS = 64.0
+HALVINGS = 50
+"""Of the range that an excess is looked for in."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ def histogram(counts: Ints) -> Histogram:
     return Histogram(times.astype(np.int64), kinds.astype(np.int64))
 
 
-def extinct(generations: int, share: float, excess: float = 0.0) -> Floats:
+def extinct(generations: int, share: float, excess: float | Floats = 0.0) -> Floats:
     """The chance that the family of one occurrence is gone, shape (generations + 1,).
 
     Args:
         generations: How many.
         share: Mean offspring, in [0, 1].
-        excess: Variance of the offspring beyond Poisson's, over the squared mean; >= 0.
+        excess: Variance of the offspring beyond Poisson's, over the squared mean; >= 0. One for
+            all generations, or float64 of shape (k,): the first k each have their own, and what
+            follows is like the last.
 
     Returns:
         float64; entry g is for generation g.
@@ -68,18 +72,40 @@ def extinct(generations: int, share: float, excess: float = 0.0) -> Floats:
     References:
         Watson & Galton, 1875, On the probability of the extinction of families.
     """
+    own = np.atleast_1d(np.asarray(excess, np.float64))[:generations]
     gone = np.zeros(generations + 1)
     for g in range(generations):
-        mean = share * (1.0 - gone[g])
-        if excess > 1e-6:
-            gone[g + 1] = (1.0 + excess * mean) ** (-1.0 / excess)
-        else:
-            gone[g + 1] = math.exp(-mean)
+        alike = own.size == 1  # then one more step from the last answer is all
+        gone[g + 1] = (
+            _childless(share * (1.0 - gone[g]), float(own[0]))
+            if alike
+            else _gone_after(g + 1, share, own)
+        )
     return gone
 
 
+def _gone_after(generations: int, share: float, own: Floats) -> float:
+    """The chance to be gone by one generation, from the last back to the first."""
+    gone = 0.0
+    for g in reversed(range(generations)):
+        gone = _childless(share * (1.0 - gone), float(own[min(g, own.size - 1)]))
+    return gone
+
+
+def _childless(mean: float, excess: float) -> float:
+    """The chance of no offspring at all."""
+    if excess > 1e-6:
+        return float((1.0 + excess * mean) ** (-1.0 / excess))
+    return math.exp(-mean)
+
+
 def survival(
-    counts: Histogram, generations: int, share: float, *, kept: float, excess: float = 0.0
+    counts: Histogram,
+    generations: int,
+    share: float,
+    *,
+    kept: float,
+    excess: float | Floats = 0.0,
 ) -> Floats:
     """The expected share of rare kinds that are left, shape (generations + 1,).
 
@@ -104,16 +130,33 @@ def survival(
     return made
 
 
-def fitted_excess(counts: Histogram, share: float, kept: float, seen: float) -> float:
-    """The excess under which one generation leaves the share of rare kinds that was seen."""
-    low, high = 0.0, MOST_EXCESS
-    if survival(counts, 1, share, kept=kept, excess=low)[1] <= seen:
-        return 0.0
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        left = survival(counts, 1, share, kept=kept, excess=middle)[1]
-        low, high = (middle, high) if left > seen else (low, middle)
-    return 0.5 * (low + high)
+def fitted_excess(counts: Histogram, share: float, kept: float, seen: Floats) -> Floats:
+    """The excess of each generation under which so many rare kinds are left as were seen.
+
+    Args:
+        counts: Of the data that the simulated models began with.
+        share: As for `survival`.
+        kept: As for `survival`.
+        seen: float64, shape (generations,); shares of rare kinds left, from the first generation.
+
+    Returns:
+        float64, shape (generations,); each is fitted with those before it as they are.
+    """
+    made = np.zeros(seen.size)
+    for g in range(seen.size):
+
+        def left(excess: float, own: Floats = made[: g + 1]) -> float:
+            own[-1] = excess
+            return float(survival(counts, own.size, share, kept=kept, excess=own)[-1])
+
+        low, high = 0.0, MOST_EXCESS
+        if left(low) <= seen[g]:
+            continue
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if left(middle) > seen[g] else (low, middle)
+        made[g] = 0.5 * (low + high)
+    return made
 
 
 def generations_to_half(counts: Histogram, share: float, *, kept: float, excess: float) -> int:

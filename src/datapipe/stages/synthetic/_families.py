@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from datapipe.stages.synthetic._judges import FAR, separation, unit, weighted_views
+from datapipe.stages.synthetic._judges import FAR, separation, sparse_model, unit, weighted_views
 from datapipe.stages.synthetic._views import Views
 
 Floats = NDArray[np.float64]
@@ -138,8 +138,7 @@ def _views_scores(
     linear = LogisticRegression(C=DENSE_STRENGTH, max_iter=500).fit(inside, labels, weight)
     made = [unit(linear.decision_function(outside))]
     for known, unseen in weighted_views(rows, fitted, asked):
-        model = LogisticRegression(C=SPARSE_STRENGTH, solver="liblinear", max_iter=200)
-        model.fit(known, labels, weight)
+        model = sparse_model(SPARSE_STRENGTH).fit(known, labels, weight)
         made.append(unit(model.decision_function(unseen)))
     return made
 

@@ -98,7 +98,7 @@ def excesses(
     part = _drift.histogram(np.bincount(made.train))
     every = Plan("replace", 1.0)
     seen = [recursion(made.train, made.unseen, every, 1, rng, learner=learner) for rng in seeds]
-    return np.array([_drift.fitted_excess(part, 1.0, 0.0, float(c.survival[1])) for c in seen])
+    return np.array([_drift.fitted_excess(part, 1.0, 0.0, c.survival[1:])[0] for c in seen])
 
 
 def forecast(
@@ -112,8 +112,9 @@ def forecast(
 ) -> Forecast:
     """The course under one plan, as intervals over seeds.
 
-    Survival comes from the counts of the whole corpus, in closed form or by resampling them, and
-    from what a simulated first generation tells of the model; under accumulation nothing is lost.
+    Survival comes from the counts of the whole corpus: in closed form, with the excess of each
+    generation that the simulation shows, for models that fall into loops lose more with each; or
+    by resampling the counts. Under accumulation nothing is lost.
     """
     runs = [
         recursion(made.train, made.unseen, plan, generations, r, learner=learner) for r in seeds
@@ -121,10 +122,10 @@ def forecast(
     cost = [_over([c.surprise[g] - c.surprise[0] for c in runs]) for g in range(generations + 1)]
     exact = plan.name != "accumulate"
     if plan.name == "replace" and not plan.truncated:
-        kept = 1.0 - plan.share
+        kept, part = 1.0 - plan.share, _drift.histogram(np.bincount(made.train))
+        own = [_drift.fitted_excess(part, plan.share, kept, c.survival[1:]) for c in runs]
         curves = [
-            _drift.survival(made.counts, generations, plan.share, kept=kept, excess=e)
-            for e in excess
+            _drift.survival(made.counts, generations, plan.share, kept=kept, excess=e) for e in own
         ]
     elif exact:
         curves = [

@@ -31,12 +31,19 @@ DENSE_STRENGTH, LABELLED_STRENGTH, CONTRAST_STRENGTH = 0.05, 10.0, 3.0
 TREES_FROM = 600
 """With fewer labelled rows trees know nothing that the linear models do not."""
 TREE_WEIGHT = 2.0
+LEAST_OF_PLACE = 40
+"""Labelled rows of either kind without which a place is no test of what others teach."""
 MOST_CONTRASTED = 1_000
 """More rows than this tell no more of what sets them apart from a few hundred of people's."""
 
 
 def labelled_scores(
-    rows: Views, kind: Ints, rng: np.random.Generator, *, trees: bool = True
+    rows: Views,
+    kind: Ints,
+    rng: np.random.Generator,
+    *,
+    trees: bool = True,
+    places: pl.Series | None = None,
 ) -> Floats:
     """Scores by models of the labelled rows, each row by models that saw neither it nor its prompt.
 
@@ -45,12 +52,18 @@ def labelled_scores(
         kind: int64, shape (n,); 0 people, 1 machines, -1 not to learn from.
         rng: Deals prompts to folds.
         trees: Whether trees may be grown where there are rows enough for them.
+        places: Where rows come from, shape (n,), when the labelled ones are from elsewhere. With
+            two places or more each is scored by models of the others, so that labelled rows are
+            as foreign to their models as the rows to judge are to all.
 
     Returns:
         float64, shape (n,); higher is more like the machines.
     """
     trees = trees and (int((kind >= 0).sum()) >= TREES_FROM or not rows.sparse)
-    return _crossed(rows, kind, _dealt(rows.groups, kind, rng), LABELLED_STRENGTH, trees=trees)
+    fold = _dealt(rows.groups, kind, rng)
+    if places is not None:
+        fold = _by_place(rows.groups, kind, places, fold)
+    return _crossed(rows, kind, fold, LABELLED_STRENGTH, trees=trees)
 
 
 def contrast_scores(rows: Views, people: Bools, rng: np.random.Generator) -> Floats:
@@ -85,6 +98,29 @@ def _dealt(groups: pl.Series, kind: Ints, rng: np.random.Generator) -> Ints:
     return fold[member]
 
 
+def _by_place(groups: pl.Series, kind: Ints, places: pl.Series, fold: Ints) -> Ints:
+    """A fold for each place of labelled rows; the other rows keep to where they were dealt.
+
+    Stays as it was where fewer than two places hold both kinds.
+    """
+    place = places.to_numpy().astype(str)
+    known = [
+        p
+        for p in np.unique(place[kind >= 0])
+        if min(int(((kind == k) & (place == p)).sum()) for k in (0, 1)) >= LEAST_OF_PLACE
+    ]
+    if len(known) < 2:
+        return fold
+    made = fold % len(known)  # no more than there are folds
+    at = np.searchsorted(known, place) % FOLDS
+    held = (kind >= 0) & np.isin(place, known)
+    made[held] = at[held]
+    home = dict(zip(groups.filter(pl.Series(held)).to_list(), made[held].tolist(), strict=True))
+    others = np.flatnonzero(~held)
+    made[others] = [home.get(groups[int(i)], int(made[i])) for i in others]
+    return made
+
+
 def _crossed(rows: Views, kind: Ints, fold: Ints, strength: float, *, trees: bool) -> Floats:
     told = kind >= 0
     learnt = [k for k in range(FOLDS) if (told & (fold == k)).any()]
@@ -117,12 +153,17 @@ def _predicted(
         both = (grown.decision_function(x) for x in (outside, inside))
         parts.append(TREE_WEIGHT * unit(*both))
     for known, unseen in weighted_views(rows, fitted, asked):
-        model = LogisticRegression(
-            C=strength, solver="liblinear", class_weight="balanced", max_iter=200
-        )
-        model.fit(known, labels)
+        model = sparse_model(strength, balanced=True).fit(known, labels)
         parts.append(unit(model.decision_function(unseen), model.decision_function(known)))
     return np.asarray(np.mean(parts, axis=0), np.float64)
+
+
+def sparse_model(strength: float, *, balanced: bool = False) -> LogisticRegression:
+    """A linear model of n-grams. There are more of them than rows, so the dual is solved."""
+    return LogisticRegression(
+        C=strength, solver="liblinear", dual=True, random_state=0, max_iter=200,
+        class_weight="balanced" if balanced else None,
+    )  # fmt: skip
 
 
 def _trees(n: int) -> HistGradientBoostingClassifier:

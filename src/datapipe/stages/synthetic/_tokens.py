@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -32,9 +33,19 @@ class Tokens:
 
     def of(self, rows: Ints) -> Ints:
         """The tokens of some texts, in the order asked for."""
-        edges = np.searchsorted(self.rows, np.arange(int(self.rows.max(initial=-1)) + 2))
+        edges = self._edges
         parts = [self.ids[edges[r] : edges[r + 1]] for r in rows if r + 1 < edges.size]
         return np.concatenate(parts) if parts else self.ids[:0]
+
+    def sizes(self, rows: Ints) -> Ints:
+        """How many tokens some texts have, in the order asked for."""
+        whole = np.append(np.diff(self._edges), 0)
+        return np.asarray(whole[np.minimum(rows, whole.size - 1)], np.int64)
+
+    @cached_property
+    def _edges(self) -> Ints:
+        """Where each text begins among the tokens, and where the last one ends."""
+        return np.searchsorted(self.rows, np.arange(int(self.rows.max(initial=-1)) + 2))
 
 
 def tokens_of(texts: pl.Series) -> Tokens:

@@ -195,7 +195,10 @@ class SyntheticShare(Stage):
             shares = known_shares(rows.texts, kind != UNKNOWN)
             if too_far(shares, kind == REFERENCE, kind == UNKNOWN):
                 raise Abstained("the reference is too far from the rows: other words or topics")
-        odds = _judges.labelled_scores(rows, labels(kind), context.rng("folds"), trees=False)
+        places = usable[DOMAIN] if elsewhere(kind) else None
+        odds = _judges.labelled_scores(
+            rows, labels(kind), context.rng("folds"), trees=False, places=places
+        )
         scores = 1.0 / (1.0 + np.exp(-np.clip(STEEPNESS * odds, -30, 30)))
         made = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == ANCHOR)
         people = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == OTHERS)
