@@ -129,8 +129,8 @@ def delays(seeds, before=0.9, after=0.7, rule=None):
 
 def test_a_planted_fall_is_found_within_150_answers():
     found = delays(range(200))
-    assert np.median(found) <= 95
-    assert np.mean(found <= 150) >= 0.82
+    assert np.median(found) <= 90
+    assert np.mean(found <= 150) >= 0.87
     assert found.min() >= 0
 
 

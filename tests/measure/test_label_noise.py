@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -194,3 +195,22 @@ def test_bad_probabilities_are_refused():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(DeclarationError):
         transition_posterior(np.zeros(3, np.int64), np.ones((2, 2)) / 2)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_beside_the_probabilities_little_memory_is_needed(streamed):
+    """At most 80 bytes a row: 80 MB for a million rows."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 50, 100_000)
+    probabilities = rng.random((100_000, 50), dtype=np.float32)
+    probabilities[np.arange(labels.size), labels] += 2
+    probabilities /= probabilities.sum(1, keepdims=True)
+    source = label_sources.InMemory(labels, probabilities)
+    if streamed:
+        parts = [slice(i, i + 5000) for i in range(0, labels.size, 5000)]
+        source = label_sources.Streamed(labels, 50, lambda: (probabilities[p] for p in parts))
+    tracemalloc.start()
+    label_scan.pruned(source)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 80 * labels.size
