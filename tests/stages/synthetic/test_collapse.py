@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from datapipe.core.context import Context
@@ -188,17 +186,6 @@ def test_a_neural_model_learns_what_follows_what():
     assert (follows[made[:-1]] == made[1:]).mean() > 0.5
     every = np.array([model.surprise(np.array([3, 7, w]))[2] for w in range(50)])
     assert (2.0**-every).sum() == pytest.approx(1.0, abs=1e-4)
-    unmatched = replace(model, lift=0 * model.lift)
-    assert off(model, tokens) < 0.1 < off(unmatched, tokens)
-
-
-def off(model, tokens):
-    """How far a word's chances over its training contexts are from its count, at the worst."""
-    past = np.lib.stride_tricks.sliding_window_view(tokens[:4_000], 2)
-    odds = model.network(torch.from_numpy(past.copy())) @ model.network.next.weight.T + model.lift
-    chance = torch.softmax(odds[:, :40] + torch.from_numpy(np.log(model.counts[:40])), 1)
-    share = model.counts[:40] / model.counts.sum()
-    return float(np.abs(chance.mean(0).detach().numpy() / share - 1).max())
 
 
 def test_models_are_of_texts_or_of_tables():
