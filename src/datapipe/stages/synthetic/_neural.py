@@ -25,6 +25,9 @@ EPOCHS, BATCH, OTHERS = 2, 256, 512
 RATE, DECAY = 0.01, 2.0
 ASKED = 512
 """Words scored at a time: bounds the memory."""
+MATCHED, ROUNDS = 1_024, 5
+"""Contexts over which what the model says of every word is brought to how often it occurs, and
+how many times."""
 
 
 class Network(nn.Module):
@@ -53,18 +56,20 @@ class NeuralLanguage:
         network: The weights.
         tokens: int64; the training data, whose words texts begin with.
         counts: int64, shape (vocabulary,); only what occurs is ever made.
+        lift: float32, shape (vocabulary,); added to the log-odds of each word.
     """
 
     network: Network
     tokens: Ints
     counts: Ints
+    lift: torch.Tensor
 
     def drawn(self, n: int, rng: np.random.Generator) -> Ints:
         """Tokens that the model makes, int64 of shape (n,)."""
         streams = max(1, -(-n // TEXT))
         steps = -(-n // streams)
         known = np.flatnonzero(self.counts)
-        use = torch.from_numpy(self.counts[known].astype(np.float32)).log()
+        use = torch.from_numpy(self.counts[known].astype(np.float32)).log() + self.lift[known]
         table = self.network.next.weight.detach()[torch.from_numpy(known)]
         made = np.empty((streams, steps + CONTEXT), np.int64)
         at = rng.integers(0, max(1, self.tokens.size - CONTEXT), streams)
@@ -84,7 +89,7 @@ class NeuralLanguage:
         total, seen = int(self.counts.sum()), int((self.counts > 0).sum())
         alone = (self.counts + seen / self.counts.size) / (total + seen)
         bits = -np.log2(alone[tokens])
-        log_use = torch.from_numpy(np.log(alone).astype(np.float32))
+        log_use = torch.from_numpy(np.log(alone).astype(np.float32)) + self.lift
         past, after = _windows(tokens)
         with torch.inference_mode():
             for start in range(0, after.numel(), ASKED):
@@ -135,7 +140,30 @@ def neural(tokens: Ints, vocabulary: int, rng: np.random.Generator) -> NeuralLan
             loss.backward()
             descent.step()
             slope.step()
-    return NeuralLanguage(network.eval(), tokens, counts)
+    return NeuralLanguage(network.eval(), tokens, counts, _lift(network, past, counts))
+
+
+def _lift(network: Network, past: torch.Tensor, counts: Ints) -> torch.Tensor:
+    """What each word's log-odds lack for the model to make it as often as it occurs.
+
+    At the greatest likelihood the chances of a word over all contexts add up to its count. Drawn
+    others only come near to that: without this, frequent words would grow at the cost of rare ones
+    whose contexts tell nothing of them, and the more so the more was learnt.
+    """
+    known = torch.from_numpy(np.flatnonzero(counts))
+    use = torch.from_numpy(counts).float()[known]
+    use = (use / use.sum()).log()
+    at = torch.linspace(0, max(0, past.shape[0] - 1), min(MATCHED, past.shape[0])).long()
+    lift = torch.zeros(counts.size)
+    if not at.numel():
+        return lift
+    with torch.inference_mode():
+        odds = network(past[at]) @ network.next.weight[known].T
+        more = torch.zeros(known.numel())
+        for _ in range(ROUNDS):
+            more += use - torch.softmax(odds + use + more, 1).mean(0).clamp_(min=1e-12).log()
+    lift[known] = more
+    return lift
 
 
 def _windows(tokens: Ints) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.features.text import normalise
+from datapipe.features.text import mixed, normalise
 
 Floats = NDArray[np.float64]
 
@@ -108,26 +108,34 @@ def _shape_of_words(words: pl.DataFrame) -> pl.DataFrame:
 
 
 def _richness(words: pl.DataFrame) -> pl.DataFrame:
-    """How often words and pairs of words come again."""
-    placed = words.with_columns(
-        run=pl.int_range(pl.len()).over("row") // RUN_WORDS,
-        pair=pl.col("lower") + " " + pl.col("lower").shift(-1).over("row"),
-        full=pl.len().over("row", pl.int_range(pl.len()).over("row") // RUN_WORDS) == RUN_WORDS,
-    )
+    """How often words and pairs of words come again; hashes do for what is only told apart."""
+    row = words["row"].to_numpy()
+    first = np.searchsorted(row, row)  # rows are in order
+    run = (np.arange(row.size) - first) // RUN_WORDS
+    size = np.searchsorted(row, row, side="right") - first
+    word = words["lower"].hash().to_numpy()
+    pair = mixed(word[:-1]) + word[1:]
+    within = row[1:] == row[:-1]
+    placed = pl.DataFrame({
+        "row": row, "run": run, "word": word,
+        "pair": pl.Series(np.append(pair, np.zeros(min(1, row.size), np.uint64))),
+        "paired": np.append(within, np.zeros(min(1, row.size), np.bool_)),
+        "full": run < size // RUN_WORDS,
+    })  # fmt: skip
     runs = (
         placed.filter("full")
         .group_by("row", "run", maintain_order=True)
-        .agg(kinds=pl.col("lower").n_unique() / RUN_WORDS)
+        .agg(kinds=pl.col("word").n_unique() / RUN_WORDS)
         .group_by("row", maintain_order=True)
         .agg(pl.col("kinds").mean(), spread=pl.col("kinds").std())
     )
-    counts = words.group_by("row", "lower", maintain_order=True).len("times")
+    counts = placed.group_by("row", "word", maintain_order=True).len("times")
     share = pl.col("times") / pl.col("times").sum()
     repeats = counts.group_by("row", maintain_order=True).agg(
         once=(pl.col("times") == 1).mean(), entropy=-(share * share.log()).sum()
     )
     pairs = placed.group_by("row", maintain_order=True).agg(
-        pairs=pl.col("pair").n_unique() / pl.len()
+        pairs=(pl.col("pair").filter("paired").n_unique() + 1) / pl.len()  # the last has none
     )
     return repeats.join(runs, on="row", how="left").join(pairs, on="row", how="left")
 
