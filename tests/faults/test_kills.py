@@ -163,7 +163,7 @@ def test_kills_at_every_call_lose_nothing(world: World, sweeps):
         killed += answer["rc"] == KILLED  # threads may need a call less than when they were counted
         inspect(world, scene, store, told, where)
         print(f"{killed} kills, the last at {where}", flush=True)
-    assert killed >= 0.95 * len(chosen[part - 1 :: parts])
+    assert killed >= 0.95 * len(chosen[part - 1 :: parts]) - 1  # of few, one may be the last call
 
 
 @pytest.mark.faults
