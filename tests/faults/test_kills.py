@@ -74,6 +74,7 @@ def write_rows(path: Path, first: int) -> Path:
 def counted(worker: Any, scene: Scene, store: Path) -> Scene:
     """Do the job of a scene unharmed; it says what calls it makes and what it leads to."""
     log = store.with_suffix(".log")
+    log.unlink(missing_ok=True)  # of the scene before, whose calls are not those of this one
     how = {"source": scene.source, "told": store.with_suffix(".told"), **scene.how}
     scene.truth = worker.do(scene.job, store, action=COUNT, log=log, **how)
     assert scene.truth["rc"] == 0, scene.truth
@@ -162,7 +163,7 @@ def test_kills_at_every_call_lose_nothing(world: World, sweeps):
         killed += answer["rc"] == KILLED  # threads may need a call less than when they were counted
         inspect(world, scene, store, told, where)
         print(f"{killed} kills, the last at {where}", flush=True)
-    assert killed >= 0.95 * len(chosen[part - 1 :: parts])
+    assert killed >= 0.95 * len(chosen[part - 1 :: parts]) - 1  # of few, one may be the last call
 
 
 @pytest.mark.faults

@@ -135,7 +135,7 @@ def answered(
     _refuse_orders(connection, query)
     with watched(connection, limits.seconds) as watch:
         try:
-            return _answer(connection, narrowed(connection, query, values), values, limits)
+            return _answer(connection, *narrowed(connection, query, values), limits)
         except (duckdb.Error, OSError, RuntimeError) as error:
             if watch.cause is not None:
                 raise watch.cause from error

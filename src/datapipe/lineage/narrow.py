@@ -20,13 +20,15 @@ VIEWS = ("dropped_rows", "row_history", "model_rows")
 """Views with a macro `…_of(ids)`."""
 
 _MAY = re.compile(rf"\b({'|'.join(VIEWS)})\b.*\brow_id\b", re.IGNORECASE | re.DOTALL)
+_MANY = re.compile(r"\brow_id\s+in\s*\(\s*(\d+(?:\s*,\s*\d+){15,})\s*\)", re.IGNORECASE)
+"""A long list of ids, which costs DuckDB more to read as text than as one value."""
 _WHOLE = frozenset(["tinyint", "smallint", "integer", "int", "bigint", "hugeint", "ubigint"])
 _IDS = range(2**64)
 
 
 def narrowed(
     connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object]
-) -> str:
+) -> tuple[str, Mapping[str, object]]:
     """The question that gives the same rows without a look at all the others.
 
     Args:
@@ -35,27 +37,52 @@ def narrowed(
         values: Values of its `$name` parameters.
 
     Returns:
-        The question to ask; the same one where nothing can be gained.
+        The question to ask and its values; the same ones where nothing can be gained.
 
     Example:
         >>> with duckdb.connect() as connection:
-        ...     narrowed(connection, "from model_rows where row_id in (1, $b)", {"b": 2})
-        ...     narrowed(connection, "from model_rows where ordinal < 5", {})
+        ...     narrowed(connection, "from model_rows where row_id in (1, $b)", {"b": 2})[0]
+        ...     narrowed(connection, "from model_rows where ordinal < 5", {})[0]
         'from model_rows_of([1, 2]) as model_rows where row_id in (1, $b)'
         'from model_rows where ordinal < 5'
     """
     if not _MAY.search(query):
-        return query
+        return query, values
+    for short, lists in (_shortened(query), (query, {})):
+        both = {**values, **lists}
+        nodes = _read(connection, short)
+        found = [part for node in nodes if (part := _part(node, both)) is not None]
+        named = [n.get("identifier") for n in nodes if n.get("type") == "VALUE_PARAMETER"]
+        used = [f"${name}" for name in lists if named.count(name) == 1 and name not in values]
+        at = [text for _, _, text in found]
+        if len(used) < len(lists) or not all(any(f"_of({u})" in t for t in at) for u in used):
+            continue  # a list stood within a text, or in a condition of another kind
+        if any(n.get("key") in VIEWS for n in nodes):  # a WITH of that name
+            return query, values
+        raw = short.encode()
+        for start, end, text in sorted(found, reverse=True):
+            raw = raw[:start] + text.encode() + raw[end:]
+        return raw.decode(), both
+    return query, values
+
+
+def _shortened(query: str) -> tuple[str, dict[str, list[int]]]:
+    """The question with a parameter for each long list of ids, and those lists."""
+    lists: dict[str, list[int]] = {}
+
+    def name(match: re.Match[str]) -> str:
+        numbers = [int(n) for n in match[1].split(",")]
+        lists[f"row_ids_{len(lists)}"] = [n for n in numbers if n in _IDS]  # others name no row
+        return f"row_id in $row_ids_{len(lists) - 1}"
+
+    return _MANY.sub(name, query), lists
+
+
+def _read(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """All nodes of a question's tree; none where DuckDB does not give one."""
     told = connection.execute("select json_serialize_sql($1::varchar)", [query]).fetchall()[0][0]
     form = json.loads(told)
-    nodes = list(_nodes(form))
-    if form.get("error") or any(n.get("key") in VIEWS for n in nodes):  # a WITH of that name
-        return query
-    raw = query.encode()
-    found = [part for node in nodes if (part := _part(node, values)) is not None]
-    for start, end, text in sorted(found, reverse=True):
-        raw = raw[:start] + text.encode() + raw[end:]
-    return raw.decode()
+    return [] if form.get("error") else list(_nodes(form))
 
 
 def _nodes(form: Any) -> Iterator[dict[str, Any]]:
@@ -134,10 +161,11 @@ def _listed(numbers: list[int | None]) -> str | None:
 
 def _many(part: dict[str, Any], values: Mapping[str, object]) -> str | None:
     """A list that is given as a parameter."""
-    given = values.get(part["identifier"]) if part["type"] == "VALUE_PARAMETER" else None
-    if not isinstance(given, list | tuple) or not all(type(n) is int for n in given):
+    name = part["identifier"] if part["type"] == "VALUE_PARAMETER" else ""
+    given = values.get(name)
+    if not isinstance(given, list | tuple):
         return None
-    return _listed(list(given))
+    return f"${name}" if all(type(n) is int and n in _IDS for n in given) else None
 
 
 def _number(part: dict[str, Any], values: Mapping[str, object]) -> int | None:

@@ -128,7 +128,8 @@ def check(job: dict[str, Any]) -> dict[str, Any]:
     """What the store says of itself, held against what was acknowledged."""
     lineage = Lineage(job["store"])
     problems = _damaged(lineage) if job.get("quick") else [str(p) for p in lineage.verify()]
-    held = {line_of(r.kind, r.body) for r in lineage._journal.read()}
+    records = list(lineage._journal.read(until=lineage._journal.tail().mark))  # a torn end is legal
+    held = {line_of(r.kind, r.body) for r in records}
     told = Path(job["told"]).read_text().split() if Path(job["told"]).exists() else []
     states = lineage.sql("select run_id, state from run_status").rows()
     batches = lineage.sql(
@@ -143,7 +144,7 @@ def check(job: dict[str, Any]) -> dict[str, Any]:
         "states": dict(states),
         "ended": [
             r.body["run_id"]
-            for r in lineage._journal.read()
+            for r in records
             if r.kind == "run_events" and r.body["event"] == "finished"
         ],
         "left": [p.name for p in (lineage.store / "tmp").iterdir() if p.is_dir()],
