@@ -7,7 +7,7 @@ have its values to the letter: few genuine rows have them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,9 @@ FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """
+FEWEST_KINDS = 4
+"""What the suspects that share a stamp must show, different things: by nature a kind of one class
+looks like two or three others."""
 STRAYS = 0.05
 """Rows whose neighbours vouch for their label, in parts of all that hold a stamp, that go with it.
 """
@@ -264,7 +267,9 @@ def evidence_across(stamps: Stamps, label: int) -> Evidence:
                 for e in np.unique(shows)
                 if (shows != e).sum() >= LEAST_TEMPLATE
             ]
-    return _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
+    made = _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
+    kinds = np.unique(content.shows[made.rows]).size
+    return made if kinds >= min(FEWEST_KINDS, content.classes - 1) else replace(made, p_value=1.0)
 
 
 def _evidence(
