@@ -28,6 +28,7 @@ from datapipe.stages.poisoning._refined import Trigger
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Pixels = NDArray[np.float32]
 
 STAMPS = ("stamp, cross-source", "stamp, split-half", "stamp, label-blind")
 BINS = 16
@@ -94,7 +95,7 @@ class Stamps:
         return made
 
     def _share(self, rows: Ints) -> Floats:
-        return (self._counts(rows) + 0.5) / (rows.size + 1.0)
+        return np.asarray((self._counts(rows) + 0.5) / (rows.size + 1.0), np.float64)
 
     def rate(self, stamp: Stamp, k: int) -> float:
         """The share of genuine rows of a class that hold a stamp by nature; NaN where few tell."""
@@ -187,7 +188,7 @@ class Stamps:
         return among[kept], low[kept], high[kept]
 
 
-def _within(rows: NDArray[np.float32], low: object, high: object) -> Bools:
+def _within(rows: Pixels, low: Pixels | float, high: Pixels | float) -> Bools:
     return np.asarray((rows >= low) & (rows <= high), bool)
 
 
@@ -310,9 +311,10 @@ def _blind(stamps: Stamps) -> list[Evidence]:
         learn, ask = suspects[own != label], suspects[own == label]
         stamp = stamps.learnt(learn, -1) if learn.size >= LEAST_TEMPLATE else None
         scores = np.zeros(ask.size)
-        held = stamp.held(stamps.pixels[ask]) if stamp is not None else np.zeros(ask.size, bool)
-        for row in np.flatnonzero(held):
-            scores[row] = stamps.oddness(stamp, [int(content.shows[ask[row]]), int(label)])
+        if stamp is not None:
+            for row in np.flatnonzero(stamp.held(stamps.pixels[ask])):
+                shown = int(content.shows[ask[row]])
+                scores[row] = stamps.oddness(stamp, [shown, int(label)])
         parts.append((ask, scores))
     tried = Tried.of(parts)
     found = tried.rows[tried.scores > LOUD]
