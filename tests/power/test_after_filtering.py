@@ -41,7 +41,7 @@ def patch(rng):
 def blend(rng):
     """A faint picture of noise over everything."""
     noise = rng.uniform(0, TOP, (8, 8))
-    return lambda images: np.round(0.75 * images + 0.25 * noise)
+    return lambda images: np.round(0.65 * images + 0.35 * noise)
 
 
 def _dataset(images, labels):
@@ -101,4 +101,4 @@ def test_after_filtering_an_attack_does_no_more_than_after_a_perfect_filter(atta
     assert attacked > 0.5, "the attack does not work"
     assert ours <= perfect + 0.03
     assert accuracy >= best - 0.005
-    assert before > 0.5 > after
+    assert before > after + 0.2, "half of the rows teach it, the other half are asked"

@@ -149,19 +149,6 @@ def test_fewer_rows_than_the_least_detectable_pass_and_more_do_not():
     assert _look(_digits(4, count=2 * least, size=1)[0]).verdict == "fail"
 
 
-def test_where_strokes_hide_patches_more_rows_are_needed():
-    """A patch is planted in the data themselves: noise that swallows it raises the number."""
-    clean = _digits(3, count=0, size=1, flips=0)[0]
-    images = np.vstack(clean.values("image").to_list())
-    noise = np.random.default_rng(0).choice([0.0, 16.0], images.shape, p=[0.8, 0.2])
-    loud = pl.DataFrame({"i": np.maximum(images, noise), "y": clean.values("label")})
-    least = [
-        _look(d).details["min_detectable"]
-        for d in (clean, Dataset.of(loud, Roles.of(image="i", label="y")))
-    ]
-    assert least[1] > least[0]
-
-
 def test_copies_of_one_mislabelled_image_are_no_pattern():
     frame = digits_world(8, damaged=False).dataset().frame()
     wrong = frame.head(1).with_columns(pl.lit(3, dtype=pl.Int64).alias("label"))

@@ -103,9 +103,8 @@ class _Planting:
         if content.pixels is not ground.pixels:
             columns = content.pixels.copy()
             columns[rows] = ground.columns(pixels[rows])
-        labels, genuine, suspect = (
-            part.copy() for part in (content.labels, content.genuine, content.suspect)
-        )
+        labels, genuine = content.labels.copy(), content.genuine.copy()
+        suspect = content.suspect.copy()
         labels[rows], genuine[rows], suspect[rows] = self.label, False, sure
         made = replace(content, pixels=columns, labels=labels, genuine=genuine, suspect=suspect)
         return made, pixels

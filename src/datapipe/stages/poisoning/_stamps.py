@@ -7,7 +7,7 @@ have its values to the letter: few genuine rows have them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from datapipe.stages.poisoning._refined import Trigger
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Pixels = NDArray[np.float32]
 
 STAMPS = ("stamp, cross-source", "stamp, split-half", "stamp, label-blind")
 BINS = 16
@@ -46,6 +47,9 @@ FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """
+FEWEST_KINDS = 4
+"""What the suspects that share a stamp must show, different things: by nature a kind of one class
+looks like two or three others."""
 STRAYS = 0.05
 """Rows whose neighbours vouch for their label, in parts of all that hold a stamp, that go with it.
 """
@@ -91,7 +95,7 @@ class Stamps:
         return made
 
     def _share(self, rows: Ints) -> Floats:
-        return (self._counts(rows) + 0.5) / (rows.size + 1.0)
+        return np.asarray((self._counts(rows) + 0.5) / (rows.size + 1.0), np.float64)
 
     def rate(self, stamp: Stamp, k: int) -> float:
         """The share of genuine rows of a class that hold a stamp by nature; NaN where few tell."""
@@ -184,7 +188,7 @@ class Stamps:
         return among[kept], low[kept], high[kept]
 
 
-def _within(rows: NDArray[np.float32], low: object, high: object) -> Bools:
+def _within(rows: Pixels, low: Pixels | float, high: Pixels | float) -> Bools:
     return np.asarray((rows >= low) & (rows <= high), bool)
 
 
@@ -264,7 +268,9 @@ def evidence_across(stamps: Stamps, label: int) -> Evidence:
                 for e in np.unique(shows)
                 if (shows != e).sum() >= LEAST_TEMPLATE
             ]
-    return _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
+    made = _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
+    kinds = np.unique(content.shows[made.rows]).size
+    return made if kinds >= min(FEWEST_KINDS, content.classes - 1) else replace(made, p_value=1.0)
 
 
 def _evidence(
@@ -305,9 +311,10 @@ def _blind(stamps: Stamps) -> list[Evidence]:
         learn, ask = suspects[own != label], suspects[own == label]
         stamp = stamps.learnt(learn, -1) if learn.size >= LEAST_TEMPLATE else None
         scores = np.zeros(ask.size)
-        held = stamp.held(stamps.pixels[ask]) if stamp is not None else np.zeros(ask.size, bool)
-        for row in np.flatnonzero(held):
-            scores[row] = stamps.oddness(stamp, [int(content.shows[ask[row]]), int(label)])
+        if stamp is not None:
+            for row in np.flatnonzero(stamp.held(stamps.pixels[ask])):
+                shown = int(content.shows[ask[row]])
+                scores[row] = stamps.oddness(stamp, [shown, int(label)])
         parts.append((ask, scores))
     tried = Tried.of(parts)
     found = tried.rows[tried.scores > LOUD]

@@ -214,9 +214,12 @@ class LabelFlips(Stage):
 
 
 def _undecided(found: Finding, tolerance: float) -> Finding:
-    """The finding, as *not evaluated* where it says *clean* and the tolerance may be exceeded."""
+    """The finding, as *not evaluated* where it says *clean* and the tolerance may be exceeded.
+
+    Some labels are then shown to be wrong. Where none is, `most_unseen` says what may go unseen.
+    """
     floor = found.details["floor"]
-    if found.verdict != "clean" or floor["high"] <= tolerance:
+    if found.verdict != "clean" or floor["low"] <= 0 or floor["high"] <= tolerance:
         return found
     why = (
         f"{floor['low']:.1%} to {floor['high']:.1%} of the labels contradict the surest"
