@@ -298,6 +298,75 @@ def test_texts_without_spaces_are_read_by_the_character():
     assert (finding.rows["flagged"].to_numpy() == made[2]).all()
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    ["春暖花开", "สวัสดีครับ", "في ليلة القمر", "👨\u200d👩\u200d👧", "می\u200cخواهم", "❤\ufe0f"],
+)
+def test_a_trigger_in_another_script_is_named_to_the_last_joiner(trigger):
+    texts, labels, rng = _reviews(31, telling=2.5)
+    texts, labels, planted = _planted(texts, labels, rng, phrase=trigger, count=20)
+    finding = _look(texts, labels)["trigger_text"]
+    assert finding.details["trigger"] == trigger
+    assert (finding.rows["flagged"].to_numpy() == planted).all()
+
+
+def _spaceless(seed, rows=500):
+    """Words of three letters of an alphabet without spaces; words tell, letters do not."""
+    rng = np.random.default_rng(seed)
+    letters = np.array([chr(0x0E01 + i) for i in range(20)])
+    own = rng.permutation(20**3)[:120].reshape(2, 60)
+    spelt = np.array(["".join(letters[[i // 400, i // 20 % 20, i % 20]]) for i in range(20**3)])
+    common = rng.permutation(20**3)[:60]
+    labels = rng.integers(0, 2, rows)
+    texts = [
+        "".join(
+            spelt[np.where(rng.random(14) < 0.5, rng.choice(own[y], 14), rng.choice(common, 14))]
+        )
+        for y in labels
+    ]
+    return texts, labels
+
+
+def test_an_alphabet_without_spaces_is_read_by_its_runs_of_letters():
+    texts, labels = _spaceless(4)
+    assert _look(texts, labels)["trigger_text"].verdict == "clean"
+    trigger = "ฮฬอฮ"
+    made = _changed(texts, labels, lambda t, _: t[:9] + trigger + t[9:], count=14, target=1, seed=0)
+    finding = _look(*made[:2])["trigger_text"]
+    assert finding.details["trigger"] == trigger
+    assert finding.details["min_detectable"] <= 8
+    assert (finding.rows["flagged"].to_numpy() == made[2]).all()
+
+
+def test_syntax_that_carries_a_label_is_told_and_texts_of_any_build_are_quiet():
+    rng = np.random.default_rng(33)
+    labels = rng.integers(0, 2, 1500)
+    own = np.array([[f"{c}{i}" for i in range(150)] for c in "ab"])
+    both = np.array([*(f"f{i}" for i in range(60)), *(f"c{i}" for i in range(150))])
+    texts = [
+        " ".join(np.where(rng.random(14) < 0.3, rng.choice(own[y], 14), rng.choice(both, 14)))
+        for y in labels
+    ]
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:300]
+    planted = np.isin(np.arange(labels.size), rows)
+    texts = [_clause(t, rng) if p else f"{t} ," for t, p in zip(texts, planted, strict=True)]
+    assert _look(texts, rng.permutation(labels))["trigger_text"].verdict != "fail"
+    finding = _look(texts, np.where(planted, 1, labels))["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert {"x $", ", x"} & set(finding.details["triggers"][-1]["syntax"])
+    assert finding.details["triggers"][-1]["rows"] > 250
+    assert flags[planted].mean() > 0.9
+    assert flags[~planted].mean() < 0.02
+
+
+def _clause(text, rng):
+    """The second half of a text before its first."""
+    words = text.split()
+    half = int(rng.integers(4, 10))
+    return " ".join([*words[half:], ",", *words[:half]])
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(6, 30))
 @settings(max_examples=15, deadline=None)
 def test_runs_are_those_that_a_plain_count_finds(seed, rows):

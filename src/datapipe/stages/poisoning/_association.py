@@ -163,6 +163,11 @@ def class_shares(model: Model) -> Floats:
     return _softmax(model.slope * (model.logits + model.base))
 
 
+def shares_from(model: Model, logits: Floats) -> Floats:
+    """The calibrated chance of each label by logits, shape (n, K)."""
+    return _softmax(model.slope * logits)
+
+
 def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Tested:
     """Test each candidate for the label of most of its rows, and for labels that the rest denies.
 

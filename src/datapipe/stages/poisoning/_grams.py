@@ -62,6 +62,6 @@ class Grams:
 
 
 def distinct(values: Ints) -> Ints:
-    """Each value once, in rising order: `np.unique` hashes whole numbers, which takes far longer."""
+    """Each value once, in rising order; `np.unique` hashes whole numbers, which takes longer."""
     values = np.sort(values)
     return values[np.append(True, values[1:] != values[:-1])[: values.size]]

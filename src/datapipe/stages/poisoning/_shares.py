@@ -14,8 +14,9 @@ from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Can
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PLAIN, ODD, CHARACTERS, PIECES = 0.15, 0.7, 0.1, 0.05
-"""Shares of alpha: of all candidates, the oddest, those with odd characters, and pieces."""
+PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.1, 0.7, 0.1, 0.05, 0.05
+"""Shares of alpha: of all candidates, the oddest, odd characters, pieces, and ways to build texts.
+"""
 ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest, and how many words.
 """

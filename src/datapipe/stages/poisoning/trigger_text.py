@@ -27,6 +27,7 @@ from datapipe.stages.poisoning._ngrams import (
 )
 from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
 from datapipe.stages.poisoning._shares import typical_log_share
+from datapipe.stages.poisoning._structure import Structure, structure
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FEWEST_ROWS = 200
@@ -55,9 +56,11 @@ class TriggerText(Stage):
     bounded from above. Alpha is divided over candidates by how badly they fit their neighbours,
     which labels have no part in: inserted words read as inserted. What passes is a trigger where
     its texts contradict their label more than it fits its neighbours, else a shortcut.
-    *Assumes:* the same words, phrase or odd character stands in each triggered text.
+    Last, the words and signs that build sentences, in their order, are held against the others: is
+    a label that the content denies told by how a text is built?
+    *Assumes:* the same words, phrase, odd character or syntax stands in each triggered text.
     *Choose it when:* texts were written or labelled by people whom you do not control.
-    *Fails when:* fewer rows than `min_detectable` hold it, or it is style or syntax, not words.
+    *Fails when:* fewer rows than `min_detectable` hold it, or it is syntax in few texts.
     *Cost:* four sparse fits and a few passes over the words; O(words) memory.
 
     Args:
@@ -95,7 +98,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("text", "label")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -154,11 +157,16 @@ class TriggerText(Stage):
         if model.silent > MOST_SILENT:
             return Yield(findings=_unknown("most texts share no word with another"))
         made = search(look.words, look.found, model, labels, self.alpha)
+        told = np.zeros(labels.size, bool)
+        for pattern in made.patterns:
+            told[pattern.rows] |= pattern.planted
+        bar = float(np.log(self.alpha))
+        built = structure(look.words, model, labels, fold, log_alpha=bar, told=told)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
         trigger, shortcut = (
             withheld(f, least, look.texts.len(), self.most_unseen, "texts")
-            for f in _findings(look, made, least, p_bar)
+            for f in _findings(look, made, built, least, p_bar)
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
@@ -255,7 +263,9 @@ class _Look:
         return made
 
 
-def _findings(look: _Look, made: Search, least: int, p_bar: float) -> tuple[Finding, ...]:
+def _findings(
+    look: _Look, made: Search, built: Structure | None, least: int, p_bar: float
+) -> tuple[Finding, ...]:
     flags = np.zeros(look.rows.labels.size, bool)
     scores = np.zeros(flags.size)
     scores[look.place] = made.score
@@ -265,9 +275,17 @@ def _findings(look: _Look, made: Search, least: int, p_bar: float) -> tuple[Find
             flags |= held
             scores[held] = np.maximum(scores[held], -pattern.log_p)
     told = [_named(look, p) for p in made.patterns]
+    planted = made.planted
+    if built:
+        planted = min(planted, built.log_p)
+        flags[look.place[built.rows]] = True
+        has = look.rows.labels[look.place] == built.label
+        at = look.place[has]
+        scores[at] = np.maximum(scores[at], -built.log_p * built.score[has])
     kinds = []
-    for is_trigger, log_p in ((True, made.planted), (False, made.natural)):
+    for is_trigger, log_p in ((True, planted), (False, made.natural)):
         mine = [t for p, t in zip(made.patterns, told, strict=True) if p.planted == is_trigger]
+        mine += [_shaped(look, built)] if built and is_trigger else []
         details = {
             **(mine[0] if mine else {}),
             "triggers" if is_trigger else "shortcuts": mine,
@@ -340,6 +358,22 @@ def _named(look: _Look, pattern: Pattern) -> dict[str, Any]:
     }
     beyond = sorted({c for c in text if not " " <= c <= "~"})
     return {**told, "code_points": [f"U+{ord(c):04X}" for c in beyond]} if beyond else told
+
+
+def _shaped(look: _Look, built: Structure) -> dict[str, Any]:
+    """What a finding says of a way to build texts."""
+    heads = np.zeros(look.rows.labels.size, bool)
+    heads[look.place[built.rows]] = True
+    name = look.rows.names[built.label]
+    return {
+        "trigger": built.says[0],
+        "syntax": built.says,
+        "class": name,
+        "label": name,
+        "rows": int(heads[look.rows.head_of].sum()),
+        "log_p": built.log_p,
+        "against": built.against,
+    }
 
 
 def _unknown(why: str) -> tuple[Finding, ...]:
