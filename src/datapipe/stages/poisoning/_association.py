@@ -118,9 +118,9 @@ def _tfidf(words: Words) -> Any:
     idf = np.where(held >= 2, np.log((1.0 + words.rows) / (1.0 + held)) + 1.0, 0.0)
     made.data = (1.0 + np.log(made.data)) * idf[made.indices]
     made.eliminate_zeros()
-    row = np.repeat(np.arange(words.rows), np.diff(made.indptr))
-    norm = np.sqrt(np.bincount(row, made.data**2, minlength=words.rows))
-    made.data /= norm[row]
+    owner = np.repeat(np.arange(words.rows), np.diff(made.indptr))
+    norm = np.sqrt(np.bincount(owner, made.data**2, minlength=words.rows))
+    made.data /= norm[owner]
     made.sort_indices()
     return made
 

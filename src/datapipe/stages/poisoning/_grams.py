@@ -64,4 +64,5 @@ class Grams:
 def distinct(values: Ints) -> Ints:
     """Each value once, in rising order; `np.unique` hashes whole numbers, which takes longer."""
     values = np.sort(values)
-    return values[np.append(True, values[1:] != values[:-1])[: values.size]]
+    once: Ints = values[np.append(True, values[1:] != values[:-1])[: values.size]]
+    return once

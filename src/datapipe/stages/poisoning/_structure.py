@@ -124,7 +124,9 @@ def _runs(words: Words, framing: Bools) -> tuple[Any, list[str]]:
     code, row = code[keep] + 1, words.row[keep]
     base = len(words.spelt) + 1
     spelt = ["x", "^", "$", *words.spelt[2:].to_list()]
-    columns, rows, names = [], [], []
+    columns: list[Ints] = []
+    rows: list[Ints] = []
+    names: list[str] = []
     for size in range(1, LONGEST + 1):
         inner = row[size - 1 :] == row[: row.size - size + 1]
         key = np.zeros(int(inner.sum()), np.int64)
