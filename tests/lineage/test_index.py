@@ -54,7 +54,7 @@ def dump(lineage: Lineage) -> dict[str, pl.DataFrame]:
         return {n: connection.sql(f"from {n} order by all").pl() for n in names}
 
 
-@settings(max_examples=6, deadline=None, phases=QUICK)
+@settings(max_examples=4, deadline=None, phases=QUICK)
 @given(st.lists(st.tuples(st.lists(records(), min_size=1, max_size=6), st.booleans()), max_size=5))
 def test_a_rebuilt_index_has_equal_tables(batches):
     with tempfile.TemporaryDirectory() as folder:

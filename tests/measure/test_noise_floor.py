@@ -29,10 +29,12 @@ def test_the_floor_lies_near_the_noise_rate(noise):
 
 
 @pytest.mark.parametrize(
-    "slope", [1.0, *(pytest.param(s, marks=pytest.mark.power) for s in (0.6, 2.0))]
+    ("slope", "worlds"),
+    [(1.0, 10), *(pytest.param(s, 30, marks=pytest.mark.power) for s in (0.6, 1.0, 2.0))],
 )
-def test_hard_rows_alone_are_no_noise(slope):
-    alarms = sum(noise_floor(*_labels(s, 0.0, slope=slope)).p_value(0.02) < 0.01 for s in range(30))
+def test_hard_rows_alone_are_no_noise(slope, worlds):
+    judged = (noise_floor(*_labels(s, 0.0, slope=slope)) for s in range(worlds))
+    alarms = sum(one.p_value(0.02) < 0.01 for one in judged)
     assert alarms <= 1
 
 

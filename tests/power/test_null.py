@@ -53,7 +53,12 @@ def looked(path: Path, seed: int) -> tuple[bool, int, int]:
     return bool(told), int(rows.sum()), ROWS
 
 
-@pytest.mark.parametrize("name", SETS)
+SHORT = ("sms_spam_dev", "mnist_dev", "adult_dev")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in SHORT else pytest.param(n, marks=pytest.mark.power) for n in SETS]
+)
 def test_a_clean_subsample_does_not_fail(real_data: Callable[[str], Path], name: str):
     """One subsample of each set; it contradicts the limit only where the rate is far beyond it."""
     failed, rows, _ = looked(real_data(f"poison/{name}.parquet"), 0)

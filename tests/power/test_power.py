@@ -18,7 +18,10 @@ HERE = Path(__file__).resolve().parent
 SAMPLE = 2
 """Of the seeds of the evidence, the suite has time for the first few."""
 
-THEIR_OWN = ("export.quantized", "synthetic.collapse", "train.federated")
+THEIR_OWN = (
+    "export.quantized", "poisoning.trigger_image", "synthetic.collapse", "synthetic.watermark",
+    "train.federated", "train.private",
+)  # fmt: skip
 """Stages whose one seed costs seconds and whose own tests hold them to the same figures."""
 
 spec = importlib.util.spec_from_file_location("power_evidence", HERE / "evidence.py")

@@ -178,7 +178,7 @@ def test_records_may_straddle_the_windows(path, monkeypatch):
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=12), crlf=st.booleans())
 def test_polars_duckdb_and_the_csv_module_agree_on_what_we_accept(tmp_path_factory, rows, crlf):
     folder = tmp_path_factory.mktemp("law")

@@ -111,7 +111,9 @@ def test_boosted_trees_find_what_a_line_cannot_see():
     assert right["linear"] < 0.4
 
 
-@pytest.mark.parametrize(("name", "flagged"), [("cifar10", 284), ("20news", 95)])
+@pytest.mark.parametrize(
+    ("name", "flagged"), [pytest.param("cifar10", 284, marks=pytest.mark.power), ("20news", 95)]
+)
 def test_given_probabilities_are_pruned_as_cleanlab_does(name, flagged):
     filters = pytest.importorskip("cleanlab.filter")
     data = _published(name)

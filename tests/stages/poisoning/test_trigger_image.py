@@ -64,7 +64,7 @@ def test_planted_triggers_are_found_over_several_worlds():
 
 def test_clean_digits_raise_no_alarm():
     alarms = 0
-    for seed in range(20, 32):
+    for seed in range(20, 24):  # the null test of `make power` looks at many more
         finding = _look(digits_world(seed, damaged=False).dataset())
         alarms += finding.verdict != "clean"
         assert not finding.rows["flagged"].any()
@@ -77,7 +77,7 @@ def test_a_pattern_that_no_row_holds_to_the_end_is_none():
     assert finding.verdict == "clean"
 
 
-@pytest.mark.parametrize("flips", [0, 180])
+@pytest.mark.parametrize("flips", [180])
 def test_flips_alone_are_no_trigger(flips):
     alarms = sum(
         _look(_digits(seed, count=0, size=1, flips=flips)[0]).verdict != "clean"
@@ -170,7 +170,7 @@ def test_two_triggers_are_both_named():
     assert {t["class"] for t in finding.details["triggers"]} == {str(target), str(other)}
 
 
-@pytest.mark.parametrize("kind", ["patch", "blend"])
+@pytest.mark.parametrize("kind", ["patch", pytest.param("blend", marks=pytest.mark.power)])
 def test_larger_images(kind):
     path = DATA / "poison" / "mnist_dev.parquet"
     if not path.exists():

@@ -110,7 +110,7 @@ def test_rules_of_nature_raise_no_alarm(seed):
     [
         ("adult_dev", "income"),
         ("german_credit_dev", "Customer class"),
-        ("thyroid_dev", "diagnosis"),
+        pytest.param("thyroid_dev", "diagnosis", marks=pytest.mark.power),
     ],
 )
 def test_clean_public_tables_raise_no_alarm(name, label):

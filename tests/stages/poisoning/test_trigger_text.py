@@ -242,8 +242,8 @@ def test_tricks_in_public_texts(name, target, trick):
     ("name", "classes"),
     [
         ("sms_spam_dev", None),
-        ("sst2_train_clean_dev", None),
-        ("agnews_dev", [0, 2]),
+        pytest.param("sst2_train_clean_dev", None, marks=pytest.mark.power),
+        pytest.param("agnews_dev", [0, 2], marks=pytest.mark.power),
         ("agnews_dev", [2, 3]),
     ],
 )
