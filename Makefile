@@ -7,8 +7,9 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --disable-pip-version-check --no-input -q -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-# One thread a test process: the processes themselves are spread over the cores.
-TESTENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 PYTHONHASHSEED=0
+# One thread a test process: the processes themselves are spread over the cores. Bytecode is kept even
+# where the environment says otherwise: the tests start hundreds of interpreters.
+TESTENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=
 SPREAD ?= -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from datapipe.stages.poisoning._association import (
     LEAST_REST,
@@ -40,6 +41,8 @@ TOLD = 3
 """Runs that are named."""
 
 Floats = NDArray[np.float64]
+MOST_TELLING = 0.8
+"""Area under the curve from which on common words tell a label by nature: they are its content."""
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -65,7 +68,8 @@ def structure(
 ) -> Structure | None:
     """The way of building texts that most contradicts what they speak of, if one does.
 
-    Texts that are `told` already, by a trigger that they hold, take no part.
+    Texts that are `told` already, by a trigger that they hold, take no part. A label that common
+    words tell where content agrees with it is not asked: there they are what texts speak of.
     """
     framing = _framing(words)
     chance, speaks = _by_content(model, framing)
@@ -77,6 +81,12 @@ def structure(
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
         built = built or _runs(words, framing)
+        granted = speaks & ((chance[:, label] >= 0.5) == (labels == label))
+        if np.unique(labels[granted] == label).size < 2:
+            continue
+        by_nature, _ = _likeness(built[0], granted, labels == label, fold)
+        if roc_auc_score(labels[granted] == label, by_nature[granted]) > MOST_TELLING:
+            continue
         score, weight = _likeness(built[0], denied, labels == label, fold)
         for top in TOPS:
             rows = np.argsort(-score, kind="stable")[: int(top * labels.size)]
