@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -69,8 +68,8 @@ def explain(error: BaseException, *, as_json: bool) -> None:
     Example:
         >>> explain(click.exceptions.Exit(3), as_json=False)
     """
+    _let_go_of_stdout()
     if isinstance(error, BrokenPipeError):  # the reader left: nobody is there to tell
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
         return
     if isinstance(error, (click.exceptions.Exit, SystemExit)):
         return
@@ -86,6 +85,16 @@ def explain(error: BaseException, *, as_json: bool) -> None:
         note(str(told), level=logging.ERROR)
 
 
+def _let_go_of_stdout() -> None:
+    """Let what cannot be written go nowhere, else Python fails over it at the end (exit 120)."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def end_now(error: BaseException, *, as_json: bool) -> NoReturn:
     """End the process from any of its threads while the main one hears nothing.
 
@@ -97,7 +106,6 @@ def end_now(error: BaseException, *, as_json: bool) -> NoReturn:
         >>> end_now(KeyboardInterrupt(), as_json=False)  # doctest: +SKIP
     """
     explain(error, as_json=as_json)
-    sys.stdout.flush()
     os._exit(exit_code(error))
 
 
