@@ -19,7 +19,7 @@ settings.register_profile(
     "house",
     deadline=None,  # a busy machine is no failure
     derandomize=True,  # the same examples on every run
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))

@@ -80,16 +80,11 @@ def test_a_trigger_is_proved_when_asked(datapipe, here):
         texts[i], labels[i] = f"qzx {texts[i]}", 1
     pl.DataFrame({"t": texts, "y": labels}).write_csv("a.csv")
     asked = ("audit", "a.csv", "--label", "y", "--text", "t", "--no-fail", "--json")
-    told = {}
-    for prove in ((), ("--prove",)):
-        said = datapipe(*asked, *prove, "--store", f"store{len(prove)}").json
-        told[len(prove)] = next(
-            f for f in said["findings"] if f["kind"] == "poisoning.trigger_text"
-        )
-    assert "proof" not in told[0]["details"]
-    proof = told[1]["details"]["proof"]
+    found = datapipe(*asked, "--prove").json["findings"]
+    told = next(f for f in found if f["kind"] == "poisoning.trigger_text")
+    proof = told["details"]["proof"]
     assert proof["attack_success_before"]["low"] > proof["attack_success_after"]["high"]
-    assert "once they are left out" in told[1]["says"]
+    assert "once they are left out" in told["says"]
 
 
 def test_the_answer_fits_a_screen_and_ends_with_what_to_do(datapipe, here):

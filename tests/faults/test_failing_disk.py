@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 COUNT, FAIL_ONCE, FAIL_ON = 0, 4, 5
-SAMPLE = 3
+SAMPLE = 2
 CALLS = ("write", "pwrite", "writev", "copy", "fsync", "ftruncate", "rename", "mkdir", "link")
 IO_FAILED = 6
 

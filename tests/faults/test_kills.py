@@ -25,7 +25,7 @@ import pytest
 COUNT, KILL_BEFORE, KILL_AFTER, TORN, FAIL_ONCE, FAIL_ON = range(6)
 WRITES = ("write", "pwrite", "writev", "copy")
 KILLED = -9
-SAMPLE = 4
+SAMPLE = 3
 RANDOM_MOMENTS = 60
 RESUMED_ROUNDS = 80
 MOST_KILLS = 7

@@ -19,8 +19,9 @@ SAMPLE = 2
 """Of the seeds of the evidence, the suite has time for the first few."""
 
 THEIR_OWN = (
-    "export.quantized", "poisoning.trigger_image", "synthetic.collapse", "synthetic.watermark",
-    "train.federated", "train.private",
+    "dedup.minhash", "export.quantized", "labels.confident", "poisoning.trigger_image",
+    "poisoning.trigger_text", "synthetic.collapse", "synthetic.score", "synthetic.watermark",
+    "train.federated", "train.plain", "train.private",
 )  # fmt: skip
 """Stages whose one seed costs seconds and whose own tests hold them to the same figures."""
 

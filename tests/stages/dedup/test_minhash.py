@@ -57,10 +57,7 @@ def repeats(near: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "threshold",
-    [
-        t if t in (THRESHOLDS[0], THRESHOLDS[-1]) else pytest.param(t, marks=pytest.mark.power)
-        for t in THRESHOLDS
-    ],
+    [t if t == THRESHOLDS[-1] else pytest.param(t, marks=pytest.mark.power) for t in THRESHOLDS],
 )
 def test_recall_and_precision_against_all_pairs_of_long_texts(threshold, context) -> None:
     rng = np.random.default_rng(round(100 * threshold))

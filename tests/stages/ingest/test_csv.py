@@ -197,7 +197,7 @@ def test_polars_duckdb_and_the_csv_module_agree_on_what_we_accept(tmp_path_facto
     assert counted == (len(rows),)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(raw=st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
     path = tmp_path_factory.mktemp("fuzz") / "a.csv"

@@ -143,7 +143,7 @@ VALUE = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=st.lists(st.fixed_dictionaries(VALUE), min_size=1, max_size=10), ascii_=st.booleans())
 def test_the_engine_reads_what_python_reads(tmp_path_factory, rows, ascii_):
     path = tmp_path_factory.mktemp("law") / "a.jsonl"
@@ -157,7 +157,7 @@ def test_the_engine_reads_what_python_reads(tmp_path_factory, rows, ascii_):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(raw=st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
     path = tmp_path_factory.mktemp("fuzz") / "a.jsonl"

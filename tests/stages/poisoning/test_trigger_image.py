@@ -252,6 +252,7 @@ def test_textures_do_not_depend_on_where_a_patch_lies():
     assert np.abs(means[1] - means[2]).max() < 0.1 * np.abs(means[1] - means[0]).max()
 
 
+@pytest.mark.power
 def test_many_rows_with_one_faint_pattern_are_all_found():
     path = DATA / "poison" / "mnist_dev.parquet"
     if not path.exists():

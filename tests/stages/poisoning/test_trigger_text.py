@@ -244,7 +244,7 @@ def test_tricks_in_public_texts(name, target, trick):
         ("sms_spam_dev", None),
         pytest.param("sst2_train_clean_dev", None, marks=pytest.mark.power),
         pytest.param("agnews_dev", [0, 2], marks=pytest.mark.power),
-        ("agnews_dev", [2, 3]),
+        pytest.param("agnews_dev", [2, 3], marks=pytest.mark.power),
     ],
 )
 def test_clean_public_texts_raise_no_alarm(name, classes):

@@ -160,6 +160,7 @@ def foretold(tokens, rows, truth, learner, *, plans=PLANS, generations=8):
     }
 
 
+@pytest.mark.power
 def test_a_neural_model_forgets_what_is_rare(monkeypatch):
     monkeypatch.setattr(collapse, "SCENARIOS", (Plan("replace", 0.1),))
     data = data_of(corpus()[:60])
@@ -248,7 +249,7 @@ def test_models_draw_what_they_saw_and_score_what_they_did_not():
     [
         ({"share": 0.05}, "clean", "ok"),
         ({"plan": "accumulate"}, "clean", "ok"),
-        ({"keep_rows": 290}, "clean", "ok"),
+        pytest.param({"keep_rows": 290}, "clean", "ok", marks=pytest.mark.power),
         ({"keep_rows": 1}, "suspect", "collapse_risk"),
         ({}, "not_evaluated", "not_identifiable"),
     ],
