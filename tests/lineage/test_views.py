@@ -181,7 +181,7 @@ def check_share(world: World, run: str, declared: dict) -> None:
         assert share == (wanted / len(left) if left else None)
 
 
-@settings(max_examples=5, deadline=None, phases=QUICK)
+@settings(max_examples=4, deadline=None, phases=QUICK)
 @given(st.integers(0, 10**9))
 def test_views_agree_with_a_loop_over_every_row(seed):
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,9 @@ def _labels(seed, noise, *, n=3000, slope=1.0):
     return np.where(flipped, 1 - honest, honest), np.column_stack([sure, 1 - sure])
 
 
-@pytest.mark.parametrize("noise", [0.03, 0.1, 0.2])
+@pytest.mark.parametrize(
+    "noise", [0.03, *(pytest.param(n, marks=pytest.mark.power) for n in (0.1, 0.2))]
+)
 def test_the_floor_lies_near_the_noise_rate(noise):
     floors = [noise_floor(*_labels(seed, noise)).estimate() for seed in range(20)]
     assert np.mean([f.value for f in floors]) == pytest.approx(noise, abs=0.015)

@@ -170,7 +170,8 @@ def test_two_triggers_are_both_named():
     assert {t["class"] for t in finding.details["triggers"]} == {str(target), str(other)}
 
 
-@pytest.mark.parametrize("kind", ["patch", pytest.param("blend", marks=pytest.mark.power)])
+@pytest.mark.power
+@pytest.mark.parametrize("kind", ["patch", "blend"])
 def test_larger_images(kind):
     path = DATA / "poison" / "mnist_dev.parquet"
     if not path.exists():

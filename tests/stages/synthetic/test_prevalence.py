@@ -278,6 +278,7 @@ def real_mix(rows, cell, share, rng, *, unseen=False):
     return data, Dataset.of(pa.table({"t": people})), len(hidden) / len(mix)
 
 
+@pytest.mark.power
 def test_the_interval_covers_on_real_texts(real_texts):
     rng = np.random.default_rng(11)
     cells = ["fastdetect/xsum", "fastdetect/writing", "detectrl/arxiv", "detectrl/xsum"]

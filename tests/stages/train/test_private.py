@@ -149,7 +149,7 @@ def test_a_row_whose_gradient_is_no_number_counts_as_none() -> None:
     )  # two threads may add in another order
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(
     epsilon=st.floats(0.3, 8.0),
     delta=st.sampled_from([1e-6, 1e-5, 1e-4]),

@@ -33,7 +33,7 @@ def found(data: pl.DataFrame, *rules: dict[str, object], roles: Roles | None = N
     return made.findings
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.integers(-20, 150)), min_size=1, max_size=30).filter(
         lambda values: any(v is not None for v in values)
