@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import os
 import subprocess
 import sys
 
@@ -103,7 +104,10 @@ def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe():
 @pytest.mark.parametrize(("stdout", "code"), [("/dev/full", 6), ("&-", 0), ("/dev/null", 0)])
 def test_an_stdout_that_is_full_or_closed(stdout, code):
     line = f"{sys.executable} -m datapipe card >{stdout}"
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as at a user's
+    done = subprocess.run(
+        line, shell=True, capture_output=True, text=True, check=False, env=buffered
+    )
     assert done.returncode == code, done.stderr
     assert ("disk full" in done.stderr) == (code == 6)
     assert "Traceback" not in done.stderr
