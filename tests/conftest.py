@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from datapipe.core.context import Context
 
 ROOT = Path(__file__).resolve().parents[1]
+
+gc.disable()  # until all is collected: loading makes no garbage, and much to look through
 
 settings.register_profile(
     "house",
@@ -38,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("power"):
             item.add_marker(pytest.mark.skip(reason="all seeds take minutes: `make power`"))
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded stays: nobody need look through it for garbage again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

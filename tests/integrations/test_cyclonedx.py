@@ -11,8 +11,22 @@ import pytest
 from datapipe.integrations.cyclonedx import bom
 
 
+@pytest.fixture
+def formats_checked(monkeypatch):
+    """Every format of the schema is checked; an IRI as a URI, which is the stricter of the two."""
+    schemas = pytest.importorskip("jsonschema")
+    uris = pytest.importorskip("rfc3986_validator")
+
+    def is_uri_reference(value):
+        return uris.validate_rfc3986(value, rule="URI_reference") is not None
+
+    checkers = schemas.Draft7Validator.FORMAT_CHECKER.checkers
+    monkeypatch.setitem(checkers, "iri-reference", (is_uri_reference, ()))
+    assert {"date-time", "idn-email", "iri-reference"} <= checkers.keys()
+
+
 @pytest.mark.parametrize("version", ["1.6", "1.7"])
-def test_it_validates_strictly(facts, version):
+def test_it_validates_strictly(facts, version, formats_checked):
     validation = pytest.importorskip("cyclonedx.validation.json")
     from cyclonedx.schema import SchemaVersion
 
@@ -23,6 +37,9 @@ def test_it_validates_strictly(facts, version):
     broken = copy.deepcopy(form)
     broken["components"][0]["type"] = "spreadsheet"
     assert validator.validate_str(json.dumps(broken)) is not None
+    nowhere = copy.deepcopy(form)
+    nowhere["externalReferences"] = [{"type": "website", "url": "no such: place"}]
+    assert validator.validate_str(json.dumps(nowhere)) is not None
 
 
 def test_models_name_their_data_and_figures_their_intervals(facts):

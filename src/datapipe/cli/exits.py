@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import traceback
 from typing import Any, NoReturn
 
@@ -180,6 +179,8 @@ def _machine(error: OSError | MemoryError) -> ExecutionError:
 
 def _bug(error: BaseException) -> DatapipeError:
     """Something nobody thought of: a short text, and the traceback in a file."""
+    import tempfile  # noqa: PLC0415  # loads a generator of random numbers, for the rare bad day
+
     descriptor, path = tempfile.mkstemp(prefix="datapipe-bug-", suffix=".log", text=True)
     with os.fdopen(descriptor, "w") as file:
         file.writelines(traceback.format_exception(error))

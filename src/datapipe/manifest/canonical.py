@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from datapipe.errors import DeclarationError, TrustError
@@ -149,6 +148,8 @@ def _ecmascript(value: float) -> str:
         raise _no_form(f"{value} is not a JSON number")
     if value == 0:
         return "0"
+    from decimal import Decimal  # noqa: PLC0415  # most statements hold no fraction
+
     sign, digits, exponent = Decimal(float.__repr__(value)).as_tuple()
     text = "".join(map(str, digits))
     point = len(text) + int(exponent)

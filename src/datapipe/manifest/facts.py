@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from datapipe.core.estimate import Estimate
 from datapipe.manifest.records import Pattern, Range
+
+if TYPE_CHECKING:
+    from datapipe.core.estimate import Estimate
 
 Sha256: TypeAlias = Annotated[str, Pattern("^[0-9a-f]{64}$", "a sha256 in lower-case hex")]
 Hex: TypeAlias = Annotated[str, Pattern("^([0-9a-f]{2})+$", "a digest in lower-case hex")]
@@ -39,6 +41,7 @@ class Measure:
         unit: The unit, empty for a pure number.
 
     Example:
+        >>> from datapipe.core.estimate import Estimate
         >>> Measure.of(Estimate.exact(3, n=3)).value
         3
     """
@@ -62,6 +65,7 @@ class Measure:
             The measure.
 
         Example:
+            >>> from datapipe.core.estimate import Estimate
             >>> Measure.of(Estimate.unknown(method="no reference")).value is None
             True
         """

@@ -86,6 +86,14 @@ def network(digits):
     return spec, fitted(spec, digits)
 
 
+@pytest.fixture(scope="module")
+def program(network, tmp_path_factory) -> Path:
+    """The network written as an int8 program."""
+    path = tmp_path_factory.mktemp("program") / "m.pt2"
+    save_program(int8_copy(network[1]), (1, 8, 8), path)
+    return path
+
+
 @pytest.fixture
 def context(network, digits, tmp_path) -> Context:
     return trained(*network, digits, tmp_path)
@@ -129,40 +137,36 @@ def test_nothing_about_the_user_is_kept_for_sending(tmp_path) -> None:
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_the_same_model_gives_the_same_files_which_name_no_machine(network, tmp_path) -> None:
+def test_the_same_model_gives_the_same_files_which_name_no_machine(
+    network, program, tmp_path
+) -> None:
     spec, module = network
-    made = []
-    for name in ("one", "two"):
-        folder = tmp_path / name
-        folder.mkdir()
-        save_program(int8_copy(module), (1, 8, 8), folder / "m.pt2")
-        _onnx.quantised(module, spec, folder / "m.onnx", folder)
-        made.append([(folder / f).read_bytes() for f in ("m.pt2", "m.onnx")])
-    assert made[0] == made[1]
-    with zipfile.ZipFile(tmp_path / "one" / "m.pt2") as archive:
+    again = tmp_path / "m.pt2"
+    save_program(int8_copy(module), (1, 8, 8), again)
+    assert again.read_bytes() == program.read_bytes()
+    graphs = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    for graph in graphs:
+        _onnx.quantised(module, spec, graph, tmp_path)
+    assert graphs[0].read_bytes() == graphs[1].read_bytes()
+    with zipfile.ZipFile(program) as archive:
         held = [archive.read(n) for n in archive.namelist()]
-    assert not any(b"site-packages" in raw for raw in (*held, made[0][1]))
+    assert not any(b"site-packages" in raw for raw in (*held, graphs[0].read_bytes()))
 
 
-def test_the_program_holds_no_pickle_and_a_pickle_is_refused(network, context, tmp_path) -> None:
-    clean, loaded = tmp_path / "clean.pt2", tmp_path / "pickled.pt2"
-    rounded = int8_copy(network[1])
-    save_program(rounded, (1, 8, 8), clean)
-    assert _reopen.pickled_entries(str(clean)) == []
-    rows = (torch.zeros(2, 1, 8, 8),)
-    torch.export.save(torch.export.export(rounded, rows), loaded)  # with its example inputs
+def test_the_program_holds_no_pickle_and_a_pickle_is_refused(program, tmp_path) -> None:
+    assert _reopen.pickled_entries(str(program)) == []
+    loaded, rows = tmp_path / "pickled.pt2", (torch.zeros(2, 4),)
+    torch.export.save(torch.export.export(nn.Linear(4, 2), rows), loaded)  # with example inputs
     assert _reopen.pickled_entries(str(loaded))
     tried = np.zeros((2, 1, 8, 8), np.float32)
     verdict = _clean_process.reopened("pt2", loaded, tried, lambda x: x, tmp_path)
     assert "holds pickled objects" in verdict.problem
 
 
-def test_the_program_runs_where_neither_datapipe_nor_torchao_is_loaded(network, tmp_path) -> None:
-    path = tmp_path / "m.pt2"
-    save_program(int8_copy(network[1]), (1, 8, 8), path)
+def test_the_program_runs_where_neither_datapipe_nor_torchao_is_loaded(program) -> None:
     code = (
         "import sys, torch\n"
-        f"made = torch.export.load({str(path)!r}).module()(torch.ones(3, 1, 8, 8))\n"
+        f"made = torch.export.load({str(program)!r}).module()(torch.ones(3, 1, 8, 8))\n"
         "assert made.shape == (3, 10)\n"
         "sys.exit(any(m.split('.')[0] in ('torchao', 'datapipe') for m in sys.modules))\n"
     )
