@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -138,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_streams()
     set_colour(on=None)
     _log_to_stderr(logging.WARNING)
+    alone = arguments is None  # nothing but this command line runs in the process
     try:
-        alone = arguments is None  # nothing but this command line runs in the process
         with _group().make_context("datapipe", words, obj=alone) as context:
             context.command.invoke(context)
         sys.stdout.flush()
@@ -148,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     finally:
         _log_to_nobody()
+        if alone:
+            gc.freeze()  # else Python looks for garbage in all that was loaded before it ends
     return 0
 
 
