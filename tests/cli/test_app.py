@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -91,14 +92,17 @@ def test_the_traceback_comes_only_with_vv(datapipe):
     assert "Traceback" in datapipe("sql", "from runs", "-vv").err
 
 
-def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe():
-    done = subprocess.run(
-        [sys.executable, "-m", "datapipe", "card"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0
-    assert "dedup.minhash" in done.stdout
+@pytest.mark.parametrize(
+    ("line", "prints"), [("card", "dedup.minhash"), ("sql 'select 7' --store s", "7")]
+)
+def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe(line, prints, tmp_path):
+    (tmp_path / "s" / "journal").mkdir(parents=True)
+    words = [sys.executable, "-m", "datapipe", *shlex.split(line)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert prints in done.stdout
     assert "\x1b" not in done.stdout
-    assert done.stderr == ""
+    assert done.stderr == ""  # a library that counts what it leaks would print here, too
 
 
 @pytest.mark.parametrize(("stdout", "code"), [("/dev/full", 6), ("&-", 0), ("/dev/null", 0)])
