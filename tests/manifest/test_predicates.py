@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest import facts
-from datapipe.manifest import predicates as all_predicates
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.predicates import (
     PREDICATES,
@@ -24,12 +23,11 @@ from datapipe.manifest.predicates import (
     EvaluationPredicate,
     RunPredicate,
     TrainingPredicate,
-    field_table,
     predicate_uri,
     read_predicate,
-    schemas,
 )
 from datapipe.manifest.records import Range, hints_of
+from datapipe.manifest.schemas import field_table, schemas, write_schemas
 from datapipe.manifest.statement import Statement, Subject
 
 ZEROS = "0" * 64
@@ -191,7 +189,7 @@ def test_the_published_schemas_are_those_of_the_types(root):
     folder = root / "manifests" / "schemas"
     for name, schema in schemas().items():
         published = json.loads((folder / f"{name}.v1.json").read_text(encoding="utf-8"))
-        again = f"python -m datapipe.manifest.predicates {folder.relative_to(root)}"
+        again = f"python -m datapipe.manifest.schemas {folder.relative_to(root)}"
         assert published == schema, f"{name}: run {again}"
 
 
@@ -223,5 +221,5 @@ def test_each_page_follows_the_template_and_the_type(root, name):
 
 
 def test_the_module_writes_the_schemas(tmp_path):
-    written = all_predicates.write_schemas(tmp_path)
+    written = write_schemas(tmp_path)
     assert sorted(path.name for path in written) == sorted(f"{n}.v1.json" for n in PREDICATES)
