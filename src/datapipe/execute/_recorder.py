@@ -166,8 +166,8 @@ class Recorder:
             "environment": {**environment().packages, "python": environment().python},
             "params": [{"stage": s.stage.name, **s.stage.params()} for s in self.plan.steps],
         }
-        self.lineage.append([("runs", body), self._event("started")])
         self._begun, _ = self.lineage.root()
+        self.lineage.append([("runs", body), self._event("started")])
 
     def failed(self, code: str) -> None:
         """Record that the run ended on an error.
