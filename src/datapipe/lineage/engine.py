@@ -65,6 +65,7 @@ def other_name(path: Path) -> Iterator[Path]:
 
     Example:
         >>> import tempfile
+        >>> import duckdb
         >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
         >>> duckdb.connect(str(path)).close()
         >>> with other_name(path) as name:
