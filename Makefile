@@ -43,7 +43,7 @@ evidence: $(VENV)/dev.stamp ## measure every detector on its worlds and write st
 	$(TESTENV) $(RUN) tests/power/evidence.py $(if $(ONLY),--only $(ONLY)) $(if $(STALE),--stale)
 
 bench: $(VENV)/dev.stamp ## compare with peers, one JSON line each (ONLY=name, ROWS=n, REPEATS=n)
-	$(RUN) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(REPEATS),--repeats $(REPEATS))
+	PYTHONDONTWRITEBYTECODE= $(RUN) tests/bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(REPEATS),--repeats $(REPEATS))
 
 faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 	$(TESTENV) $(RUN) -m pytest -q -m faults $(ARGS)

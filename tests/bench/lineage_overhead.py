@@ -101,7 +101,9 @@ def stages(folder: Path) -> list[Stage]:
 def subject(folder: Path) -> int:
     """Run the pipeline in a fresh store."""
     shutil.rmtree(folder / "store", ignore_errors=True)
-    return len(Pipeline("sales", stages(folder)).run(seed=7, store=folder / "store").data)
+    run = Pipeline("sales", stages(folder)).run(seed=7, store=folder / "store")
+    assert run.lineage.index()
+    return len(run.data)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ def command(role: str, case: str, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    import duckdb  # noqa: F401 - part of the start
     import polars as pl  # noqa: F401 - part of the start
 
     import datapipe.execute.local  # noqa: F401 - part of the start

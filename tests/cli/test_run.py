@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -29,6 +30,8 @@ def test_a_pipeline_runs_and_says_what_it_found(datapipe, rows):
     assert "dedup.exact" in answer.out
     assert len(answer.out.splitlines()) <= 25
     assert "datapipe sql" in answer.out.splitlines()[-1]
+    with duckdb.connect(".datapipe/lineage.duckdb", read_only=True) as foreign:
+        assert foreign.sql("select state from run_status").fetchall() == [("finished",)]
     again = datapipe("run", "p.py:clean", "--seed", "7", "--json").json
     assert again["rows"] == 3
     assert all(step["reused"] for step in again["steps"])

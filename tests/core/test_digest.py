@@ -71,6 +71,22 @@ def test_chunks_of_the_digest_itself_do_not_show(step: int):
     assert digest_batches(table.schema, table.to_batches(max_chunksize=size)) == whole
 
 
+def test_full_chunks_of_numbers_have_the_digest_they_always_had():
+    """They are hashed where they lie; the rest of a slice has neighbours, which do not count."""
+    numbers = pa.array(range(CHUNK_ROWS + 70))
+    columns = {
+        "wide": numbers,
+        "narrow": numbers.cast(pa.int32()),
+        "flag": pa.array([i % 3 == 0 for i in range(len(numbers))]),
+        "gaps": pa.array([None if i == 90 else i % 100 for i in range(len(numbers))], pa.int8()),
+    }
+    table = pa.table(columns)
+    among = pa.concat_tables([table.slice(0, 3), table, table.slice(0, 9)]).combine_chunks()
+    sliced = among.slice(3, len(table))
+    digests = {digest_batches(t.schema, t.to_batches()) for t in (table, sliced)}
+    assert digests == {"sha256:d4a585ee6d5a74db545a8abdd44b0a9aa59db7595c60ef948f35cfc931411cb0"}
+
+
 def test_values_under_nulls_do_not_count():
     validity = pa.py_buffer(bytes([0b101]))
     made = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -124,6 +125,27 @@ def test_an_unchanged_run_reads_no_data_bytes(
     assert again.finding("test.odd").rows is not None
     drops = again.sql("select count(*) n from dropped_rows where run_id = $r", r=again.run_id)
     assert drops["n"][0] == dropped > 0
+
+
+def test_the_run_that_takes_the_journal_past_a_mark_makes_the_index(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known() -> int:
+        path = tmp_path / "s" / "lineage.duckdb"
+        if not path.exists():
+            return 0
+        with duckdb.connect(str(path), read_only=True) as foreign:
+            return foreign.execute("select count(*) from runs").fetchall()[0][0]
+
+    monkeypatch.setattr("datapipe.execute._recorder.FEW_RECORDS", 80)
+    length = 0
+    for number in range(1, 5):
+        behind, before = known(), length
+        run = chain(files).run(seed=7, store=tmp_path / "s")
+        length = len(Lineage(tmp_path / "s").leaves())
+        assert known() == (number if length // 80 > before // 80 else behind)
+    assert 80 < length < 320
+    assert run.sql("select count(*) from runs").item() == 4
 
 
 def test_a_changed_parameter_reruns_only_what_depends_on_it(

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from datapipe.lineage.store import Lineage
+
 HEAVY = {
     "cryptography", "duckdb", "flwr", "great_expectations", "numpy", "onnx", "onnxruntime",
     "opacus", "pandas", "polars", "pyarrow", "ray", "scipy", "sklearn", "tenseal", "torch",
@@ -17,11 +19,10 @@ HEAVY = {
 SAY = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
 
 
-def loaded(code: str) -> set[str]:
+def loaded(code: str, *arguments: str) -> set[str]:
     """The modules loaded in a fresh interpreter after some code."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{SAY}"], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", f"{code}\n{SAY}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(json.loads(done.stderr.strip().splitlines()[-1]))
 
 
@@ -45,6 +46,21 @@ def test_signing_loads_cryptography_alone():
     """`datapipe sign` lasts about as long as hashing does: Arrow would double it."""
     after = {name.partition(".")[0] for name in loaded("import datapipe.manifest.bundle")}
     assert after & HEAVY <= {"cryptography"}
+
+
+RUN = """
+import sys
+import pyarrow as pa
+from datapipe import Dataset, Pipeline, RowStage
+run = Pipeline("p", [RowStage()]).run(Dataset.of(pa.table({"a": [1]})), seed=7, store=sys.argv[1])
+"""
+
+
+def test_a_run_loads_no_duckdb_and_leaves_the_index_to_who_asks(tmp_path):
+    after = loaded(RUN, str(tmp_path / "s"))
+    assert not after & {"duckdb", "pyarrow.parquet"}
+    assert not (tmp_path / "s" / "lineage.duckdb").exists()
+    assert Lineage(tmp_path / "s").sql("select state from run_status").item() == "finished"
 
 
 def test_the_import_is_small():

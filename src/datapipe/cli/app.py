@@ -7,6 +7,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -136,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    alone = arguments is None  # nothing but this command line runs in the process
     _open_streams()
     set_colour(on=None)
     _log_to_stderr(logging.WARNING)
@@ -145,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             context.command.invoke(context)
         sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001 - every way out has a code
+        if alone and isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends: a second one must not kill it
         explain(error, as_json="--json" in words)
         return exit_code(error)
     finally:

@@ -96,7 +96,7 @@ def _audit(
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)
-    settle()
+    settle(run)
     if as_json:
         out_json(run.to_json())
     else:

@@ -85,7 +85,7 @@ def aggregate(
     beside = Beside(missing_labels="quarantine")
     reader = _lenient(reader_of(file, roles, beside))
     run = Pipeline(Path(file).name, [reader, step]).run(seed=seed, store=store)
-    settle()
+    settle(run)
     finding = next(f for f in run.findings if f.kind == "labels.aggregate")
     items, people = table_of(run, "labels"), table_of(run, "annotators")
     if output is not None:
@@ -196,7 +196,7 @@ def annotators(
     run = Pipeline(Path(file).name, [reader, stage(gold=gold, scale=scale, seconds=seconds)]).run(
         seed=seed, store=store
     )
-    settle()
+    settle(run)
     people = table_of(run, "annotators")
     if output is not None:
         write_table(people, output)

@@ -74,7 +74,7 @@ def judged(
     roles = Roles.of(label=label, text=text, image=image)
     reader = reader_of(file, roles, Beside(missing_labels="quarantine"))
     run = Pipeline(Path(file).name, [reader, made]).run(seed=seed, store=store)
-    settle()
+    settle(run)
     return run
 
 

@@ -67,7 +67,7 @@ def _executor(name: str, address: str) -> Executor | None:
 
 
 def _tell(run: Run, seed: int, *, as_json: bool) -> None:
-    settle()
+    settle(run)
     if as_json:
         out_json(run.to_json())
         return

@@ -10,7 +10,10 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datapipe.core.run import Run
 
 _COLOURS = {"clean": "32", "not_evaluated": "36", "suspect": "33", "fail": "1;31", "dim": "2"}
 _colour: dict[str, bool | None] = {"on": None}
@@ -279,8 +282,11 @@ class StatusLine(logging.Handler):
             self.open = False
 
 
-def settle() -> None:
+def settle(run: Run | None = None) -> None:
     """End the moving line of progress before the answer is printed.
+
+    Args:
+        run: What the answer is about; its store's index is brought up to date, for other programs.
 
     Example:
         >>> settle()
@@ -288,6 +294,8 @@ def settle() -> None:
     for handler in logging.getLogger("datapipe").handlers:
         if isinstance(handler, StatusLine):
             handler.clear()
+    if run is not None:
+        run.lineage.index()
 
 
 def _jsonable(value: Any) -> Any:

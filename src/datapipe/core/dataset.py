@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datapipe.core.arrow_file import write_sealed
 from datapipe.core.digest import CHUNK_ROWS, digest_batches
@@ -126,7 +125,7 @@ class Dataset:
             )
         frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(_table(data))
         if ROW_ID not in frame.columns:
-            frame = frame.with_row_index(ROW_ID).with_columns(pl.col(ROW_ID).cast(pl.UInt64))
+            frame = frame.select(pl.int_range(pl.len(), dtype=pl.UInt64).alias(ROW_ID), pl.all())
         return cls(frame.lazy(), roles, rows=frame.height)
 
     @property
@@ -261,6 +260,8 @@ class Dataset:
             if self._kept:
                 vouch(self.path, self.digest)
             # page by page: pyarrow's own choice is to fetch whole row groups ahead
+            import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
             with pq.ParquetFile(
                 self.path,
                 page_checksum_verification=True,

@@ -20,6 +20,18 @@ from datapipe.errors import DeclarationError, nearest
 class Answers(Protocol):
     """The part of a lineage store that a run asks."""
 
+    def index(self) -> bool:
+        """Bring the index up to date; see `datapipe.Lineage.index`.
+
+        Returns:
+            Whether it is.
+
+        Example:
+            >>> hasattr(Answers, "index")
+            True
+        """
+        ...
+
     def sql(self, query: str, **values: object) -> pl.DataFrame:
         """Answer a query; see `datapipe.Lineage.sql`.
 

@@ -328,12 +328,10 @@ def stored(
     Returns:
         The data set.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 - only where a footer is read
-
     if kept:
         vouch_footer(path)
-    rows = pq.read_metadata(path).num_rows
     frame = pl.scan_parquet(path, glob=False)
+    rows = int(frame.select(pl.len()).collect().item())
     return Dataset(frame, roles, sources=sources, path=path, digest=digest, rows=rows, kept=kept)
 
 

@@ -30,6 +30,7 @@ from datapipe.execute._record import (
 )
 from datapipe.execute.columns import Edge
 from datapipe.execute.scores import row_findings
+from datapipe.lineage.recall import FEW_RECORDS
 from datapipe.lineage.store import Lineage
 
 
@@ -152,6 +153,7 @@ class Recorder:
         self._ancestors: list[str] = []
         self._done: list[StepDone] = []
         self._steps: list[StepRecord] = []
+        self._begun = 0
 
     def begin(self) -> None:
         """Acknowledge that the run has started."""
@@ -164,6 +166,7 @@ class Recorder:
             "environment": {**environment().packages, "python": environment().python},
             "params": [{"stage": s.stage.name, **s.stage.params()} for s in self.plan.steps],
         }
+        self._begun, _ = self.lineage.root()
         self.lineage.append([("runs", body), self._event("started")])
 
     def failed(self, code: str) -> None:
@@ -173,7 +176,7 @@ class Recorder:
             code: The error's code.
         """
         self.lineage.append([self._event("failed", {"code": code})])
-        self.lineage.index()
+        self._index()
 
     def handed(self, handed: Handed) -> None:
         """Take over the steps that led to the caller's rows, and record what he left out of them.
@@ -275,7 +278,7 @@ class Recorder:
         self._steps.append(StepRecord(step_id, step.stage.name, len(data), 0, 0, 0.0, reused=False))
 
     def close(self, data: Dataset, event: str = "finished", code: str = "") -> Run:
-        """Record the findings, sign the run, checkpoint the log, bring the index up to date.
+        """Record the findings, sign the run, checkpoint the log.
 
         Args:
             data: The rows that are left.
@@ -310,8 +313,18 @@ class Recorder:
             data=data,
             artifacts=artifacts,
         )
-        self.lineage.index()
+        self._index()
         return self._result(data)
+
+    def _index(self) -> None:
+        """Leave the index to whoever asks next, unless the journal has grown long meanwhile.
+
+        Each time the journal passes another so many records, the run that took it there brings the
+        index up to date: one commit serves many small runs, and nobody has much to catch up with.
+        """
+        size, _ = self.lineage.root()
+        if size // FEW_RECORDS > self._begun // FEW_RECORDS:
+            self.lineage.index()
 
     @property
     def verdict(self) -> Verdict:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 from threadpoolctl import threadpool_limits
@@ -372,13 +372,14 @@ class _Session:
         given: int | None = None,
     ) -> bool:
         """Use earlier results when all of these keys were met together and nothing is lost."""
-        found = [self.lineage.find_step(key) if key else None for key in keys]
         group = digest_json(list(keys))
-        results = [
-            f["result"] for f in found if f is not None and f["result"].get("group") == group
-        ]
-        if len(results) != len(steps):
-            return False
+        found: list[dict[str, Any]] = []
+        for key in keys:
+            earlier = self.lineage.find_step(key) if key else None
+            if earlier is None or earlier["result"].get("group") != group:
+                return False
+            found.append(earlier)
+        results = [f["result"] for f in found]
         outcomes = [outcome_of(r, self.lineage) for r in results]
         last = results[-1]
         path = self.lineage.object_path(last["dataset_out"])
@@ -397,7 +398,7 @@ class _Session:
             sources,
             kept=True,
         )
-        origins = [str(f["reused_from"] or f["step_id"]) for f in found if f is not None]
+        origins = [str(f["reused_from"] or f["step_id"]) for f in found]
         self._done(GroupDone(steps, keys, kept, before, out, Clock(), origins, given=given))
         return True
 

@@ -8,12 +8,13 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
+
+if TYPE_CHECKING:
+    import duckdb
 
 QUIET: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
@@ -37,6 +38,7 @@ def is_held(error: duckdb.Error) -> bool:
         True when waiting may help.
 
     Example:
+        >>> import duckdb
         >>> is_held(duckdb.IOException("Could not set lock on file"))
         True
     """
@@ -63,6 +65,7 @@ def other_name(path: Path) -> Iterator[Path]:
 
     Example:
         >>> import tempfile
+        >>> import duckdb
         >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
         >>> duckdb.connect(str(path)).close()
         >>> with other_name(path) as name:
@@ -119,9 +122,12 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
         The error to raise.
 
     Example:
+        >>> import duckdb
         >>> sorted_error(duckdb.IOException("No space left on device"), Path("a")).code
         'DP-EXEC-028'
     """
+    import duckdb  # noqa: PLC0415 - loaded by whoever opens an index, not by every run
+
     lines = str(error).splitlines()
     told = ("No space left", "disk full", *_UNWRITTEN)  # DuckDB may say it below its own words
     text = next((line for line in lines if any(words in line for words in told)), lines[0])

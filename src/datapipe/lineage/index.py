@@ -16,9 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
-
-import duckdb
+from typing import TYPE_CHECKING, TypeVar
 
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
@@ -30,6 +28,9 @@ from datapipe.lineage.load import fill, make
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import START, Mark
+
+if TYPE_CHECKING:
+    import duckdb
 
 Done = TypeVar("Done")
 INTERRUPTIONS = 3
@@ -291,6 +292,8 @@ def _uninterrupted(work: Callable[[], Done]) -> Done:
 @contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
+    import duckdb  # noqa: PLC0415 - a run that leaves the index to others does without it
+
     config = QUIET | {"threads": "1"}
     with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
         yield connection
@@ -349,6 +352,8 @@ def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """DuckDB's errors while an index is written, as ours."""
+    import duckdb  # noqa: PLC0415 - see above
+
     try:
         yield
     except DatapipeError:

@@ -6,10 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import duckdb
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.errors import TrustError
@@ -18,6 +15,9 @@ from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
 from datapipe.lineage.sidecars import as_list, covered_by
+
+if TYPE_CHECKING:
+    import duckdb
 
 log = logging.getLogger("datapipe.lineage")
 
@@ -31,6 +31,7 @@ def make(connection: duckdb.DuckDBPyConnection) -> None:
         connection: Open for writing.
 
     Example:
+        >>> import duckdb
         >>> with duckdb.connect() as connection:
         ...     make(connection)
         ...     connection.sql("select count(*) from dropped_rows").fetchall()
@@ -63,6 +64,7 @@ def fill(
         TrustError: An object that a record names is missing or damaged.
 
     Example:
+        >>> import duckdb
         >>> with duckdb.connect() as connection:
         ...     make(connection)
         ...     fill(connection, [], Objects(Path("nowhere"), Path("nowhere")))
@@ -173,6 +175,8 @@ def _insert_object(
     connection: duckdb.DuckDBPyConnection, kind: str, line: dict[str, Any], objects: Objects
 ) -> None:
     """Add the rows of an object that a record names; only after its digest was checked."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
     if not line["object"]:
         return
     path = sound_object(objects, line["object"], f"{kind} of record {line['seq']}")

@@ -11,11 +11,8 @@ import json
 import threading
 from typing import Any
 
-import duckdb
-
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
-from datapipe.lineage.console import Limits, opened
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.records import START, Mark, Record
@@ -23,7 +20,6 @@ from datapipe.lineage.records import START, Mark, Record
 LARGEST_SOURCE_NUMBER = 2**24 - 1
 FEW_RECORDS = 400
 """So many records are read from the journal in less time than DuckDB needs to start."""
-_GLANCE = Limits(wait_s=1.0)
 
 
 class Recall:
@@ -139,8 +135,12 @@ class Recall:
         """The bulk, when the index can be read and agrees with the journal; else nothing."""
         if until.seq <= FEW_RECORDS:
             return START
+        import duckdb  # noqa: PLC0415 - most runs ask nothing of the index
+
+        from datapipe.lineage.console import Limits, opened  # noqa: PLC0415 - the same
+
         try:
-            with opened(self._index.path, _GLANCE) as connection:
+            with opened(self._index.path, Limits(wait_s=1.0)) as connection:
                 found = connection.execute(
                     'select seq, segment, "offset", chain from meta '
                     "where schema_version = ? order by seq desc limit 1",
@@ -163,6 +163,8 @@ class Recall:
 
     def _fetch_run_of(self, seq: int) -> None:
         """Fetch every step of the run that a wanted one belongs to: its neighbours come next."""
+        from datapipe.lineage.console import opened  # noqa: PLC0415 - see above
+
         wanted = list(self._indexed.values())
         with opened(self._index.path) as connection:
             relation = connection.sql(

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.errors import ExecutionError
@@ -108,9 +107,12 @@ def write(path: Path, left: pl.DataFrame, covered: Sequence[Span]) -> None:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "a.parquet"
         >>> write(path, pl.DataFrame({"row_id": [2], "reason": ["a"]}), [Span(0, 4)])
+        >>> import pyarrow.parquet as pq
         >>> pq.read_table(path)["reason"].to_pylist()
         [None, None, 'a', None]
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
     reasons = sorted(str(r) for r in left["reason"].unique())
     ordered = left.select("row_id", pl.col("reason").cast(pl.Enum(reasons))).sort("row_id")
     ids = ordered["row_id"].cast(pl.UInt64).to_numpy()
@@ -157,6 +159,8 @@ def covered_by(path: Path) -> list[Span] | None:
         >>> covered_by(path)
         [Span(first=0, rows=4)]
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
     text = (pq.read_schema(path).metadata or {}).get(_KEY)
     if text is None:
         return None

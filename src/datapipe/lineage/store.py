@@ -9,36 +9,35 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import schema
-from datapipe.lineage.check import Check, Problem
-from datapipe.lineage.console import Cell, answered
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.engine import sorted_error
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
-from datapipe.lineage.known import Known
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import object_columns
 from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
-from datapipe.lineage.rows import why
 from datapipe.lineage.sidecars import covered_by
 from datapipe.lineage.stamp import WOVEN, holds, stamp
-from datapipe.lineage.trace import trace
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from datapipe.lineage.check import Problem
+    from datapipe.lineage.console import Cell
 
 log = logging.getLogger("datapipe.lineage")
 
@@ -80,7 +79,6 @@ class Lineage:
         self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
         self._recall = Recall(self._journal, self._index)
         self._leases = Leases(self.store / "leases")
-        self._cell = Cell(self._index)
 
     def append(self, records: Sequence[Entry]) -> None:
         """Record what happened, all of it or nothing; it is durable when this returns.
@@ -355,6 +353,8 @@ class Lineage:
         """
         self._own()
         self._freshen()
+        from datapipe.lineage.console import answered  # noqa: PLC0415 - DuckDB is for who asks
+
         with self._cell.asking() as connection:
             return answered(connection, self._index.path, query, values)
 
@@ -378,6 +378,9 @@ class Lineage:
             >>> lineage.why("1:1429")["dropped"]
             []
         """
+        from datapipe.lineage.known import Known  # noqa: PLC0415 - DuckDB is for who asks
+        from datapipe.lineage.rows import why  # noqa: PLC0415 - the same
+
         with self._asking() as connection:
             return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
 
@@ -401,6 +404,8 @@ class Lineage:
             >>> lineage.trace("ab12cd34")["digest"]
             'sha256:ab12cd34ef'
         """
+        from datapipe.lineage.trace import trace  # noqa: PLC0415 - DuckDB is for who asks
+
         with self._asking() as connection:
             return trace(connection, digest)
 
@@ -418,6 +423,8 @@ class Lineage:
             >>> Lineage(tempfile.mkdtemp(), create=True).verify()
             []
         """
+        from datapipe.lineage.check import Check  # noqa: PLC0415 - DuckDB is for who asks
+
         self._own()
         return Check(self.store, self._journal, self._objects, self._index).problems()
 
@@ -505,7 +512,14 @@ class Lineage:
         if os.getpid() == self._process:
             self._objects.close()
             self._leases.close()
-            self._cell.close()
+            if "_cell" in vars(self):
+                self._cell.close()
+
+    @cached_property
+    def _cell(self) -> Cell:
+        from datapipe.lineage.console import Cell  # noqa: PLC0415 - DuckDB is for who asks
+
+        return Cell(self._index)
 
     def _hold(self, run_id: str) -> None:
         try:
@@ -524,6 +538,10 @@ class Lineage:
     @contextlib.contextmanager
     def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The index, caught up and opened for our own questions."""
+        import duckdb  # noqa: PLC0415 - for who asks
+
+        from datapipe.lineage.engine import sorted_error  # noqa: PLC0415 - the same
+
         self._own()
         self._freshen()
         with self._cell.asking() as connection:
@@ -580,6 +598,8 @@ class Lineage:
             named = body.get("held_out_object")
         if not named:
             return
+        import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
         path = self._objects.find(named)
         if path is None:
             raise DeclarationError(

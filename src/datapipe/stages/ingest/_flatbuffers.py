@@ -55,8 +55,8 @@ def _blocks(raw: mmap.mmap) -> Iterator[int]:
     base = len(raw) - 10 - length
     footer = _table(raw, base)
     for field in (FOOTER_DICTIONARIES, FOOTER_BATCHES):
-        for at in _vector(raw, footer, field, 24):
-            yield _at(raw, "<q", at)[0]
+        for (start,) in _vector(raw, footer, field, "<q16x"):
+            yield start
 
 
 def _messages(raw: mmap.mmap) -> Iterator[int]:
@@ -97,8 +97,7 @@ def _decoded(raw: mmap.mmap, start: int) -> int:
     if not _field(raw, header, BATCH_COMPRESSION):
         return 0
     total = 0
-    for at in _vector(raw, header, BATCH_BUFFERS, 16):
-        offset, size = _at(raw, "<qq", at)
+    for offset, size in _vector(raw, header, BATCH_BUFFERS, "<qq"):
         if size >= 8:
             (decoded,) = _at(raw, "<q", meta + length + offset)
             total += max(decoded, 0)
@@ -136,14 +135,14 @@ def _child(raw: mmap.mmap, table: int, number: int) -> int:
     return _table(raw, at)
 
 
-def _vector(raw: mmap.mmap, table: int, number: int, width: int) -> Iterator[int]:
-    """Where the items of a vector of structs stand."""
+def _vector(raw: mmap.mmap, table: int, number: int, form: str) -> Iterator[tuple[int, ...]]:
+    """The items of a vector of structs."""
     at = _field(raw, table, number)
     if not at:
         return
     start = _table(raw, at)
     (count,) = _at(raw, "<I", start)
-    if count * width > len(raw) - start:
+    first, end = start + 4, start + 4 + count * struct.calcsize(form)
+    if end > len(raw):
         raise Damaged("a list is longer than the file")
-    first = start + 4
-    yield from range(first, first + count * width, width)
+    yield from struct.iter_unpack(form, raw[first:end])
