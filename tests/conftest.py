@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from datapipe.core.context import Context
+from datapipe.lineage import later
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,6 +48,11 @@ def pytest_collection_finish() -> None:
     """What was loaded stays: nobody need look through it for garbage again."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_teardown() -> None:
+    """Nobody will ask the stores that thousands of tests leave behind."""
+    later.done()
 
 
 @pytest.fixture(scope="session")

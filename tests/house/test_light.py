@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import duckdb
 import pytest
 
 from datapipe.lineage.store import Lineage
@@ -19,9 +20,9 @@ HEAVY = {
 SAY = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
 
 
-def loaded(code: str, *arguments: str) -> set[str]:
+def loaded(code: str, *arguments: str, ends: str = "") -> set[str]:
     """The modules loaded in a fresh interpreter after some code."""
-    command = [sys.executable, "-c", f"{code}\n{SAY}", *arguments]
+    command = [sys.executable, "-c", f"{code}\n{SAY}\n{ends}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(json.loads(done.stderr.strip().splitlines()[-1]))
 
@@ -56,9 +57,16 @@ run = Pipeline("p", [RowStage()]).run(Dataset.of(pa.table({"a": [1]})), seed=7, 
 """
 
 
-def test_a_run_loads_no_duckdb_and_leaves_the_index_to_who_asks(tmp_path):
+def test_a_run_loads_no_duckdb_and_leaves_the_index_to_the_end_of_the_program(tmp_path):
     after = loaded(RUN, str(tmp_path / "s"))
     assert not after & {"duckdb", "pyarrow.parquet"}
+    with duckdb.connect(tmp_path / "s" / "lineage.duckdb", read_only=True) as foreign:
+        assert foreign.sql("select state from run_status").fetchall() == [("finished",)]
+
+
+def test_a_program_that_is_killed_leaves_it_to_who_asks(tmp_path):
+    after = loaded(RUN, str(tmp_path / "s"), ends="import os; os._exit(0)")
+    assert "polars" in after
     assert not (tmp_path / "s" / "lineage.duckdb").exists()
     assert Lineage(tmp_path / "s").sql("select state from run_status").item() == "finished"
 

@@ -325,6 +325,8 @@ class Recorder:
         size, _ = self.lineage.root()
         if size // FEW_RECORDS > self._begun // FEW_RECORDS:
             self.lineage.index()
+        else:
+            self.lineage.index_later()
 
     @property
     def verdict(self) -> Verdict:

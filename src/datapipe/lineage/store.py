@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
-from datapipe.lineage import schema
+from datapipe.lineage import later, schema
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.garbage import Garbage, garbage, removed
@@ -129,7 +129,17 @@ class Lineage:
         """
         self._own()
         self._leases.bury(self._abandoned)
+        later.done(self.store)
         return self._index.catch_up()
+
+    def index_later(self) -> None:
+        """Leave the index to the next question, or to the end of this program, whichever is first.
+
+        Example:
+            >>> import tempfile
+            >>> Lineage(tempfile.mkdtemp(), create=True).index_later()
+        """
+        later.at_exit(self.store, self.index)
 
     def put_object(self, path: Path, *, suffix: str = "", digest: str = "") -> tuple[str, Path]:
         """Move a finished file into the store under the digest of its bytes.
