@@ -24,6 +24,8 @@ RADIX = 0x9E37_79B9_7F4A_7C15
 """Base of the polynomial; odd, so that it has an inverse modulo 2**64."""
 BLOCK_BYTES = 1 << 20
 """Text hashed at a time: the running sum of a block stays in the cache."""
+MIXED = 1 << 15
+"""Values whose bits are spread at a time."""
 SPACE = 0x20
 UNSPACED = "".join(
     rf"\p{{{script}}}"
@@ -253,12 +255,15 @@ def mixed(values: Hashes) -> Hashes:
     References:
         Steele, Lea & Flood, 2014, Fast splittable pseudorandom number generators.
     """
-    x = values.copy()
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58_476D_1CE4_E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D0_49BB_1331_11EB)
-    x ^= x >> np.uint64(31)
+    x = np.array(values, order="C")
+    flat = x.reshape(-1)
+    spare = np.empty(min(x.size, MIXED), np.uint64)
+    for start in range(0, x.size, MIXED):  # what is worked on stays in the cache
+        part = flat[start : start + MIXED]
+        moved = spare[: part.size]
+        for shift, factor in ((30, 0xBF58_476D_1CE4_E5B9), (27, 0x94D0_49BB_1331_11EB), (31, 1)):
+            part ^= np.right_shift(part, np.uint64(shift), out=moved)
+            part *= np.uint64(factor)
     return x
 
 

@@ -129,14 +129,15 @@ def test_a_fifth_of_real_texts_foretells_eleven_regimes(real_texts, domain):
 
 
 @pytest.mark.power
-@pytest.mark.timeout(3000)
-def test_a_fifth_foretells_what_a_neural_model_does():
-    """Three regimes, because a network is trained in every generation of each."""
-    rows = corpus()[:150]
-    plans = [PLANS[0], PLANS[3], Plan("subsample")]
-    figures = foretold(tokens_of(pl.Series(rows)), len(rows), neural, neural, plans=plans)
+@pytest.mark.timeout(6000)
+def test_a_fifth_of_real_texts_foretells_what_a_neural_model_does(real_texts):
+    """All regimes on sixty texts, because a network is trained in every generation of each."""
+    rows = real_texts.filter(
+        pl.col("cell") == "detectrl/writing", pl.col("label") == 0
+    ).head(60)  # fmt: skip
+    figures = foretold(tokens_of(rows["text"]), rows.height, neural, neural)
     assert figures["survival, rank"] >= 0.95, figures
-    assert figures["survival, worst error"] <= 0.1, figures
+    assert figures["survival, worst error"] <= 0.06, figures
 
 
 def foretold(tokens, rows, truth, learner, *, plans=PLANS, generations=8):

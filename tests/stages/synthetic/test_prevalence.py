@@ -19,6 +19,8 @@ from datapipe.measure.intervals import clopper_pearson
 from datapipe.stages import SyntheticShare
 from datapipe.stages.synthetic import _judges
 from datapipe.stages.synthetic._calibration import conformal
+from datapipe.stages.synthetic._distance import lacking
+from datapipe.stages.synthetic._mixture import Scores, share
 from datapipe.stages.synthetic._style import prompt_groups, style, window
 from datapipe.stages.synthetic._views import Views
 
@@ -143,6 +145,58 @@ def test_anchors_like_the_reference_abstain():
     finding = judged(like, people)
     assert finding.verdict == "not_evaluated"
     assert "cannot be told" in finding.says
+
+
+def test_anchors_of_another_domain_without_its_people_abstain(tmp_path):
+    rng = np.random.default_rng(5)
+    data, people, hidden = world(0.5, seed=9)
+    frame = data.frame(row_id=True)
+    mix = Dataset(frame.filter(pl.col("_row_id") < 2 << 40).lazy(), data.roles)
+
+    def foreign(kind, n):
+        told = [text_of(rng, kind) for _ in range(n)]
+        return pl.Series(told).str.replace_all(r"[b-m]", "zh")  # other words for most things
+
+    made = foreign("machine", 80)
+    pl.DataFrame({"t": made}).write_parquet(tmp_path / "alone.parquet")
+    finding = judged(mix, people, anchors=tmp_path / "alone.parquet")
+    assert finding.verdict == "not_evaluated"
+    assert "they are of another domain" in finding.says
+    both = pl.DataFrame({
+        "t": pl.concat([made, foreign("human", 80)]), "domain": ["there"] * 160,
+        "generator": ["gpt-4"] * 80 + ["human"] * 80,
+    })  # fmt: skip
+    both.write_parquet(tmp_path / "both.parquet")
+    known = judged(mix, people, anchors=tmp_path / "both.parquet")
+    assert "of another domain" not in known.says
+    assert known.measure.low <= hidden.mean() <= known.measure.high
+
+
+def test_only_large_groups_that_lack_common_words_are_foreign():
+    rng = np.random.default_rng(8)
+    home = [text_of(rng, "human") for _ in range(100)]
+    near = [text_of(rng, "machine") for _ in range(60)]
+    far = [t.replace("o", "zz") for t in near]
+    texts = window(pl.Series(home + near + far))
+    people = np.arange(220) < 100
+    group = np.repeat([-1, 1, 2], [100, 60, 60])
+    assert lacking(texts, people, np.where(group == 1, 1, -1)) < 0.03
+    assert lacking(texts, people, group) > 0.25  # the farther of the two
+    assert lacking(texts, people, np.where(np.arange(220) >= 200, 2, -1)) == 0
+    assert lacking(texts, people, np.full(220, -1)) == 0
+
+
+@pytest.mark.parametrize(("nearest", "bounded"), [(0.2, True), (0.0, False)])
+def test_makers_who_cannot_be_told_elsewhere_leave_the_share_open(nearest, bounded):
+    rng = np.random.default_rng(3)
+    apart = np.repeat([0.3, 0.35, 0.3, 0.28, nearest], 40)
+    machine = np.clip(0.3 + apart + 0.1 * rng.normal(size=200), 0, 1)
+    human, unknown = (np.clip(0.3 + 0.1 * rng.normal(size=150), 0, 1) for _ in range(2))
+    unknown[:30] += 0.3
+    scores = Scores(human, machine, np.repeat(np.arange(5), 40), unknown, np.full(200, 0.3))
+    made = share(scores, rng)
+    assert (made.high < 1) == bounded
+    assert 0 < made.low < 0.2 < made.high
 
 
 def test_short_texts_and_copies_of_one_prompt_abstain():
@@ -313,8 +367,8 @@ def test_intervals_cover_in_every_domain(real_texts, unseen):
     told = {cell: [] for cell in cells}
     for i in range(6):
         for cell in cells:
-            for share in (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0):
-                data, people, truth = real_mix(real_texts, cell, share, rng, unseen=unseen)
+            for mixed_in in (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0):
+                data, people, truth = real_mix(real_texts, cell, mixed_in, rng, unseen=unseen)
                 made = judged(
                     data, people, seed=i, generators="any" if unseen else "known"
                 ).details  # fmt: skip
@@ -332,3 +386,36 @@ def test_intervals_cover_in_every_domain(real_texts, unseen):
     assert width <= (0.5 if unseen else 0.22), by_cell
     assert unseen or error <= 0.05, by_cell
     assert min(f[0] for f in by_cell.values()) >= 0.80, by_cell
+
+
+@pytest.mark.power
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("own", [True, False])
+def test_anchors_of_other_domains_and_makers_are_never_sure_and_wrong(real_texts, own, tmp_path):
+    """With people of the anchors' domains, or none; what is withheld says from 0 to 1."""
+    rng = np.random.default_rng(31)
+    told, rows = {}, real_texts
+    for cell in (
+        "fastdetect/xsum", "fastdetect/writing", "detectrl/arxiv", "detectrl/xsum",
+        "detectrl/writing",
+    ):  # fmt: skip
+        for mixed_in in (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0):
+            data, people, truth = real_mix(rows, cell, mixed_in, rng)
+            makers = data.frame(["generator"])["generator"].drop_nulls().unique().to_list()
+            here = rows.filter(pl.col("cell") == cell)
+            far = rows.filter(
+                ~pl.col("domain").is_in([here["domain"][0], "mixed"]),
+                ~pl.col("source_model").is_in(makers),
+                ~pl.col("prompt").is_in(here["prompt"].unique().implode()),
+            )
+            parts = [far.filter(pl.col("label") == k) for k in ((1, 0) if own else (1,))]
+            some = pl.concat([p[rng.permutation(p.height)[:250]] for p in parts])
+            anchors = tmp_path / "anchors.parquet"
+            some.select("domain", "source_model", t="text").write_parquet(anchors)
+            mix = data.frame(row_id=True).filter(pl.col("generator").is_null()).drop("generator")
+            alone = Dataset(mix.lazy(), data.roles)
+            found = judged(alone, people, seed=1, anchors=anchors).measure
+            told.setdefault(cell, []).append(found.low - 1e-9 <= truth <= found.high + 1e-9)
+    by_cell = {cell: float(np.mean(held)) for cell, held in told.items()}
+    assert np.mean(list(by_cell.values())) >= 0.90, by_cell
+    assert min(by_cell.values()) >= 0.80, by_cell

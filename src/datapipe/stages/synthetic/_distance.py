@@ -16,10 +16,18 @@ from datapipe.stages.synthetic._words import word_hashes
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 TYPICAL = 0.5
 OUTERMOST = 0.05
 REACH = 3.0
+COMMON = 0.05
+"""A word that this share of the reference's texts use is one of its domain."""
+LEAST_TEXTS = 30
+"""Texts of one maker and place without which words may lack by chance."""
+FOREIGN = 0.17
+"""Makers of the same domain lacked up to 16 % of its common words, those of other domains 11 % and
+mostly over 20 %, on five sets of texts."""
 
 
 def known_shares(texts: pl.Series, known: Bools) -> Floats:
@@ -35,8 +43,7 @@ def known_shares(texts: pl.Series, known: Bools) -> Floats:
     words, rows = word_hashes(texts)
     n = len(texts)
     kinds, place = np.unique(words, return_inverse=True)
-    pairs = np.unique(place * n + rows)  # each word once a text
-    at, text = pairs // n, pairs % n
+    at, text = _once_a_text(place, rows, n)
     seen = np.bincount(at[known[text]], minlength=kinds.size)
     stands = seen[place] > known[rows]  # its own text does not make a word known
     total = np.maximum(np.bincount(rows, minlength=n), 1)
@@ -55,3 +62,41 @@ def beyond(shares: Floats, people: Bools) -> Bools:
     """Rows so far from the reference's words that its scores say nothing about them."""
     middle, outer = np.quantile(shares[people], [TYPICAL, OUTERMOST])
     return np.asarray(shares < middle - REACH * (middle - outer), np.bool_)
+
+
+def lacking(texts: pl.Series, people: Bools, groups: Ints) -> float:
+    """Which share of the reference's common words a group of other texts lacks, chance aside.
+
+    Machines that write of the same things use those words; texts of another domain do not, whoever
+    wrote them. Of several groups the one that lacks most counts.
+
+    Args:
+        texts: Strings as `window` gives them, shape (n,).
+        people: bool, shape (n,); the reference.
+        groups: int64, shape (n,); which group a text is of, -1 for none. Small ones do not count.
+
+    Returns:
+        A share in [0, 1]; 0 without a group.
+    """
+    words, rows = word_hashes(texts)
+    n = len(texts)
+    kinds, place = np.unique(words, return_inverse=True)
+    at, text = _once_a_text(place, rows, n)
+    use = np.bincount(at[people[text]], minlength=kinds.size) / max(1, int(people.sum()))
+    common = use >= COMMON
+    most = 0.0
+    for group in np.unique(groups[groups >= 0]):
+        held = groups == group
+        if int(held.sum()) < LEAST_TEXTS or not common.any():
+            continue
+        seen = np.bincount(at[held[text]], minlength=kinds.size)
+        chance = (1.0 - use[common]) ** int(held.sum())
+        most = max(most, float((seen[common] == 0).mean() - chance.mean()))
+    return most
+
+
+def _once_a_text(place: Ints, rows: Ints, n: int) -> tuple[Ints, Ints]:
+    """Each word once for each text that it stands in: the word, and the text."""
+    pairs = np.sort(place * n + rows)
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: pairs.size]]
+    return pairs // n, pairs % n

@@ -137,9 +137,9 @@ def _views_scores(
     inside, outside = (np.clip((x - centre) / scale, -FAR, FAR) for x in (inside, outside))
     linear = LogisticRegression(C=DENSE_STRENGTH, max_iter=500).fit(inside, labels, weight)
     made = [unit(linear.decision_function(outside))]
-    for known, unseen in weighted_views(rows, fitted, asked):
+    for known, odds in weighted_views(rows, fitted):
         model = sparse_model(SPARSE_STRENGTH).fit(known, labels, weight)
-        made.append(unit(model.decision_function(unseen)))
+        made.append(unit(odds(model)[asked]))
     return made
 
 

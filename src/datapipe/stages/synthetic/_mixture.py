@@ -77,7 +77,9 @@ def share(
 
     With anchors of the one generator that is meant, a bootstrap over all three samples. With
     several, with anchors from elsewhere, or where another generator may have written the rows, the
-    distance between machine and people is itself uncertain: random effects over generators.
+    distance between machine and people is itself uncertain: random effects over generators. Where
+    some of those from elsewhere lie no farther from people than chance, machines here may not
+    either, and nothing bounds the share from above.
 
     Args:
         scores: Of all rows.
@@ -94,7 +96,10 @@ def share(
     apart = np.array(
         [gain[scores.generator == k].mean() for k in kinds[counts >= MIN_GENERATOR_ROWS]]
     )
-    apart = apart[apart >= SEPARATION] if apart.size else apart
+    lost = (
+        elsewhere and bool((apart < SEPARATION).mean() > (1 - level) / 2) if apart.size else False
+    )
+    apart = apart[apart >= SEPARATION]
     if unseen or elsewhere or apart.size > 1:
         spread = SPREAD_ELSEWHERE if elsewhere else SPREAD
         groups = apart if apart.size else np.array([distance])
@@ -106,6 +111,7 @@ def share(
     value, low, high = made
     if low > 1 + OUTSIDE or high < -OUTSIDE:
         return _unknown("the rows are like neither the reference nor the anchors")
+    high = 1.0 if lost else high
     low, value, high = (min(1.0, max(0.0, x)) for x in (low, value, high))
     return Share(value, min(low, value), max(high, value), max(1, apart.size))
 

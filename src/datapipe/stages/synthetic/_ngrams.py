@@ -95,13 +95,17 @@ def _runs(hashes: Hashes, rows: Ints, size: int) -> tuple[Ints, Hashes]:
 
 def _counted(parts: list[tuple[Ints, Hashes]], n: int) -> sp.csr_array:
     """The buckets of each text and how often each is met; one sort of plain numbers does it."""
-    rows = np.concatenate([p[0] for p in parts])
-    hashes = np.concatenate([p[1] for p in parts])
-    met = rows * BUCKETS + (mixed(hashes) % np.uint64(BUCKETS)).astype(np.int64)
+    wide = np.uint32 if n * BUCKETS <= 1 << 32 else np.int64  # half the bytes sort in half the time
+    met = np.concatenate([(rows * BUCKETS + _buckets(h)).astype(wide) for rows, h in parts])
     met.sort()
     first = np.flatnonzero(np.append(True, met[1:] != met[:-1])[: met.size])
     times = np.diff(np.append(first, met.size)).astype(np.float64)
     kinds = met[first]
-    ends = np.searchsorted(kinds, np.arange(n + 1) * BUCKETS).astype(np.int32)
+    ends = np.searchsorted(kinds, (np.arange(n) * BUCKETS).astype(wide)).astype(np.int32)
+    ends = np.append(ends, np.int32(kinds.size))
     made = 1.0 + np.log(np.minimum(times, MOST_TIMES))
     return sp.csr_array((made, (kinds % BUCKETS).astype(np.int32), ends), shape=(n, BUCKETS))
+
+
+def _buckets(hashes: Hashes) -> Ints:
+    return (mixed(hashes) & np.uint64(BUCKETS - 1)).astype(np.int64)

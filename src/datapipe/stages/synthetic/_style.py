@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.features.text import mixed, normalise
+from datapipe.features.text import normalise
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 WINDOW_WORDS = 200
 """Words of a text that are looked at; the rest would measure length."""
@@ -77,7 +78,7 @@ def style(texts: pl.Series) -> Floats:
     )
     parts = [
         _per_row(_shape_of_words(words), n),
-        _per_row(_richness(words), n),
+        _richness(words, n),
         _per_row(_sentences(frame), n),
         _function_words(words, n),
         _characters(frame),
@@ -107,37 +108,41 @@ def _shape_of_words(words: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _richness(words: pl.DataFrame) -> pl.DataFrame:
-    """How often words and pairs of words come again; hashes do for what is only told apart."""
+def _richness(words: pl.DataFrame, n: int) -> Floats:
+    """How often words and pairs of words come again; kinds are numbers, so that sorting counts."""
     row = words["row"].to_numpy()
-    first = np.searchsorted(row, row)  # rows are in order
-    run = (np.arange(row.size) - first) // RUN_WORDS
-    size = np.searchsorted(row, row, side="right") - first
-    word = words["lower"].hash().to_numpy()
-    pair = mixed(word[:-1]) + word[1:]
+    size = np.bincount(row, minlength=n)
+    run = (np.arange(row.size) - (np.cumsum(size) - size)[row]) // RUN_WORDS  # rows are in order
+    kind = np.unique(words["lower"].hash().to_numpy(), return_inverse=True)[1]
+    span = int(kind.max(initial=0)) + 1
     within = row[1:] == row[:-1]
-    placed = pl.DataFrame({
-        "row": row, "run": run, "word": word,
-        "pair": pl.Series(np.append(pair, np.zeros(min(1, row.size), np.uint64))),
-        "paired": np.append(within, np.zeros(min(1, row.size), np.bool_)),
-        "full": run < size // RUN_WORDS,
-    })  # fmt: skip
-    runs = (
-        placed.filter("full")
-        .group_by("row", "run", maintain_order=True)
-        .agg(kinds=pl.col("word").n_unique() / RUN_WORDS)
-        .group_by("row", maintain_order=True)
-        .agg(pl.col("kinds").mean(), spread=pl.col("kinds").std())
-    )
-    counts = placed.group_by("row", "word", maintain_order=True).len("times")
-    share = pl.col("times") / pl.col("times").sum()
-    repeats = counts.group_by("row", maintain_order=True).agg(
-        once=(pl.col("times") == 1).mean(), entropy=-(share * share.log()).sum()
-    )
-    pairs = placed.group_by("row", maintain_order=True).agg(
-        pairs=(pl.col("pair").filter("paired").n_unique() + 1) / pl.len()  # the last has none
-    )
-    return repeats.join(runs, on="row", how="left").join(pairs, on="row", how="left")
+    followed = kind[:-1][within] * span + kind[1:][within]
+    pairs = np.bincount(_kinds_in(row[1:][within], followed)[0], minlength=n)
+    at, times = _kinds_in(row, kind)
+    share = times / np.maximum(size, 1)[at]
+    runs = int(run.max(initial=0)) + 1
+    full = run < (size // RUN_WORDS)[row]
+    where, _ = _kinds_in((row * runs + run)[full], kind[full])
+    varied = np.bincount(where, minlength=n * runs).reshape(n, runs) / RUN_WORDS
+    there = np.arange(runs) < (size // RUN_WORDS)[:, None]
+    many = np.maximum(there.sum(1), 1)
+    mean = np.where(there, varied, 0.0).sum(1) / many
+    apart = np.where(there, varied - mean[:, None], 0.0)
+    return np.column_stack([
+        np.bincount(at, times == 1, minlength=n) / np.maximum(np.bincount(at, minlength=n), 1),
+        -np.bincount(at, share * np.log(share), minlength=n),
+        mean,
+        np.sqrt(np.square(apart).sum(1) / np.maximum(many - 1, 1)),
+        np.where(size > 0, (pairs + 1) / np.maximum(size, 1), 0.0),  # the last word has no pair
+    ])  # fmt: skip
+
+
+def _kinds_in(place: Ints, kind: Ints) -> tuple[Ints, Ints]:
+    """The place of every kind that occurs in a place, and how often it does there."""
+    span = int(kind.max(initial=0)) + 1
+    met = np.sort(place * span + kind)
+    first = np.flatnonzero(np.append(True, met[1:] != met[:-1])[: met.size])
+    return met[first] // span, np.diff(np.append(first, met.size))
 
 
 def _sentences(frame: pl.DataFrame) -> pl.DataFrame:

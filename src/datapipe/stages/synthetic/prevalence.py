@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -19,7 +20,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.synthetic import _judges, _mixture
 from datapipe.stages.synthetic._calibration import conformal
 from datapipe.stages.synthetic._declarations import declared
-from datapipe.stages.synthetic._distance import known_shares, too_far
+from datapipe.stages.synthetic._distance import FOREIGN, known_shares, lacking, too_far
 from datapipe.stages.synthetic._gathering import (
     ANCHOR,
     DOMAIN,
@@ -37,6 +38,8 @@ from datapipe.stages.synthetic._gathering import (
 )  # fmt: skip
 from datapipe.stages.synthetic._mixture import Scores
 from datapipe.stages.synthetic._views import views
+
+Ints = NDArray[np.int64]
 
 MINIMUM = {REFERENCE: 60, ANCHOR: 40, UNKNOWN: 30}
 """Usable rows without which nothing is estimated."""
@@ -65,8 +68,9 @@ class SyntheticShare(Stage):
     time), and undeclared machine rows come from the generators among the anchors. If they may come
     from others, say `generators="any"`: the interval grows by what generators differ.
     *Choose it when:* you hold 60 or better 150 rows of the domain that people surely made.
-    *Fails when:* there is no such reference: then it says that nothing can be known, [0, 1]. Texts
-    that were paraphrased, or edited by people, score like people's.
+    *Fails when:* there is no such reference: then it says that nothing can be known, [0, 1]; nor
+    can it from anchors of another domain without people of theirs, and with those it may only know
+    the least share. Texts that were paraphrased, or edited by people, score like people's.
     *Cost:* one pass over the rows; time grows with rows times features, four small fits.
 
     Args:
@@ -195,6 +199,7 @@ class SyntheticShare(Stage):
             shares = known_shares(rows.texts, kind != UNKNOWN)
             if too_far(shares, kind == REFERENCE, kind == UNKNOWN):
                 raise Abstained("the reference is too far from the rows: other words or topics")
+            _at_home(rows.texts, kind, usable)
         places = usable[DOMAIN] if elsewhere(kind) else None
         odds = _judges.labelled_scores(
             rows, labels(kind), context.rng("folds"), trees=False, places=places
@@ -202,12 +207,12 @@ class SyntheticShare(Stage):
         scores = 1.0 / (1.0 + np.exp(-np.clip(STEEPNESS * odds, -30, 30)))
         made = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == ANCHOR)
         people = usable.with_columns(score=pl.Series(scores)).filter(pl.col(KIND) == OTHERS)
-        codes = (made[MAKER] + "/" + made[DOMAIN]).rank("dense")
+        codes = _codes(made)
         parts = [scores[kind == k] for k in (REFERENCE, ANCHOR, UNKNOWN)]
         scored = Scores(
             parts[0],
             parts[1],
-            codes.to_numpy().astype(np.int64),
+            codes,
             parts[2],
             _homes(made[DOMAIN], people) if elsewhere(kind) else np.empty(0),
         )
@@ -273,6 +278,30 @@ class Scored:
     scores: Scores
     row_ids: pl.Series
     generators: list[str]
+
+
+def _at_home(texts: pl.Series, kind: Ints, usable: pl.DataFrame) -> None:
+    """Abstain where anchors came from another domain without people of their own.
+
+    What sets them apart from the reference is the domain then, and machines of the rows' own
+    domain would pass for people.
+    """
+    if elsewhere(kind):
+        return
+    groups = np.full(kind.size, -1)
+    groups[kind == ANCHOR] = _codes(usable.filter(pl.Series(kind == ANCHOR)))
+    lack = lacking(texts, kind == REFERENCE, groups)
+    if lack > FOREIGN:
+        raise Abstained(
+            f"the anchors lack {lack:.0%} of the reference's common words: they are of another"
+            " domain, and no rows that people made there are among them"
+        )
+
+
+def _codes(anchors: pl.DataFrame) -> Ints:
+    """A number for each maker and place, shape (n,)."""
+    named = anchors[MAKER].fill_null("") + "/" + anchors[DOMAIN].fill_null("")
+    return named.rank("dense").to_numpy().astype(np.int64)
 
 
 def _homes(domains: pl.Series, people: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
