@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("power"):
             item.add_marker(pytest.mark.skip(reason="all seeds take minutes: `make power`"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many kills hit what, told by the tests that count them."""
+    killed: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, counts in getattr(report, "user_properties", ()):
+                killed.update(counts if name == "kills" and report.when == "call" else ())
+    if not killed:
+        return
+    terminalreporter.section(f"{killed.total()} kills")
+    scenes = Counter[str]()
+    steps: dict[str, Counter[str]] = {}
+    for where, n in killed.items():
+        scene, job, step = where.split(": ")
+        scenes[f"{scene}: {job}"] += n
+        call, _, way = step.rpartition(", ")
+        steps.setdefault(call, Counter())[way] += n
+    for what, n in sorted(scenes.items()):
+        terminalreporter.write_line(f"{n:5} {what}")
+    for call, ways in sorted(steps.items()):
+        told = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
+        terminalreporter.write_line(f"{ways.total():5} {call}: {told}")
 
 
 @pytest.fixture(scope="session")
