@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import Counter
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many kills hit what, told by the tests that count them."""
+    """How many kills hit what, told by the tests that count them; `FAULTS_KEEP=path` keeps it."""
     killed: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -51,6 +52,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not killed:
         return
     terminalreporter.section(f"{killed.total()} kills")
+    if kept := os.environ.get("FAULTS_KEEP"):
+        told = {"kills": killed.total(), "hit": dict(sorted(killed.items()))}
+        Path(kept).write_text(json.dumps(told, indent=1) + "\n")
     scenes = Counter[str]()
     steps: dict[str, Counter[str]] = {}
     for where, n in killed.items():
@@ -61,8 +65,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for what, n in sorted(scenes.items()):
         terminalreporter.write_line(f"{n:5} {what}")
     for call, ways in sorted(steps.items()):
-        told = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
-        terminalreporter.write_line(f"{ways.total():5} {call}: {told}")
+        of = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
+        terminalreporter.write_line(f"{ways.total():5} {call}: {of}")
 
 
 @pytest.fixture(scope="session")
