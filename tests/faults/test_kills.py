@@ -75,8 +75,13 @@ class World:
         told.unlink(missing_ok=True)
         if scene.before is not None:
             shutil.copytree(scene.before, store)
-            shutil.copyfile(scene.before.with_suffix(".told"), told)
+            shutil.copyfile(told_of(scene.before), told)
         return store, told
+
+
+def told_of(store: Path) -> Path:
+    """The list of what a store acknowledged; beside it, so that its writes are not counted."""
+    return store.with_name(f"told-{store.name}")
 
 
 def write_rows(path: Path, first: int) -> Path:
@@ -89,7 +94,7 @@ def counted(worker: Any, scene: Scene, store: Path) -> Scene:
     """Do the job of a scene unharmed; it says what calls it makes and what it leads to."""
     log = store.with_suffix(".log")
     log.unlink(missing_ok=True)  # of the scene before, whose calls are not those of this one
-    how = {"source": scene.source, "told": store.with_suffix(".told"), **scene.how}
+    how = {"source": scene.source, "told": told_of(store), **scene.how}
     scene.truth = worker.do(scene.job, store, action=COUNT, log=log, **how)
     assert scene.truth["rc"] == 0, scene.truth
     scene.cpu_s = scene.truth["cpu_s"]
@@ -120,7 +125,7 @@ def world(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     ]
     counted(worker, scenes[4], cut)
     shutil.copytree(used, behind)
-    shutil.copyfile(used.with_suffix(".told"), behind.with_suffix(".told"))
+    shutil.copyfile(told_of(used), told_of(behind))
     index = (behind / "lineage.duckdb").read_bytes()
     counted(worker, scenes[1], behind)
     (behind / "lineage.duckdb").write_bytes(index)
