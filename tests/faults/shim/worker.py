@@ -208,6 +208,7 @@ def child(job: dict[str, Any], answer: int) -> None:
         job.get("action", 0),
         job.get("errno", 0),
         os.fsencode(job.get("log", "")),
+        os.fsencode(job.get("only", "")),
     )
     try:
         told = JOBS[job["job"]](job)
@@ -219,7 +220,7 @@ def child(job: dict[str, Any], answer: int) -> None:
         told["message"] = str(error)[:500] if code == 1 else as_told(error).message[:500]
     told["count"] = library.faults_count()
     told["cpu_s"] = time.process_time()
-    library.faults_arm(b"", ctypes.c_long(0), 0, 0, b"")
+    library.faults_arm(b"", ctypes.c_long(0), 0, 0, b"", b"")
     os.write(answer, json.dumps({"rc": code, **told}).encode())
     os._exit(0)
 
