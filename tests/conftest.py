@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,33 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_teardown() -> None:
     """Nobody will ask the stores that thousands of tests leave behind."""
     later.done()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many kills hit what, told by the tests that count them; `FAULTS_KEEP=path` keeps it."""
+    killed: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, counts in getattr(report, "user_properties", ()):
+                killed.update(counts if name == "kills" and report.when == "call" else ())
+    if not killed:
+        return
+    terminalreporter.section(f"{killed.total()} kills")
+    if kept := os.environ.get("FAULTS_KEEP"):
+        told = {"kills": killed.total(), "hit": dict(sorted(killed.items()))}
+        Path(kept).write_text(json.dumps(told, indent=1) + "\n")
+    scenes = Counter[str]()
+    steps: dict[str, Counter[str]] = {}
+    for where, n in killed.items():
+        scene, job, step = where.split(": ")
+        scenes[f"{scene}: {job}"] += n
+        call, _, way = step.rpartition(", ")
+        steps.setdefault(call, Counter())[way] += n
+    for what, n in sorted(scenes.items()):
+        terminalreporter.write_line(f"{n:5} {what}")
+    for call, ways in sorted(steps.items()):
+        of = ", ".join(f"{n} {way}" for way, n in sorted(ways.items()))
+        terminalreporter.write_line(f"{ways.total():5} {call}: {of}")
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,12 +24,24 @@ import pytest
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.stage import RowStage
 from datapipe.errors import ExecutionError
+from datapipe.execute import shards
 from datapipe.execute.ray import RayExecutor
 from datapipe.lineage.store import Lineage
 from datapipe.stages import ReadParquet
 
 pytest.importorskip("ray")
 ROWS = 1_600_000
+SHORT = 16_000
+SHARD_ROWS = 800
+"""Of the short source: 20 shards, each of whose workers dies `DEATHS` times."""
+DEATHS = 2
+STEPS = (
+    "before its plans run",
+    "between its rows and those it drops",
+    "before its result returns",
+    "after its result returned",
+    "at a random moment",
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +72,16 @@ def nodes():
     cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    path = tmp_path_factory.mktemp("in") / "a.parquet"
+def written(path, rows):
     words = pl.Series([f"word {i}" for i in range(1000)])
-    frame = pl.DataFrame({"k": range(ROWS), "s": words[[i % 1000 for i in range(ROWS)]]})
+    frame = pl.DataFrame({"k": range(rows), "s": words[[i % 1000 for i in range(rows)]]})
     frame.write_parquet(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("in") / "a.parquet", ROWS)
 
 
 def run(source, store, executor=None):
@@ -176,6 +194,75 @@ def test_a_worker_killed_and_a_node_lost_in_mid_run_change_nothing(
     thread.join()
     same(found, local)
     assert hit
+
+
+def dying(marks):
+    """The work of a worker on a shard, which dies in the middle of it; the product knows nothing.
+
+    A mark that is made says that this shard had its death, what is written on it that it came.
+    """
+
+    def shard(kept, dropped):
+        from datapipe.execute import _shard_task
+
+        def die(mark, step):
+            os.write(mark, step.encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        name = hashlib.sha256((kept or b"") + (dropped or b"")).hexdigest()[:16]
+        mark, step = -1, ""
+        for death in range(DEATHS):
+            with contextlib.suppress(FileExistsError):
+                mark = os.open(f"{marks}/{name}.{death}", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                step = STEPS[(int(name, 16) + death) % len(STEPS)]
+                break
+        if step == STEPS[4]:
+            moment = random.Random(name).random() * 0.05
+            threading.Timer(moment, die, (mark, step)).start()
+        if step == STEPS[0]:
+            die(mark, step)
+        rows, _ = _shard_task.shard(kept, None)
+        if step == STEPS[1]:
+            die(mark, step)
+        _, left = _shard_task.shard(None, dropped)
+        if step == STEPS[2]:
+            die(mark, step)
+        if step == STEPS[3]:
+            threading.Timer(0.002, die, (mark, step)).start()
+        return rows, left
+
+    return shard
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(3600)
+def test_kills_of_workers_lose_nothing_and_change_nothing(
+    nodes, tmp_path, request, monkeypatch, record_property
+):
+    """Every shard's worker dies more than once, at a step of its work or at a random moment."""
+    if "faults" not in request.config.option.markexpr:
+        pytest.skip("each death costs the start of a worker: `make faults`")
+    import ray
+
+    short = written(tmp_path / "short.parquet", SHORT)
+    monkeypatch.setattr(shards, "SHARD_ROWS", SHARD_ROWS)
+    monkeypatch.setattr(shards.cut, "__defaults__", (SHARD_ROWS,))
+    whole = run(short, tmp_path / "whole")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr("datapipe.execute.ray.shard", dying(str(marks)))
+    try:
+        found = run(short, tmp_path / "store", RayExecutor())
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    killed = Counter(step for mark in marks.iterdir() if (step := mark.read_text()))
+    record_property("kills", {f"run on Ray: worker: a shard, {k}": n for k, n in killed.items()})
+    same(found, whole)
+    assert Lineage(tmp_path / "store").verify() == []
+    assert len(list(marks.iterdir())) == DEATHS * SHORT // SHARD_ROWS
+    assert killed.total() >= 0.9 * DEATHS * SHORT // SHARD_ROWS
+    assert set(killed) == set(STEPS)
 
 
 def test_a_cluster_that_is_not_there_is_told():

@@ -77,3 +77,10 @@ def worker(fault_library: Path) -> Iterator[Worker]:
 def sweeps(request: pytest.FixtureRequest) -> bool:
     """Whether the long sweeps were asked for: `make faults`."""
     return "faults" in str(request.config.option.markexpr)
+
+
+@pytest.fixture(scope="session")
+def part() -> slice:
+    """The part of a sweep that was asked for: `FAULTS_PART=k/n`."""
+    k, n = map(int, os.environ.get("FAULTS_PART", "1/1").split("/"))
+    return slice(k - 1, None, n)

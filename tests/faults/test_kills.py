@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 before, after and halfway through every call that changes a file of the store.
+"""kill -9 before, after and halfway through the calls that change files of the store.
 
 In a run on a new store, in a run on one that is in use, in one that goes through its input in
-shards, in the committer that brings the index up to date and in the one that makes it anew; and,
-several times in a row, in the run that resumes what was killed before. `make faults` goes through
-all of them (`FAULTS_PART=k/n`, `FAULTS_SCENE=name` through some), `make test` through a seeded
-sample. Workers of a cluster are killed in
-`tests/execute/test_ray.py`. This is the death of a process, not the loss of power.
+shards, in the committer that brings the index up to date and in the one that makes it anew. The
+kills come in chains: the first at a chosen call, the next at random moments and calls of the runs
+and committers that resume what was killed, with nothing mended in between; then one is left to end.
+After each kill the files are held against what was acknowledged, after each chain the store's
+answers and the output that was resumed; every few chains all of `verify` has its say first.
+
+`make faults` starts a chain at every step of a run and of both committers (a kind of call on a kind
+of file), `make test` a seeded sample. `FAULTS_EVERY=1` takes every call of every scene instead of
+one for each step, `FAULTS_PART=k/n` and `FAULTS_SCENE=name` a part of them. Workers of a cluster
+are killed in `tests/execute/test_ray.py`: `make faults ARGS='-k kill'` does both, tells how many
+kills hit which step, and keeps the counts with `FAULTS_KEEP=path`. This is the death of a process,
+not the loss of power.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +31,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-COUNT, KILL_BEFORE, KILL_AFTER, TORN, FAIL_ONCE, FAIL_ON = range(6)
+COUNT, KILL_BEFORE, KILL_AFTER, TORN = range(4)
+WAYS = {COUNT: "at a random moment", KILL_BEFORE: "before", KILL_AFTER: "after", TORN: "halfway"}
 WRITES = ("write", "pwrite", "writev", "copy")
 KILLED = -9
 SAMPLE = 3
-RANDOM_MOMENTS = 60
-RESUMED_ROUNDS = 80
-MOST_KILLS = 7
-"""In a row on one store, before the run is left to end."""
+KILLS = 6
+"""In a row on one store, before a run is left to end."""
+VERIFIED = 4
+"""One chain of so many has all of `verify` before it is resumed, in a sweep."""
+RUNS = 0.7
+"""Part of the kills of what resumes that hit a run; the others hit a committer."""
 SHARD_ROWS = 150
 
 
@@ -43,6 +55,8 @@ class Scene:
     source: Path
     how: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    cpu_s: float = 0.0
     truth: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,8 +75,13 @@ class World:
         told.unlink(missing_ok=True)
         if scene.before is not None:
             shutil.copytree(scene.before, store)
-            shutil.copyfile(scene.before.with_suffix(".told"), told)
+            shutil.copyfile(told_of(scene.before), told)
         return store, told
+
+
+def told_of(store: Path) -> Path:
+    """The list of what a store acknowledged; beside it, so that its writes are not counted."""
+    return store.with_name(f"told-{store.name}")
 
 
 def write_rows(path: Path, first: int) -> Path:
@@ -75,11 +94,19 @@ def counted(worker: Any, scene: Scene, store: Path) -> Scene:
     """Do the job of a scene unharmed; it says what calls it makes and what it leads to."""
     log = store.with_suffix(".log")
     log.unlink(missing_ok=True)  # of the scene before, whose calls are not those of this one
-    how = {"source": scene.source, "told": store.with_suffix(".told"), **scene.how}
+    how = {"source": scene.source, "told": told_of(store), **scene.how}
     scene.truth = worker.do(scene.job, store, action=COUNT, log=log, **how)
     assert scene.truth["rc"] == 0, scene.truth
-    scene.calls = [line.split()[1] for line in log.read_text().splitlines()]
+    scene.cpu_s = scene.truth["cpu_s"]
+    lines = log.read_text().splitlines()
+    scene.calls, scene.steps = [line.split()[1] for line in lines], [step_of(x) for x in lines]
     return scene
+
+
+def step_of(line: str) -> str:
+    """A call and the kind of file it changes: what a line of the log has in common with others."""
+    call, path = (*line.split(maxsplit=2)[1:], "/")[:2]
+    return f"{call} {re.sub(r'[0-9a-f]{8,}|[0-9]+', '*', path)}"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +125,7 @@ def world(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     ]
     counted(worker, scenes[4], cut)
     shutil.copytree(used, behind)
-    shutil.copyfile(used.with_suffix(".told"), behind.with_suffix(".told"))
+    shutil.copyfile(told_of(used), told_of(behind))
     index = (behind / "lineage.duckdb").read_bytes()
     counted(worker, scenes[1], behind)
     (behind / "lineage.duckdb").write_bytes(index)
@@ -110,9 +137,12 @@ def world(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
     shutil.rmtree(home, ignore_errors=True)
 
 
-def moments(world: World) -> list[tuple[Scene, int, int]]:
+Moment = tuple[Scene, int, int]
+
+
+def moments(world: World) -> list[Moment]:
     """Every call of every scene with every way to die at it."""
-    found: list[tuple[Scene, int, int]] = []
+    found: list[Moment] = []
     only = os.environ.get("FAULTS_SCENE", "")
     for scene in [s for s in world.scenes if s.name.startswith(only)]:
         for at, call in enumerate(scene.calls, 1):
@@ -121,87 +151,131 @@ def moments(world: World) -> list[tuple[Scene, int, int]]:
     return found
 
 
-def glance(world: World, store: Path, told: Path, where: str, *, quick: bool = True) -> None:
-    """The oracle, part one: nothing acknowledged is lost, nothing torn, nothing half there."""
+def one_a_step(every: list[Moment], chance: random.Random) -> list[Moment]:
+    """One call of each step of each job, in any of its scenes, for each way to die at it."""
+    of: dict[tuple[str, str, int], list[Moment]] = {}
+    for scene, at, way in every:
+        of.setdefault((scene.job, scene.steps[at - 1], way), []).append((scene, at, way))
+    return [chance.choice(calls) for calls in of.values()]
+
+
+def strike(world: World, job: str, scene: Scene, store: Path, told: Path, **how: Any) -> str:
+    """Do a job that is to die; where it did, or nothing when it came to its end first."""
+    log = world.home / "struck"
+    log.unlink(missing_ok=True)
+    how = {"source": scene.source, "told": told, "log": log, **scene.how, **how}
+    answer = world.worker.do(job, store, **how)
+    assert answer["rc"] in (0, KILLED), (scene.name, how, answer)
+    if answer["rc"] == 0:
+        return ""
+    lines = log.read_text().splitlines() if log.exists() else []
+    at = how.get("at", len(lines))  # of a random moment, the last call that had begun
+    step, way = step_of(lines[at - 1]) if lines else "nothing yet", how["action"]
+    step = how.get("step", step)
+    if way == TORN and step.split()[0] not in WRITES:
+        way = KILL_BEFORE  # no half of a call that is no write
+    return f"{step}, {WAYS[way]}"
+
+
+def glance(world: World, store: Path, told: Path, where: list[str]) -> None:
+    """The oracle after a kill: nothing acknowledged is lost, no object is half there."""
     if not (store / "format").exists():
         return
+    found = world.worker.do("glance", store, told=told)
+    assert found["rc"] == 0, (where, found)
+    assert (found["problems"], found["lost"]) == ([], 0), (where, found)
+
+
+def look(world: World, store: Path, told: Path, where: list[str], *, quick: bool) -> Any:
+    """What the store answers: all of that, nothing torn, and no run is still said to be running."""
+    if not (store / "format").exists():
+        return None
     found = world.worker.do("check", store, told=told, quick=quick)
     assert found["rc"] == 0, (where, found)
-    assert found["problems"] == [], (where, found)
-    assert (found["lost"], found["torn"]) == (0, 0), (where, found)
+    assert (found["problems"], found["lost"], found["torn"]) == ([], 0, 0), (where, found)
     assert set(found["states"].values()) <= {"finished", "abandoned"}, (where, found)
     ended = found["ended"]  # what told its end before it died stays what it said
     assert all(found["states"][run] == "finished" for run in ended), (where, found)
+    return found
 
 
-def inspect(world: World, scene: Scene, store: Path, told: Path, where: str) -> None:
-    """The oracle: part one with all of `verify`, and the same output when it is resumed."""
-    worker = world.worker
-    glance(world, store, told, where, quick=False)
-    again = worker.do("run", store, source=scene.source, told=told, **scene.how)
+def inspect(
+    world: World, scene: Scene, store: Path, told: Path, where: list[str], *, verify: bool
+) -> None:
+    """The oracle after a chain: the answers, and the same output when it is resumed."""
+    if verify:
+        look(world, store, told, where, quick=False)
+    again = world.worker.do("run", store, source=scene.source, told=told, **scene.how)
     assert again["rc"] == 0, (where, again)
     for name in ("data", "model", "dropped", "trained"):
         assert again[name] == scene.truth[name], (where, name)
-    after = worker.do("check", store, told=told, quick=True)
-    assert (after["lost"], after["torn"], after["left"]) == (0, 0, []), (where, after)
+    after = look(world, store, told, where, quick=True)
+    assert after["left"] == [], (where, after)
     assert after["states"][again["run_id"]] == "finished", (where, after)
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(7200)
-def test_kills_at_every_call_lose_nothing(world: World, sweeps):
-    every = moments(world)
-    assert len(every) >= 1000 or os.environ.get("FAULTS_SCENE")
-    chosen = every if sweeps else random.Random(3).sample(every, SAMPLE)
-    part, parts = (int(n) for n in os.environ.get("FAULTS_PART", "1/1").split("/"))
-    killed = 0
-    for scene, at, way in chosen[part - 1 :: parts]:
-        store, told = world.fresh(scene)
-        how = {"source": scene.source, "told": told, "at": at, "action": way, **scene.how}
-        answer = world.worker.do(scene.job, store, **how)
-        where = f"{scene.name}: call {at} ({scene.calls[at - 1]}), way {way}"
-        killed += answer["rc"] == KILLED  # threads may need a call less than when they were counted
-        inspect(world, scene, store, told, where)
-        print(f"{killed} kills, the last at {where}", flush=True)
-    assert killed >= 0.95 * len(chosen[part - 1 :: parts]) - 1  # of few, one may be the last call
+def resumed_at(world: World, scene: Scene, chance: random.Random) -> tuple[str, dict[str, Any]]:
+    """What goes on after a kill, and where it dies: at a call or at a moment, drawn anew."""
+    job, like = "run", scene if scene.job == "run" else world.scenes[1]
+    if chance.random() > RUNS:
+        like = chance.choice(world.scenes[2:4])
+        job = like.job
+    if chance.random() < 0.5:
+        return job, {"action": COUNT, "after_cpu_s": chance.random() * like.cpu_s}
+    at = 1 + int(len(like.calls) * chance.random() ** 2)  # rather early: most of it may be done
+    return job, {"action": chance.choice((KILL_BEFORE, KILL_AFTER, TORN)), "at": at}
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(3600)
-def test_kills_at_random_moments_lose_nothing(world: World, sweeps):
-    chance = random.Random(5)
-    store, told = world.fresh(world.scenes[1])
-    killed = 0
-    for i in range(RANDOM_MOMENTS if sweeps else 2):
-        if i % 5 == 0:  # most follow an earlier kill on the same store
-            store, told = world.fresh(world.scenes[1])
-        scene = world.scenes[1]
-        how = {"source": scene.source, "told": told, "after_s": chance.random() * 0.6}
-        killed += world.worker.do("run", store, **how)["rc"] == KILLED
-        inspect(world, scene, store, told, f"random moment {i}")
-    assert killed
+def aimed_at(scene: Scene, at: int) -> dict[str, Any]:
+    """A call told by its step and which one of that step it is: DuckDB's calls vary by a few."""
+    step = scene.steps[at - 1]
+    nth = scene.steps[:at].count(step)
+    return {
+        "step": step,
+        "only": step.removesuffix("/") if step.endswith(" /") else step,
+        "at": nth,
+    }
 
 
-@pytest.mark.faults
-@pytest.mark.timeout(7200)
-def test_kills_of_what_resumes_lose_nothing(world: World, sweeps):
-    """One kill after the other on one store, at calls drawn anew, until a run comes to its end."""
-    part, parts = (int(n) for n in os.environ.get("FAULTS_PART", "1/1").split("/"))
-    rounds = range(part - 1, RESUMED_ROUNDS, parts) if sweeps else (0,)
-    killed = resumed = 0
-    for number in rounds:
-        chance = random.Random(f"resumed {number}")
-        scene = world.scenes[(0, 1, 4)[number % 3]]
-        store, told = world.fresh(scene)
-        for kill in range(MOST_KILLS if sweeps else 2):
-            at = 1 + int(len(scene.calls) * chance.random() ** 3)  # mostly early: there is a next
-            way = chance.choice((KILL_BEFORE, KILL_AFTER, TORN))
-            how = {"source": scene.source, "told": told, "at": at, "action": way, **scene.how}
-            where = f"{scene.name}: round {number}, kill {kill} at call {at}, way {way}"
-            if world.worker.do("run", store, **how)["rc"] != KILLED:
-                break  # what was left to do took fewer calls
-            killed, resumed = killed + 1, resumed + (kill > 0)
+def chain(world: World, first: Moment, kills: int, *, verify: bool) -> list[str]:
+    """Kill at a call, then what resumes, and again, on one store; where the kills were."""
+    scene, at, way = first
+    chance = random.Random(f"{scene.name} {at} {way}")
+    store, told = world.fresh(scene)
+    where: list[str] = []
+    job, how = scene.job, {"action": way, **aimed_at(scene, at)}
+    for _ in range(kills):
+        died = strike(world, job, scene, store, told, **how)
+        if died:
+            where.append(f"{scene.name}: {job}: {died}")
             glance(world, store, told, where)
-        inspect(world, scene, store, told, f"{scene.name}: round {number}")
-        print(f"{killed} kills, {resumed} of them of a run that resumed", flush=True)
-    assert resumed
+        job, how = resumed_at(world, scene, chance)
+        if job != "run" and not (store / "format").exists():
+            job = "run"
+    inspect(world, scene, store, told, [*where, f"call {at}"], verify=verify)
+    return where
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+def test_kills_at_every_step_lose_nothing(
+    world: World, sweeps, part: slice, record_property: Callable[[str, object], None]
+):
+    every = moments(world)
+    assert len(every) >= 2000 or os.environ.get("FAULTS_SCENE")
+    if sweeps and not os.environ.get("FAULTS_EVERY"):
+        every = one_a_step(every, random.Random(3))
+    chosen = every if sweeps else random.Random(3).sample(every, SAMPLE)
+    chosen = chosen[part]
+    killed: list[str] = []
+    missed = 0
+    for number, first in enumerate(chosen):
+        verify = not sweeps or number % VERIFIED == 0
+        where = chain(world, first, KILLS if sweeps else 2, verify=verify)
+        missed += not where
+        killed += where
+        print(f"{len(killed)} kills, chain {number + 1} of {len(chosen)}:", *where, sep="\n  ")
+    if sweeps:
+        record_property("kills", dict(Counter(killed)))
+    assert missed <= 0.05 * len(chosen) + 1  # threads may need a call less than when counted
+    assert len(killed) > len(chosen)  # what resumed was killed as well

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,15 +20,19 @@
 enum { COUNT = 0, KILL_BEFORE = 1, KILL_AFTER = 2, TORN = 3, FAIL_ONCE = 4, FAIL_ON = 5,
        SHORT_ON = 6, INTERRUPT_ON = 7 };
 
-static char match[PATH_MAX];
-static long at, count;
+static char match[PATH_MAX], only_call[16], only_path[PATH_MAX];
+static long at, count, aimed;
 static int action, fault, told = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-// Arm it for files whose path begins with `folder`; `log` gets one line a call, or is empty.
-void faults_arm(const char *folder, long n, int what, int error, const char *log) {
+// Arm it for files whose path begins with `folder`; `log` gets one line a call, or is empty. With
+// `only`, a call and a pattern of what follows `folder`, the n-th of those calls is meant.
+void faults_arm(const char *folder, long n, int what, int error, const char *log, const char *only) {
+  const char *space = strchr(only, ' ');
   snprintf(match, sizeof match, "%s", folder);
-  at = n, action = what, fault = error, count = 0;
+  snprintf(only_call, sizeof only_call, "%.*s", space ? (int)(space - only) : 0, only);
+  snprintf(only_path, sizeof only_path, "%s", space ? space + 1 : "");
+  at = n, action = what, fault = error, count = aimed = 0;
   told = *log ? syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
 }
 
@@ -36,7 +41,7 @@ long faults_count(void) { return count; }
 __attribute__((constructor)) static void from_environment(void) {
   const char *folder = getenv("FAULTS_MATCH"), *n = getenv("FAULTS_AT"), *what = getenv("FAULTS_ACTION"),
              *error = getenv("FAULTS_ERRNO"), *log = getenv("FAULTS_LOG");
-  if (folder) faults_arm(folder, n ? atol(n) : 0, what ? atoi(what) : 0, error ? atoi(error) : 0, log ? log : "");
+  if (folder) faults_arm(folder, n ? atol(n) : 0, what ? atoi(what) : 0, error ? atoi(error) : 0, log ? log : "", "");
 }
 
 static void die(void) {
@@ -54,7 +59,12 @@ static int due(const char *name, const char *path) {
     int size = snprintf(line, sizeof line, "%ld %s %s\n", n, name, path + strlen(match));
     if (syscall(SYS_write, told, line, size) < 0) told = -1;
   }
+  if (*only_call) {
+    int other = strcmp(name, only_call) || fnmatch(only_path, path + strlen(match), FNM_PATHNAME);
+    n = other ? 0 : ++aimed;
+  }
   pthread_mutex_unlock(&lock);
+  if (!n) return 0;
   if (action == INTERRUPT_ON && (n % 2 || strstr(path, "/lineage."))) return 0;  // DuckDB gives up
   if (action >= FAIL_ON ? n < at : n != at) return 0;
   return at > 0 ? action : 0;

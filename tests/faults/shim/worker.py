@@ -8,7 +8,9 @@ forks; neither polars nor DuckDB has started a thread by then.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
+import importlib.readers  # noqa: F401 - loaded before the forks
 import json
 import os
 import signal
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb  # noqa: F401 - loaded before the forks
+import numpy.ma  # noqa: F401 - loaded before the forks
 import polars as pl
+import polars._utils.parquet
 import pyarrow.parquet  # noqa: F401 - loaded before the forks
 import threadpoolctl  # noqa: F401 - loaded before the forks
 
@@ -38,6 +42,8 @@ from datapipe.execute import shards
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 from datapipe.stages import ExactDuplicates, ReadCSV, ReadParquet
+
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -124,29 +130,39 @@ def rebuild(job: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def check(job: dict[str, Any]) -> dict[str, Any]:
-    """What the store says of itself, held against what was acknowledged."""
+def glance(job: dict[str, Any]) -> dict[str, Any]:
+    """What the files say of themselves, held against what was acknowledged; nothing is mended."""
     lineage = Lineage(job["store"])
-    problems = _damaged(lineage) if job.get("quick") else [str(p) for p in lineage.verify()]
     records = list(lineage._journal.read(until=lineage._journal.tail().mark))  # a torn end is legal
     held = {line_of(r.kind, r.body) for r in records}
     told = Path(job["told"]).read_text().split() if Path(job["told"]).exists() else []
+    return {
+        "problems": _damaged(lineage),
+        "lost": len([t for t in told if t not in held]),
+        "told": len(told),
+        "ended": [
+            r.body["run_id"]
+            for r in records
+            if r.kind == "run_events" and r.body["event"] == "finished"
+        ],
+    }
+
+
+def check(job: dict[str, Any]) -> dict[str, Any]:
+    """What the store says of itself, held against what was acknowledged."""
+    lineage = Lineage(job["store"])
+    problems = [] if job.get("quick") else [str(p) for p in lineage.verify()]
+    seen = glance(job)
     states = lineage.sql("select run_id, state from run_status").rows()
     batches = lineage.sql(
         "select count(*) from steps s left join step_io i on i.step_id = s.step_id and "
         "i.role = 'out' where i.step_id is null"
     ).item()
     return {
-        "problems": problems,
-        "lost": len([t for t in told if t not in held]),
-        "told": len(told),
+        **seen,
+        "problems": problems + seen["problems"],
         "torn": batches,
         "states": dict(states),
-        "ended": [
-            r.body["run_id"]
-            for r in records
-            if r.kind == "run_events" and r.body["event"] == "finished"
-        ],
         "left": [p.name for p in (lineage.store / "tmp").iterdir() if p.is_dir()],
     }
 
@@ -175,7 +191,7 @@ def telling(told: str) -> None:
     Lineage.append = append  # type: ignore[method-assign]  # this process ends after its job
 
 
-JOBS = {"run": run, "index": index, "rebuild": rebuild, "check": check}
+JOBS = {"run": run, "index": index, "rebuild": rebuild, "glance": glance, "check": check}
 
 
 def child(job: dict[str, Any], answer: int) -> None:
@@ -192,6 +208,7 @@ def child(job: dict[str, Any], answer: int) -> None:
         job.get("action", 0),
         job.get("errno", 0),
         os.fsencode(job.get("log", "")),
+        os.fsencode(job.get("only", "")),
     )
     try:
         told = JOBS[job["job"]](job)
@@ -202,12 +219,26 @@ def child(job: dict[str, Any], answer: int) -> None:
             told["where"] = traceback.format_exc().splitlines()[-9:]
         told["message"] = str(error)[:500] if code == 1 else as_told(error).message[:500]
     told["count"] = library.faults_count()
-    library.faults_arm(b"", ctypes.c_long(0), 0, 0, b"")
+    told["cpu_s"] = time.process_time()
+    library.faults_arm(b"", ctypes.c_long(0), 0, 0, b"", b"")
     os.write(answer, json.dumps({"rc": code, **told}).encode())
     os._exit(0)
 
 
+def kill_at(pid: int, cpu_s: float) -> None:
+    """Kill a child once it has used so much CPU time, unless it has ended by then."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.waitid(os.P_PID, pid, ended) is None:
+        used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        if sum(map(int, used)) / TICKS_A_SECOND >= cpu_s:
+            time.sleep(cpu_s % (1 / TICKS_A_SECOND))
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.002)
+
+
 def main() -> None:
+    gc.freeze()  # so that the children share these pages
     for line in sys.stdin:
         job = json.loads(line)
         theirs, ours = os.pipe()
@@ -216,9 +247,8 @@ def main() -> None:
             os.close(theirs)
             child(job, ours)
         os.close(ours)
-        if "after_s" in job:
-            time.sleep(job["after_s"])
-            os.kill(pid, signal.SIGKILL)
+        if "after_cpu_s" in job:
+            kill_at(pid, job["after_cpu_s"])
         with os.fdopen(theirs, "rb") as pipe:
             said = pipe.read()
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
