@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
     from datapipe.stages.poisoning.certify import CertifyPoisoning as CertifyPoisoning
+    from datapipe.stages.poisoning.evasion import EvasionAttacks as EvasionAttacks
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.split_view import SplitView as SplitView
@@ -76,6 +77,7 @@ CATALOGUE = {
     "synthetic.diversity": "CorpusDiversity",
     "synthetic.collapse": "CollapseForecast",
     "poisoning.certify": "CertifyPoisoning",
+    "poisoning.evasion": "EvasionAttacks",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
     "poisoning.split_view": "SplitView",

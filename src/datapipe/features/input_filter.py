@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A filter for the inputs of a model, whose rate of false alarms its user sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from datapipe.errors import DataError
+from datapipe.features.encoding import Encoded
+from datapipe.features.networks import PREDICT_ROWS
+from datapipe.measure.neighbours import nearest
+
+NEIGHBOURS = 5
+"""How many of the nearest known rows an input is held against."""
+MOST_REFERENCE = 2000
+"""More known rows than this are summarised by a sample."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Rows as they enter a network, and as they arrive at its last layer.
+
+    Args:
+        before: float32, shape (n, d).
+        behind: float32, shape (n, h); the logits where the network is the user's own.
+
+    Example:
+        >>> Views(np.zeros((2, 4), np.float32), np.zeros((2, 3), np.float32)).behind.shape
+        (2, 3)
+    """
+
+    before: Floats
+    behind: Floats
+
+    def of(self, index: NDArray[np.int64]) -> Views:
+        """Some of the rows.
+
+        Args:
+            index: Row numbers, shape (k,).
+
+        Returns:
+            Their views.
+
+        Example:
+            >>> Views(np.eye(3, dtype=np.float32), np.eye(3)).of(np.array([1])).before.tolist()
+            [[0.0, 1.0, 0.0]]
+        """
+        return Views(self.before[index], self.behind[index])
+
+
+def views(module: nn.Module, rows: Encoded) -> Views:
+    """Both views of some rows.
+
+    Args:
+        module: The network, on the CPU, in evaluation mode.
+        rows: Encoded rows.
+
+    Returns:
+        The views.
+
+    Example:
+        >>> from datapipe.features.networks import build, perceptron
+        >>> seen = views(build(perceptron((4,), 3)), Encoded((4,), np.zeros((2, 4), np.float32)))
+        >>> seen.behind.shape
+        (2, 64)
+    """
+    body = module[:-1] if isinstance(module, nn.Sequential) and len(module) > 1 else module
+    before, behind = [], []
+    with torch.no_grad():
+        for start in range(0, len(rows), PREDICT_ROWS):
+            some = rows.take(np.arange(start, min(start + PREDICT_ROWS, len(rows))))
+            before.append(some.reshape(len(some), -1))
+            behind.append(body(torch.from_numpy(some)).flatten(1).numpy())
+    if not before:
+        return Views(np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
+    return Views(np.concatenate(before), np.concatenate(behind))
+
+
+@dataclass(frozen=True, eq=False)
+class InputFilter:
+    """Tells how strange an input is to a model, as a conformal p-value.
+
+    An input's score is its mean distance to the nearest known rows, before the network or behind
+    it, whichever is longer in units of what is usual. Its p-value is its rank among rows that took
+    no part in the training: inputs like these fall below `a` in at most a share `a` of cases,
+    whatever the network and the data (split conformal prediction).
+
+    Args:
+        known: Rows that the model learnt from.
+        usual: The usual distance before the network, and behind it.
+        calibration: float32, shape (m,): scores of rows that it did not learn from.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> seen = lambda n: Views(*rng.normal(size=(2, n, 3)).astype(np.float32))
+        >>> fitted = InputFilter.fitted(seen(300), seen(99), np.random.default_rng(1))
+        >>> far = Views(np.full((1, 3), 9.0, np.float32), np.zeros((1, 3), np.float32))
+        >>> fitted.p_values(far).tolist()
+        [0.01]
+
+    References:
+        Vovk, Gammerman & Shafer, 2005, Algorithmic learning in a random world;
+        Bates et al., 2023, Testing for outliers with conformal p-values.
+    """
+
+    known: Views
+    usual: tuple[float, float]
+    calibration: Floats
+
+    @classmethod
+    def fitted(cls, known: Views, apart: Views, rng: np.random.Generator) -> InputFilter:
+        """Calibrate a filter.
+
+        Args:
+            known: Rows that the model learnt from, at least two.
+            apart: Rows that it did not learn from, like the inputs to come.
+            rng: Draws the known rows that are kept, where there are many.
+
+        Returns:
+            The filter.
+
+        Example:
+            >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
+            >>> InputFilter.fitted(some, some, np.random.default_rng(0)).calibration.shape
+            (9,)
+        """
+        some = np.sort(rng.permutation(len(known.before))[:MOST_REFERENCE])
+        kept = Views(known.before[some], known.behind[some])
+        usual = tuple(_usual(side) for side in (kept.before, kept.behind))
+        bare = cls(kept, (usual[0], usual[1]), np.zeros(0, np.float32))
+        return cls(kept, bare.usual, np.sort(bare.scores(apart)))
+
+    def scores(self, asked: Views) -> Floats:
+        """How far rows lie from what is known.
+
+        Args:
+            asked: The rows.
+
+        Returns:
+            float32, shape (n,), in units of what is usual; higher is stranger.
+
+        Example:
+            >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
+            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
+            >>> bool((made.scores(some) < 1).all())
+            True
+        """
+        sides = ((self.known.before, asked.before), (self.known.behind, asked.behind))
+        far = [
+            nearest(known, rows, k=NEIGHBOURS).distances.mean(1) / usual
+            for (known, rows), usual in zip(sides, self.usual, strict=True)
+        ]
+        return np.maximum(*far).astype(np.float32)
+
+    def p_values(self, asked: Views) -> NDArray[np.float64]:
+        """The chance that an input like the calibration rows is as strange.
+
+        Args:
+            asked: The rows.
+
+        Returns:
+            float64, shape (n,), in (0, 1]: at least 1 / (m + 1) for m rows of calibration.
+
+        Example:
+            >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
+            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
+            >>> made.p_values(some).tolist()[:2]
+            [1.0, 1.0]
+        """
+        below = np.searchsorted(self.calibration, self.scores(asked), side="left")
+        m = self.calibration.size
+        return np.asarray((m - below + 1) / (m + 1), np.float64)
+
+    def save(self, path: Path) -> dict[str, Any]:
+        """Write the filter as a safetensors file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            What `open` needs beside the file; JSON values.
+
+        Example:
+            >>> import tempfile
+            >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
+            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
+            >>> file = Path(tempfile.mkdtemp()) / "f.safetensors"
+            >>> InputFilter.open(file, made.save(file)).usual == made.usual
+            True
+        """
+        arrays = {
+            "known.before": self.known.before,
+            "known.behind": self.known.behind,
+            "calibration": self.calibration,
+        }
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
+        return {"usual": list(self.usual), "neighbours": NEIGHBOURS}
+
+    @classmethod
+    def open(cls, path: Path, facts: Mapping[str, Any]) -> InputFilter:
+        """Read what `save` wrote; nothing is unpickled.
+
+        Args:
+            path: The file.
+            facts: What `save` gave.
+
+        Returns:
+            The filter.
+
+        Raises:
+            DataError: The file holds no filter.
+
+        Example:
+            >>> import tempfile
+            >>> file = Path(tempfile.mkdtemp()) / "f.safetensors"
+            >>> _ = file.write_bytes(b"no")
+            >>> InputFilter.open(file, {})
+            Traceback (most recent call last):
+            ...
+            datapipe.errors.DataError: f.safetensors holds no input filter [DP-NET-004]
+            <BLANKLINE>
+            hint: give the file and the facts of one and the same artifact
+        """
+        try:
+            held = load_file(path)
+            known = Views(held["known.before"], held["known.behind"])
+            before, behind = (float(u) for u in facts["usual"])
+            return cls(known, (before, behind), held["calibration"])
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise DataError(
+                f"{path.name} holds no input filter",
+                code="DP-NET-004",
+                hint="give the file and the facts of one and the same artifact",
+            ) from error
+
+
+def _usual(side: Floats) -> float:
+    """The usual distance of a known row to its neighbours."""
+    far = nearest(side, k=min(NEIGHBOURS, len(side) - 1)).distances.mean(1)
+    return max(float(np.median(far)), 1e-9)
