@@ -25,6 +25,7 @@ from datapipe.features.encoding import Encoded, Encoding
 from datapipe.features.held_out import HeldOut, held_out_rows
 from datapipe.features.input_filter import MOST_REFERENCE, InputFilter, views
 from datapipe.features.networks import load_model
+from datapipe.measure.detection import beta_binomial_tail
 from datapipe.measure.intervals import paired_difference
 from datapipe.stages.poisoning._attacks import (
     ATTACKS,
@@ -40,6 +41,8 @@ Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 FEWEST_ATTACKED = 30
 """Fewer rows than this tell nothing of a model's answers."""
+BROKEN = 0.01
+"""Below this chance of so many honest rows refused, they are not like those of the calibration."""
 FEWEST_KNOWN = 50
 """Fewer known rows than this tell nothing of what is usual."""
 KINDS = ("poisoning.evasion", "poisoning.input_filter")
@@ -303,7 +306,10 @@ class EvasionAttacks(Stage):
             return _unknown(KINDS[1], screen)
         refused = screen.p_values <= self.false_alarms
         rate = Estimate.rate(int(refused.sum()), refused.size)
-        verdict: Verdict = "suspect" if rate.low > self.false_alarms else "clean"
+        m = screen.filter.calibration.size
+        rank = int(self.false_alarms * (m + 1))  # so many of m + 1 fall under the level
+        p_value = beta_binomial_tail(int(refused.sum()), refused.size, rank, m + 1 - rank)
+        verdict: Verdict = "suspect" if p_value <= BROKEN else "clean"
         rows = None
         if ours:
             rows = scored_rows(
@@ -320,6 +326,7 @@ class EvasionAttacks(Stage):
             f"the filter refuses {int(refused.sum())} of {refused.size} honest rows that it was not"
             f" calibrated on; {self.false_alarms:.1%} were asked for",
             severity=SEVERITY.get(verdict, "info"),
+            p_value=p_value,
             rows=rows,
             details={
                 "model": model.name,
