@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from datapipe.measure.detection import beta_binomial_tail
 from datapipe.stages.poisoning._unseen import Scores
 
-TAIL = 0.05
+TAIL = 0.1
 """Share of honest rows that count as far out; an alarm takes more of them than chance explains."""
-FEWEST_TRUSTED = 40
-"""Labels with fewer trusted rows than this are held against those of all labels."""
+FEWEST_TRUSTED = 19
+"""Labels with fewer trusted rows than this cannot be judged: none would lie beyond both tails."""
+TINY = 1e-9
 FALSE_SHARE = 0.2
 """Of the rows flagged, about this share may be honest."""
 STRENGTH, LEAST_RATE, MOST_RATE = 8.0, 0.03, 0.5
@@ -40,7 +41,8 @@ class Half:
 class Verdicts:
     """The p-value of every label and what told it, and of every row a score and whether it counts.
 
-    `least` is how many rows of a usual label would have raised the alarm.
+    `least` is how many rows of a usual label would have raised the alarm; labels that are
+    `untested` have too few trusted rows.
     """
 
     p_values: Floats
@@ -49,6 +51,7 @@ class Verdicts:
     flags: Bools
     least: int
     row_p_values: Floats | None = None
+    untested: tuple[int, ...] = ()
 
 
 def by_trust(halves: list[Half], labels: Ints, trusted: Ints, alpha: float) -> Verdicts:
@@ -58,31 +61,32 @@ def by_trust(halves: list[Half], labels: Ints, trusted: Ints, alpha: float) -> V
     `TAIL` is beta-binomial whatever the scores are; labels, scores and halves are corrected for.
     """
     classes = int(labels.max()) + 1
-    tests = len(SIDES) * classes * len(halves)
+    size = np.bincount(trusted, minlength=classes)
+    judged = np.flatnonzero(size >= FEWEST_TRUSTED)
+    tests = len(SIDES) * max(judged.size, 1) * len(halves)
     found, told = np.ones(classes), [""] * classes
     ranks = np.ones((len(SIDES), labels.size))
     best: dict[int, int] = {}
     for half in halves:
         for number, (name, both) in enumerate(SIDES.items()):
             asked, known = getattr(half.scores, name), getattr(half.trusted, name)
-            for k in range(classes):
-                mine = labels[half.place] == k
-                like = known[trusted == k] if (trusted == k).sum() >= FEWEST_TRUSTED else known
+            for k in judged:
+                mine, like = labels[half.place] == k, known[trusted == k]
                 p = _ranked(asked[mine], like, both=both)
                 ranks[number, half.place[mine]] = p
                 p_value = min(1.0, _too_many(p, like.size, both=both) * tests)
                 if p_value < found[k]:
-                    found[k], told[k], best[k] = p_value, name, number
+                    found[k], told[k], best[int(k)] = p_value, name, number
     flags = np.zeros(labels.size, bool)
     for k in np.flatnonzero(found <= alpha):
         mine = np.flatnonzero(labels == k)
         flags[mine] = _surplus(ranks[best[int(k)], mine])
     row_p = np.minimum(1.0, ranks.min(0) * len(SIDES))
     usual = int(np.median(np.bincount(labels, minlength=classes))) // len(halves)
-    like = np.bincount(trusted, minlength=classes)
-    size = int(np.median(np.where(like >= FEWEST_TRUSTED, like, trusted.size)))
-    least = len(halves) * _least_beyond(usual, size, alpha / tests)
-    return Verdicts(found, told, -np.log(row_p), flags, least, row_p)
+    like = int(np.median(size[judged])) if judged.size else 0
+    least = len(halves) * _least_beyond(usual, like, alpha / tests)
+    untested = tuple(np.setdiff1d(np.arange(classes), judged).tolist())
+    return Verdicts(found, told, -np.log(row_p), flags, least, row_p, untested)
 
 
 def by_others(halves: list[Half], labels: Ints, shares: Floats, alpha: float) -> Verdicts:
@@ -128,7 +132,7 @@ def _ranked(asked: Floats, known: Floats, *, both: bool) -> Floats:
 def _beyond(known: int, *, both: bool) -> int:
     """How many of known + 1 rows in random order lie beyond `TAIL`."""
     ends = 1 + both
-    return ends * int(TAIL * (known + 1) / ends)
+    return ends * int(TAIL * (known + 1) / ends + TINY)
 
 
 def _too_many(p: Floats, known: int, *, both: bool) -> float:
@@ -136,7 +140,7 @@ def _too_many(p: Floats, known: int, *, both: bool) -> float:
     rank = _beyond(known, both=both)
     if rank < 1 or not p.size:
         return 1.0
-    hits = int((p <= TAIL).sum())
+    hits = int((p <= TAIL + TINY).sum())
     return beta_binomial_tail(hits, p.size, rank, known + 1 - rank)
 
 

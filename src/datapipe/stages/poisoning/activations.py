@@ -22,7 +22,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import DataError, Malformed, SchemaMismatch, nearest
 from datapipe.features.encoding import Encoded, fit_encoding
 from datapipe.measure.crossfit import out_of_fold
-from datapipe.stages.poisoning._accused import Half, Verdicts, by_others, by_trust
+from datapipe.stages.poisoning._accused import FEWEST_TRUSTED, Half, Verdicts, by_others, by_trust
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 from datapipe.stages.poisoning._small_network import Trainer
 from datapipe.stages.poisoning._unseen import scores_of
@@ -182,6 +182,9 @@ class ActivationOutliers(Stage):
             shares = out_of_fold(model.predict, model.fold, keep, len(rows.names))
             judged = by_others(halves, rows.labels, shares, self.alpha)
         found = self._finding(data, rows, judged, trusted=known is not None)
+        if judged.untested and found.verdict == "clean":
+            names = ", ".join(repr(rows.names[k]) for k in judged.untested)
+            return self._unknown(f"too few trusted rows of {names}: {FEWEST_TRUSTED} are the least")
         return Yield(findings=(withheld(found, judged.least, len(rows.labels), self.most_unseen),))
 
     def _trusted(self, context: Context) -> pl.DataFrame | None:
