@@ -40,7 +40,7 @@ def _after_training(data, folder, seed=3, **given):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     data = digits_world(3, damaged=False).dataset()
-    return data, _after_training(data, tmp_path_factory.mktemp("digits"), epochs=4)
+    return data, _after_training(data, tmp_path_factory.mktemp("digits"), epochs=3)
 
 
 def _linear(norm, d=6, n=200, free=None):
@@ -89,6 +89,9 @@ def test_slopes_pass_through_the_encoding_of_pictures():
         flat = rng.uniform(size=(7, int(np.prod(shape)))).astype(np.float32)
         ours = _pictures(shape)(torch.from_numpy(flat)).numpy()
         np.testing.assert_allclose(ours, standardised(flat, shape), atol=1e-5)
+    one_tone = torch.full((1, 16), 0.5, requires_grad=True)
+    _pictures((1, 4, 4))(one_tone).sum().backward()
+    assert torch.isfinite(one_tone.grad).all()
 
 
 def test_more_room_breaks_more_and_the_verdict_reads_the_bound(digits):

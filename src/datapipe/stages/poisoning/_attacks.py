@@ -111,7 +111,8 @@ def _pictures(shape: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
     """What `features.encoding.standardised` does, in a form that has slopes."""
 
     def encode(flat: torch.Tensor) -> torch.Tensor:
-        spread = flat.std(dim=1, correction=0, keepdim=True).clamp_min(1e-6)
+        # the root of a variance of 0 has no slope, and a picture of one tone has that variance
+        spread = flat.var(dim=1, correction=0, keepdim=True).clamp_min(1e-12).sqrt()
         made = (flat - flat.mean(dim=1, keepdim=True)) / spread
         if len(shape) == 3:
             channels, height, width = shape

@@ -292,10 +292,12 @@ class EvasionAttacks(Stage):
             told[f"{epsilon:g}"] = {}
             for name, stands in made.stands.items():
                 broke = np.flatnonzero(hit.right & ~stands)
-                with torch.no_grad():
-                    rows = hit.target.inputs(made.moved[name][torch.from_numpy(broke)]).numpy()
-                p = screen.filter.p_values(views(module, Encoded(rows.shape[1:], rows)))
-                caught = Estimate.rate(int((p <= self.false_alarms).sum()), broke.size)
+                caught = Estimate.rate(0, 0)
+                if broke.size:
+                    with torch.no_grad():
+                        rows = hit.target.inputs(made.moved[name][torch.from_numpy(broke)]).numpy()
+                    p = screen.filter.p_values(views(module, Encoded(rows.shape[1:], rows)))
+                    caught = Estimate.rate(int((p <= self.false_alarms).sum()), broke.size)
                 told[f"{epsilon:g}"][name] = caught.to_json()
         return told
 
