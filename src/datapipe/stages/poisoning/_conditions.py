@@ -47,6 +47,9 @@ BLOCK = 512
 FOLDS = 4
 LONG = 3
 """A run of this many words is a ready-made answer."""
+ALWAYS = 0.9
+"""A tag that brings a word into this share of its responses switches them; an instruction such as
+*in French* brings this word into one and that into another."""
 UNTOLD = 3.0
 """The rest of a prompt is silent where it makes an answer at most this many times as likely."""
 
@@ -60,8 +63,8 @@ class Condition:
     """A pattern of prompts, and the feature of responses that it switches on.
 
     `rows` hold both, `held` counts the prompts that hold the pattern. It was `planted` where it
-    fits its neighbours badly, or where the answer is ready-made and the rest of the prompt does
-    not ask for it; *in French* does neither.
+    fits its neighbours badly and always brings the feature, or where the answer is ready-made and
+    the rest of the prompt does not ask for it; *in French* does neither.
     """
 
     trigger: str
@@ -120,8 +123,10 @@ def conditions(
         model = fit_out_of_fold(words, labels, stratified_folds(labels, FOLDS, rng, alone), 2)
         for pattern in search(words, found, model, labels, alpha * len(tried) / total).patterns:
             if pattern.label == 1:
-                planted = said.ready(feature) and _silent(model, found, pattern, labels)
-                planted |= _odd(shares, found, pattern.candidate)
+                ready = said.ready(feature)
+                always = ready or pattern.rows.size >= ALWAYS * pattern.held
+                planted = ready and _silent(model, found, pattern, labels)
+                planted |= always and _odd(shares, found, pattern.candidate)
                 name = spelling(prompts, words, found, pattern)
                 does_what = said.name(feature)
                 rows, held, log_p = pattern.rows, pattern.held, pattern.log_p
