@@ -162,7 +162,7 @@ class InputFilter:
             nearest(known, rows, k=NEIGHBOURS).distances.mean(1) / usual
             for (known, rows), usual in zip(sides, self.usual, strict=True)
         ]
-        return np.maximum(*far).astype(np.float32)
+        return np.asarray(np.maximum(*far), np.float32)
 
     def p_values(self, asked: Views) -> NDArray[np.float64]:
         """The chance that an input like the calibration rows is as strange.

@@ -24,6 +24,7 @@ FIRST_SHARE, LAST_SHARE = 0.5, 0.01
 """Of the values, this share is moved by the first question and by the last."""
 STEP = 2.5
 """Steps along the slope are this many times epsilon together, so that each corner is in reach."""
+SIGNS = np.array([-1.0, 1.0], np.float32)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -72,7 +73,8 @@ class Target:
         slope = slope * self.free
         if self.norm == "linf":
             return epsilon * slope.sign()
-        return epsilon * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        length: torch.Tensor = slope.norm(dim=1, keepdim=True)
+        return epsilon * slope / length.clamp_min(1e-12)
 
 
 def target_of(
@@ -88,7 +90,7 @@ def target_of(
         raw = pixel_matrix(only).values
         low, span = np.float32(raw.min()), np.float32(max(raw.max() - raw.min(), 1e-6))
         ends = np.full(raw.shape[1], low), np.full(raw.shape[1], span)
-        free = np.ones(raw.shape[1])
+        free = np.ones(raw.shape[1], np.float32)
         encode = _pictures(encoding.shape)
     elif encoding.kind == "table":
         raw = encoding.encode(frame).take(np.arange(frame.height))
@@ -177,13 +179,13 @@ def query(
     It asks for scores and needs no slope, so that a network that hides its slopes gains nothing.
     """
     n, d = start.shape
-    signs = torch.from_numpy(rng.choice(np.float32([-1, 1]), (n, d)))
+    signs = torch.from_numpy(rng.choice(SIGNS, (n, d)))
     best = target.within(start + target.along(signs, epsilon), start, epsilon)
     least = margin(target.logits(best), y)
     for asked in range(target.queries):
         share = FIRST_SHARE * (LAST_SHARE / FIRST_SHARE) ** (asked / max(target.queries - 1, 1))
         chosen = rng.random((n, d)) < max(share, 1.0 / d)
-        drawn = rng.choice(np.float32([-1, 1]), (n, d)) * np.float32(2 * epsilon)
+        drawn = rng.choice(SIGNS, (n, d)) * np.float32(2 * epsilon)
         change = torch.from_numpy(np.where(chosen, drawn, np.float32(0)))
         tried = target.within(best + change, start, epsilon)
         best, least = _lower(best, least, tried, margin(target.logits(tried), y))
@@ -210,7 +212,7 @@ class Attacked:
     @property
     def all_stand(self) -> Bools:
         """Which rows no attack broke."""
-        return np.logical_and.reduce(list(self.stands.values()))
+        return np.asarray(np.logical_and.reduce(list(self.stands.values())), np.bool_)
 
 
 @dataclass(frozen=True, eq=False)

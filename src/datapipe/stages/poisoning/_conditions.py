@@ -257,13 +257,11 @@ def _odd(shares: Shares, found: Candidates, g: int) -> bool:
 
 
 def _silent(model: Model, found: Candidates, pattern: Pattern, labels: Ints) -> bool:
-    """Whether the rest of a pattern's prompts makes the answer hardly likelier than elsewhere."""
+    """Whether the rest of a pattern's prompts hardly asks for the answer more than any prompt."""
     g = pattern.candidate
     mine = np.isin(found.row[found.offsets[g] : found.offsets[g + 1]], pattern.rows)
-    elsewhere = np.ones(labels.size, bool)
-    elsewhere[pattern.rows] = False
-    usual = (labels[elsewhere].sum() + LEAST_ROWS) / max(int(elsewhere.sum()), 1)
-    return float(np.median(rest_of(model, found, g, pattern.label)[mine])) <= UNTOLD * usual
+    usual = (int(labels.sum()) + LEAST_ROWS) / labels.size
+    return bool(np.median(rest_of(model, found, g, pattern.label)[mine]) <= UNTOLD * usual)
 
 
 def _summed(heard: list[Condition], n: int, tested: int, patterns: int, alpha: float) -> Conditions:

@@ -94,8 +94,8 @@ def words_of(texts: pl.Series, most: int) -> Words:
         fresh = fresh.join(vocabulary, on="word", how="anti", maintain_order="left")
         fresh = fresh.with_row_index("id", vocabulary.height + 2).select("word", "id")
         vocabulary = vocabulary.vstack(fresh)
-        ids = block.join(vocabulary, on="word", how="left", maintain_order="left")["id"]
-        numbers.append(ids.to_numpy().astype(np.int64))
+        told = block.join(vocabulary, on="word", how="left", maintain_order="left")["id"]
+        numbers.append(told.to_numpy().astype(np.int64))
         held = np.bincount(block["row"].to_numpy(), minlength=len(texts[start : start + TEXTS]))
         counts[start : start + TEXTS] = held
     ids = np.concatenate(numbers)
