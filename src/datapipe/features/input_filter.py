@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from datapipe.errors import DataError
@@ -22,9 +21,6 @@ from datapipe.measure.neighbours import nearest
 
 NEIGHBOURS = 5
 """How many of the nearest known rows an input is held against."""
-MOST_REFERENCE = 2000
-"""More known rows than this are summarised by a sample."""
-
 Floats = NDArray[np.float32]
 
 
@@ -105,7 +101,7 @@ class InputFilter:
     Example:
         >>> rng = np.random.default_rng(0)
         >>> seen = lambda n: Views(*rng.normal(size=(2, n, 3)).astype(np.float32))
-        >>> fitted = InputFilter.fitted(seen(300), seen(99), np.random.default_rng(1))
+        >>> fitted = InputFilter.fitted(seen(300), seen(99))
         >>> far = Views(np.full((1, 3), 9.0, np.float32), np.zeros((1, 3), np.float32))
         >>> fitted.p_values(far).tolist()
         [0.01]
@@ -120,27 +116,23 @@ class InputFilter:
     calibration: Floats
 
     @classmethod
-    def fitted(cls, known: Views, apart: Views, rng: np.random.Generator) -> InputFilter:
+    def fitted(cls, known: Views, apart: Views) -> InputFilter:
         """Calibrate a filter.
 
         Args:
             known: Rows that the model learnt from, at least two.
             apart: Rows that it did not learn from, like the inputs to come.
-            rng: Draws the known rows that are kept, where there are many.
 
         Returns:
             The filter.
 
         Example:
             >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
-            >>> InputFilter.fitted(some, some, np.random.default_rng(0)).calibration.shape
+            >>> InputFilter.fitted(some, some).calibration.shape
             (9,)
         """
-        some = np.sort(rng.permutation(len(known.before))[:MOST_REFERENCE])
-        kept = Views(known.before[some], known.behind[some])
-        usual = tuple(_usual(side) for side in (kept.before, kept.behind))
-        bare = cls(kept, (usual[0], usual[1]), np.zeros(0, np.float32))
-        return cls(kept, bare.usual, np.sort(bare.scores(apart)))
+        bare = cls(known, (_usual(known.before), _usual(known.behind)), np.zeros(0, np.float32))
+        return cls(known, bare.usual, np.sort(bare.scores(apart)))
 
     def scores(self, asked: Views) -> Floats:
         """How far rows lie from what is known.
@@ -153,7 +145,7 @@ class InputFilter:
 
         Example:
             >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
-            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
+            >>> made = InputFilter.fitted(some, some)
             >>> bool((made.scores(some) < 1).all())
             True
         """
@@ -175,7 +167,7 @@ class InputFilter:
 
         Example:
             >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
-            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
+            >>> made = InputFilter.fitted(some, some)
             >>> made.p_values(some).tolist()[:2]
             [1.0, 1.0]
         """
@@ -183,11 +175,12 @@ class InputFilter:
         m = self.calibration.size
         return np.asarray((m - below + 1) / (m + 1), np.float64)
 
-    def save(self, path: Path) -> dict[str, Any]:
-        """Write the filter as a safetensors file.
+    def save(self, path: Path, row_ids: pl.Series) -> dict[str, Any]:
+        """Write the known rows as a Parquet file, a line each, so that one can be erased from it.
 
         Args:
             path: The file.
+            row_ids: uint64: which rows of the data the known rows are.
 
         Returns:
             What `open` needs beside the file; JSON values.
@@ -195,22 +188,23 @@ class InputFilter:
         Example:
             >>> import tempfile
             >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
-            >>> made = InputFilter.fitted(some, some, np.random.default_rng(0))
-            >>> file = Path(tempfile.mkdtemp()) / "f.safetensors"
-            >>> InputFilter.open(file, made.save(file)).usual == made.usual
+            >>> made = InputFilter.fitted(some, some)
+            >>> file = Path(tempfile.mkdtemp()) / "f.parquet"
+            >>> facts = made.save(file, pl.Series(range(9), dtype=pl.UInt64))
+            >>> InputFilter.open(file, facts).usual == made.usual
             True
         """
-        arrays = {
-            "known.before": self.known.before,
-            "known.behind": self.known.behind,
-            "calibration": self.calibration,
-        }
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
-        return {"usual": list(self.usual), "neighbours": NEIGHBOURS}
+        columns = {"before": self.known.before, "behind": self.known.behind}
+        frame = pl.DataFrame({"row_id": row_ids.cast(pl.UInt64)}).with_columns(
+            pl.Series(name, side, dtype=pl.Array(pl.Float32, side.shape[1]))
+            for name, side in columns.items()
+        )
+        frame.write_parquet(path)
+        return {"usual": list(self.usual), "calibration": self.calibration.tolist()}
 
     @classmethod
     def open(cls, path: Path, facts: Mapping[str, Any]) -> InputFilter:
-        """Read what `save` wrote; nothing is unpickled.
+        """Read what `save` wrote; rows that were erased since are left out.
 
         Args:
             path: The file.
@@ -224,21 +218,21 @@ class InputFilter:
 
         Example:
             >>> import tempfile
-            >>> file = Path(tempfile.mkdtemp()) / "f.safetensors"
+            >>> file = Path(tempfile.mkdtemp()) / "f.parquet"
             >>> _ = file.write_bytes(b"no")
             >>> InputFilter.open(file, {})
             Traceback (most recent call last):
             ...
-            datapipe.errors.DataError: f.safetensors holds no input filter [DP-NET-004]
+            datapipe.errors.DataError: f.parquet holds no input filter [DP-NET-004]
             <BLANKLINE>
             hint: give the file and the facts of one and the same artifact
         """
         try:
-            held = load_file(path)
-            known = Views(held["known.before"], held["known.behind"])
+            held = pl.read_parquet(path, columns=["before", "behind"]).drop_nulls()
+            known = Views(held["before"].to_numpy(), held["behind"].to_numpy())
             before, behind = (float(u) for u in facts["usual"])
-            return cls(known, (before, behind), held["calibration"])
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            return cls(known, (before, behind), np.asarray(facts["calibration"], np.float32))
+        except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
             raise DataError(
                 f"{path.name} holds no input filter",
                 code="DP-NET-004",

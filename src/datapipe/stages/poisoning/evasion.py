@@ -23,7 +23,7 @@ from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import Stage, Yield
 from datapipe.features.encoding import Encoded, Encoding
 from datapipe.features.held_out import HeldOut, held_out_rows
-from datapipe.features.input_filter import MOST_REFERENCE, InputFilter, views
+from datapipe.features.input_filter import InputFilter, views
 from datapipe.features.networks import load_model
 from datapipe.measure.detection import beta_binomial_tail
 from datapipe.measure.intervals import paired_difference
@@ -43,6 +43,8 @@ FEWEST_ATTACKED = 30
 """Fewer rows than this tell nothing of a model's answers."""
 BROKEN = 0.01
 """Below this chance of so many honest rows refused, they are not like those of the calibration."""
+MOST_ROWS = 2000
+"""More known rows, and more rows of calibration, are summarised by a sample."""
 FEWEST_KNOWN = 50
 """Fewer known rows than this tell nothing of what is usual."""
 KINDS = ("poisoning.evasion", "poisoning.input_filter")
@@ -102,7 +104,6 @@ class EvasionAttacks(Stage):
     name: ClassVar[str] = "poisoning.evasion"
     version: ClassVar[str] = "1"
     uses: ClassVar[tuple[str, ...]] = ("model",)
-    gives: ClassVar[tuple[str, ...]] = ("export",)
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "train"
     references: ClassVar[tuple[str, ...]] = (
@@ -267,10 +268,10 @@ class EvasionAttacks(Stage):
         return "clean", ""
 
     def _screen(
-        self, module: nn.Module, known: Encoded, held: HeldOut, context: Context
+        self, module: nn.Module, known: HeldOut, held: HeldOut, context: Context
     ) -> _Screen | str:
         """The filter, calibrated on half of the held-out rows, and what it says of the others."""
-        half = context.rng("halves").permutation(len(held))
+        half = context.rng("halves").permutation(len(held))[: 2 * MOST_ROWS]
         first, second = np.sort(half[::2]), np.sort(half[1::2])
         least = int(np.ceil(1.0 / self.false_alarms)) - 1
         if len(known) < FEWEST_KNOWN:
@@ -278,8 +279,9 @@ class EvasionAttacks(Stage):
         if first.size < least or second.size < 1:
             return f"{len(held)} held-out rows; a rate of {self.false_alarms:g} takes {2 * least}"
         seen = views(module, held.x)
-        made = InputFilter.fitted(views(module, known), seen.of(first), context.rng("known"))
-        return _Screen(made, held.row_ids.gather(second), made.p_values(seen.of(second)))
+        made = InputFilter.fitted(views(module, known.x), seen.of(first))
+        p_values = made.p_values(seen.of(second))
+        return _Screen(made, known.row_ids, held.row_ids.gather(second), p_values)
 
     def _caught(
         self, module: nn.Module, screen: _Screen, hit: _Hit | str
@@ -340,15 +342,15 @@ class EvasionAttacks(Stage):
 
     def _written(self, screen: _Screen, model: Artifact, context: Context) -> Artifact:
         name = f"{model.name}.filter"
-        path = context.scratch / f"{name}.safetensors"
-        facts = {**screen.filter.save(path), "model": model.name, "level": self.false_alarms}
+        path = context.scratch / f"{name}.parquet"
+        facts = {"model": model.name, "level": self.false_alarms}
+        facts |= screen.filter.save(path, screen.known)
         return Artifact(
             name,
-            "export",
+            "table",
             path,
-            "application/vnd.safetensors",
+            "application/vnd.apache.parquet",
             facts=facts,
-            row_ids=model.row_ids,
             parents=(model.name,),
         )
 
@@ -368,18 +370,20 @@ class _Screen:
     """A calibrated filter, and the p-values of honest rows that it was not calibrated on."""
 
     filter: InputFilter
+    known: pl.Series
     row_ids: pl.Series
     p_values: NDArray[np.float64]
 
 
-def _known_rows(model: Artifact, encoding: Encoding, data: Dataset, context: Context) -> Encoded:
+def _known_rows(model: Artifact, encoding: Encoding, data: Dataset, context: Context) -> HeldOut:
     """Some of the rows that the model learnt from, as it reads them."""
     frame = data.frame(encoding.columns, row_id=True)
-    if model.row_ids is None:
-        return encoding.encode(frame.head(0))
-    place = np.flatnonzero(frame[ROW_ID].is_in(model.row_ids.implode()).to_numpy())
-    some = np.sort(context.rng("known").permutation(place)[:MOST_REFERENCE])
-    return encoding.encode(frame[some])
+    learnt = np.zeros(0, np.int64)
+    if model.row_ids is not None:
+        learnt = np.flatnonzero(frame[ROW_ID].is_in(model.row_ids.implode()).to_numpy())
+    some = frame[np.sort(context.rng("known").permutation(learnt)[:MOST_ROWS])]
+    none = np.full(some.height, -1)
+    return HeldOut(encoding.encode(some), none, some, some[ROW_ID])
 
 
 def _masked(hit: _Hit) -> bool:
