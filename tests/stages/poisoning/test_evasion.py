@@ -11,11 +11,14 @@ from torch import nn
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
+from datapipe.execute.erase import erase
 from datapipe.features.encoding import fit_encoding, standardised
 from datapipe.features.held_out import held_out_rows
 from datapipe.features.input_filter import InputFilter, Views, views
 from datapipe.features.networks import load_model
+from datapipe.lineage.store import Lineage
 from datapipe.stages.poisoning._attacks import (
     ATTACKS,
     Asked,
@@ -179,3 +182,26 @@ def test_bad_parameters_are_told():
 
 def test_it_keeps_the_contract():
     assert not check_stage(EvasionAttacks()).failed
+
+
+def test_a_person_is_erased_from_the_filter(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    people = [f"person {i % 50}" for i in range(400)]
+    frame = pl.DataFrame({"a": rng.normal(size=400) + 2 * y, "y": y, "p": people})
+    stages = [TrainPlain(epochs=1), EvasionAttacks(attacks=("fgsm",))]
+    roles = Roles.of(label="y", subject="p")
+    store = tmp_path / "s"
+    run = Pipeline("attacked", stages).run(frame, seed=1, store=store, roles=roles)
+    before = pl.read_parquet(run.artifacts["plain.filter"].path)
+    assert before["before"].null_count() == 0
+    done = erase(Lineage(store), "person 7", carry_out=True)
+    (after,) = (
+        table
+        for path in (store / "objects").iterdir()
+        if path.suffix == ".parquet" and "behind" in (table := pl.read_parquet(path)).columns
+    )
+    mine = pl.col("row_id").is_in(done.reach.row_ids.implode())
+    assert before.filter(mine).height
+    assert after.filter(mine)["before"].null_count() == after.filter(mine).height
+    assert after.filter(~mine)["before"].null_count() == 0
