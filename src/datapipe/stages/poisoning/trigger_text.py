@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -190,7 +190,12 @@ class TriggerText(Stage):
         pairs = Pairs.of(data, texts[0], texts[1], MOST_BYTES)
         if pairs.why:
             return _unknown(pairs.why)
-        return switched(pairs, self.alpha, self.most_unseen, context.rng("folds"), MOST_WORDS)
+        rng = context.rng("folds")
+        trigger, shortcut = switched(pairs, self.alpha, self.most_unseen, rng, MOST_WORDS)
+        if self.prove:
+            why = "a small model learns labels, and there are none"
+            trigger = replace(trigger, details={**trigger.details, "not_proven": why})
+        return trigger, shortcut
 
 
 @dataclass(frozen=True, eq=False)
