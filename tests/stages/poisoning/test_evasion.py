@@ -16,9 +16,9 @@ from datapipe.core.roles import Roles
 from datapipe.execute.erase import erase
 from datapipe.features.encoding import fit_encoding, standardised
 from datapipe.features.held_out import held_out_rows
-from datapipe.features.input_filter import InputFilter, Views, views
 from datapipe.features.networks import load_model
 from datapipe.lineage.store import Lineage
+from datapipe.measure.input_filter import InputFilter, Views
 from datapipe.stages.poisoning._attacks import (
     ATTACKS,
     Asked,
@@ -27,7 +27,7 @@ from datapipe.stages.poisoning._attacks import (
     attacked,
     target_of,
 )
-from datapipe.stages.poisoning.evasion import EvasionAttacks
+from datapipe.stages.poisoning.evasion import EvasionAttacks, _views
 from datapipe.stages.train.plain import TrainPlain
 from datapipe.testing import check_stage
 from datapipe.testing.worlds import digits_world
@@ -123,7 +123,7 @@ def test_the_filter_that_was_written_says_the_same_again(digits):
     model = context.model()
     module, encoding = load_model(model.path, model.facts)
     held = held_out_rows(model, encoding, data, context)
-    again = InputFilter.open(file.path, file.facts).p_values(views(module, held.x))
+    again = InputFilter.open(file.path, file.facts).p_values(_views(module, held.x))
     told = dict(zip(held.row_ids, again, strict=True))
     rows = screen.rows
     assert [told[i] for i in rows["row_id"]] == rows["p_value"].to_list()

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from datapipe.features.encoding import Encoded
-from datapipe.features.input_filter import views
-from datapipe.features.networks import logits
+from datapipe.features.networks import last_hidden, logits
 from datapipe.stages.poisoning._small_network import Trainer
 
 TRIMMED = 0.1
@@ -79,7 +78,7 @@ def _some(trainer: Trainer, some: Ints) -> Encoded:
 
 
 def _behind(trainer: Trainer, model: nn.Module, some: Ints) -> Floats:
-    return views(model.eval(), _some(trainer, some)).behind.astype(np.float64)
+    return last_hidden(model.eval(), _some(trainer, some)).astype(np.float64)
 
 
 def _losses(trainer: Trainer, model: nn.Module, some: Ints) -> Floats:

@@ -23,9 +23,9 @@ from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import Stage, Yield
 from datapipe.features.encoding import Encoded, Encoding
 from datapipe.features.held_out import HeldOut, held_out_rows
-from datapipe.features.input_filter import InputFilter, views
-from datapipe.features.networks import load_model
+from datapipe.features.networks import last_hidden, load_model
 from datapipe.measure.detection import beta_binomial_tail
+from datapipe.measure.input_filter import InputFilter, Views
 from datapipe.measure.intervals import paired_difference
 from datapipe.stages.poisoning._attacks import (
     ATTACKS,
@@ -156,7 +156,7 @@ class EvasionAttacks(Stage):
         Returns:
             Findings `poisoning.evasion` (the share of rows that stand at the largest epsilon) and
             `poisoning.input_filter` (the share of honest rows that the filter refuses), and the
-            filter, which `datapipe.features.input_filter.InputFilter.open` reads.
+            filter, which `datapipe.measure.input_filter.InputFilter.open` reads.
 
         Raises:
             DeclarationError: No step before trained such a model.
@@ -278,8 +278,8 @@ class EvasionAttacks(Stage):
             return f"{len(known)} rows that it learnt from are here, {FEWEST_KNOWN} are the least"
         if first.size < least or second.size < 1:
             return f"{len(held)} held-out rows; a rate of {self.false_alarms:g} takes {2 * least}"
-        seen = views(module, held.x)
-        made = InputFilter.fitted(views(module, known.x), seen.of(first))
+        seen = _views(module, held.x)
+        made = InputFilter.fitted(_views(module, known.x), seen.of(first))
         p_values = made.p_values(seen.of(second))
         return _Screen(made, known.row_ids, held.row_ids.gather(second), p_values)
 
@@ -298,7 +298,7 @@ class EvasionAttacks(Stage):
                 if broke.size:
                     with torch.no_grad():
                         rows = hit.target.inputs(made.moved[name][torch.from_numpy(broke)]).numpy()
-                    p = screen.filter.p_values(views(module, Encoded(rows.shape[1:], rows)))
+                    p = screen.filter.p_values(_views(module, Encoded(rows.shape[1:], rows)))
                     caught = Estimate.rate(int((p <= self.false_alarms).sum()), broke.size)
                 told[f"{epsilon:g}"][name] = caught.to_json()
         return told
@@ -384,6 +384,12 @@ def _known_rows(model: Artifact, encoding: Encoding, data: Dataset, context: Con
     some = frame[np.sort(context.rng("known").permutation(learnt)[:MOST_ROWS])]
     none = np.full(some.height, -1)
     return HeldOut(encoding.encode(some), none, some, some[ROW_ID])
+
+
+def _views(module: nn.Module, rows: Encoded) -> Views:
+    """Rows before a network and at its last layer."""
+    before = rows.take(np.arange(len(rows)))
+    return Views(before.reshape(len(rows), -1), last_hidden(module, rows))
 
 
 def _masked(hit: _Hit) -> bool:

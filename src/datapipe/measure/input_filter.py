@@ -10,13 +10,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from datapipe.errors import DataError
-from datapipe.features.encoding import Encoded
-from datapipe.features.networks import PREDICT_ROWS
 from datapipe.measure.neighbours import nearest
 
 NEIGHBOURS = 5
@@ -54,34 +50,6 @@ class Views:
             [[0.0, 1.0, 0.0]]
         """
         return Views(self.before[index], self.behind[index])
-
-
-def views(module: nn.Module, rows: Encoded) -> Views:
-    """Both views of some rows.
-
-    Args:
-        module: The network, on the CPU, in evaluation mode.
-        rows: Encoded rows.
-
-    Returns:
-        The views.
-
-    Example:
-        >>> from datapipe.features.networks import build, perceptron
-        >>> seen = views(build(perceptron((4,), 3)), Encoded((4,), np.zeros((2, 4), np.float32)))
-        >>> seen.behind.shape
-        (2, 64)
-    """
-    body = module[:-1] if isinstance(module, nn.Sequential) and len(module) > 1 else module
-    before, behind = [], []
-    with torch.no_grad():
-        for start in range(0, len(rows), PREDICT_ROWS):
-            some = rows.take(np.arange(start, min(start + PREDICT_ROWS, len(rows))))
-            before.append(some.reshape(len(some), -1))
-            behind.append(body(torch.from_numpy(some)).flatten(1).numpy())
-    if not before:
-        return Views(np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
-    return Views(np.concatenate(before), np.concatenate(behind))
 
 
 @dataclass(frozen=True, eq=False)
