@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.errors import DataError
 from datapipe.measure.neighbours import nearest
 
 NEIGHBOURS = 5
@@ -142,70 +137,6 @@ class InputFilter:
         below = np.searchsorted(self.calibration, self.scores(asked), side="left")
         m = self.calibration.size
         return np.asarray((m - below + 1) / (m + 1), np.float64)
-
-    def save(self, path: Path, row_ids: pl.Series) -> dict[str, Any]:
-        """Write the known rows as a Parquet file, a line each, so that one can be erased from it.
-
-        Args:
-            path: The file.
-            row_ids: uint64: which rows of the data the known rows are.
-
-        Returns:
-            What `open` needs beside the file; JSON values.
-
-        Example:
-            >>> import tempfile
-            >>> some = Views(np.eye(9, dtype=np.float32), np.eye(9, dtype=np.float32))
-            >>> made = InputFilter.fitted(some, some)
-            >>> file = Path(tempfile.mkdtemp()) / "f.parquet"
-            >>> facts = made.save(file, pl.Series(range(9), dtype=pl.UInt64))
-            >>> InputFilter.open(file, facts).usual == made.usual
-            True
-        """
-        columns = {"before": self.known.before, "behind": self.known.behind}
-        frame = pl.DataFrame({"row_id": row_ids.cast(pl.UInt64)}).with_columns(
-            pl.Series(name, side, dtype=pl.Array(pl.Float32, side.shape[1]))
-            for name, side in columns.items()
-        )
-        frame.write_parquet(path)
-        return {"usual": list(self.usual), "calibration": self.calibration.tolist()}
-
-    @classmethod
-    def open(cls, path: Path, facts: Mapping[str, Any]) -> InputFilter:
-        """Read what `save` wrote; rows that were erased since are left out.
-
-        Args:
-            path: The file.
-            facts: What `save` gave.
-
-        Returns:
-            The filter.
-
-        Raises:
-            DataError: The file holds no filter.
-
-        Example:
-            >>> import tempfile
-            >>> file = Path(tempfile.mkdtemp()) / "f.parquet"
-            >>> _ = file.write_bytes(b"no")
-            >>> InputFilter.open(file, {})
-            Traceback (most recent call last):
-            ...
-            datapipe.errors.DataError: f.parquet holds no input filter [DP-NET-004]
-            <BLANKLINE>
-            hint: give the file and the facts of one and the same artifact
-        """
-        try:
-            held = pl.read_parquet(path, columns=["before", "behind"]).drop_nulls()
-            known = Views(held["before"].to_numpy(), held["behind"].to_numpy())
-            before, behind = (float(u) for u in facts["usual"])
-            return cls(known, (before, behind), np.asarray(facts["calibration"], np.float32))
-        except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
-            raise DataError(
-                f"{path.name} holds no input filter",
-                code="DP-NET-004",
-                hint="give the file and the facts of one and the same artifact",
-            ) from error
 
 
 def _usual(side: Floats) -> float:

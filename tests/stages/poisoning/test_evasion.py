@@ -123,7 +123,7 @@ def test_the_filter_that_was_written_says_the_same_again(digits):
     model = context.model()
     module, encoding = load_model(model.path, model.facts)
     held = held_out_rows(model, encoding, data, context)
-    again = InputFilter.open(file.path, file.facts).p_values(_views(module, held.x))
+    again = EvasionAttacks.filter_of(file).p_values(_views(module, held.x))
     told = dict(zip(held.row_ids, again, strict=True))
     rows = screen.rows
     assert [told[i] for i in rows["row_id"]] == rows["p_value"].to_list()

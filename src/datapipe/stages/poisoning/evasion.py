@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import Stage, Yield
+from datapipe.errors import DataError
 from datapipe.features.encoding import Encoded, Encoding
 from datapipe.features.held_out import HeldOut, held_out_rows
 from datapipe.features.networks import last_hidden, load_model
@@ -156,7 +158,7 @@ class EvasionAttacks(Stage):
         Returns:
             Findings `poisoning.evasion` (the share of rows that stand at the largest epsilon) and
             `poisoning.input_filter` (the share of honest rows that the filter refuses), and the
-            filter, which `datapipe.measure.input_filter.InputFilter.open` reads.
+            filter, which `filter_of` opens.
 
         Raises:
             DeclarationError: No step before trained such a model.
@@ -165,7 +167,6 @@ class EvasionAttacks(Stage):
 
         Example:
             >>> import pyarrow as pa
-            >>> from pathlib import Path
             >>> EvasionAttacks().run(Dataset.of(pa.table({"a": [1]})), Context(1, Path(".")))
             Traceback (most recent call last):
             ...
@@ -193,6 +194,43 @@ class EvasionAttacks(Stage):
         if isinstance(screen, str):
             return Yield(findings=findings)
         return Yield(findings=findings, artifacts=(self._written(screen, chosen, context),))
+
+    @staticmethod
+    def filter_of(artifact: Artifact) -> InputFilter:
+        """Open the filter that this stage left beside a model; rows erased since are left out.
+
+        Args:
+            artifact: `<model>.filter` of a run.
+
+        Returns:
+            The filter; `p_values(Views(values, last_hidden(module, rows)))` judges inputs.
+
+        Raises:
+            DataError: The file holds no filter.
+
+        Example:
+            >>> import tempfile
+            >>> file = Path(tempfile.mkdtemp()) / "f.parquet"
+            >>> _ = file.write_bytes(b"no")
+            >>> EvasionAttacks.filter_of(Artifact("plain.filter", "table", file))
+            Traceback (most recent call last):
+            ...
+            datapipe.errors.DataError: f.parquet holds no input filter [DP-NET-004]
+            <BLANKLINE>
+            hint: give the artifact '<model>.filter' of a run
+        """
+        try:
+            held = pl.read_parquet(artifact.path, columns=["before", "behind"]).drop_nulls()
+            known = Views(held["before"].to_numpy(), held["behind"].to_numpy())
+            before, behind = (float(u) for u in artifact.facts["usual"])
+            calibration = np.asarray(artifact.facts["calibration"], np.float32)
+        except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
+            raise DataError(
+                f"{artifact.path.name} holds no input filter",
+                code="DP-NET-004",
+                hint="give the artifact '<model>.filter' of a run",
+            ) from error
+        return InputFilter(known, (before, behind), calibration)
 
     def _attacked(
         self, module: nn.Module, encoding: Encoding, held: HeldOut, context: Context
@@ -344,7 +382,7 @@ class EvasionAttacks(Stage):
         name = f"{model.name}.filter"
         path = context.scratch / f"{name}.parquet"
         facts = {"model": model.name, "level": self.false_alarms}
-        facts |= screen.filter.save(path, screen.known)
+        facts |= _saved(screen.filter, path, screen.known)
         return Artifact(
             name,
             "table",
@@ -384,6 +422,17 @@ def _known_rows(model: Artifact, encoding: Encoding, data: Dataset, context: Con
     some = frame[np.sort(context.rng("known").permutation(learnt)[:MOST_ROWS])]
     none = np.full(some.height, -1)
     return HeldOut(encoding.encode(some), none, some, some[ROW_ID])
+
+
+def _saved(made: InputFilter, path: Path, row_ids: pl.Series) -> dict[str, Any]:
+    """Write the known rows, a line each so that one can be erased; the rest goes into facts."""
+    sides = {"before": made.known.before, "behind": made.known.behind}
+    columns = [
+        pl.Series(name, side, dtype=pl.Array(pl.Float32, side.shape[1]))
+        for name, side in sides.items()
+    ]
+    pl.DataFrame([row_ids.cast(pl.UInt64).alias("row_id"), *columns]).write_parquet(path)
+    return {"usual": list(made.usual), "calibration": made.calibration.tolist()}
 
 
 def _views(module: nn.Module, rows: Encoded) -> Views:
