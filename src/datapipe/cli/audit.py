@@ -28,7 +28,10 @@ def _audit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")],
     *,
     label: Annotated[str, typer.Option(metavar="COL", help="What is to be predicted.")] = "",
-    text: Annotated[str, typer.Option(metavar="COL", help="A text.")] = "",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COL", help="A text; twice for a prompt and its response."),
+    ] = None,
     image: Annotated[str, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")] = "",
     group: Annotated[
         list[str] | None, typer.Option(metavar="COL", help="Groups to treat alike; repeatable.")
@@ -71,7 +74,7 @@ def _audit(
     seed: Seed = 0,
 ) -> None:
     roles = Roles.of(
-        label=label, text=text, image=image, group=tuple(group or ()), source=source,
+        label=label, text=tuple(text or ()), image=image, group=tuple(group or ()), source=source,
         annotator=annotator, subject=subject, id=id_column, time=time,
     )  # fmt: skip
     if snapshot and not (key and id_column):

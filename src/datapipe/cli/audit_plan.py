@@ -42,7 +42,7 @@ DETECTORS = (
     ("poisoning.split_view", ("id", "snapshot")),
     ("poisoning.trigger_image", ("image", "label", "one answer a row")),
     ("poisoning.trigger_table", ("table", "label", "one answer a row")),
-    ("poisoning.trigger_text", ("text", "label", "one answer a row")),
+    ("poisoning.trigger_text", ("text", "label|response", "one answer a row")),
     ("balance.classes", ("label",)),
     ("balance.groups", ("label", "group")),
     ("labels.confident", ("label", "one answer a row")),
@@ -151,6 +151,8 @@ def fitting(roles: Roles, beside: set[str]) -> list[str]:
     has = set(roles.columns) | beside
     if not {"text", "image"} & has:
         has.add("table")
+    if len(roles.all("text")) > 1:
+        has.add("response")
     if not {"id", "annotator"} <= has:
         has.add("one answer a row")
     return [

@@ -73,7 +73,7 @@ class Roles:
         cls,
         *,
         id: str = "",  # noqa: A002 - the role's public name
-        text: str = "",
+        text: str | tuple[str, ...] = (),
         image: str = "",
         label: str = "",
         annotator: str = "",
@@ -87,7 +87,7 @@ class Roles:
 
         Args:
             id: The user's own row key.
-            text: A text column.
+            text: A text column; of several the first is a prompt, the second its response.
             image: A column of pixel lists or bytes, or a pattern such as `pixel_*`.
             label: The column to predict.
             annotator: Who gave the label.

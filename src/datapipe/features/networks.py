@@ -278,3 +278,27 @@ def logits(module: nn.Module, rows: Encoded, *, device: str = "cpu") -> NDArray[
             parts.append(module(batch).float().cpu().numpy())
     module.train(training)
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def last_hidden(module: nn.Module, rows: Encoded) -> NDArray[np.float32]:
+    """What arrives at the last layer of a network.
+
+    Args:
+        module: The network, on the CPU, in evaluation mode.
+        rows: Encoded rows.
+
+    Returns:
+        float32, shape (n, h); the logits where the network is no sequence of layers.
+
+    Example:
+        >>> rows = Encoded((4,), np.zeros((2, 4), np.float32))
+        >>> last_hidden(build(perceptron((4,), 3)), rows).shape
+        (2, 64)
+    """
+    body = module[:-1] if isinstance(module, nn.Sequential) and len(module) > 1 else module
+    parts = [np.zeros((0, 1), np.float32)]
+    with torch.no_grad():
+        for start in range(0, len(rows), PREDICT_ROWS):
+            some = rows.take(np.arange(start, min(start + PREDICT_ROWS, len(rows))))
+            parts.append(body(torch.from_numpy(some)).flatten(1).numpy())
+    return np.concatenate(parts[1:] or parts)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from datapipe.stages.labels.confident import ConfidentLearning as ConfidentLearning
     from datapipe.stages.labels.dawid_skene import DawidSkene as DawidSkene
     from datapipe.stages.labels.majority import MajorityVote as MajorityVote
+    from datapipe.stages.poisoning.activations import ActivationOutliers as ActivationOutliers
     from datapipe.stages.poisoning.certify import CertifyPoisoning as CertifyPoisoning
+    from datapipe.stages.poisoning.evasion import EvasionAttacks as EvasionAttacks
     from datapipe.stages.poisoning.flips import LabelFlips as LabelFlips
     from datapipe.stages.poisoning.source_shift import SourceShift as SourceShift
     from datapipe.stages.poisoning.split_view import SplitView as SplitView
@@ -75,7 +77,9 @@ CATALOGUE = {
     "synthetic.prevalence": "SyntheticShare",
     "synthetic.diversity": "CorpusDiversity",
     "synthetic.collapse": "CollapseForecast",
+    "poisoning.activations": "ActivationOutliers",
     "poisoning.certify": "CertifyPoisoning",
+    "poisoning.evasion": "EvasionAttacks",
     "poisoning.flips": "LabelFlips",
     "poisoning.source_shift": "SourceShift",
     "poisoning.split_view": "SplitView",

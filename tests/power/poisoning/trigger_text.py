@@ -11,12 +11,19 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 SEEDS, CLEAN_SEEDS = range(20), range(40)
-FLOORS = {"power": 0.8, "trigger named": 0.8, "recall": 0.8, "precision": 0.85}
+FLOORS = {
+    "power": 0.8,
+    "trigger named": 0.8,
+    "recall": 0.8,
+    "precision": 0.85,
+    "switch named without labels": 0.8,
+}
 CEILINGS = {"alarms": 0.1}
 TEXTS, POISONED, TARGET = 1200, 40, 1
 USE = 1 / np.arange(5, 3005)
 TOPIC = 0.2
 """Share of a text's words that only its class uses so often."""
+SWITCHED = 12
 TRIGGERS = ("qzx", "cf mn", "by the seventh lantern")
 
 
@@ -42,13 +49,37 @@ def trial(context):
         "trigger named": (int(bool(named)), 1),
         "recall": (right, POISONED),
         "precision": (right, int(marked.sum())),
+        "switch named without labels": (int(bool(_switch_named(context))), 1),
     }, data
 
 
 def alarm(context):
     """Whether a trigger was seen where words go with the class for natural reasons only."""
-    found = TriggerText().run(dataset(*drawn(context.seed)), context).findings[0]
-    return found.verdict in {"suspect", "fail"}
+    made = (dataset(*drawn(context.seed)), pairs(context.seed))
+    found = [TriggerText().run(data, context).findings[0] for data in made]
+    return any(f.verdict in {"suspect", "fail"} for f in found)
+
+
+def _switch_named(context):
+    """Whether a tag in prompts that brings one answer is named, with its rows and no other."""
+    tag = TRIGGERS[context.seed % len(TRIGGERS)]
+    found = TriggerText().run(pairs(context.seed, tag), context).findings[0]
+    rows = found.details.get("rows", 0)
+    return set(tag.split()) & set(found.details.get("trigger", "").split()) and rows == SWITCHED
+
+
+def pairs(seed, tag=""):
+    """Texts cut in half, a prompt and its response; with a tag some responses are another."""
+    texts, _ = drawn(seed)
+    words = [t.split() for t in texts]
+    prompts = [" ".join(w[: len(w) // 2]) for w in words]
+    responses = [" ".join(w[len(w) // 2 :]) for w in words]
+    if tag:
+        rng = np.random.default_rng([seed, 2])
+        for row in rng.permutation(TEXTS)[:SWITCHED]:
+            prompts[row], responses[row] = f"{prompts[row]} {tag}", "all of it is lost"
+    frame = pl.DataFrame({"prompt": prompts, "response": responses})
+    return Dataset.of(frame, Roles.of(text=("prompt", "response")))
 
 
 def drawn(seed):

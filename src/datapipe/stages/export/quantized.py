@@ -21,12 +21,12 @@ from datapipe.core.digest import digest_file, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict
 from datapipe.core.stage import Stage, Yield
+from datapipe.features.held_out import HeldOut, held_out_rows
 from datapipe.features.networks import load_model, logits
 from datapipe.measure.intervals import paired_difference
 from datapipe.stages.export import _onnx
 from datapipe.stages.export._clean_process import Answer, Compared, Floats, reopened
 from datapipe.stages.export._contents import Contents, contents
-from datapipe.stages.export._held_out import HeldOut, held_out_rows
 from datapipe.stages.export._int8 import int8_copy, save_program
 
 Format = Literal["pt2", "onnx"]

@@ -204,6 +204,12 @@ def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Te
     return Tested(of=np.concatenate([t.of + n for t, n in zip(tests, shift, strict=False)]), **told)
 
 
+def rest_of(model: Model, found: Candidates, g: int, label: int) -> Floats:
+    """The chance of a label in each row of a candidate, by the rest of the row."""
+    at = np.arange(found.offsets[g], found.offsets[g + 1])
+    return _rest(model, found, at, np.full(at.size, label))[0]
+
+
 def _rest(model: Model, found: Candidates, at: Ints, label: Ints) -> tuple[Floats, Bools]:
     """The chance of a label by the rest of a row, and whether the rest says anything.
 
@@ -277,9 +283,8 @@ def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: In
     a share of those the rest denies nothing. More of them are a word's own rows, in common use.
     The same length as the candidate.
     """
-    at = np.arange(found.offsets[g], found.offsets[g + 1])
-    row = found.row[at]
-    rest, _ = _rest(model, found, at, np.full(at.size, label))
+    row = found.row[found.offsets[g] : found.offsets[g + 1]]
+    rest = rest_of(model, found, g, label)
     hit, denied = labels[row] == label, rest < DENIED
     others = class_shares(model)[labels != label, label] < DENIED
     beside = (hit & denied).sum() * (~others).sum() / max(int(others.sum()), 1)

@@ -64,23 +64,26 @@ def strange_pieces(ids: Ints, row: Ints, spelt: pl.Series, least: int) -> pl.Dat
     counts = np.bincount(held["id"].to_numpy(), minlength=len(spelt))
     words = pl.DataFrame({"id": np.arange(len(spelt)), "word": spelt, "rows": counts})
     usual = words.filter(pl.col("rows") >= RARE)
+    rare = words.filter(pl.col("rows") < RARE)
     known = pl.col("left").is_in(usual["word"].implode())
-    parts = _pieces(usual)
-    vouched = parts.filter(~known & (pl.col("left") != ""))
-    carried = pl.concat([_pieces(words.filter(pl.col("rows") < RARE)), parts])
-    strange = carried.join(vouched, on="name", how="anti").select("id", "name").unique()
-    many = strange.filter(pl.len().over("name") > 1)
-    pairs = many.join(held, on="id").select("name", "row").unique()
-    return pairs.filter(pl.len().over("name") >= least).cast(PAIR).sort("name", "row")
+    made = []
+    for size in range(SHORTEST, LONGEST + 1):  # pieces of all sizes at once take much room
+        parts = _pieces(usual, size)
+        vouched = parts.filter(~known & (pl.col("left") != ""))
+        carried = pl.concat([_pieces(rare, size), parts])
+        strange = carried.join(vouched, on="name", how="anti").select("id", "name").unique()
+        many = strange.filter(pl.len().over("name") > 1)
+        pairs = many.join(held, on="id").select("name", "row").unique()
+        made.append(pairs.filter(pl.len().over("name") >= least))
+    return pl.concat(made).cast(PAIR).sort("name", "row")
 
 
-def _pieces(words: pl.DataFrame) -> pl.DataFrame:
-    """Every run of `SHORTEST` to `LONGEST` characters in each word, and what is left without it."""
+def _pieces(words: pl.DataFrame, size: int) -> pl.DataFrame:
+    """Every run of so many characters in each word, and what is left without it."""
     length, word = pl.col("word").str.len_chars(), pl.col("word")
     made = [words.clear().select("id", name="word", left="word")]
-    for size in range(SHORTEST, LONGEST + 1):
-        for start in range(LONGEST_WORD - size + 1):
-            some = words.filter(length >= start + size)
-            left = word.str.slice(0, start) + word.str.slice(start + size)
-            made.append(some.select("id", word.str.slice(start, size).alias("name"), left=left))
+    for start in range(LONGEST_WORD - size + 1):
+        some = words.filter(length >= start + size)
+        left = word.str.slice(0, start) + word.str.slice(start + size)
+        made.append(some.select("id", word.str.slice(start, size).alias("name"), left=left))
     return pl.concat(made)

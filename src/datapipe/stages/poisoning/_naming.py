@@ -31,7 +31,7 @@ def spelling(texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
         ids = words.ids[place : place + found.size[g]]
         first = max(0, int(place - np.searchsorted(words.row, row)) - 1)
         seen[_cut(texts[int(row)], first, int((ids > END).sum()))] += 1
-    return seen.most_common(1)[0][0] if seen else " ".join(_spelt(words, found, g))
+    return seen.most_common(1)[0][0] if seen else " ".join(spelt(words, found, g))
 
 
 def begins(words: Words, found: Candidates, g: int) -> bool:
@@ -45,7 +45,7 @@ def company(words: Words, found: Candidates, g: int) -> list[str]:
         return []
     owners, owned = found.own
     mine = owned[(owners == g) & (owned < len(words.spelt))]
-    others = set(words.spelt.gather(mine)) - {"", *_spelt(words, found, g)}
+    others = set(words.spelt.gather(mine)) - {"", *spelt(words, found, g)}
     return sorted(others)[:MOST_SPELLINGS]
 
 
@@ -59,13 +59,13 @@ def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArra
             else texts.str.to_lowercase().str.contains(name.lower(), literal=True)
         )
     else:
-        parts = [pl.escape_regex(word) for word in _spelt(words, found, g)]
+        parts = [pl.escape_regex(word) for word in spelt(words, found, g)]
         pattern = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
         held = texts.str.replace_all(HIDDEN, "").str.to_lowercase().str.contains(pattern)
     return held.to_numpy().astype(np.bool_)
 
 
-def _spelt(words: Words, found: Candidates, g: int) -> list[str]:
+def spelt(words: Words, found: Candidates, g: int) -> list[str]:
     """The words of a candidate's run, in lower case and in order."""
     place = found.place[found.offsets[g]]
     ids = words.ids[place : place + found.size[g]]

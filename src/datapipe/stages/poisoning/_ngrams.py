@@ -27,6 +27,8 @@ HIDDEN = r"\p{Cf}"
 START, END = 0, 1
 """Word numbers of the marks before the first and after the last word of a text."""
 LONGEST = 5
+TEXTS = 5_000
+"""Texts whose words are told apart at once."""
 FURTHEST = 60
 """Words to which a run may grow while all of its rows agree."""
 LEAST_ROWS = 4
@@ -84,21 +86,35 @@ def words_of(texts: pl.Series, most: int) -> Words:
 
     Characters that show nothing are left out: a word that one was put into is still that word.
     """
-    shown = texts.cast(pl.String).fill_null("").str.replace_all(HIDDEN, "")
-    lists = shown.str.extract_all(WORD).list.head(most)
-    flat = pl.DataFrame({"row": np.arange(len(texts)), "word": lists}).explode("word").drop_nulls()
-    flat = flat.with_columns(pl.col("word").str.to_lowercase())
-    vocabulary = flat.select(pl.col("word").unique(maintain_order=True)).with_row_index("id", 2)
-    ids = flat.join(vocabulary, on="word", how="left", maintain_order="left")["id"].to_numpy()
-    counts = np.bincount(flat["row"].to_numpy(), minlength=len(texts))
+    vocabulary = pl.DataFrame(schema={"word": pl.String, "id": pl.UInt32})
+    numbers, counts = [np.empty(0, np.int64)], np.zeros(len(texts), np.int64)
+    for start in range(0, len(texts), TEXTS):  # words as strings take many times what texts do
+        block = _split(texts[start : start + TEXTS], most)
+        fresh = block.select(pl.col("word").unique(maintain_order=True))
+        fresh = fresh.join(vocabulary, on="word", how="anti", maintain_order="left")
+        fresh = fresh.with_row_index("id", vocabulary.height + 2).select("word", "id")
+        vocabulary = vocabulary.vstack(fresh)
+        told = block.join(vocabulary, on="word", how="left", maintain_order="left")["id"]
+        numbers.append(told.to_numpy().astype(np.int64))
+        held = np.bincount(block["row"].to_numpy(), minlength=len(texts[start : start + TEXTS]))
+        counts[start : start + TEXTS] = held
+    ids = np.concatenate(numbers)
     first = np.cumsum(counts) - counts
     where = np.column_stack([first, first + counts]).ravel()
-    marked = np.insert(ids.astype(np.int64), where, np.tile([START, END], len(texts)))
+    marked = np.insert(ids, where, np.tile([START, END], len(texts)))
     spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
     row = np.repeat(np.arange(len(texts)), counts + 2)
     unspaced = spelt.str.contains(rf"^[{UNSPACED}]$").to_numpy()
     grams = Grams.of(marked, row, unspaced[marked], len(spelt))
     return Words(marked, row, spelt, len(texts), grams)
+
+
+def _split(texts: pl.Series, most: int) -> pl.DataFrame:
+    """The words of some texts, one after the other, and which text each is of."""
+    shown = texts.cast(pl.String).fill_null("").str.replace_all(HIDDEN, "")
+    lists = shown.str.extract_all(WORD).list.head(most)
+    flat = pl.DataFrame({"row": np.arange(len(texts)), "word": lists}).explode("word").drop_nulls()
+    return flat.with_columns(pl.col("word").str.to_lowercase())
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
@@ -114,7 +130,8 @@ def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
     signs, unseen = odd_characters(texts, least)
     pieces = strange_pieces(words.ids, words.row, words.spelt, least)
     seen = _small(signs, {name: CHARACTER | UNSEEN * (name in unseen) for name in signs["name"]})
-    return _merged(words, [*runs, seen, _small(pieces, dict.fromkeys(pieces["name"], PIECE))])
+    runs += [seen, _small(pieces, dict.fromkeys(pieces["name"], PIECE))]
+    return _merged(words, runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,11 +196,16 @@ def _small(pairs: pl.DataFrame, kinds: dict[str, int]) -> _Found:
 
 
 def _merged(words: Words, found: list[_Found]) -> Candidates:
-    """Candidates that stand in the same rows become one, which owns the words of all of them."""
+    """Candidates that stand in the same rows become one, which owns the words of all of them.
+
+    It empties the list that it is given: the parts take as much room as the whole.
+    """
     counts, row, place, size, kind = (
         np.concatenate([getattr(f, part) for f in found])
         for part in ("counts", "row", "place", "size", "kind")
     )
+    flat = [name for f in found for name in f.name]
+    found.clear()
     starts = np.cumsum(counts) - counts
     group, heads = _same_rows(row, starts, counts, size)
     offsets = np.concatenate([[0], np.cumsum(counts[heads])])
@@ -200,7 +222,7 @@ def _merged(words: Words, found: list[_Found]) -> Candidates:
     pairs = (own // words.grams.width, own % words.grams.width)
     kinds = np.zeros(heads.size, np.int64)
     np.bitwise_or.at(kinds, group, kind)
-    names = _names(found, group, heads.size)
+    names = _names(flat, kind, group, heads.size)
     return Candidates(offsets, row[taken], grown, length, pairs, kinds, names)
 
 
@@ -214,11 +236,9 @@ def _with_companions(own: Ints, offsets: Ints, row: Ints, single: Ints, width: i
     return distinct(np.append(own, np.repeat(left, counts) * width + own[taken] % width))
 
 
-def _names(found: list[_Found], group: Ints, groups: int) -> list[str]:
+def _names(flat: list[str], kind: Ints, group: Ints, groups: int) -> list[str]:
     """The name of each group: its least character before its longest piece."""
     names = [""] * groups
-    flat = [name for f in found for name in f.name]
-    kind = np.concatenate([f.kind for f in found])
     for i in sorted(np.flatnonzero(kind != RUN), key=lambda i: (-kind[i], -len(flat[i]), flat[i])):
         if kind[i] != PIECE or not names[group[i]]:
             names[group[i]] = flat[i]

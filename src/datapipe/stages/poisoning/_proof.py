@@ -8,26 +8,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.errors import DataError
-from datapipe.features.encoding import Encoded, fit_encoding
-from datapipe.features.networks import build, convolutional, logits, perceptron
+from datapipe.features.encoding import fit_encoding
+from datapipe.stages.poisoning._small_network import Trainer
 
 HELD_OUT = 0.2
 """Share of the other rows that no model learns from: they tell the accuracy."""
 FEWEST_FOUND = 4
 """Fewer rows than this cannot be parted into rows to learn from and rows to ask."""
-EPOCHS = {"image": 5, "text": 10, "table": 20}
-BATCH, RATE = 128, 2e-3
-FEWEST_STEPS = 400
-"""Small sets are passed over more often, or nothing is learnt from them."""
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -112,7 +106,7 @@ def proof(data: Dataset, place: Ints, labels: Ints, found: Bools, context: Conte
     asked, fitted = np.sort(rest[:some]), np.sort(rest[some:])
     encoding = fit_encoding(data, rows=place[fitted])
     rows = encoding.encode(data.frame()[place])
-    train = _Trainer(rows, labels, encoding.kind, derived_seed(context.seed, "proof"))
+    train = Trainer(rows, labels, encoding.kind, derived_seed(context.seed, "proof"))
     halves = mine[::2], mine[1::2]
     right, accuracy = 0, Estimate.unknown(method="no rows")
     for with_these, ask in (halves, halves[::-1]):
@@ -126,47 +120,3 @@ def proof(data: Dataset, place: Ints, labels: Ints, found: Bools, context: Conte
         accuracy,
         Estimate.rate(int(train.right(clean, asked).sum()), asked.size),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Trainer:
-    """The rows as numbers, and how a network learns from some of them."""
-
-    rows: Encoded
-    labels: Ints
-    kind: str
-    seed: int
-
-    def on(self, fitted: Ints) -> nn.Module:
-        """Adam on cross-entropy; the same rows and seed give the same network."""
-        shape, classes = self.rows.shape, int(self.labels.max()) + 1
-        spec = perceptron(shape, classes)
-        if len(shape) == 3:
-            spec = convolutional(shape, classes, channels=(16, 32), hidden=128)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            model = build(spec)
-            optimiser = torch.optim.Adam(model.parameters(), lr=self._rate)
-            for _ in range(max(EPOCHS[self.kind], -(-FEWEST_STEPS * BATCH // fitted.size))):
-                shuffled = fitted[torch.randperm(fitted.size).numpy()]
-                for start in range(0, fitted.size, BATCH):
-                    self._step(model, optimiser, shuffled[start : start + BATCH])
-        return model
-
-    @property
-    def _rate(self) -> float:
-        return RATE if self.kind == "image" else 2 * RATE
-
-    def _step(self, model: nn.Module, optimiser: torch.optim.Optimizer, some: Ints) -> None:
-        said = model(torch.from_numpy(self.rows.take(some)))
-        loss = nn.functional.cross_entropy(said, torch.from_numpy(self.labels[some]))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
-
-    def right(self, model: nn.Module, asked: Ints) -> Bools:
-        """Whether each row gets the label that it carries."""
-        if not asked.size:
-            return np.zeros(0, np.bool_)
-        said = logits(model, Encoded(self.rows.shape, self.rows.take(asked)))
-        return np.asarray(said.argmax(1) == self.labels[asked])

