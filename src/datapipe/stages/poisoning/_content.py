@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,6 +81,18 @@ class Content:
             own = self.genuine & (self.labels == k)
             means[k] = columns[own if own.any() else slice(None)].mean(0, dtype=np.float64)
         return replace(self, pixels=columns, means=means, view=True)
+
+    def suspects(self, label: int) -> Ints:
+        """The rows of a label that clearly show something else."""
+        return np.flatnonzero(self.suspect & (self.labels == label))
+
+    def confusions(self) -> Iterator[tuple[int, int, Ints]]:
+        """Every label, every other class that its suspects show, and those that show it."""
+        for label in range(self.classes):
+            mine = self.suspects(label)
+            shows = self.shows[mine]
+            for source in np.unique(shows):
+                yield label, int(source), mine[shows == source]
 
     def residual(self, rows: Ints) -> Floats:
         """What the mean of the class that it shows leaves over of each of some rows."""

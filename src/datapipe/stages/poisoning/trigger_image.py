@@ -27,7 +27,7 @@ from datapipe.stages.poisoning._matched_filter import (
 from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._stamped import stamped
-from datapipe.stages.poisoning._stamps import STAMPS, stamp_tests, with_stamp
+from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
@@ -250,7 +250,8 @@ class TriggerImage(Stage):
         self, look: _Look, content: Content, filters: Filters, context: Context
     ) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
-        ground = Ground(content, filters, look.pixels, look.shape, look.pictures, look.columns.of)
+        stamps = Stamps(content, look.pixels)
+        ground = Ground(content, filters, stamps, look.shape, look.pictures, look.columns.of)
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -291,7 +292,7 @@ class _Rows:
         return cls(
             numbers.to_numpy(),
             tuple(str(v) for v in classes),
-            pixels.values[place],
+            pixels.values if whole.all() else pixels.values[place],
             pixels.shape,
             data.row_ids.gather(place),
             (*data.roles.all("image")[:1], data.roles.one("label")),
@@ -302,7 +303,8 @@ class _Rows:
     def distinct(self, groups: NDArray[np.int64]) -> _Rows:
         key = groups * len(self.names) + self.labels
         _, heads, head_of = np.unique(key, return_index=True, return_inverse=True)
-        return replace(self, heads=heads, head_of=head_of)
+        order = np.argsort(heads)
+        return replace(self, heads=heads[order], head_of=np.argsort(order)[head_of])
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,10 +323,10 @@ class _Look:
 
     @classmethod
     def of(cls, values: NDArray[np.float32], rows: _Rows, columns: _Columns) -> _Look:
-        pixels = rows.pixels[rows.heads]
+        pixels = _at(rows.pixels, rows.heads)
         pictures = looks_like_pictures(pixels, rows.shape)
         seen = textures(pixels, rows.shape) if pictures else None
-        return cls(values[rows.heads], pixels, rows.shape, pictures, seen, columns)
+        return cls(_at(values, rows.heads), pixels, rows.shape, pictures, seen, columns)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -425,7 +427,7 @@ def _row_scores(
 
 def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
     """What a finding says of a trigger: class, source classes, pattern, evidence."""
-    view, pixels = trigger.evidence.view, rows.pixels[rows.heads]
+    view, pixels = trigger.evidence.view, _at(rows.pixels, rows.heads)
     shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
     expected = np.array([np.median(pixels[_own(view, k)], axis=0) for k in range(view.classes)])
     template = np.median(pixels[trigger.rows] - expected[view.shows[trigger.rows]], axis=0)
@@ -453,6 +455,11 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
         ],
         "template": np.round(template, 4).tolist() if template.size <= MOST_PIXELS else [],
     }
+
+
+def _at(values: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows of a matrix in order; the matrix itself where they are all there are."""
+    return values if np.array_equal(rows, np.arange(len(values))) else values[rows]
 
 
 def _own(view: Content, label: int) -> NDArray[np.bool_]:
