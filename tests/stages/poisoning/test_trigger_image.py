@@ -16,6 +16,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
+from datapipe.stages.poisoning._content import content_of
+from datapipe.stages.poisoning._matched_filter import LOUD, Filters, across_sources
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -292,3 +294,25 @@ def test_rows_whose_trigger_hides_on_bright_pixels_are_found_by_its_values(seed)
     planted = world.planted("triggered")
     assert flags[planted].all()
     assert not flags[~planted].any()
+
+
+def test_a_few_rows_with_a_pattern_are_not_drowned_by_many_that_neighbours_mistake():
+    """Five planted among a hundred natural suspects: their mean hardly holds the pattern."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 200)
+    rows = rng.normal(size=(labels.size, 30)) + 6.0 * rng.normal(size=(8, 30))[labels]
+    wrong = rng.permutation(np.flatnonzero(labels != 3))[:105]
+    rows[wrong[:5], 7] += 12.0
+    labels[wrong] = 3
+    content = content_of(rows.astype(np.float32), labels, rng)
+    tried = across_sources(content, Filters(content), 3)
+    assert set(tried.rows[tried.scores > LOUD]) == set(wrong[:5])
+
+
+def test_a_whitening_is_the_root_of_the_inverse_of_the_spread():
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 200)
+    rows = rng.normal(size=(labels.size, 150)) + 3.0 * rng.normal(size=(3, 150))[labels]
+    filters = Filters(content_of(rows.astype(np.float32), labels, rng))
+    white, spread = filters.whitening(1), filters.spread(1)
+    assert np.allclose(white @ spread @ white.T, np.eye(150), atol=1e-3)

@@ -24,7 +24,7 @@ ROUNDS = 3
 COMPONENTS = 40
 SURE = 0.5
 """Share of the votes of a row's neighbours that must agree on its content."""
-LANDMARKS = 12_000
+LANDMARKS = 6000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
 FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""

@@ -16,6 +16,7 @@ from datapipe.stages.poisoning._matched_filter import (
     LEVELS,
     Filters,
     across_sources,
+    apart,
     tail,
 )
 from datapipe.stages.poisoning._stamps import Stamps, evidence_across
@@ -151,7 +152,8 @@ def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float
             tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
             for level, floor, strength in LEVELS
         ]
-        least = min(p_values) * len(LEVELS)
+        p_values.append(apart(tried, stamps.content))
+        least = min(p_values) * len(p_values)
         if least <= enough:
             return least
         return min(least, evidence_across(stamps, one.label).p_value)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._content import Content
 from datapipe.stages.poisoning._matched_filter import (
     FEWEST_GENUINE,
+    FEWEST_KINDS,
     LEAST_HITS,
     LEAST_TEMPLATE,
     LOUD,
@@ -51,9 +52,6 @@ FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """
-FEWEST_KINDS = 4
-"""What the suspects that share a stamp must show, different things: by nature a kind of one class
-looks like two or three others."""
 GROUPS = 4
 """Parts into which the classes that suspects show are put; the stamp of all parts but one is tried
 on that one."""
@@ -103,7 +101,7 @@ class Stamps:
 
     def _steps(self, part: Pixels) -> NDArray[np.uint8]:
         made = (part - self._low) * (BINS / self._range)
-        return np.clip(made, 0, BINS - 1).astype(np.uint8)
+        return np.asarray(np.clip(made, 0, BINS - 1), np.uint8)
 
     def _counts(self, rows: Ints) -> Ints:
         made = np.zeros(self._cells.size * BINS, np.int64)

@@ -73,7 +73,7 @@ class TriggerImage(Stage):
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
     `min_detectable`: the least number at which patches planted in these very data raise the alarm.
-    *Cost:* neighbours among up to 12,000 rows and a few passes over the pixels; O(n d) memory.
+    *Cost:* neighbours among up to 6,000 rows and a few passes over the pixels; O(n d) memory.
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
@@ -102,7 +102,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -201,8 +201,9 @@ class TriggerImage(Stage):
                 break
             gone = np.zeros(content.labels.size, bool)
             gone[found[-1].rows] = True
+            genuine = int((gone & content.genuine).sum())
             content = content.without(gone)
-            filters = Filters(content)
+            filters = filters.without(content, found[-1].label, genuine)
         return found, first
 
     def _finding(
