@@ -43,7 +43,7 @@ rows do not have the very same value."""
 SHARED = 0.9
 """Share of the rows that hold the stamp so far that must have a pixel's value for it to join."""
 MOST_PIXELS = 12
-MOST_BESIDE = 1000
+MOST_BESIDE = 4000
 """Genuine rows among which the next pixel of a stamp is chosen; how many hold it is asked of all.
 """
 LEAST_GAIN = 1.0
@@ -52,7 +52,7 @@ FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """
-GROUPS = 4
+GROUPS = 10
 """Parts into which the classes that suspects show are put; the stamp of all parts but one is tried
 on that one."""
 STRAYS = 0.05
