@@ -51,7 +51,7 @@ faults: $(VENV)/dev.stamp ## kills, full disks and hostile input only
 power: $(VENV)/dev.stamp ## detection and false alarms on seeded worlds only
 	$(TESTENV) $(RUN) -m pytest -q -n auto --dist load -m power tests $(ARGS)
 
-peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp .venv-peers/crowd.stamp ## other people's verifiers and engines in environments of their own, without our pins
+peers: .venv-peers/peers.stamp .venv-peers/engines.stamp .venv-peers/s3.stamp .venv-peers/crowd.stamp .venv-peers/art.stamp ## other people's verifiers and engines in environments of their own, without our pins
 
 clean: ## remove the virtual environments and every cache
 	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -77,6 +77,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv .venv-peers/crowd
 	.venv-peers/crowd/bin/python -m pip install --disable-pip-version-check --no-input -q \
 		'crowd-kit==1.4.2' 'pandas==3.1.1' 'scikit-learn==1.9.1'
+	@touch $@
+
+# ART asks for `packaging` without saying so.
+.venv-peers/art.stamp:
+	$(PYTHON) -m venv .venv-peers/art
+	.venv-peers/art/bin/python -m pip install --disable-pip-version-check --no-input -q torch==2.13.0
+	.venv-peers/art/bin/python -m pip install --disable-pip-version-check --no-input -q \
+		'adversarial-robustness-toolbox==1.20.1' packaging
 	@touch $@
 
 .venv-peers/s3.stamp:

@@ -79,3 +79,8 @@ def test_meaningless_requests_are_refused():
 
 def test_one_point_has_no_neighbours():
     assert nearest(_cloud(0, 1, 2), k=3).indices.shape == (1, 0)
+
+
+def test_of_equally_near_points_the_first_are_taken():
+    points = np.zeros((6, 2), np.float32)
+    assert nearest(points, k=2).indices.tolist() == [[1, 2], [0, 2], *[[0, 1]] * 4]

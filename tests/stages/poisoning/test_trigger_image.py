@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,14 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
+from datapipe.stages.poisoning._content import content_of
+from datapipe.stages.poisoning._matched_filter import (
+    LOUD,
+    Filters,
+    Tried,
+    across_sources,
+    apart,
+)
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -292,3 +301,40 @@ def test_rows_whose_trigger_hides_on_bright_pixels_are_found_by_its_values(seed)
     planted = world.planted("triggered")
     assert flags[planted].all()
     assert not flags[~planted].any()
+
+
+def test_a_few_rows_with_a_pattern_are_not_drowned_by_many_that_neighbours_mistake():
+    """Six planted among a hundred natural suspects: their mean hardly holds the pattern."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(8), 200)
+    rows = rng.normal(size=(labels.size, 30)) + 6.0 * rng.normal(size=(8, 30))[labels]
+    wrong = rng.permutation(np.flatnonzero(labels != 3))[:106]
+    rows[wrong[:6], 7] += 8.0
+    labels[wrong] = 3
+    content = content_of(rows.astype(np.float32), labels, rng)
+    tried = across_sources(content, Filters(content), 3)
+    assert set(tried.rows[tried.scores > LOUD]) == set(wrong[:6])
+
+
+def test_a_whitening_is_the_root_of_the_inverse_of_the_spread():
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 200)
+    rows = rng.normal(size=(labels.size, 150)) + 3.0 * rng.normal(size=(3, 150))[labels]
+    filters = Filters(content_of(rows.astype(np.float32), labels, rng))
+    white, spread = filters.whitening(1), filters.spread(1)
+    assert np.allclose(white @ spread @ white.T, np.eye(150), atol=1e-3)
+
+
+def test_rows_stand_apart_by_a_gap_and_only_where_they_show_several_things():
+    natural = np.linspace(0.0, 4.5, 40)  # one after the other, up to where rows are loud
+    rows = np.arange(49)
+
+    def chance(loud, beside, kinds):
+        content = SimpleNamespace(shows=np.arange(49) % kinds, classes=10)
+        return apart(Tried(rows, np.concatenate([loud, beside])), content)
+
+    loud = np.linspace(9.0, 12.0, 9)
+    assert chance(loud, natural / 2.0, 8) < 1e-6
+    assert chance(loud - 3.9, natural, 8) > 0.1
+    assert chance(loud, natural / 2.0, 3) == 1.0
+    assert chance(np.append(loud[:4], natural[:5]), natural / 2.0, 8) == 1.0

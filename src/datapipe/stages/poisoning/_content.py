@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ ROUNDS = 3
 COMPONENTS = 40
 SURE = 0.5
 """Share of the votes of a row's neighbours that must agree on its content."""
-LANDMARKS = 12_000
+LANDMARKS = 6000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
 FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""
@@ -80,6 +81,18 @@ class Content:
             own = self.genuine & (self.labels == k)
             means[k] = columns[own if own.any() else slice(None)].mean(0, dtype=np.float64)
         return replace(self, pixels=columns, means=means, view=True)
+
+    def suspects(self, label: int) -> Ints:
+        """The rows of a label that clearly show something else."""
+        return np.flatnonzero(self.suspect & (self.labels == label))
+
+    def confusions(self) -> Iterator[tuple[int, int, Ints]]:
+        """Every label, every other class that its suspects show, and those that show it."""
+        for label in range(self.classes):
+            mine = self.suspects(label)
+            shows = self.shows[mine]
+            for source in np.unique(shows):
+                yield label, int(source), mine[shows == source]
 
     def residual(self, rows: Ints) -> Floats:
         """What the mean of the class that it shows leaves over of each of some rows."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from datapipe.stages.poisoning._matched_filter import (
     LEVELS,
     Filters,
     across_sources,
+    apart,
     tail,
 )
 from datapipe.stages.poisoning._stamps import Stamps, evidence_across
@@ -38,10 +40,14 @@ class Ground:
 
     content: Content
     filters: Filters
-    pixels: Pixels
+    stamps: Stamps
     shape: tuple[int, int, int]
     pictures: bool
     columns: Callable[[Pixels], Pixels]
+
+    @property
+    def pixels(self) -> Pixels:
+        return self.stamps.pixels
 
 
 def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Generator) -> int:
@@ -49,7 +55,7 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
 
     A patch of random side, place, values and label is put on genuine rows of other labels, which
     then are suspects as far as neighbours are sure of rows at all. How many of them the tests need
-    is found by halving.
+    is found by halving, and a patch that fewer rows were enough for is not asked again.
 
     Args:
         ground: The data, in which nothing was found.
@@ -65,9 +71,22 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
     while asked[-1] * STEP < MOST * n:
         asked.append(int(np.ceil(asked[-1] * STEP)))
     told = [_Planting.drawn(ground, rng) for _ in range(PATTERNS)]
-    least = sorted(_least(one, ground, asked, times, alpha) for one in told)
-    place = least[FOUND - 1]
-    return asked[place] if place < len(asked) else n
+    fails, raises = [-1] * PATTERNS, [len(asked)] * PATTERNS
+    low, high = 0, len(asked)
+    while low < high:
+        middle = (low + high) // 2
+        for i, one in enumerate(told):
+            if not fails[i] < middle < raises[i]:
+                continue  # fewer rows were enough, or more were not
+            if sum(f >= middle for f in fails) > PATTERNS - FOUND:
+                break
+            enough = _p_value(one, ground, asked[middle], alpha / times) * times <= alpha
+            fails[i], raises[i] = (fails[i], middle) if enough else (middle, raises[i])
+        if sum(f >= middle for f in fails) > PATTERNS - FOUND:
+            low = middle + 1
+        else:
+            high = middle
+    return asked[low] if low < len(asked) else n
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,20 +113,24 @@ class _Planting:
         share = float((content.genuine | content.suspect)[content.left].mean())
         return cls(label, place, np.where(bright, high, low), rows, rng.random(rows.size) < share)
 
-    def on(self, ground: Ground, count: int) -> tuple[Content, Pixels]:
-        """The data with the pattern on so many rows."""
+    @contextmanager
+    def on(self, ground: Ground, count: int) -> Iterator[Stamps]:
+        """The data with the pattern on so many rows, which get their own pixels back."""
         rows, sure = self.rows[:count], self.sure[:count]
-        content, pixels = ground.content, ground.pixels.copy()
-        pixels[np.ix_(rows, self.place)] = self.values
-        columns = pixels
-        if content.pixels is not ground.pixels:
-            columns = content.pixels.copy()
-            columns[rows] = ground.columns(pixels[rows])
+        content, pixels = ground.content, ground.pixels
         labels, genuine = content.labels.copy(), content.genuine.copy()
         suspect = content.suspect.copy()
         labels[rows], genuine[rows], suspect[rows] = self.label, False, sure
-        made = replace(content, pixels=columns, labels=labels, genuine=genuine, suspect=suspect)
-        return made, pixels
+        planted = replace(content, labels=labels, genuine=genuine, suspect=suspect)
+        held = pixels[rows]
+        try:
+            pixels[rows[:, None], self.place] = self.values
+            content.pixels[rows] = ground.columns(pixels[rows])
+            yield ground.stamps.after(planted, rows)
+        finally:
+            pixels[rows] = held
+            content.pixels[rows] = ground.columns(held)
+            ground.stamps.after(content, rows)
 
 
 def _place(ground: Ground, rng: np.random.Generator) -> Ints:
@@ -121,27 +144,16 @@ def _place(ground: Ground, rng: np.random.Generator) -> Ints:
     return cells[top : top + side, left : left + side].ravel()
 
 
-def _least(one: _Planting, ground: Ground, asked: list[int], times: int, alpha: float) -> int:
-    """The first place among the counts asked at which the alarm is raised; their number if none."""
-    low, high = 0, len(asked)
-    while low < high:
-        middle = (low + high) // 2
-        if _p_value(one, ground, asked[middle], alpha / times) * times <= alpha:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
 def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float:
-    content, pixels = one.on(ground, count)
-    tried = across_sources(content, ground.filters, one.label)
-    others = int(content.suspect.sum()) - tried.rows.size
-    p_values = [
-        tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
-        for level, floor, strength in LEVELS
-    ]
-    least = min(p_values) * len(LEVELS)
-    if least <= enough:
-        return least
-    return min(least, evidence_across(Stamps(content, pixels), one.label).p_value)
+    with one.on(ground, count) as stamps:
+        tried = across_sources(stamps.content, ground.filters, one.label)
+        others = int(stamps.content.suspect.sum()) - tried.rows.size
+        p_values = [
+            tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
+            for level, floor, strength in LEVELS
+        ]
+        p_values.append(apart(tried, stamps.content))
+        least = min(p_values) * len(p_values)
+        if least <= enough:
+            return least
+        return min(least, evidence_across(stamps, one.label).p_value)

@@ -7,6 +7,7 @@ have its values to the letter: few genuine rows have them all.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._content import Content
 from datapipe.stages.poisoning._matched_filter import (
     FEWEST_GENUINE,
+    FEWEST_KINDS,
     LEAST_HITS,
     LEAST_TEMPLATE,
     LOUD,
@@ -41,15 +43,18 @@ rows do not have the very same value."""
 SHARED = 0.9
 """Share of the rows that hold the stamp so far that must have a pixel's value for it to join."""
 MOST_PIXELS = 12
+MOST_BESIDE = 4000
+"""Genuine rows among which the next pixel of a stamp is chosen; how many hold it is asked of all.
+"""
 LEAST_GAIN = 1.0
 """Log likelihood that a pixel must add to join."""
 FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """
-FEWEST_KINDS = 4
-"""What the suspects that share a stamp must show, different things: by nature a kind of one class
-looks like two or three others."""
+GROUPS = 10
+"""Parts into which the classes that suspects show are put; the stamp of all parts but one is tried
+on that one."""
 STRAYS = 0.05
 """Rows whose neighbours vouch for their label, in parts of all that hold a stamp, that go with it.
 """
@@ -64,9 +69,9 @@ class Stamp:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
 
-    def held(self, rows: NDArray[np.float32]) -> Bools:
-        """Which rows have every value, shape (n,)."""
-        part = rows[:, self.pixels]
+    def held(self, pixels: Pixels, rows: Ints) -> Bools:
+        """Which of some rows have every value."""
+        part = pixels[rows[:, None], self.pixels]
         return np.asarray(((part >= self.low) & (part <= self.high)).all(axis=1), bool)
 
 
@@ -75,17 +80,28 @@ class Stamps:
 
     def __init__(self, content: Content, pixels: NDArray[np.float32]) -> None:
         self.content, self.pixels = content, pixels
-        low, high = float(pixels.min()), float(pixels.max())
-        self._range = (high - low) or 1.0
+        self._low, high = float(pixels.min()), float(pixels.max())
+        self._range = (high - self._low) or 1.0
         self._binned = np.empty(pixels.shape, np.uint8)
         for i in range(0, len(pixels), BLOCK):
-            part = (pixels[i : i + BLOCK] - low) * (BINS / self._range)
-            self._binned[i : i + BLOCK] = np.minimum(part, BINS - 1)
+            self._binned[i : i + BLOCK] = self._steps(pixels[i : i + BLOCK])
         self._cells = np.arange(pixels.shape[1]) * BINS
-        self._genuine = [
-            np.flatnonzero(content.genuine & (content.labels == k)) for k in range(content.classes)
-        ]
-        self._shares = np.array([self._share(rows) for rows in self._genuine])
+        self.genuine = _genuine(content)
+        self._shares = np.array([self._share(rows) for rows in self.genuine])
+
+    def after(self, content: Content, rows: Ints) -> Stamps:
+        """The same where the pixels of some rows, few of all, were written over, and what they are.
+
+        Steps of brightness are shared with these stamps, natural shares stay.
+        """
+        made = copy(self)
+        made.content, made.genuine = content, _genuine(content)
+        self._binned[rows] = self._steps(self.pixels[rows])
+        return made
+
+    def _steps(self, part: Pixels) -> NDArray[np.uint8]:
+        made = (part - self._low) * (BINS / self._range)
+        return np.asarray(np.clip(made, 0, BINS - 1), np.uint8)
 
     def _counts(self, rows: Ints) -> Ints:
         made = np.zeros(self._cells.size * BINS, np.int64)
@@ -99,10 +115,10 @@ class Stamps:
 
     def rate(self, stamp: Stamp, k: int) -> float:
         """The share of genuine rows of a class that hold a stamp by nature; NaN where few tell."""
-        own = self._genuine[k]
+        own = self.genuine[k]
         if own.size < FEWEST_GENUINE:
             return float("nan")
-        return float((stamp.held(self.pixels[own]).sum() + 0.5) / (own.size + 1.0))
+        return float((stamp.held(self.pixels, own).sum() + 0.5) / (own.size + 1.0))
 
     def oddness(self, stamp: Stamp, classes: list[int]) -> float:
         """How many deviations above genuine rows a row that holds a stamp is: the least of some."""
@@ -116,7 +132,7 @@ class Stamps:
         """
         mix = np.bincount(self.content.shows[rows], minlength=self.content.classes) / rows.size
         natural = mix @ self._shares
-        if label >= 0 and self._genuine[label].size:
+        if label >= 0 and self.genuine[label].size:
             natural = np.maximum(natural, self._shares[label])
         gains = _gain(self._counts(rows), rows.size, natural)
         best, most = None, 0.0
@@ -133,12 +149,14 @@ class Stamps:
     def _beside(self, mix: Floats, label: int) -> tuple[Ints, Floats]:
         """Genuine rows to hold a stamp against, and what each counts: of the mix, of the label."""
         rows, weights = [], []
-        for k in np.flatnonzero(mix):
-            own = self._genuine[k]
+        shown = np.flatnonzero(mix)
+        most = MOST_BESIDE // (shown.size + 1)
+        for k in shown:
+            own = _some(self.genuine[k], most)
             rows.append(own)
             weights.append(np.tile([[mix[k] / max(own.size, 1)], [0.0]], own.size))
         if label >= 0:
-            own = self._genuine[label]
+            own = _some(self.genuine[label], most)
             rows.append(own)
             weights.append(np.tile([[0.0], [1.0 / max(own.size, 1)]], own.size))
         return np.concatenate(rows), np.concatenate(weights, axis=1)
@@ -153,39 +171,46 @@ class Stamps:
         seed = self.pixels[mine, pixel]
         ranges = {pixel: (float(seed.min()), float(seed.max()))}
         there = _within(self.pixels[beside, pixel], *ranges[pixel])
-        near, weights = beside[there], weights[:, there]
+        weights = weights[:, there]
+        own, near = (self.pixels[r[:, None], among] for r in (mine, beside[there]))
         gain = 0.0
         for _ in range(MOST_PIXELS):
-            column, low, high = self._shared_by(mine, among)
+            column, low, high = self._shared_by(own)
             if not column.size:
                 break
-            have = _within(self.pixels[np.ix_(mine, column)], low, high)
-            natural = weights @ _within(self.pixels[np.ix_(near, column)], low, high)
+            have = _within(own[:, column], low, high)
+            natural = weights @ _within(near[:, column], low, high)
             gains = _gain(have.sum(0), total, np.maximum(natural.max(0), faintest))
             best = int(np.argmax(gains))
             if gains[best] < gain + LEAST_GAIN:
                 break
             gain = float(gains[best])
-            ranges[int(column[best])] = (float(low[best]), float(high[best]))
-            mine = mine[have[:, best]]
-            kept = _within(self.pixels[near, column[best]], low[best], high[best])
+            ranges[int(among[column[best]])] = (float(low[best]), float(high[best]))
+            own = own[have[:, best]]
+            kept = _within(near[:, column[best]], low[best], high[best])
             near, weights = near[kept], weights[:, kept]
         bounds = np.array(list(ranges.values()), np.float32).reshape(-1, 2)
         made = Stamp(np.array(list(ranges), np.int64), bounds[:, 0], bounds[:, 1])
         return made, gain
 
-    def _shared_by(
-        self, rows: Ints, among: Ints
-    ) -> tuple[Ints, NDArray[np.float32], NDArray[np.float32]]:
-        """Pixels of some on which some rows agree, and between what values."""
-        own = self.pixels[np.ix_(rows, among)]
-        usual = np.median(own, axis=0) if rows.size % 2 else np.sort(own, axis=0)[rows.size // 2]
-        usual = usual.astype(np.float32)
+    def _shared_by(self, own: Pixels) -> tuple[Ints, Pixels, Pixels]:
+        """Columns on which some rows agree, and between what values."""
+        usual = np.partition(own, len(own) // 2, axis=0)[len(own) // 2]
         same = (own == usual).mean(0) >= SHARED
         width = np.where(same, 0.0, ALIKE * self._range).astype(np.float32)
         low, high = usual - width, usual + width
         kept = np.flatnonzero(_within(own, low, high).mean(0) >= SHARED)
-        return among[kept], low[kept], high[kept]
+        return kept, low[kept], high[kept]
+
+
+def _genuine(content: Content) -> list[Ints]:
+    own = content.genuine
+    return [np.flatnonzero(own & (content.labels == k)) for k in range(content.classes)]
+
+
+def _some(rows: Ints, most: int) -> Ints:
+    """Some of many rows, evenly spread among them."""
+    return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
 
 
 def _within(rows: Pixels, low: Pixels | float, high: Pixels | float) -> Bools:
@@ -228,9 +253,10 @@ def with_stamp(evidence: Evidence, pixels: NDArray[np.float32]) -> Trigger:
     made = [s for s in tried if s is not None and stamps.oddness(s, list(shown)) > LOUD]
     if not made:
         return Trigger(label, evidence, evidence.rows, np.zeros(content.labels.size))
-    stamp = max(made, key=lambda s: int(s.held(pixels[suspects]).sum()))
+    every = np.arange(content.labels.size)
+    stamp = max(made, key=lambda s: int(s.held(pixels, np.flatnonzero(suspects)).sum()))
     may = content.labels == label if label >= 0 else content.labels != content.shows
-    held = stamp.held(pixels) & may & content.left
+    held = stamp.held(pixels, every) & may & content.left
     natural = held & content.genuine
     if natural.sum() > STRAYS * held.sum():  # as many as nature explains: neighbours vouch for them
         held &= ~natural
@@ -241,36 +267,46 @@ def with_stamp(evidence: Evidence, pixels: NDArray[np.float32]) -> Trigger:
 
 
 def _tried(stamps: Stamps, learn: Ints, ask: Ints, label: int) -> tuple[Ints, Floats]:
-    """Rows asked, all of one content, and how oddly each holds the stamp of some others."""
+    """Rows asked, and how oddly each holds the stamp of some others, that show other classes."""
     stamp = stamps.learnt(learn, label)
     scores = np.zeros(ask.size)
     if stamp is None:
         return ask, scores
-    held = stamp.held(stamps.pixels[ask])
-    if held.any():
-        shown = int(stamps.content.shows[ask[0]])
-        scores[held] = stamps.oddness(stamp, [shown, label])
+    shows = np.where(stamp.held(stamps.pixels, ask), stamps.content.shows[ask], -1)
+    for shown in np.unique(shows[shows >= 0]):
+        scores[shows == shown] = stamps.oddness(stamp, [int(shown), label])
     return ask, scores
 
 
 def evidence_across(stamps: Stamps, label: int) -> Evidence:
     """Is the stamp of the suspects of a label that show some classes on those that show another?"""
     content = stamps.content
-    suspects = np.flatnonzero(content.suspect & (content.labels == label))
+    suspects = content.suspects(label)
     parts: list[tuple[Ints, Floats]] = [(suspects, np.zeros(suspects.size))]
     if suspects.size >= LEAST_HITS:
         shows = content.shows[suspects]
         first = stamps.learnt(suspects, label)
-        held = first.held(stamps.pixels[suspects]) if first is not None else shows < 0
+        held = first.held(stamps.pixels, suspects) if first is not None else shows < 0
         if held.sum() >= LEAST_HITS and np.unique(shows[held]).size > 1:
+            group = _grouped(shows)
             parts = [
-                _tried(stamps, suspects[shows != e], suspects[shows == e], label)
-                for e in np.unique(shows)
-                if (shows != e).sum() >= LEAST_TEMPLATE
+                _tried(stamps, suspects[group != g], suspects[group == g], label)
+                for g in np.unique(group)
+                if (group != g).sum() >= LEAST_TEMPLATE
             ]
     made = _evidence(label, Tried.of(parts), content, STAMPS[0], FEW_ALIKE)
     kinds = np.unique(content.shows[made.rows]).size
     return made if kinds >= min(FEWEST_KINDS, content.classes - 1) else replace(made, p_value=1.0)
+
+
+def _grouped(shows: Ints) -> Ints:
+    """A few groups of about as many rows, each with all the rows that show some classes."""
+    kinds, of, counts = np.unique(shows, return_inverse=True, return_counts=True)
+    group, filled = np.empty(kinds.size, np.int64), np.zeros(GROUPS, np.int64)
+    for kind in np.argsort(-counts, kind="stable"):
+        group[kind] = filled.argmin()
+        filled[group[kind]] += counts[kind]
+    return group[of]
 
 
 def _evidence(
@@ -285,17 +321,14 @@ def _halves(stamps: Stamps, rng: np.random.Generator) -> list[Evidence]:
     content = stamps.content
     labels: list[int] = []
     tried: list[Tried] = []
-    for label in range(content.classes):
-        mine = np.flatnonzero(content.suspect & (content.labels == label))
-        for source in np.unique(content.shows[mine]):
-            rows = mine[content.shows[mine] == source]
-            if rows.size < 2 * LEAST_HITS:
-                continue
-            rows = rng.permutation(rows)
-            one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
-            labels.append(label)
-            parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
-            tried.append(Tried.of(parts))
+    for label, _, mine in content.confusions():
+        if mine.size < 2 * LEAST_HITS:
+            continue
+        rows = rng.permutation(mine)
+        one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+        labels.append(label)
+        parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
+        tried.append(Tried.of(parts))
     return [
         _evidence(label, one, content, STAMPS[1], ONE_KIND)
         for label, one in zip(labels, tried, strict=True)
@@ -312,7 +345,7 @@ def _blind(stamps: Stamps) -> list[Evidence]:
         stamp = stamps.learnt(learn, -1) if learn.size >= LEAST_TEMPLATE else None
         scores = np.zeros(ask.size)
         if stamp is not None:
-            for row in np.flatnonzero(stamp.held(stamps.pixels[ask])):
+            for row in np.flatnonzero(stamp.held(stamps.pixels, ask)):
                 shown = int(content.shows[ask[row]])
                 scores[row] = stamps.oddness(stamp, [shown, int(label)])
         parts.append((ask, scores))

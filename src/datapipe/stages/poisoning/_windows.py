@@ -20,7 +20,9 @@ SIDE = 3
 TONES = 4
 """Steps of brightness; a window is the same where each pixel is on the same step."""
 BUCKETS = 1 << 22
-MIXER = np.uint64(0x9E3779B97F4A7C15)
+ACROSS, DOWN, MIXER = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35), np.uint32(0x9E3779B1)
+SHIFT = np.uint32(10)
+"""Odd numbers that mix tones into 32 bits, of which the upper 22 tell the bucket."""
 FEWEST = 8
 """Windows in fewer images than this are not looked at."""
 COMMONEST = 0.25
@@ -114,15 +116,9 @@ class _Look:
         rows = np.flatnonzero(self.content.left)
         for start in range(0, rows.size, BLOCK):
             mine = rows[start : start + BLOCK]
-            tone = ((self.pixels[mine] - self.low) / self.step).astype(np.uint64)
+            tone = ((self.pixels[mine] - self.low) / self.step).astype(np.uint32)
             tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
-            code = np.zeros((mine.size, height - SIDE + 1, width - SIDE + 1), np.uint64)
-            for i in range(SIDE):
-                for j in range(SIDE):
-                    part = tone[:, i : height - SIDE + 1 + i, j : width - SIDE + 1 + j]
-                    for k in range(channels):
-                        code = code * np.uint64(TONES) + part[..., k]
-            flat = ((code * MIXER) >> np.uint64(42)).astype(np.int32).reshape(mine.size, -1)
+            flat = _buckets(tone).reshape(mine.size, -1)
             flat.sort(axis=1)
             new = np.ones(flat.shape, bool)
             new[:, 1:] = flat[:, 1:] != flat[:, :-1]
@@ -132,7 +128,7 @@ class _Look:
         """Buckets that enough images hold, but not most."""
         counts = np.zeros(BUCKETS, np.int32)
         for _, bucket in self.codes():
-            counts += np.bincount(bucket, minlength=BUCKETS).astype(np.int32)
+            np.add.at(counts, bucket, np.int32(1))
         most = COMMONEST * int(self.content.left.sum())
         return np.flatnonzero((counts >= FEWEST) & (counts < most))
 
@@ -164,17 +160,32 @@ class _Look:
         """The pixels of the window of a bucket in a row."""
         height, width, channels = self.shape
         image = self.pixels[row].reshape(height, width, channels)
-        tone = np.minimum(((image - self.low) / self.step).astype(np.uint64), TONES - 1)
-        for i in range(height - SIDE + 1):
-            for j in range(width - SIDE + 1):
-                code = np.uint64(0)
-                with np.errstate(over="ignore"):
-                    for value in tone[i : i + SIDE, j : j + SIDE].ravel():
-                        code = code * np.uint64(TONES) + value
-                    if int((code * MIXER) >> np.uint64(42)) == bucket:
-                        part = image[i : i + SIDE, j : j + SIDE]
-                        return [round(float(v), 4) for v in part.ravel()]
-        return []
+        tone = np.minimum(((image - self.low) / self.step).astype(np.uint32), TONES - 1)
+        there = np.argwhere(_buckets(tone[None])[0] == bucket)
+        if not len(there):
+            return []
+        i, j = there[0]
+        part = image[i : i + SIDE, j : j + SIDE]
+        return [round(float(v), 4) for v in part.ravel()]
+
+
+def _buckets(tone: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """The bucket of each window of tones (n, height, width, channels): three in a line, then three
+    lines, so that a line is read once.
+    """
+    wide = tone[..., 0]
+    for k in range(1, tone.shape[3]):
+        wide = wide * np.uint32(TONES) + tone[..., k]
+    line = _folded([wide[:, :, j : wide.shape[2] - SIDE + 1 + j] for j in range(SIDE)], ACROSS)
+    code = _folded([line[:, i : line.shape[1] - SIDE + 1 + i] for i in range(SIDE)], DOWN)
+    return np.asarray((code * MIXER) >> SHIFT, np.int32)
+
+
+def _folded(parts: list[NDArray[np.uint32]], by: np.uint32) -> NDArray[np.uint32]:
+    made = parts[0]
+    for part in parts[1:]:
+        made = made * by + part
+    return made
 
 
 def _most_telling(
