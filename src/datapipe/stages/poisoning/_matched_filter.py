@@ -159,8 +159,8 @@ class Filters:
         if genuine > FEW_GENUINE * self._count:
             return Filters(content)
         made = copy(self)
-        made._content = content  # noqa: SLF001 - a copy of our own
-        made._axes = {k: a for k, a in self._axes.items() if -1 < label != k}  # noqa: SLF001
+        kept = {k: axis for k, axis in self._axes.items() if -1 < label != k}
+        made._content, made._axes = content, kept  # noqa: SLF001 - a copy of our own
         return made
 
     def _square(self, rows: Ints) -> Floats:
