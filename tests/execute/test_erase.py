@@ -332,7 +332,9 @@ def test_the_drill(drill: Drill, request: pytest.FixtureRequest):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Drill:
     """A store that tests only look at."""
-    return drilled(tmp_path_factory.mktemp("small"), 6)
+    small = drilled(tmp_path_factory.mktemp("small"), 6)
+    small.lineage.index()  # else the first to look would bring it up to date
+    return small
 
 
 def snapshot(store: Path) -> dict[str, str]:
