@@ -13,6 +13,8 @@ from datapipe.stages.poisoning._unseen import Scores
 
 TAIL = 0.1
 """Share of honest rows that count as far out; an alarm takes more of them than chance explains."""
+BEYOND = 0.5
+"""Share of poisoned rows that lie far out: 40 patched digits raised half of the alarms, 80 all."""
 FEWEST_TRUSTED = 19
 """Labels with fewer trusted rows than this cannot be judged: none would lie beyond both tails."""
 TINY = 1e-9
@@ -41,7 +43,7 @@ class Half:
 class Verdicts:
     """The p-value of every label and what told it, and of every row a score and whether it counts.
 
-    `least` is how many rows of a usual label would have raised the alarm; labels that are
+    `least` is how many poisoned rows of a usual label would have raised the alarm; labels that are
     `untested` have too few trusted rows.
     """
 
@@ -84,7 +86,7 @@ def by_trust(halves: list[Half], labels: Ints, trusted: Ints, alpha: float) -> V
     row_p = np.minimum(1.0, ranks.min(0) * len(SIDES))
     usual = int(np.median(np.bincount(labels, minlength=classes))) // len(halves)
     like = int(np.median(size[judged])) if judged.size else 0
-    least = len(halves) * _least_beyond(usual, like, alpha / tests)
+    least = len(halves) * round(_least_beyond(usual, like, alpha / tests) / BEYOND)
     untested = tuple(np.setdiff1d(np.arange(classes), judged).tolist())
     return Verdicts(found, told, -np.log(row_p), flags, least, row_p, untested)
 
