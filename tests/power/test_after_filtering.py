@@ -18,7 +18,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.features.encoding import fit_encoding
-from datapipe.stages.poisoning._proof import _Trainer
+from datapipe.stages.poisoning._small_network import Trainer
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 
 TOP, CLASSES, HELD = 16.0, 10, 400
@@ -53,7 +53,7 @@ def _attack_and_accuracy(kept, images, labels, asked, stamped):
     """Shares of stamped images that get the target, and of plain ones that get their own label."""
     data = _dataset(images, labels)
     encoding = fit_encoding(data, rows=kept)
-    train = _Trainer(encoding.encode(data.frame()), labels, encoding.kind, 0)
+    train = Trainer(encoding.encode(data.frame()), labels, encoding.kind, 0)
     model = train.on(kept)
     return train.right(model, stamped).mean(), train.right(model, asked).mean()
 
