@@ -68,7 +68,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section(f"{killed.total()} kills")
     if kept := os.environ.get("FAULTS_KEEP"):
-        told = {"kills": killed.total(), "hit": dict(sorted(killed.items()))}
+        hit = {where.replace(" /", " "): n for where, n in sorted(killed.items())}
+        told = {"kills": killed.total(), "hit": hit}
         Path(kept).write_text(json.dumps(told, indent=1) + "\n")
     scenes = Counter[str]()
     steps: dict[str, Counter[str]] = {}
