@@ -260,8 +260,9 @@ def test_kills_of_workers_lose_nothing_and_change_nothing(
     record_property("kills", {f"run on Ray: worker: a shard, {k}": n for k, n in killed.items()})
     same(found, whole)
     assert Lineage(tmp_path / "store").verify() == []
-    assert len(list(marks.iterdir())) == DEATHS * SHORT // SHARD_ROWS
-    assert killed.total() >= 0.9 * DEATHS * SHORT // SHARD_ROWS
+    count = SHORT // SHARD_ROWS
+    assert len({mark.stem for mark in marks.iterdir()}) == count
+    assert killed.total() >= count  # who is done before its moment comes dies no more
     assert set(killed) == set(STEPS)
 
 
