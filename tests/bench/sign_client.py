@@ -37,7 +37,7 @@ for path in sorted(Path("data").iterdir()):
 def prepare(folder: Path, rows: int) -> None:
     """Fifty files of `rows` megabytes in all.
 
-    Our key is encrypted, and its passphrase costs 600,000 rounds of a hash by design; the client
+    Our key is encrypted, and its passphrase costs 210,000 rounds of SHA-512 by design; the client
     has a word for a password but cannot use it (1.1.1), so its key lies open.
     """
     material.files(folder, 50, rows * 1_000_000 // 50)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 import threading
 
@@ -27,6 +28,14 @@ from datapipe.manifest.keys import (
 
 QUICK = 1000  # rounds of key derivation: the form is tested, not its cost
 PASSPHRASE = b"correct horse battery staple"
+BY_SHA256 = """-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBDDS5hIUY8ajY56HBEW
+GctvAgID6DAMBggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQlXA2xw45E2yIW6Vg
+Zp948gRACfhbEqMBJTg03tLkuelV/dyN2yfwv/k3FKZsXv/pUUuPes36Ouuf3Ywe
+ZcXqXgZGlD5mltwTTuyLVq29iKzuHg==
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+"""A key of zeros whose passphrase, `secret`, went through 1,000 rounds of HMAC-SHA256."""
 
 
 def code_of(call, *args, **options):
@@ -56,13 +65,19 @@ def test_other_tools_read_the_file(tmp_path):
 
 
 def test_the_default_makes_guessing_dear(tmp_path):
-    """600,000 rounds as OWASP asks, not OpenSSL's 2,048: the count stands in the file."""
+    """210,000 rounds of HMAC-SHA512 as OWASP asks, not OpenSSL's 2,048: both stand in the file."""
     path = tmp_path / "key.pem"
     new_key("ed25519", path, PASSPHRASE)
-    import base64
-
     der = base64.b64decode(b"".join(path.read_bytes().splitlines()[1:-1]))
-    assert b"\x02\x03" + (600_000).to_bytes(3, "big") in der
+    hmac_sha512 = bytes.fromhex("06082a864886f70d020b")
+    assert b"\x02\x03" + (210_000).to_bytes(3, "big") + b"\x30\x0c" + hmac_sha512 in der
+
+
+def test_keys_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "key.pem"
+    path.write_text(BY_SHA256)
+    path.chmod(0o600)
+    assert load_key(path, b"secret").raw.private_bytes_raw() == bytes(32)
 
 
 def test_wrong_passphrases_are_refused(tmp_path):

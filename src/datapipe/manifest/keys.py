@@ -61,7 +61,7 @@ def new_key(
         algorithm: `ed25519`, `p256`, `p384`, `p521`, `ml-dsa-65` or `hybrid`.
         path: The file to write; it must not exist.
         passphrase: What encrypts it, not empty.
-        rounds: Rounds of PBKDF2-HMAC-SHA256 that each guess of the passphrase costs, >= 1.
+        rounds: Rounds of PBKDF2-HMAC-SHA512 that each guess of the passphrase costs, >= 1.
 
     Returns:
         The key, ready to sign.
