@@ -17,6 +17,7 @@ import polars as pl
 from datapipe import Dataset, Estimate, Finding, Pipeline, Stage, Yield
 from datapipe.core.context import Context
 from datapipe.core.finding import scored_rows
+from datapipe.core.parameters import Positive
 from datapipe.core.stage import OnFinding
 from datapipe.testing import check_stage
 
@@ -29,7 +30,7 @@ class FarOut(Stage):
     raises_findings: ClassVar[tuple[str, ...]] = ("examples.far_out",)
 
     column: str = "x"
-    most: float = 6.0
+    most: Positive = 6.0
     on_finding: OnFinding = "note"
 
     def run(self, data: Dataset, context: Context) -> Yield:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from datapipe.features.networks import (
     load_model,
     logits,
     perceptron,
+    torch_threads,
     written_by_user,
 )
 
@@ -80,3 +83,29 @@ def test_answers_do_not_depend_on_how_many_rows_are_asked_at_once(monkeypatch) -
     monkeypatch.setattr("datapipe.features.networks.PREDICT_ROWS", 7)
     assert np.allclose(logits(module, rows), at_once, atol=1e-6)
     assert module.training
+
+
+def test_torch_belongs_to_one_caller_at_a_time():
+    """Its generator and determinism are the process's: steps of parallel branches take turns."""
+    inside, most = [], []
+
+    def caller():
+        with torch_threads(1):
+            inside.append(1)
+            time.sleep(0.01)
+            most.append(len(inside))
+            inside.pop()
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    assert most == [1] * 4
+
+
+def test_the_thread_count_comes_back_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), torch_threads(before + 1):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before

@@ -59,7 +59,7 @@ def test_facts_name_everything_the_class_declares():
         "| findings | `tests.child` |",
         "| extra | `pip install 'datapipe[train]'` |",
         "",
-        "| parameter | type | default | meaning |",
+        "| parameter | accepts | default | meaning |",
         "|---|---|---|---|",
         "| `shared` | `str` | `'x'` | What every child has, a \\| b. |",
         "| `share` | `float` | `0.5` | How much, in [0, 1]; in two lines. |",

@@ -16,11 +16,13 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, as_any
 from datapipe.core.digest import digest_bytes, digest_code
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import keep, problems
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.errors import DeclarationError, SchemaMismatch
 
 OnFinding = Literal["note", "quarantine", "relabel", "weight", "stop"]
-ACTIONS: tuple[OnFinding, ...] = ("note", "quarantine", "relabel", "weight", "stop")
+OnSuspect = Literal["note", "quarantine", "weight", "stop"]
+"""What can be done with a row whose label is not what is wrong with it."""
 KEPT_BY_THE_EXECUTOR = ("findings", "privacy")
 """What a stage may use though no step before it gives it."""
 
@@ -86,6 +88,9 @@ class Stage:
     references: ClassVar[tuple[str, ...]] = ()
     """Author, year, title of its method."""
 
+    def __post_init__(self) -> None:
+        keep(self)
+
     def run(self, data: Dataset, context: Context) -> Yield:
         """Look at the data set and say what should become of it.
 
@@ -112,17 +117,21 @@ class Stage:
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data.
 
+        What a parameter's type declares (`datapipe.core.parameters`) is checked here; a subclass
+        adds what several parameters mean together.
+
         Returns:
             A sentence for each problem, empty when there is none.
 
         Example:
-            >>> Stage().check()
-            []
+            >>> @dataclass(frozen=True)
+            ... class Sample(Stage):
+            ...     name: ClassVar[str] = "demo.sample"
+            ...     rows: int = 100
+            >>> Sample(rows="many").check()
+            ["demo.sample: rows='many' must be a whole number"]
         """
-        action = getattr(self, "on_finding", "note")
-        if action not in ACTIONS:
-            return [f"{self.name}: on_finding={action!r} is none of {', '.join(ACTIONS)}"]
-        return []
+        return [f"{self.name}: {problem}" for problem in problems(self)]
 
     def params(self) -> dict[str, Any]:
         """The parameters by name.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +27,39 @@ from datapipe.core.digest import digest_code
 from datapipe.errors import DataError, DeclarationError, TrustError
 from datapipe.features.encoding import Encoded, Encoding
 
+_TORCH = threading.RLock()  # torch's threads, generator and determinism belong to the process
 Activation = Literal["relu", "tanh"]
 ModelFunction = Callable[[tuple[int, ...], int], nn.Module]
 
 MOST_BLOCKS = 4
 PREDICT_ROWS = 1024
 """Rows predicted at a time: bounds the memory, changes nothing else."""
+
+
+@contextmanager
+def torch_threads(threads: int = 1) -> Iterator[None]:
+    """Torch for one caller at a time, with this many threads; as before afterwards.
+
+    Sums in another order differ in their last bit, so the count is part of a result.
+
+    Args:
+        threads: How many threads an operation may use, >= 1.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with torch_threads(1):
+        ...     torch.get_num_threads()
+        1
+    """
+    with _TORCH:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def convolutional(

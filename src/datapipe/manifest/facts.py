@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from datapipe.manifest.records import Pattern, Range
+from datapipe.core.parameters import Count, Range, Share
+from datapipe.manifest.records import Pattern
 
 if TYPE_CHECKING:
     from datapipe.core.estimate import Estimate
@@ -21,8 +22,6 @@ Moment: TypeAlias = Annotated[
         "a UTC time such as 2026-01-31T12:00:00Z",
     ),
 ]
-Count: TypeAlias = Annotated[int, Range(0)]
-Share: TypeAlias = Annotated[float, Range(0, 1)]
 Verdict: TypeAlias = Literal["clean", "suspect", "fail", "not_evaluated"]
 Permission: TypeAlias = Literal["allowed", "notAllowed", "constrained"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from datapipe.core.parameters import Count, Share
 from datapipe.errors import DeclarationError, TrustError, nearest
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.facts import (
     Code,
-    Count,
     Environment,
     FindingSummary,
     LogPoint,
@@ -23,7 +23,6 @@ from datapipe.manifest.facts import (
     Reached,
     Rows,
     Sha256,
-    Share,
     StepSummary,
     Terms,
     Verdict,

@@ -12,8 +12,9 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from datapipe.core.parameters import Range, hints_of
 from datapipe.errors import TrustError
 from datapipe.manifest.checks import Reason
 
@@ -35,23 +36,6 @@ class Pattern:
 
     regex: str
     says: str
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A number must lie within these bounds, ends included.
-
-    Args:
-        low: The smallest.
-        high: The largest; None for no bound.
-
-    Example:
-        >>> Range(0, 1).high
-        1
-    """
-
-    low: float
-    high: float | None = None
 
 
 def to_form(value: Any) -> Any:
@@ -165,8 +149,8 @@ def arguments_of(cls: type[Any]) -> dict[str, str]:
         Field name to its sentence.
 
     Example:
-        >>> arguments_of(Range)["low"]
-        'The smallest.'
+        >>> arguments_of(Pattern)["says"]
+        'What it stands for, in words.'
     """
     section = (cls.__doc__ or "").partition("Args:\n")[2]
     found: dict[str, str] = {}
@@ -198,26 +182,6 @@ def camel(name: str) -> str:
     """
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-def hints_of(cls: type[Any]) -> dict[str, Any]:
-    """The types of a record's fields, annotations included.
-
-    Args:
-        cls: The dataclass.
-
-    Returns:
-        Field name to type.
-
-    Example:
-        >>> sorted(hints_of(Range))
-        ['high', 'low']
-    """
-    return {
-        name: hint
-        for name, hint in get_type_hints(cls, include_extras=True).items()
-        if name in {field.name for field in fields(cls)}
-    }
 
 
 def _required(field: Field[Any]) -> bool:
@@ -288,9 +252,8 @@ def _bounded(value: Any, bound: Pattern | Range, where: str) -> Any:
     if isinstance(bound, Pattern):
         if not re.fullmatch(bound.regex, value):
             raise _misfit(where, bound.says, value)
-    elif not (bound.low <= value and (bound.high is None or value <= bound.high)):
-        high = "" if bound.high is None else f" and at most {bound.high:g}"
-        raise _misfit(where, f"at least {bound.low:g}{high}", value)
+    elif not bound.holds(value):
+        raise _misfit(where, f"a number {bound}", value)
     return value
 
 
@@ -333,8 +296,9 @@ _SCHEMAS: dict[Any, Callable[[tuple[Any, ...]], dict[str, Any]]] = {
 def _schema_bound(bound: Pattern | Range) -> dict[str, Any]:
     if isinstance(bound, Pattern):
         return {"pattern": bound.regex}
-    high = {} if bound.high is None else {"maximum": bound.high}
-    return {"minimum": bound.low, **high}
+    low = "minimum" if bound.ends[0] == "[" else "exclusiveMinimum"
+    high = "maximum" if bound.ends[1] == "]" else "exclusiveMaximum"
+    return {low: bound.low} | ({} if bound.high is None else {high: bound.high})
 
 
 def _misfit(where: str, expected: str, found: Any) -> TrustError:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from datapipe.core.parameters import Count
 from datapipe.errors import ExecutionError, TrustError
 from datapipe.manifest.canonical import canonical_json, parse_json
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
-from datapipe.manifest.facts import Count, Sha256
+from datapipe.manifest.facts import Sha256
 from datapipe.manifest.policy import LARGEST_POLICY_BYTES, Policy, require_signers
 from datapipe.manifest.records import from_form, to_form
 from datapipe.manifest.signers import PublicKey, read_public_keys

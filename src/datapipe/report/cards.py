@@ -16,6 +16,7 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 import datapipe
+from datapipe.core.parameters import hints_of, spelled
 from datapipe.core.stage import Reader, RowStage, Stage
 from datapipe.errors import DataError, DeclarationError, nearest
 from datapipe.stages import CATALOGUE, find
@@ -98,9 +99,10 @@ def facts(stage: type[Stage]) -> str:
     }
     lines = ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in about.items() if v)]
     if fields(stage):
-        lines += ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
+        lines += ["", "| parameter | accepts | default | meaning |", "|---|---|---|---|"]
         told = _meanings(stage)
-        lines += [_row(f, told.get(f.name, "")) for f in fields(stage)]
+        hints = hints_of(stage)
+        lines += [_row(f, spelled(hints[f.name]), told.get(f.name, "")) for f in fields(stage)]
     lines += ["", *(f"- {reference}" for reference in stage.references)] if stage.references else []
     return "\n".join(lines)
 
@@ -184,14 +186,14 @@ def _ticked(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _row(field: Field[object], meaning: str) -> str:
+def _row(field: Field[object], accepts: str, meaning: str) -> str:
     if field.default is not MISSING:
         default = f"`{field.default!r}`"
     elif field.default_factory is not MISSING:
         default = f"`{field.default_factory()!r}`"
     else:
         default = "required"
-    kind = str(field.type).replace("|", "\\|")
+    kind = accepts.replace("|", "\\|")
     return f"| `{field.name}` | `{kind}` | {default} | {meaning} |"
 
 

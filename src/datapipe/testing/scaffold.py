@@ -24,6 +24,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import Share
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 
@@ -44,28 +45,14 @@ class $name(Stage):
 
     Example:
         >>> $name(most=2.0).check()
-        ['$key: most=2.0 must lie within [0, 1]']
+        ['$key: most=2.0 must lie in [0, 1]']
     """
 
     name: ClassVar[str] = "$key"
     raises_findings: ClassVar[tuple[str, ...]] = ("$key",)
 
-    most: float = 0.5
+    most: Share = 0.5
     on_finding: OnFinding = "note"
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem, empty when there is none.
-
-        Example:
-            >>> $name().check()
-            []
-        """
-        inside = 0 <= self.most <= 1
-        own = [] if inside else [f"{self.name}: most={self.most} must lie within [0, 1]"]
-        return [*super().check(), *own]
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Score every row by its share of missing values.

@@ -153,5 +153,8 @@ def test_real_labels(context, real_data) -> None:
 
 def test_wrong_parameters_are_told() -> None:
     stage = ClassBalance(least=2, fewest=0, margin=0.7, target=(("a", -1.0),))
-    assert len(stage.check()) == 4
+    assert [problem.split("=")[0] for problem in stage.check()] == [
+        f"balance.classes: {name}" for name in ("least", "fewest", "margin", "target")
+    ]
+    assert "sum to 1" in ClassBalance(target=(("a", 0.7),)).check()[0]
     assert ClassBalance().check() == []

@@ -210,8 +210,8 @@ def test_same_seed_same_rows():
 
 
 def test_bad_parameters_are_told():
-    wrong = ConfidentLearning(folds=1, rule="best", tolerance=0.5).check()
-    assert len(wrong) == 3
+    assert len(ConfidentLearning(folds=1, rule="best", tolerance=1.5).check()) == 3
+    assert "is above fail_above=0.05" in ConfidentLearning(tolerance=0.5).check()[0]
 
 
 def _shares(classes, rows=500, seed=0):

@@ -254,7 +254,7 @@ def test_one_seed_gives_one_file(table, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"rounds": 0}, "rounds=0 must be above 0"),
+        ({"rounds": 0}, "rounds=0 must be at least 1"),
         ({"participation": 0.0}, "participation=0.0 must lie in (0, 1]"),
         ({"trim": 0.5}, "trim=0.5 must lie in [0, 0.5)"),
         ({"clip": -1.0}, "clip=-1.0 must be above 0"),

@@ -283,11 +283,11 @@ def test_delta_must_be_small_for_the_rows(context) -> None:
     ("wrong", "says"),
     [
         ({"epsilon": -1.0}, "epsilon=-1.0 must be above 0"),
-        ({"epsilon": float("nan")}, "epsilon=nan must be above 0"),
+        ({"epsilon": float("nan")}, "epsilon=nan must be a number"),
         ({"delta": 0.0}, "delta=0.0 must lie in (0, 1)"),
         ({"clip": 0.0}, "clip=0.0 must be above 0"),
         ({"sample_rate": 0.0}, "sample_rate=0.0 must lie in (0, 1]"),
-        ({"batch_size": 0}, "batch_size=0 must be above 0"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"budget": 0.0}, "budget=0.0 must be above 0"),
         ({"noise_multiplier": 0.0}, "noise_multiplier=0.0 must be above 0"),
         ({"noise": "none"}, "noise='none' is none of seeded, fresh"),

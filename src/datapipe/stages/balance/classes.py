@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict
+from datapipe.core.parameters import OpenShare, Positive, PositiveInt, Range
 from datapipe.core.stage import Stage, Yield
 from datapipe.measure.distributions import chi2_tail
 from datapipe.measure.intervals import clopper_pearson, rows_for_margin
@@ -69,10 +70,10 @@ class ClassBalance(Stage):
         He & Garcia, 2009, Learning from imbalanced data.
     """
 
-    least: float = 0.5
-    fewest: int = 10
-    margin: float = 0.05
-    target: tuple[tuple[str, float], ...] = ()
+    least: OpenShare = 0.5
+    fewest: PositiveInt = 10
+    margin: Annotated[float, Range(0, 0.5, "()")] = 0.05
+    target: tuple[tuple[str, Positive], ...] = ()
 
     name: ClassVar[str] = "balance.classes"
     version: ClassVar[str] = "1"
@@ -91,18 +92,13 @@ class ClassBalance(Stage):
 
         Example:
             >>> ClassBalance(target=(("a", 0.7),)).check()
-            ['balance.classes: the shares of target must be positive and sum to 1']
+            ['balance.classes: the shares of target must sum to 1']
         """
-        wrong = super().check()
-        if not 0 < self.least < 1:
-            wrong.append(f"{self.name}: least={self.least} must lie in (0, 1)")
-        if self.fewest < 1:
-            wrong.append(f"{self.name}: fewest={self.fewest} must be at least 1")
-        if not 0 < self.margin < 0.5:
-            wrong.append(f"{self.name}: margin={self.margin} must lie in (0, 0.5)")
+        if wrong := super().check():
+            return wrong
         shares = [share for _, share in self.target]
-        if shares and (min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6)):
-            wrong.append(f"{self.name}: the shares of target must be positive and sum to 1")
+        if shares and not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            wrong.append(f"{self.name}: the shares of target must sum to 1")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:

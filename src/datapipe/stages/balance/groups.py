@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import OpenShare, PositiveInt
 from datapipe.core.stage import Stage, Yield
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.measure.distributions import chi2_tail
@@ -106,8 +107,8 @@ class GroupBalance(Stage):
     """
 
     favourable: str = ""
-    least_ratio: float = 0.8
-    fewest: int = 30
+    least_ratio: OpenShare = 0.8
+    fewest: PositiveInt = 30
 
     name: ClassVar[str] = "balance.groups"
     version: ClassVar[str] = "1"
@@ -117,23 +118,6 @@ class GroupBalance(Stage):
         "Newcombe, 1998, Interval estimation for the difference between independent proportions",
         "Katz et al., 1978, Obtaining confidence intervals for the risk ratio in cohort studies",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> GroupBalance(least_ratio=1.2).check()
-            ['balance.groups: least_ratio=1.2 must lie in (0, 1)']
-        """
-        wrong = super().check()
-        if not 0 < self.least_ratio < 1:
-            wrong.append(f"{self.name}: least_ratio={self.least_ratio} must lie in (0, 1)")
-        if self.fewest < 1:
-            wrong.append(f"{self.name}: fewest={self.fewest} must be at least 1")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Compare the groups of every column with the role `group`, and of all of them together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
+from datapipe.core.parameters import PositiveInt, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.text import (
     Indices,
@@ -66,9 +67,9 @@ class MinHash(Stage):
         Leskovec, Rajaraman & Ullman, 2014, Mining of massive datasets, chapter 3.
     """
 
-    threshold: float = 0.8
-    permutations: int = 128
-    shingle: int = 5
+    threshold: PositiveShare = 0.8
+    permutations: Annotated[int, Range(16)] = 128
+    shingle: PositiveInt = 5
     on_finding: OnFinding = "quarantine"
 
     name: ClassVar[str] = "dedup.minhash"
@@ -79,25 +80,6 @@ class MinHash(Stage):
         "Broder, 1997, On the resemblance and containment of documents",
         "Leskovec, Rajaraman & Ullman, 2014, Mining of massive datasets, chapter 3",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> MinHash(threshold=80).check()
-            ['dedup.minhash: threshold=80 must lie in (0, 1]']
-        """
-        wrong = super().check()
-        if not 0 < self.threshold <= 1:
-            wrong.append(f"{self.name}: threshold={self.threshold} must lie in (0, 1]")
-        if self.permutations < 16:
-            wrong.append(f"{self.name}: permutations={self.permutations} must be at least 16")
-        if self.shingle < 1:
-            wrong.append(f"{self.name}: shingle={self.shingle} must be at least 1")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Find the texts that nearly repeat an earlier one.

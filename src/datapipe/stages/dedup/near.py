@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.features.tables import numeric_features
@@ -65,7 +66,7 @@ class NearDuplicates(Stage):
         Benjamini & Hochberg, 1995, Controlling the false discovery rate.
     """
 
-    level: float = 0.1
+    level: Annotated[float, Range(0, 0.5, "()")] = 0.1
     on_finding: OnFinding = "quarantine"
 
     name: ClassVar[str] = "dedup.near"
@@ -75,21 +76,6 @@ class NearDuplicates(Stage):
         "Rényi, 1953, On the theory of order statistics",
         "Benjamini & Hochberg, 1995, Controlling the false discovery rate",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> NearDuplicates(level=0.9).check()
-            ['dedup.near: level=0.9 must lie in (0, 0.5)']
-        """
-        wrong = super().check()
-        if not 0 < self.level < 0.5:
-            wrong.append(f"{self.name}: level={self.level} must lie in (0, 0.5)")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Find the rows that nearly repeat an earlier one.

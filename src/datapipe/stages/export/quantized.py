@@ -22,7 +22,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict
 from datapipe.core.stage import Stage, Yield
 from datapipe.features.held_out import HeldOut, held_out_rows
-from datapipe.features.networks import load_model, logits
+from datapipe.features.networks import load_model, logits, torch_threads
 from datapipe.measure.intervals import paired_difference
 from datapipe.stages.export import _onnx
 from datapipe.stages.export._clean_process import Answer, Compared, Floats, reopened
@@ -65,7 +65,7 @@ class ExportQuantized(Stage):
 
     Example:
         >>> ExportQuantized("int4").check()
-        ["export.quantized: recipe='int4' is not int8"]
+        ["export.quantized: recipe='int4' must be int8"]
 
     References:
         Jacob et al., 2018, Quantization and training of neural networks for efficient
@@ -81,7 +81,7 @@ class ExportQuantized(Stage):
         "Jacob et al., 2018, Quantization and training of neural networks for efficient inference.",
     )
 
-    recipe: str = "int8"
+    recipe: Literal["int8"] = "int8"
     formats: tuple[Format, ...] = FORMATS
     model: str = ""
 
@@ -92,18 +92,13 @@ class ExportQuantized(Stage):
             A sentence for each problem, empty when there is none.
 
         Example:
-            >>> ExportQuantized(formats=("gguf",)).check()
-            ["export.quantized: format 'gguf' is none of pt2, onnx"]
+            >>> ExportQuantized(formats=()).check()
+            ['export.quantized: no format is named; use some of pt2, onnx']
         """
         wrong = super().check()
-        if self.recipe != "int8":
-            wrong.append(f"{self.name}: recipe={self.recipe!r} is not int8")
-        if not self.formats or isinstance(self.formats, str):
-            wrong.append(f"{self.name}: formats={self.formats!r} must be a tuple of formats")
-            return wrong
-        known = ", ".join(FORMATS)
-        unknown = [f for f in self.formats if f not in FORMATS]
-        return wrong + [f"{self.name}: format {f!r} is none of {known}" for f in unknown]
+        if self.formats == ():
+            wrong.append(f"{self.name}: no format is named; use some of {', '.join(FORMATS)}")
+        return wrong
 
     def code_digest(self) -> str:
         """The digest of this module and the private ones beside it.
@@ -146,12 +141,8 @@ class ExportQuantized(Stage):
         chosen = context.model(self.model)
         module, encoding = load_model(chosen.path, chosen.facts)
         rows = held_out_rows(chosen, encoding, data, context)
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums in another order would differ in the clean process
-        try:
+        with torch_threads():  # as the clean process has it
             made = [self._export(f, chosen, module, rows, context) for f in self.formats]
-        finally:
-            torch.set_num_threads(before)
         return Yield(
             findings=tuple(finding for finding, _ in made),
             artifacts=tuple(artifact for _, artifact in made if artifact is not None),

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
 
@@ -17,6 +16,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
@@ -65,7 +65,7 @@ class SourceReader(Reader):
     image: str = ""
     label: str = ""
     annotator: str = ""
-    group: str | Sequence[str] = ()
+    group: Texts = ()
     subject: str = ""
     source: str = ""
     weight: str = ""
@@ -73,17 +73,12 @@ class SourceReader(Reader):
     named: str = ""
     origin: str = ""
     licence: str = ""
-    consent: str = ""
+    consent: Literal["", "granted", "denied"] = ""
     synthetic: bool | None = None
     generator: str = ""
-    manifest: str | os.PathLike[str] = ""
+    manifest: AnyPath = ""
     missing_labels: OnMissing = "refuse"
-    fewest_classes: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.group, str):
-            object.__setattr__(self, "group", tuple(self.group))
-        object.__setattr__(self, "manifest", os.fspath(self.manifest))
+    fewest_classes: PositiveInt = 1
 
     def roles(self) -> Roles:
         """The roles it declares, before a byte is read."""
@@ -93,7 +88,7 @@ class SourceReader(Reader):
             image=self.image,
             label=self.label,
             annotator=self.annotator,
-            group=self.group if isinstance(self.group, str) else tuple(self.group),
+            group=as_texts(self.group),
             subject=self.subject,
             source=self.source,
             weight=self.weight,
@@ -102,17 +97,8 @@ class SourceReader(Reader):
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without reading."""
-        wrong = super().check()
-        if self.consent not in ("", "granted", "denied"):
-            wrong.append(f"{self.name}: consent={self.consent!r}; use 'granted', 'denied' or ''")
-        if self.synthetic not in (None, True, False):
-            wrong.append(f"{self.name}: synthetic={self.synthetic!r}; use True, False or None")
-        if self.missing_labels not in ("refuse", "quarantine"):
-            wrong.append(
-                f"{self.name}: missing_labels={self.missing_labels!r}; use 'refuse' or 'quarantine'"
-            )
-        if self.fewest_classes < 1:
-            wrong.append(f"{self.name}: fewest_classes={self.fewest_classes} must be at least 1")
+        if wrong := super().check():
+            return wrong
         twice = [r for r in _FEATURES if self.label and self.label == getattr(self, r)]
         wrong.extend(
             f"{self.name}: the column {self.label!r} is named as {role} and as label"
@@ -246,17 +232,15 @@ class SourceReader(Reader):
 class FileReader(SourceReader):
     """A reader of local files, in sorted order."""
 
-    path: _files.Paths = field(kw_only=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "path", _files.spelled(self.path))
+    path: Annotated[_files.Paths, Kept(_files.spelled)] = field(kw_only=False)
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without reading."""
+        if wrong := super().check():
+            return wrong
         paths = self._spelled()
         told = [_files.scheme_problem(p) for p in paths] if paths else ["no path was given"]
-        return [*super().check(), *(f"{self.name}: {problem}" for problem in told if problem)]
+        return [f"{self.name}: {problem}" for problem in told if problem]
 
     def files(self) -> tuple[Path, ...]:
         """The files it reads, sorted."""

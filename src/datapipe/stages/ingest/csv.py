@@ -11,6 +11,7 @@ from typing import ClassVar
 import polars as pl
 
 from datapipe.core.context import Context
+from datapipe.core.parameters import PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import Malformed, SchemaMismatch
 from datapipe.stages.ingest import _columns, _dialect, _lines
@@ -69,7 +70,7 @@ class ReadCSV(FileReader):
 
     separator: str = ""
     on_error: _lines.OnError = "refuse"
-    max_record_bytes: int = 1 << 26
+    max_record_bytes: PositiveInt = 1 << 26
 
     name: ClassVar[str] = "ingest.csv"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.malformed", "ingest.missing_labels")
@@ -84,14 +85,11 @@ class ReadCSV(FileReader):
             >>> ReadCSV("a.csv", separator=";;").check()
             ["ingest.csv: separator=';;'; one ASCII character is needed"]
         """
-        wrong = super().check()
+        if wrong := super().check():
+            return wrong
         mark = self.separator
         if mark and (len(mark) > 1 or not mark.isascii() or mark in '"\r\n\0'):
             wrong.append(f"{self.name}: separator={mark!r}; one ASCII character is needed")
-        if self.on_error not in ("refuse", "quarantine"):
-            wrong.append(f"{self.name}: on_error={self.on_error!r}; use 'refuse' or 'quarantine'")
-        if self.max_record_bytes <= 0:
-            wrong.append(f"{self.name}: max_record_bytes={self.max_record_bytes}; > 0 is needed")
         return wrong
 
     def _read(self, context: Context) -> Reading:

@@ -15,6 +15,7 @@ import pyarrow.ipc
 
 from datapipe.core.arrow_file import sealed
 from datapipe.core.context import Context
+from datapipe.core.parameters import PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.core.thrift import Damaged
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
@@ -105,25 +106,10 @@ class ReadArrow(FileReader):
         2
     """
 
-    max_batch_bytes: int = 1 << 30
+    max_batch_bytes: PositiveInt = 1 << 30
 
     name: ClassVar[str] = "ingest.ipc"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without reading.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> ReadArrow("a.arrow", max_batch_bytes=0).check()
-            ['ingest.ipc: max_batch_bytes=0; > 0 is needed']
-        """
-        wrong = super().check()
-        if self.max_batch_bytes <= 0:
-            wrong.append(f"{self.name}: max_batch_bytes={self.max_batch_bytes}; > 0 is needed")
-        return wrong
 
     def _read(self, context: Context) -> Reading:
         counts: list[int] = []

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import polars as pl
 
 from datapipe.core.context import Context
+from datapipe.core.parameters import PositiveInt, Range
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import Malformed
 from datapipe.stages.ingest import _json, _lines
@@ -66,30 +67,11 @@ class ReadJSONL(FileReader):
     """
 
     on_error: _lines.OnError = "refuse"
-    max_depth: int = 32
-    max_record_bytes: int = 1 << 26
+    max_depth: Annotated[int, Range(1, 64)] = 32
+    max_record_bytes: PositiveInt = 1 << 26
 
     name: ClassVar[str] = "ingest.jsonl"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.malformed", "ingest.missing_labels")
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without reading.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> ReadJSONL("a.jsonl", max_depth=0).check()
-            ['ingest.jsonl: max_depth=0; 1..64 is needed']
-        """
-        wrong = super().check()
-        if self.on_error not in ("refuse", "quarantine"):
-            wrong.append(f"{self.name}: on_error={self.on_error!r}; use 'refuse' or 'quarantine'")
-        if not 1 <= self.max_depth <= 64:
-            wrong.append(f"{self.name}: max_depth={self.max_depth}; 1..64 is needed")
-        if self.max_record_bytes <= 0:
-            wrong.append(f"{self.name}: max_record_bytes={self.max_record_bytes}; > 0 is needed")
-        return wrong
 
     def _read(self, context: Context) -> Reading:
         columns = _json.Shape()

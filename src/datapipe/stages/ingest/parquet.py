@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datapipe.core.context import Context
+from datapipe.core.parameters import Positive, PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.core.soundness import Soundness, sound
 from datapipe.core.thrift import Damaged
@@ -35,7 +36,6 @@ SMALL_BYTES = 1 << 20
 HIDING_BYTES = 1 << 26
 """The same (64 MiB) where a dictionary may hide how much its column decodes to."""
 SCAN_ROWS = 16_384
-DEPTHS = ("auto", "full", "footer")
 CheckDepth = Literal["auto", "full", "footer"]
 
 
@@ -94,28 +94,11 @@ class ReadParquet(FileReader):
     """
 
     checks: CheckDepth = "auto"
-    max_ratio: float = 1000.0
-    max_rows: int = 2**32 - 2
+    max_ratio: Positive = 1000.0
+    max_rows: PositiveInt = 2**32 - 2
 
     name: ClassVar[str] = "ingest.parquet"
     raises_findings: ClassVar[tuple[str, ...]] = ("ingest.missing_labels",)
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without reading.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> ReadParquet("a.parquet", checks="none").check()
-            ["ingest.parquet: checks='none'; use 'auto', 'full' or 'footer'"]
-        """
-        wrong = super().check()
-        if self.checks not in DEPTHS:
-            wrong.append(f"{self.name}: checks={self.checks!r}; use 'auto', 'full' or 'footer'")
-        if not self.max_ratio > 0 or self.max_rows <= 0:
-            wrong.append(f"{self.name}: max_ratio and max_rows must be > 0")
-        return wrong
 
     def _read(self, context: Context) -> Reading:
         files = self.files()

@@ -10,7 +10,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crowd import Answers, Consensus
-from datapipe.measure.crowd_choice import METHODS, Choice, aggregate
+from datapipe.measure.crowd_choice import Choice, aggregate
 from datapipe.stages.labels._answers import KINDS, answers_of, reported
 from datapipe.stages.labels._scales import choices_joined, values_joined
 
@@ -27,7 +27,6 @@ Method = Literal[
 ]
 
 Kind = Literal["class", "value", "pair"]
-KINDS_OF_ANSWER = ("class", "value", "pair")
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,10 @@ class AggregateAnswers(Stage):
             A sentence for each problem.
 
         Example:
-            >>> AggregateAnswers(method="auto").check()
-            []
+            >>> AggregateAnswers(kind="pair").check()
+            ["labels.aggregate: kind='pair' and versus=COLUMN go together"]
         """
         wrong = super().check()
-        if self.method != "auto" and self.method not in METHODS:
-            wrong.append(
-                f"{self.name}: method={self.method!r} is none of auto, {', '.join(METHODS)}"
-            )
-        if self.kind not in KINDS_OF_ANSWER:
-            wrong.append(f"{self.name}: kind={self.kind!r} is none of {', '.join(KINDS_OF_ANSWER)}")
         if (self.kind == "pair") != bool(self.versus):
             wrong.append(f"{self.name}: kind='pair' and versus=COLUMN go together")
         return wrong

@@ -25,7 +25,6 @@ from datapipe.measure.crowd_models import hierarchical
 from datapipe.stages.labels._answers import LEAST_ANSWERS, Told, answers_of, skills
 
 Scale = Literal["nominal", "ordinal", "interval"]
-SCALES = ("nominal", "ordinal", "interval")
 MOST_NAMED = 20
 FEWEST_ANSWERS = LAGS[0] + FEWEST_BEFORE
 """Answers from which on a change can be told."""
@@ -93,21 +92,6 @@ class JudgeAnnotators(Stage):
         "Raykar & Yu, 2012, Eliminating spammers and ranking annotators",
         "Siegmund & Venkatraman, 1995, Sequential detection of a change-point",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> JudgeAnnotators(scale="ratio").check()
-            ["labels.annotators: scale='ratio' is none of nominal, ordinal, interval"]
-        """
-        wrong = super().check()
-        if self.scale not in SCALES:
-            wrong.append(f"{self.name}: scale={self.scale!r} is none of {', '.join(SCALES)}")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Judge the annotators.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import Range, Share
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.labels._brought import judged_by_columns
 from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
@@ -23,12 +24,6 @@ Kind = Literal["auto", "class", "multilabel", "tokens", "boxes", "value"]
 Classifier = Literal["auto", "kernel", "linear", "boosted"]
 Rule = Literal["auto", "posterior", "prune"]
 Score = Literal["auto", "posterior", "self_confidence", "margin"]
-CHOICES = {
-    "kind": ("auto", "class", "multilabel", "tokens", "boxes", "value"),
-    "classifier": ("auto", "kernel", "linear", "boosted"),
-    "rule": ("auto", "posterior", "prune"),
-    "score": ("auto", "posterior", "self_confidence", "margin"),
-}
 CONTRADICTS = "the label contradicts the features"
 SURE = 0.9
 """From this probability on another class is told to be sure."""
@@ -93,14 +88,14 @@ class ConfidentLearning(Stage):
         labels.
     """
 
-    folds: int = 5
+    folds: Annotated[int, Range(2)] = 5
     classifier: Classifier = "auto"
     probabilities: tuple[str, ...] = ()
     rule: Rule = "auto"
     score: Score = "auto"
     kind: Kind = "auto"
-    tolerance: float = 0.01
-    fail_above: float = 0.05
+    tolerance: Share = 0.01
+    fail_above: Share = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
@@ -124,20 +119,14 @@ class ConfidentLearning(Stage):
             >>> ConfidentLearning(folds=1).check()
             ['labels.confident: folds=1 must be at least 2']
         """
-        wrong = super().check()
-        if self.folds < 2:
-            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
-        if not 0 <= self.tolerance <= self.fail_above <= 1:
+        if wrong := super().check():
+            return wrong
+        if self.tolerance > self.fail_above:
             wrong.append(
-                f"{self.name}: tolerance={self.tolerance} and fail_above={self.fail_above}"
-                " must be rates, the first not above the second"
+                f"{self.name}: tolerance={self.tolerance} is above fail_above={self.fail_above}"
             )
         if self.kind not in ("auto", "class") and not self.probabilities:
             wrong.append(f"{self.name}: kind={self.kind!r} needs probabilities, none are named")
-        for parameter, allowed in CHOICES.items():
-            chosen = getattr(self, parameter)
-            if chosen not in allowed:
-                wrong.append(f"{self.name}: {parameter}={chosen!r} is none of {', '.join(allowed)}")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.parameters import Positive, PositiveInt
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crowd import MOST_CELLS, Answers, Consensus
 from datapipe.measure.crowd_models import dawid_skene
@@ -48,8 +49,8 @@ class DawidSkene(Stage):
         algorithm.
     """
 
-    rounds: int = 100
-    smoothing: float = 0.1
+    rounds: PositiveInt = 100
+    smoothing: Positive = 0.1
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.dawid_skene"
@@ -60,23 +61,6 @@ class DawidSkene(Stage):
     references: ClassVar[tuple[str, ...]] = (
         "Dawid & Skene, 1979, Maximum likelihood estimation of observer error-rates",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> DawidSkene(rounds=0).check()
-            ['labels.dawid_skene: rounds=0 must be at least 1']
-        """
-        wrong = super().check()
-        if self.rounds < 1:
-            wrong.append(f"{self.name}: rounds={self.rounds} must be at least 1")
-        if self.smoothing <= 0:
-            wrong.append(f"{self.name}: smoothing={self.smoothing} must be above 0")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Learn labels and skills together.

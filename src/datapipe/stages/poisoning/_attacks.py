@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -199,7 +199,8 @@ def _lower(
     return torch.where(better[:, None], tried, best), torch.where(better, lead, least)
 
 
-ATTACKS: dict[str, Attack] = {"fgsm": fgsm, "pgd": pgd, "query": query}
+AttackName = Literal["fgsm", "pgd", "query"]
+ATTACKS: dict[AttackName, Attack] = {"fgsm": fgsm, "pgd": pgd, "query": query}
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +220,7 @@ class Attacked:
 class Asked:
     """Names of attacks, and what they draw from."""
 
-    attacks: Sequence[str]
+    attacks: Sequence[AttackName]
     rng: np.random.Generator
 
 
@@ -235,7 +236,8 @@ def attacked(
     """Attack every row that is answered rightly; the others do not stand."""
     told = torch.from_numpy(y)
     some = torch.from_numpy(np.flatnonzero(right(target, start, y)))
-    stands, moved = {}, {}
+    stands: dict[str, Bools] = {}
+    moved: dict[str, torch.Tensor] = {}
     for name in asked.attacks:
         made = start.clone()
         if len(some):

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from datapipe.core.context import Context, derived_seed
@@ -17,10 +16,12 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.digest import digest_file, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.roles import Roles
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import DataError, Malformed, SchemaMismatch, nearest
 from datapipe.features.encoding import Encoded, fit_encoding
+from datapipe.features.networks import torch_threads
 from datapipe.measure.crossfit import out_of_fold
 from datapipe.stages.poisoning._accused import FEWEST_TRUSTED, Half, Verdicts, by_others, by_trust
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
@@ -64,7 +65,7 @@ class ActivationOutliers(Stage):
 
     Example:
         >>> ActivationOutliers(alpha=2.0).check()
-        ['poisoning.activations: alpha=2.0 must lie between 0 and 1']
+        ['poisoning.activations: alpha=2.0 must lie in (0, 1)']
 
     References:
         Hayase et al., 2021, SPECTRE: defending against backdoor attacks using robust statistics;
@@ -75,8 +76,8 @@ class ActivationOutliers(Stage):
 
     embedding: str = ""
     reference: str = ""
-    alpha: float = 0.05
-    most_unseen: float = 0.05
+    alpha: OpenShare = 0.05
+    most_unseen: PositiveShare = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.activations"
@@ -90,23 +91,6 @@ class ActivationOutliers(Stage):
         "Li et al., 2021, Anti-backdoor learning",
         "Vovk, Gammerman & Shafer, 2005, Algorithmic learning in a random world",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem, empty when there is none.
-
-        Example:
-            >>> ActivationOutliers(most_unseen=0.0).check()
-            ['poisoning.activations: most_unseen=0.0 must lie in (0, 1]']
-        """
-        wrong = super().check()
-        if not 0 < self.alpha < 1:
-            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def code_digest(self) -> str:
         """The digest of this module and of the trusted rows.
@@ -264,13 +248,9 @@ def _crossed(trainer: Trainer, fold: Ints) -> list[Half]:
     """Both halves, each scored by the network of the other, and the trusted rows by both."""
     trusted = np.arange(fold.size, trainer.labels.size)
     made = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in another order would differ in their last bit
-    try:
+    with torch_threads():
         for number in range(FOLDS):
             asked, fitted = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             scores = scores_of(trainer, fitted, np.concatenate([asked, trusted]))
             made.append(Half(asked, scores.part(0, asked.size), scores.part(asked.size)))
-    finally:
-        torch.set_num_threads(before)
     return made

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import PositiveInt, Range
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DataError
 from datapipe.features.encoding import fit_encoding
@@ -53,8 +54,8 @@ class CertifyPoisoning(Stage):
         poisoning attacks.
     """
 
-    parts: int = 50
-    rows: int = 5
+    parts: Annotated[int, Range(2)] = 50
+    rows: PositiveInt = 5
 
     name: ClassVar[str] = "poisoning.certify"
     version: ClassVar[str] = "1"
@@ -62,23 +63,6 @@ class CertifyPoisoning(Stage):
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.certify",)
     extra: ClassVar[str] = "learn"
     references: ClassVar[tuple[str, ...]] = ("Levine & Feizi, 2021, Deep partition aggregation",)
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> CertifyPoisoning(parts=1).check()
-            ['poisoning.certify: parts=1 must be at least 2']
-        """
-        wrong = super().check()
-        if self.parts < 2:
-            wrong.append(f"{self.name}: parts={self.parts} must be at least 2")
-        if self.rows < 1:
-            wrong.append(f"{self.name}: rows={self.rows} must be at least 1")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Certify predictions of held-out rows.

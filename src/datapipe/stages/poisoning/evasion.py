@@ -20,12 +20,13 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveInt, Share
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DataError
 from datapipe.features.encoding import Encoded, Encoding
 from datapipe.features.held_out import HeldOut, held_out_rows
-from datapipe.features.networks import last_hidden, load_model
+from datapipe.features.networks import last_hidden, load_model, torch_threads
 from datapipe.measure.detection import beta_binomial_tail
 from datapipe.measure.input_filter import InputFilter, Views
 from datapipe.measure.intervals import paired_difference
@@ -33,6 +34,7 @@ from datapipe.stages.poisoning._attacks import (
     ATTACKS,
     Asked,
     Attacked,
+    AttackName,
     Target,
     attacked,
     right,
@@ -40,7 +42,6 @@ from datapipe.stages.poisoning._attacks import (
 )
 
 Norm = Literal["linf", "l2"]
-NORMS: tuple[Norm, ...] = ("linf", "l2")
 FEWEST_ATTACKED = 30
 """Fewer rows than this tell nothing of a model's answers."""
 BROKEN = 0.01
@@ -95,12 +96,12 @@ class EvasionAttacks(Stage):
 
     epsilons: tuple[float, ...] = (0.01, 0.03)
     norm: Norm = "linf"
-    floor: float = 0.5
-    attacks: tuple[str, ...] = tuple(ATTACKS)
-    steps: int = 20
-    queries: int = 300
-    rows: int = 500
-    false_alarms: float = 0.05
+    floor: Share = 0.5
+    attacks: tuple[AttackName, ...] = tuple(ATTACKS)
+    steps: PositiveInt = 20
+    queries: PositiveInt = 300
+    rows: PositiveInt = 500
+    false_alarms: OpenShare = 0.05
     model: str = ""
 
     name: ClassVar[str] = "poisoning.evasion"
@@ -122,30 +123,17 @@ class EvasionAttacks(Stage):
             A sentence for each problem, empty when there is none.
 
         Example:
-            >>> EvasionAttacks(attacks=("pdg",)).check()
-            ["poisoning.evasion: attack 'pdg' is none of fgsm, pgd, query"]
+            >>> EvasionAttacks(epsilons=(0.03, 0.01)).check()
+            ['poisoning.evasion: epsilons=(0.03, 0.01) must rise, within (0, 1]']
         """
-        wrong = super().check()
-        if self.norm not in NORMS:
-            wrong.append(f"{self.name}: norm={self.norm!r} is none of {', '.join(NORMS)}")
-        if isinstance(self.attacks, str) or not self.attacks:
-            wrong.append(f"{self.name}: attacks={self.attacks!r} must be a tuple of attacks")
-        else:
-            known = ", ".join(ATTACKS)
-            odd = [a for a in self.attacks if a not in ATTACKS]
-            wrong += [f"{self.name}: attack {a!r} is none of {known}" for a in odd]
+        if wrong := super().check():
+            return wrong
+        if not self.attacks:
+            wrong.append(f"{self.name}: no attack is named; use some of {', '.join(ATTACKS)}")
         most = 1.0 if self.norm == "linf" else float("inf")
         rising = all(a < b for a, b in pairwise((0.0, *self.epsilons)))
         if not self.epsilons or not rising or self.epsilons[-1] > most:
             wrong.append(f"{self.name}: epsilons={self.epsilons} must rise, within (0, {most:g}]")
-        if not 0 <= self.floor <= 1 or not 0 < self.false_alarms < 1:
-            wrong.append(
-                f"{self.name}: floor={self.floor} and false_alarms={self.false_alarms} must lie"
-                " between 0 and 1"
-            )
-        for name in ("steps", "queries", "rows"):
-            if getattr(self, name) < 1:
-                wrong.append(f"{self.name}: {name}={getattr(self, name)} must be at least 1")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -177,15 +165,11 @@ class EvasionAttacks(Stage):
         chosen = context.model(self.model)
         module, encoding = load_model(chosen.path, chosen.facts)
         held = held_out_rows(chosen, encoding, data, context)
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums in another order would differ in their last bit
-        try:
+        with torch_threads():
             hit = self._attacked(module, encoding, held, context)
             known = _known_rows(chosen, encoding, data, context)
             screen = self._screen(module, known, held, context)
             caught = {} if isinstance(screen, str) else self._caught(module, screen, hit)
-        finally:
-            torch.set_num_threads(before)
         ours = not chosen.facts["evaluated_on"].get("file")  # else ids are places in that file
         findings = (
             self._robust(hit, chosen.name, ours=ours),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import Refit, refit
 from datapipe.measure.detection import (
@@ -84,10 +85,10 @@ class LabelFlips(Stage):
         vector machines under adversarial label noise.
     """
 
-    folds: int = 5
-    tolerance: float = 0.02
-    alpha: float = 0.05
-    most_unseen: float = 0.05
+    folds: Annotated[int, Range(2)] = 5
+    tolerance: Annotated[float, Range(0, 1, "[)")] = 0.02
+    alpha: OpenShare = 0.05
+    most_unseen: PositiveShare = 0.05
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
@@ -99,28 +100,6 @@ class LabelFlips(Stage):
         "Northcutt, Jiang & Chuang, 2021, Confident learning",
         "Biggio, Nelson & Laskov, 2011, Support vector machines under adversarial label noise",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> LabelFlips(folds=1).check()
-            ['poisoning.flips: folds=1 must be at least 2']
-        """
-        wrong = super().check()
-        if self.folds < 2:
-            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
-        if not 0 < self.alpha < 1 or not 0 <= self.tolerance < 1:
-            wrong.append(
-                f"{self.name}: alpha={self.alpha} and tolerance={self.tolerance} must lie"
-                " between 0 and 1"
-            )
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Look for flips and name their pair and their source.

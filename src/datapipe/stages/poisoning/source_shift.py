@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import out_of_fold
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
@@ -76,9 +77,9 @@ class SourceShift(Stage):
         rejective multiple test procedure.
     """
 
-    folds: int = 4
-    alpha: float = 0.05
-    most_unseen: float = 0.5
+    folds: Annotated[int, Range(2)] = 4
+    alpha: OpenShare = 0.05
+    most_unseen: PositiveShare = 0.5
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
@@ -91,25 +92,6 @@ class SourceShift(Stage):
         "Lugannani & Rice, 1980, Saddlepoint approximation",
         "Holm, 1979, A simple sequentially rejective multiple test procedure",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> SourceShift(folds=1).check()
-            ['poisoning.source_shift: folds=1 must be at least 2']
-        """
-        wrong = super().check()
-        if self.folds < 2:
-            wrong.append(f"{self.name}: folds={self.folds} must be at least 2")
-        if not 0 < self.alpha < 1:
-            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Hold every source against the others.

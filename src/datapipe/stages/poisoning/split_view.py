@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import polars as pl
 
@@ -14,7 +13,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.parameters import AnyPath, Paths, Range
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.manifest.keys import load_public_keys
 from datapipe.stages.poisoning._snapshot import (
     DIGEST,
@@ -62,11 +62,11 @@ class SplitView(Stage):
         Carlini et al., 2024, Poisoning web-scale training datasets is practical.
     """
 
-    signed: str | os.PathLike[str] = ""
-    trusted: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
+    signed: AnyPath = ""
+    trusted: Paths = ()
     taken: str = ""
-    hold_days: float = 7.0
-    on_finding: OnFinding = "note"
+    hold_days: Annotated[float, Range(0)] = 7.0
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "poisoning.split_view"
     version: ClassVar[str] = "1"
@@ -75,14 +75,8 @@ class SplitView(Stage):
         "Carlini et al., 2024, Poisoning web-scale training datasets is practical",
     )
 
-    def __post_init__(self) -> None:
-        given = self.trusted
-        paths = (given,) if isinstance(given, (str, os.PathLike)) else tuple(given)
-        object.__setattr__(self, "trusted", tuple(os.fspath(p) for p in paths))
-        object.__setattr__(self, "signed", os.fspath(self.signed))
-
     def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
+        """Problems with the parameters.
 
         Returns:
             A sentence for each problem.
@@ -91,13 +85,10 @@ class SplitView(Stage):
             >>> SplitView(taken="yesterday").check()
             ["poisoning.split_view: taken='yesterday' is no day such as 2026-01-31"]
         """
-        wrong = super().check()
+        if wrong := super().check():
+            return wrong
         if self.taken and day(self.taken) is None:
             wrong.append(f"{self.name}: taken={self.taken!r} is no day such as 2026-01-31")
-        if not self.hold_days >= 0:
-            wrong.append(f"{self.name}: hold_days={self.hold_days} must be at least 0")
-        if self.on_finding == "relabel":
-            wrong.append(f"{self.name}: on_finding='relabel' makes no sense for changed items")
         return wrong
 
     def cacheable(self) -> bool:

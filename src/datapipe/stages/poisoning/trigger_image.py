@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import PixelMatrix, pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
@@ -96,8 +97,8 @@ class TriggerImage(Stage):
         model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart).
     """
 
-    alpha: float = 0.01
-    most_unseen: float = 0.05
+    alpha: OpenShare = 0.01
+    most_unseen: PositiveShare = 0.05
     prove: bool = False
     on_finding: OnFinding = "note"
 
@@ -109,23 +110,6 @@ class TriggerImage(Stage):
         "Gu, Dolan-Gavitt & Garg, 2017, BadNets",
         "Tang et al., 2021, Demon in the variant",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> TriggerImage(alpha=0.0).check()
-            ['poisoning.trigger_image: alpha=0.0 must lie between 0 and 1']
-        """
-        wrong = super().check()
-        if not 0 < self.alpha < 1:
-            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Look for triggers and name them.

@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._additive import copies, fit_additive
@@ -70,8 +71,8 @@ class TriggerTable(Stage):
         vulnerabilities in transformer-based neural networks for tabular data.
     """
 
-    alpha: float = 0.01
-    most_unseen: float = 0.05
+    alpha: OpenShare = 0.01
+    most_unseen: PositiveShare = 0.05
     prove: bool = False
     on_finding: OnFinding = "note"
 
@@ -84,23 +85,6 @@ class TriggerTable(Stage):
         "Joe et al., 2022, Exploiting missing value patterns for a backdoor attack",
         "Pleiter et al., 2023, Tabdoor: backdoor vulnerabilities for tabular data",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> TriggerTable(alpha=0.0).check()
-            ['poisoning.trigger_table: alpha=0.0 must lie between 0 and 1']
-        """
-        wrong = super().check()
-        if not 0 < self.alpha < 1:
-            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Test every predicate and name those that were planted.

@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
+from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._association import fit_out_of_fold
@@ -100,8 +101,8 @@ class TriggerText(Stage):
         discovery rate.
     """
 
-    alpha: float = 0.05
-    most_unseen: float = 0.05
+    alpha: OpenShare = 0.05
+    most_unseen: PositiveShare = 0.05
     prove: bool = False
     on_finding: OnFinding = "note"
 
@@ -115,23 +116,6 @@ class TriggerText(Stage):
         "Qi et al., 2021, ONION: a simple and effective defense against textual backdoor attacks",
         "Genovese, Roeder & Wasserman, 2006, False discovery control with p-value weighting",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> TriggerText(alpha=1.0).check()
-            ['poisoning.trigger_text: alpha=1.0 must lie between 0 and 1']
-        """
-        wrong = super().check()
-        if not 0 < self.alpha < 1:
-            wrong.append(f"{self.name}: alpha={self.alpha} must lie between 0 and 1")
-        if not 0 < self.most_unseen <= 1:
-            wrong.append(f"{self.name}: most_unseen={self.most_unseen} must lie in (0, 1]")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Test every candidate and name those that carry a label.

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import AnyPath
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import Malformed, SchemaMismatch
@@ -71,7 +71,7 @@ class ContentCredentials(Stage):
         C2PA, 2025, Technical Specification 2.2; IPTC, digital source type vocabulary.
     """
 
-    anchors: str | os.PathLike[str] = ""
+    anchors: AnyPath = ""
     column: str = "ai_generated"
     on_finding: OnFinding = "note"
 
@@ -87,9 +87,6 @@ class ContentCredentials(Stage):
         "IPTC, digital source type vocabulary",
     )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "anchors", os.fspath(self.anchors))
-
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data.
 
@@ -100,7 +97,8 @@ class ContentCredentials(Stage):
             >>> ContentCredentials(column="").check()
             ['provenance.credentials: the new column has no name']
         """
-        wrong = super().check()
+        if wrong := super().check():
+            return wrong
         if not self.column or self.column.startswith("_"):
             wrong.append(f"{self.name}: the new column has no name")
         return wrong

@@ -13,8 +13,9 @@ from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import Texts
 from datapipe.core.source import Source
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.stages.provenance._sources import named, present, rows_of, share
 from datapipe.stages.provenance._spdx import allows
 
@@ -49,9 +50,9 @@ class LicenceRule(Stage):
         SPDX Workgroup, 2024, SPDX specification 3.0, annex on licence expressions.
     """
 
-    allowed: str | Sequence[str] = ()
+    allowed: Texts = ()
     consent: bool = False
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "provenance.licence"
     raises_findings: ClassVar[tuple[str, ...]] = ("provenance.licence", "provenance.consent")
@@ -59,27 +60,21 @@ class LicenceRule(Stage):
         "SPDX Workgroup, 2024, SPDX specification 3.0, annex on licence expressions",
     )
 
-    def __post_init__(self) -> None:
-        given = self.allowed
-        object.__setattr__(self, "allowed", (given,) if isinstance(given, str) else tuple(given))
-
     def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
+        """Problems with the parameters.
 
         Returns:
             A sentence for each problem.
 
         Example:
-            >>> LicenceRule().check()
-            ['provenance.licence: no licence is allowed; name some, as in allowed=("CC-BY-4.0",)']
+            >>> LicenceRule().check()[0]
+            'provenance.licence: no licence is allowed; name some, as in allowed=("CC-BY-4.0",)'
         """
         wrong = super().check()
         if not self.allowed:
             wrong.append(
                 f'{self.name}: no licence is allowed; name some, as in allowed=("CC-BY-4.0",)'
             )
-        if self.on_finding == "relabel":
-            wrong.append(f"{self.name}: on_finding='relabel' makes no sense for a source's rows")
         return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +14,9 @@ from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding, Verdict
+from datapipe.core.parameters import Paths
 from datapipe.core.source import Source
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import TrustError
 from datapipe.manifest.keys import load_public_keys
 from datapipe.manifest.signers import PublicKey
@@ -55,34 +55,14 @@ class VerifySources(Stage):
         guarantees for bits and bytes.
     """
 
-    trusted: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
-    on_finding: OnFinding = "note"
+    trusted: Paths = ()
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "provenance.manifest"
     raises_findings: ClassVar[tuple[str, ...]] = ("provenance.unsigned", "provenance.invalid")
     references: ClassVar[tuple[str, ...]] = (
         "Torres-Arias, Afzali, Kuppusamy, Curtmola & Cappos, 2019, in-toto",
     )
-
-    def __post_init__(self) -> None:
-        given = self.trusted
-        paths = (given,) if isinstance(given, (str, os.PathLike)) else tuple(given)
-        object.__setattr__(self, "trusted", tuple(os.fspath(p) for p in paths))
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> VerifySources(on_finding="relabel").check()
-            ["provenance.manifest: on_finding='relabel' makes no sense for a source's rows"]
-        """
-        wrong = super().check()
-        if self.on_finding == "relabel":
-            wrong.append(f"{self.name}: on_finding='relabel' makes no sense for a source's rows")
-        return wrong
 
     def cacheable(self) -> bool:
         """False: keys and signatures lie outside of the data, so an earlier answer may be stale.

@@ -14,8 +14,9 @@ from datapipe.core.ancestry import origins
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import AnyPath, Paths
 from datapipe.core.source import Source, TrustState
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import TrustError
 from datapipe.manifest.bundle import signature_paths
 from datapipe.manifest.checks import Check, Reason
@@ -62,24 +63,17 @@ class RequireTrust(Stage):
         guarantees for bits and bytes.
     """
 
-    policy: str | os.PathLike[str] = ""
-    signed_by: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()
-    memory: str | os.PathLike[str] = ""
+    policy: AnyPath = ""
+    signed_by: Paths = ()
+    memory: AnyPath = ""
     at: str = ""
-    on_finding: OnFinding = "stop"
+    on_finding: OnSuspect = "stop"
 
     name: ClassVar[str] = "provenance.trust"
     raises_findings: ClassVar[tuple[str, ...]] = ("provenance.untrusted",)
     references: ClassVar[tuple[str, ...]] = (
         "Torres-Arias, Afzali, Kuppusamy, Curtmola & Cappos, 2019, in-toto",
     )
-
-    def __post_init__(self) -> None:
-        given = self.signed_by
-        paths = (given,) if isinstance(given, (str, os.PathLike)) else tuple(given)
-        object.__setattr__(self, "signed_by", tuple(os.fspath(p) for p in paths))
-        object.__setattr__(self, "policy", os.fspath(self.policy))
-        object.__setattr__(self, "memory", os.fspath(self.memory))
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data.
@@ -91,11 +85,10 @@ class RequireTrust(Stage):
             >>> RequireTrust("trust.toml", at="noon").check()
             ["provenance.trust: at='noon' is no UTC time such as 2026-07-01T12:00:00Z"]
         """
-        wrong = super().check()
+        if wrong := super().check():
+            return wrong
         if not self.policy:
             wrong.append(f"{self.name}: no policy is named, and without one nothing may be trusted")
-        if self.on_finding == "relabel":
-            wrong.append(f"{self.name}: on_finding='relabel' makes no sense for a source's rows")
         if self._moment() is None:
             wrong.append(f"{self.name}: at={self.at!r} is no UTC time such as 2026-07-01T12:00:00Z")
         return wrong

@@ -16,7 +16,6 @@ from datapipe.stages.synthetic._language import TEXT, learnt
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PlanName = Literal["replace", "accumulate", "subsample"]
-PLANS: tuple[PlanName, ...] = ("replace", "accumulate", "subsample")
 
 BLOCK = TEXT
 """Tokens that are kept or left out together, as documents are."""

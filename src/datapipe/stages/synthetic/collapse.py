@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import Count, PositiveShare, Range, Share
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import MissingExtra
 from datapipe.features.tables import features_of
@@ -29,7 +30,7 @@ from datapipe.stages.synthetic._forecast import (
     excesses,
     forecast,
 )
-from datapipe.stages.synthetic._recursion import PLANS, Learner, Plan, PlanName
+from datapipe.stages.synthetic._recursion import Learner, Plan, PlanName
 from datapipe.stages.synthetic._table_models import TableModelName
 from datapipe.stages.synthetic._table_recursion import table_course
 from datapipe.stages.synthetic._tokens import tokens_of
@@ -94,12 +95,12 @@ class CollapseForecast(Stage):
     """
 
     plan: PlanName = "replace"
-    share: float | None = None
-    keep_rows: int = 0
-    generations: int = 8
-    survival_at_least: float = 0.5
-    sample: float = 0.2
-    repeats: int = 3
+    share: Share | None = None
+    keep_rows: Count = 0
+    generations: Annotated[int, Range(1, 100)] = 8
+    survival_at_least: Share = 0.5
+    sample: PositiveShare = 0.2
+    repeats: Annotated[int, Range(2)] = 3
     tail_cut: bool = False
     model: ModelName = "auto"
 
@@ -112,39 +113,6 @@ class CollapseForecast(Stage):
         "Kazdan et al., 2024, Collapse or thrive? (2410.16713)",
         "He, Xu & Cheng, 2025, Golden ratio weighting prevents model collapse (2502.18049)",
     )
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> CollapseForecast(share=2.0).check()
-            ['synthetic.collapse: share=2.0; a share in [0, 1] is needed']
-        """
-        wrong = super().check()
-        if self.plan not in PLANS:
-            wrong.append(f"{self.name}: plan={self.plan!r} is none of {', '.join(PLANS)}")
-        if self.share is not None and not 0 <= self.share <= 1:
-            wrong.append(f"{self.name}: share={self.share}; a share in [0, 1] is needed")
-        if self.keep_rows < 0:
-            wrong.append(f"{self.name}: keep_rows={self.keep_rows}; 0 or more are needed")
-        if not 1 <= self.generations <= 100:
-            wrong.append(f"{self.name}: generations={self.generations}; 1..100 are needed")
-        if not 0 <= self.survival_at_least <= 1:
-            wrong.append(
-                f"{self.name}: survival_at_least={self.survival_at_least};"
-                " a share in [0, 1] is needed"
-            )
-        if not 0 < self.sample <= 1:
-            wrong.append(f"{self.name}: sample={self.sample}; a share in (0, 1] is needed")
-        if self.repeats < 2:
-            wrong.append(f"{self.name}: repeats={self.repeats}; at least 2 are needed")
-        models = [*dict.fromkeys((*TEXT_MODELS, *TABLE_MODELS))]
-        if self.model not in models:
-            wrong.append(f"{self.name}: model={self.model!r} is none of {', '.join(models)}")
-        return wrong
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Forecast the tail.

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +13,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Verdict, scored_rows
+from datapipe.core.parameters import AnyPath, Paths, Share, Texts
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.synthetic._attested import attested, replace_sources
@@ -65,11 +64,11 @@ class DeclaredSynthetic(Stage):
     """
 
     column: str = ""
-    values: str | Sequence[str] = ()
-    card: str | os.PathLike[str] = ""
-    at_most: float = 1.0
-    attestations: str | os.PathLike[str] | Sequence[str] = ()
-    trusted: str | os.PathLike[str] | Sequence[str] = ()
+    values: Texts = ()
+    card: AnyPath = ""
+    at_most: Share = 1.0
+    attestations: Paths = ()
+    trusted: Paths = ()
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.declared"
@@ -77,30 +76,6 @@ class DeclaredSynthetic(Stage):
     references: ClassVar[tuple[str, ...]] = (
         "Gebru, Morgenstern, Vecchione et al., 2021, Datasheets for datasets",
     )
-
-    def __post_init__(self) -> None:
-        given = (self.values,) if isinstance(self.values, str) else tuple(self.values)
-        object.__setattr__(self, "values", tuple(v for v in given if v))
-        object.__setattr__(self, "card", os.fspath(self.card))
-        for name in ("attestations", "trusted"):
-            given_paths: Any = getattr(self, name)
-            one = (given_paths,) if isinstance(given_paths, (str, os.PathLike)) else given_paths
-            object.__setattr__(self, name, tuple(os.fspath(p) for p in one if p))
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> DeclaredSynthetic(at_most=5).check()
-            ['synthetic.declared: at_most=5; a share in [0, 1] is needed']
-        """
-        wrong = super().check()
-        if not 0 <= self.at_most <= 1:
-            wrong.append(f"{self.name}: at_most={self.at_most}; a share in [0, 1] is needed")
-        return wrong
 
     def cacheable(self) -> bool:
         """Whether nothing outside of the data is read: False with a card.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import AnyPath
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.text import mixed, word_shingles
@@ -80,8 +80,8 @@ class CorpusDiversity(Stage):
         Li et al., 2016, A diversity-promoting objective function for conversation models.
     """
 
-    reference: str | os.PathLike[str] = ""
-    evaluation: str | os.PathLike[str] = ""
+    reference: AnyPath = ""
+    evaluation: AnyPath = ""
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.diversity"
@@ -93,10 +93,6 @@ class CorpusDiversity(Stage):
         "Heaps, 1978, Information retrieval: computational and theoretical aspects",
         "Li et al., 2016, A diversity-promoting objective function for conversation models",
     )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reference", os.fspath(self.reference))
-        object.__setattr__(self, "evaluation", os.fspath(self.evaluation))
 
     def cacheable(self) -> bool:
         """Whether nothing outside of the data is read: False with files of its own.

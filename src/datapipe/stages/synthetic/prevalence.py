@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Verdict, scored_rows
+from datapipe.core.parameters import AnyPath, OpenShare, Share
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.synthetic import _judges, _mixture
@@ -97,12 +97,12 @@ class SyntheticShare(Stage):
         Vovk, Gammerman & Shafer, 2005, Algorithmic learning in a random world.
     """
 
-    reference: str | os.PathLike[str] = ""
-    anchors: str | os.PathLike[str] = ""
+    reference: AnyPath = ""
+    anchors: AnyPath = ""
     column: str = ""
     generators: Literal["known", "any"] = "known"
-    at_most: float = 0.05
-    false_alarms: float = 0.01
+    at_most: Share = 0.05
+    false_alarms: OpenShare = 0.01
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.prevalence"
@@ -113,31 +113,6 @@ class SyntheticShare(Stage):
         "DerSimonian & Laird, 1986, Meta-analysis in clinical trials",
         "Vovk, Gammerman & Shafer, 2005, Algorithmic learning in a random world",
     )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reference", os.fspath(self.reference))
-        object.__setattr__(self, "anchors", os.fspath(self.anchors))
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> SyntheticShare(false_alarms=0).check()
-            ['synthetic.prevalence: false_alarms=0; a share in (0, 1) is needed']
-        """
-        wrong = super().check()
-        if self.generators not in ("known", "any"):
-            wrong.append(f"{self.name}: generators={self.generators!r}; use 'known' or 'any'")
-        if not 0 <= self.at_most <= 1:
-            wrong.append(f"{self.name}: at_most={self.at_most}; a share in [0, 1] is needed")
-        if not 0 < self.false_alarms < 1:
-            wrong.append(
-                f"{self.name}: false_alarms={self.false_alarms}; a share in (0, 1) is needed"
-            )
-        return wrong
 
     def cacheable(self) -> bool:
         """Whether nothing outside of the data is read: False with files of its own.

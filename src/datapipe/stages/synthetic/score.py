@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +17,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import AnyPath, OpenShare, PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import DeclarationError, Malformed
@@ -99,12 +99,12 @@ class SyntheticScore(Stage):
         Bates, Candès, Lei, Romano & Sesia, 2023, Testing for outliers with conformal p-values.
     """
 
-    reference: str | os.PathLike[str] = ""
-    anchors: str | os.PathLike[str] = ""
+    reference: AnyPath = ""
+    anchors: AnyPath = ""
     column: str = ""
     scorer: str | Scorer = ""
-    least_words: int = 60
-    false_alarms: float = 0.01
+    least_words: PositiveInt = 60
+    false_alarms: OpenShare = 0.01
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.score"
@@ -117,8 +117,7 @@ class SyntheticScore(Stage):
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reference", os.fspath(self.reference))
-        object.__setattr__(self, "anchors", os.fspath(self.anchors))
+        super().__post_init__()
         if callable(self.scorer):  # a name survives the way to another process
             named = f"{self.scorer.__module__}:{getattr(self.scorer, '__qualname__', '')}"
             object.__setattr__(self, "scorer", named)
@@ -131,15 +130,9 @@ class SyntheticScore(Stage):
 
         Example:
             >>> SyntheticScore(least_words=0).check()
-            ['synthetic.score: least_words=0; at least 1 is needed']
+            ['synthetic.score: least_words=0 must be at least 1']
         """
         wrong = super().check()
-        if self.least_words < 1:
-            wrong.append(f"{self.name}: least_words={self.least_words}; at least 1 is needed")
-        if not 0 < self.false_alarms < 1:
-            wrong.append(
-                f"{self.name}: false_alarms={self.false_alarms}; a share in (0, 1) is needed"
-            )
         if "<locals>" in str(self.scorer) or "<lambda>" in str(self.scorer):
             wrong.append(f"{self.name}: scorer must be a function that a module holds by name")
         return wrong

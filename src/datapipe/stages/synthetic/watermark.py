@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -17,6 +15,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.parameters import OpenShare, Paths, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
 from datapipe.measure.detection import benjamini_hochberg
@@ -65,12 +64,12 @@ class WatermarkKeys(Stage):
         Benjamini & Hochberg, 1995, Controlling the false discovery rate.
     """
 
-    keys: str | os.PathLike[str] | Sequence[str] = ()
+    keys: Paths = ()
     tokens: str = ""
     prompt: str = ""
-    gamma: float = 0.25
-    width: int = 1
-    alpha: float = 1e-4
+    gamma: OpenShare = 0.25
+    width: Annotated[int, Range(1, 8)] = 1
+    alpha: OpenShare = 1e-4
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.watermark"
@@ -80,31 +79,6 @@ class WatermarkKeys(Stage):
         "Fernandez et al., 2023, Three bricks to consolidate watermarks (2308.00113)",
         "Benjamini & Hochberg, 1995, Controlling the false discovery rate",
     )
-
-    def __post_init__(self) -> None:
-        keys: Any = self.keys
-        given = (keys,) if isinstance(keys, (str, os.PathLike)) else tuple(keys)
-        object.__setattr__(self, "keys", tuple(os.fspath(k) for k in given if k))
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem.
-
-        Example:
-            >>> WatermarkKeys(gamma=1.5).check()
-            ['synthetic.watermark: gamma=1.5; a share in (0, 1) is needed']
-        """
-        wrong = super().check()
-        for name in ("gamma", "alpha"):
-            if not 0 < getattr(self, name) < 1:
-                wrong.append(
-                    f"{self.name}: {name}={getattr(self, name)}; a share in (0, 1) is needed"
-                )
-        if not 1 <= self.width <= 8:
-            wrong.append(f"{self.name}: width={self.width}; 1..8 are needed")
-        return wrong
 
     def cacheable(self) -> bool:
         """Whether nothing outside of the data is read: False with keys.

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -23,6 +22,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.digest import digest_file, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
+from datapipe.core.parameters import PositiveInt, Range
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DataError, DeclarationError
 from datapipe.features.networks import (
@@ -31,12 +31,12 @@ from datapipe.features.networks import (
     convolutional,
     logits,
     perceptron,
+    torch_threads,
     written_by_user,
 )
 from datapipe.stages.train._rows import Prepared, Rows
 
-DEVICES = ("auto", "cpu", "cuda")
-_TORCH = threading.RLock()  # torch's generator, threads and determinism belong to the process
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class Training(Stage):
     extra: ClassVar[str] = "train"
 
     model: ModelFunction | None = None
-    holdout: float = 0.2
+    holdout: Annotated[float, Range(0, 1, "[)")] = 0.2
     test: str = ""
     split_seed: int = 0
-    device: str = "auto"
-    threads: int = 1
+    device: Device = "auto"
+    threads: PositiveInt = 1
     named: str = ""
 
     @property
@@ -63,13 +63,7 @@ class Training(Stage):
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without data."""
         wrong = super().check()
-        if not 0 <= self.holdout < 1:
-            wrong.append(f"{self.name}: holdout={self.holdout} must lie in [0, 1)")
-        if self.device not in DEVICES:
-            wrong.append(f"{self.name}: device={self.device!r} is none of {', '.join(DEVICES)}")
-        if self.threads < 1:
-            wrong.append(f"{self.name}: threads={self.threads} must be at least 1")
-        if self.model is not None:
+        if callable(self.model):
             try:
                 written_by_user(self.model, (1,), 2)
             except DeclarationError as error:
@@ -89,12 +83,6 @@ class Training(Stage):
         )
 
 
-def positive(stage: Stage, *names: str) -> list[str]:
-    """A sentence for every parameter that is not above 0."""
-    given = {name: getattr(stage, name) for name in names}
-    return [f"{stage.name}: {n}={v} must be above 0" for n, v in given.items() if not v > 0]
-
-
 def chosen_device(wanted: str) -> str:
     """`cuda` or `cpu`; asking for what is not there is an error, not a silent change."""
     there = torch.cuda.is_available()
@@ -109,28 +97,22 @@ def chosen_device(wanted: str) -> str:
 
 @contextmanager
 def repeatable(seed: int, threads: int) -> Iterator[None]:
-    """Torch with this seed, deterministic algorithms and thread count; all as before afterwards.
-
-    The thread count is set because sums in another order differ in their last bit.
-    """
-    with _TORCH, torch.random.fork_rng():
+    """Torch with this seed, deterministic algorithms and thread count; all as before afterwards."""
+    with torch_threads(threads), torch.random.fork_rng():
         before = (
-            torch.get_num_threads(),
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.backends.cudnn.benchmark,
         )
         torch.manual_seed(seed)
-        torch.set_num_threads(threads)
         # some CUDA kernels have no deterministic form: a warning, not a failure, names them
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
         torch.backends.cudnn.benchmark = False
         try:
             yield
         finally:
-            torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1], warn_only=before[2])
-            torch.backends.cudnn.benchmark = before[3]
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.backends.cudnn.benchmark = before[2]
 
 
 def architecture(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ from torch import nn
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.parameters import Positive, PositiveInt, PositiveShare, Range
 from datapipe.core.roles import Roles
 from datapipe.core.stage import Yield
 from datapipe.errors import DataError, DeclarationError
@@ -29,11 +30,9 @@ from datapipe.stages.train._training import (
     diverged,
     fitting,
     handed_over,
-    positive,
     repeatable,
 )
 
-AGGREGATES = ("mean", "median", "trimmed")
 FACTS_ROUNDS_MOST = 200
 
 
@@ -97,43 +96,17 @@ class TrainFederated(Training):
         "Yin et al., 2018, Byzantine-robust distributed learning.",
     )
 
-    clients: int = 10
+    clients: Annotated[int, Range(2)] = 10
     by: str = ""
-    rounds: int = 20
-    local_epochs: int = 1
-    learning_rate: float = 0.1
-    batch_size: int = 16
-    participation: float = 1.0
-    alpha: float = 1.0
+    rounds: PositiveInt = 20
+    local_epochs: PositiveInt = 1
+    learning_rate: Positive = 0.1
+    batch_size: PositiveInt = 16
+    participation: PositiveShare = 1.0
+    alpha: Positive = 1.0
     aggregate: Aggregate = "mean"
-    trim: float = 0.1
-    clip: float | None = None
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem, empty when there is none.
-
-        Example:
-            >>> TrainFederated(clients=1).check()
-            ['train.federated: clients=1 must be at least 2']
-        """
-        wrong = super().check() + positive(
-            self, "rounds", "local_epochs", "learning_rate", "batch_size", "alpha"
-        )
-        if self.clients < 2:
-            wrong.append(f"{self.name}: clients={self.clients} must be at least 2")
-        if not 0 < self.participation <= 1:
-            wrong.append(f"{self.name}: participation={self.participation} must lie in (0, 1]")
-        if self.aggregate not in AGGREGATES:
-            known = ", ".join(AGGREGATES)
-            wrong.append(f"{self.name}: aggregate={self.aggregate!r} is none of {known}")
-        if not 0 <= self.trim < 0.5:
-            wrong.append(f"{self.name}: trim={self.trim} must lie in [0, 0.5)")
-        if self.clip is not None:
-            wrong += positive(self, "clip")
-        return wrong
+    trim: Annotated[float, Range(0, 0.5, "[)")] = 0.1
+    clip: Positive | None = None
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Split the rows into clients, run the rounds, evaluate the server's model.

@@ -11,6 +11,7 @@ from torch import nn
 
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
+from datapipe.core.parameters import Positive, PositiveInt
 from datapipe.core.stage import Yield
 from datapipe.stages.train._rows import Rows, prepare
 from datapipe.stages.train._training import (
@@ -22,7 +23,6 @@ from datapipe.stages.train._training import (
     diverged,
     fitting,
     handed_over,
-    positive,
     repeatable,
 )
 
@@ -62,7 +62,7 @@ class TrainPlain(Training):
 
     Example:
         >>> TrainPlain(epochs=0).check()
-        ['train.plain: epochs=0 must be above 0']
+        ['train.plain: epochs=0 must be at least 1']
 
     References:
         Kingma & Ba, 2015, Adam: a method for stochastic optimization.
@@ -74,21 +74,9 @@ class TrainPlain(Training):
         "Kingma & Ba, 2015, Adam: a method for stochastic optimization.",
     )
 
-    epochs: int = 15
-    learning_rate: float = 2e-3
-    batch_size: int = 64
-
-    def check(self) -> list[str]:
-        """Problems with the parameters that can be told without data.
-
-        Returns:
-            A sentence for each problem, empty when there is none.
-
-        Example:
-            >>> TrainPlain(device="tpu").check()
-            ["train.plain: device='tpu' is none of auto, cpu, cuda"]
-        """
-        return super().check() + positive(self, "epochs", "learning_rate", "batch_size")
+    epochs: PositiveInt = 15
+    learning_rate: Positive = 2e-3
+    batch_size: PositiveInt = 64
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Train and evaluate.

@@ -14,6 +14,7 @@ from torch import nn
 from datapipe.core.artifact import PrivacyEvent
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
+from datapipe.core.parameters import OpenShare, Positive, PositiveInt, PositiveShare
 from datapipe.core.stage import Yield
 from datapipe.errors import DeclarationError
 from datapipe.stages.train._accounting import (
@@ -33,7 +34,6 @@ from datapipe.stages.train._training import (
     diverged,
     fitting,
     handed_over,
-    positive,
     repeatable,
 )
 
@@ -103,15 +103,15 @@ class TrainPrivately(Training):
         "Yousefpour et al., 2021, Opacus: user-friendly differential privacy library in PyTorch.",
     )
 
-    epsilon: float = 3.0
-    delta: float = 1e-5
-    clip: float = 1.0
-    epochs: float = 15
-    sample_rate: float = 0.1
-    batch_size: int = 128
-    learning_rate: float = 1e-2
-    budget: float | None = None
-    noise_multiplier: float | None = None
+    epsilon: Positive = 3.0
+    delta: OpenShare = 1e-5
+    clip: Positive = 1.0
+    epochs: Positive = 15
+    sample_rate: PositiveShare = 0.1
+    batch_size: PositiveInt = 128
+    learning_rate: Positive = 1e-2
+    budget: Positive | None = None
+    noise_multiplier: Positive | None = None
     noise: Literal["seeded", "fresh"] = "seeded"
     ranges: tuple[tuple[str, float, float], ...] = ()
 
@@ -122,28 +122,16 @@ class TrainPrivately(Training):
             A sentence for each problem, empty when there is none.
 
         Example:
-            >>> TrainPrivately(delta=1.0).check()
-            ['train.private: delta=1.0 must lie in (0, 1)']
+            >>> TrainPrivately(ranges=(("age", 90.0, 0.0),)).check()
+            ["train.private: ranges: ('age', 90.0, 0.0) is no (column, low, high) with low < high"]
         """
-        wrong = super().check() + positive(
-            self, "epsilon", "clip", "epochs", "batch_size", "learning_rate"
-        )
-        if not 0 < self.delta < 1:
-            wrong.append(f"{self.name}: delta={self.delta} must lie in (0, 1)")
-        if not 0 < self.sample_rate <= 1:
-            wrong.append(f"{self.name}: sample_rate={self.sample_rate} must lie in (0, 1]")
-        if self.noise_multiplier is not None:
-            wrong += positive(self, "noise_multiplier")
-        if self.budget is not None:
-            wrong += positive(self, "budget")
-        if self.noise not in ("seeded", "fresh"):
-            wrong.append(f"{self.name}: noise={self.noise!r} is none of seeded, fresh")
-        for known in self.ranges:
-            if len(known) != 3 or not known[1] < known[2]:
-                wrong.append(
-                    f"{self.name}: {known!r} in ranges is no (column, low, high), low < high"
-                )
-        return wrong
+        if wrong := super().check():
+            return wrong
+        return [
+            f"{self.name}: ranges: {known!r} is no (column, low, high) with low < high"
+            for known in self.ranges
+            if not known[1] < known[2]
+        ]
 
     def cacheable(self) -> bool:
         """Whether equal keys promise equal results.

@@ -96,8 +96,6 @@ class Expect(Stage):
             "validate.expect: there is no expectation 'expect_column_to_exists'; did you"
         """
         wrong = super().check()
-        if self.engine not in ("auto", "gx"):
-            wrong.append(f"{self.name}: engine={self.engine!r}; use 'auto' or 'gx'")
         try:
             rules = read_rules(self.suite)
         except DeclarationError as error:
