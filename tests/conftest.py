@@ -52,6 +52,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """At the end all is garbage: DuckDB lists what nobody collects."""
+    gc.unfreeze()
+
+
 def pytest_runtest_teardown() -> None:
     """Nobody will ask the stores that thousands of tests leave behind."""
     later.done()
