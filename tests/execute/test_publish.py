@@ -22,9 +22,9 @@ import pytest
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.pipeline import Pipeline
-from datapipe.core.remote import Bucket
 from datapipe.core.stage import stage
 from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.execute.bucket import Bucket
 from datapipe.execute.publish import publish
 from datapipe.stages import ReadParquet
 

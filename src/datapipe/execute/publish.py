@@ -12,9 +12,10 @@ from pathlib import Path
 
 from datapipe.core.digest import canonical
 from datapipe.core.parquet import vouch
-from datapipe.core.remote import Bucket, permit
+from datapipe.core.remote import permit
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError
+from datapipe.execute.bucket import Bucket
 
 
 def publish(run: Run, uri: str) -> str:
