@@ -14,7 +14,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from datapipe.stages.poisoning._grams import BLOCK, Grams, blocks, distinct
+from datapipe.stages.poisoning._grams import BLOCK, Grams, Places, blocks, distinct
 from datapipe.stages.poisoning._ngrams import END, Candidates, Words
 from datapipe.stages.poisoning._shares import Shares
 
@@ -75,10 +75,10 @@ class Tested:
     label: Ints
     whole: Bools
     said: Floats
-    of: Ints
-    row: Ints
-    rate: Floats
-    rest: Floats
+    of: Places
+    row: Places
+    rate: NDArray[np.float32]
+    rest: NDArray[np.float32]
     hit: Bools
     log_p: Floats
 
@@ -115,8 +115,9 @@ def _tfidf(words: Words) -> Any:
                 words.texts.size :
             ]
     idf = np.where(texts >= 2, np.log((1.0 + words.rows) / (1.0 + texts)) + 1.0, 0.0)
-    data, indices = [np.empty(0)], [np.empty(0, np.int32)]
-    indptr = np.zeros(words.rows + 1, np.int64)
+    known = int(texts[texts >= 2].sum())
+    data, indices = np.empty(known), np.empty(known, np.int32)
+    indptr, at = np.zeros(words.rows + 1, np.int64), 0
     for start, stop in blocks(ends):
         key, often = _occurrences(words, slice(ends[start], ends[stop]))
         row, word = key // width - start, key % width
@@ -124,11 +125,10 @@ def _tfidf(words: Words) -> Any:
         row, word = row[kept], word[kept]
         some = (1.0 + np.log(often[kept])) * idf[word]
         norm = np.sqrt(np.bincount(row, some**2, minlength=stop - start))
-        data.append(some / norm[row])
-        indices.append(word.astype(np.int32))
+        data[at : at + row.size], indices[at : at + row.size] = some / norm[row], word
+        at += row.size
         indptr[start + 1 : stop + 1] = np.bincount(row, minlength=stop - start)
-    parts = (np.concatenate(data), np.concatenate(indices), np.cumsum(indptr))
-    return sparse.csr_matrix(parts, shape=(words.rows, width))
+    return sparse.csr_matrix((data, indices, np.cumsum(indptr)), shape=(words.rows, width))
 
 
 def _occurrences(words: Words, span: slice) -> tuple[Ints, Ints]:
@@ -205,7 +205,7 @@ def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tes
 def _joined(tests: list[Tested]) -> Tested:
     """Tests one after the other."""
     shift = np.cumsum([0, *(t.which.size for t in tests)])
-    of = [t.of + n for t, n in zip(tests, shift, strict=False)]
+    of = [t.of + np.int32(n) for t, n in zip(tests, shift, strict=False)]
     names = ("which", "label", "whole", "said", "row", "rate", "rest", "hit", "log_p")
     told = {name: np.concatenate([getattr(t, name) for t in tests]) for name in names}
     return Tested(of=np.concatenate(of), **told)
@@ -228,7 +228,7 @@ class _Block:
         natural = self.shares.natural[self.start : self.stop]
         at = np.arange(found.offsets[self.start], found.offsets[self.stop])
         of = np.repeat(np.arange(self.stop - self.start), found.counts[self.start : self.stop])
-        row = found.row[at]
+        row = found.row[at].astype(np.int64)
         mine = self._mostly(of, labels[row])
         own, speaks = _rest(model, found, self.start + of, at, labels[row])
         asked = np.where(mine[of] >= 0, mine[of], labels[row])
@@ -275,6 +275,8 @@ class _Block:
         log_p = log_tails(test, rate, hit, which.size)
         wholes, mean = np.full(which.size, whole), said[which, label]
         rest, row = entries.rest[mine], entries.row[mine]
+        test, row = test.astype(np.int32), row.astype(np.int32)
+        rate, rest = rate.astype(np.float32), rest.astype(np.float32)
         return Tested(self.start + which, label, wholes, mean, test, row, rate, rest, hit, log_p)
 
 
@@ -352,7 +354,7 @@ def _rest_logits(model: Model, found: Candidates, of: Ints, at: Ints) -> tuple[F
     The second array has the share of a row's squared weight that is left.
     """
     owners, owned = found.own
-    row, place = found.row[at], found.place[at]
+    row, place = found.row[at].astype(np.int64), found.place[at]
     first, last = (np.searchsorted(owners, of, side) for side in ("left", "right"))
     sizes = last - first
     occurrence = np.repeat(np.arange(of.size), sizes)
@@ -396,7 +398,9 @@ def raised(share: Floats, by: Floats | float) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float64)
 
 
-def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
+def log_tails(
+    of: Ints | Places, rate: Floats | NDArray[np.float32], hit: Bools, tests: int
+) -> Floats:
     """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
     logs = np.bincount(of, np.log(rate), minlength=tests)
     hits = np.bincount(of, hit, minlength=tests).astype(np.float64)
@@ -411,7 +415,7 @@ def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
     return np.asarray(made, np.float64)
 
 
-def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
+def _chernoff(of: Ints, rate: Floats | NDArray[np.float32], hits: Floats) -> Floats:
     """The tilt at which the expected count equals the hits, by bisection over all tests at once."""
     low, high = np.zeros(hits.size), np.full(hits.size, 40.0)
     for _ in range(40):

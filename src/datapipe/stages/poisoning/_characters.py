@@ -123,13 +123,16 @@ def strange_pieces(ids: Places, row: Places, spelt: pl.Series, texts: Ints, leas
     pairs = pl.concat(made)
     names = pairs["name"].unique()
     number = pairs["name"].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64)
-    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), ids, row, least)
+    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), (ids, row), least)
 
 
 def _held(
-    names: pl.Series, number: Ints, word: Ints, ids: Places, row: Places, least: int
+    names: pl.Series, number: Ints, word: Ints, at: tuple[Places, Places], least: int
 ) -> Pieces:
-    """Which texts hold pieces, from pairs (piece, word that has it)."""
+    """Which texts hold pieces, from pairs (piece, word that has it) and the word and text at each
+    place.
+    """
+    ids, row = at
     if not number.size:
         return Pieces([], np.empty(0, np.int64), np.empty(0, np.int32))
     carries = np.zeros(int(ids.max()) + 1, bool)
@@ -146,9 +149,9 @@ def _held(
     for start, stop in blocks(ends[piece]):
         some = slice(piece[start], piece[stop])
         size = (last - first)[some]
-        at = np.repeat(first[some] - ends[some.start : some.stop], size)
-        at += np.arange(ends[some.start], ends[some.stop])
-        held = distinct(np.repeat(number[some], size) * rows + once[at] % rows)
+        held_at = np.repeat(first[some] - ends[some.start : some.stop], size)
+        held_at += np.arange(ends[some.start], ends[some.stop])
+        held = distinct(np.repeat(number[some], size) * rows + once[held_at] % rows)
         many = np.bincount(held // rows - number[some.start]) >= least
         found.append(held[many[held // rows - number[some.start]]])
     return Pieces.of(names, np.concatenate(found), rows)

@@ -72,7 +72,7 @@ class _Pairs:
         left, right = self.ids[place], self.ids[place + 1]
         return self._ratio(self.seen_at[place], left, right, 1)
 
-    def strength(self, left: Ints, right: Ints) -> Floats:
+    def strength(self, left: Ints, right: Ints | Places) -> Floats:
         """Ln of seen over expected, both smoothed."""
         wanted = left * self.width + right
         order = np.argsort(wanted)  # neighbours in the table are looked up one after the other
@@ -82,9 +82,11 @@ class _Pairs:
         seen = np.where(self.keys[entry] == wanted, self.seen[entry], 0)
         return self._ratio(seen, left, right, 0)
 
-    def _ratio(self, seen: Ints, left: Ints, right: Ints, less: int) -> Floats:
+    def _ratio(
+        self, seen: Ints | Places, left: Ints | Places, right: Ints | Places, less: int
+    ) -> Floats:
         a = np.maximum(self.left[left] - less, 0.0)
         b = np.maximum(self.right[right] - less, 0.0)
-        seen = np.maximum(seen - less, 0.0)
+        others = np.maximum(seen - less, 0.0)
         expected = (a + 1.0) * (b + 1.0) / self.total
-        return np.asarray(np.log((seen + SMOOTH) / (expected + SMOOTH)), np.float64)
+        return np.asarray(np.log((others + SMOOTH) / (expected + SMOOTH)), np.float64)

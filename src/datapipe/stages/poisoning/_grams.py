@@ -14,7 +14,7 @@ Places = NDArray[np.int32]
 """Word numbers, rows and places: there are many, and none beyond two thousand million."""
 Bools = NDArray[np.bool_]
 
-BLOCK = 2**17
+BLOCK = 2**16
 """Entries that are worked on at once."""
 ORDERS = (2, 3)
 """Characters of a run: a word of Han has one or two, and three letters tell much of a longer one.
@@ -54,7 +54,7 @@ class Grams:
                 width += int(number.max(initial=-1)) + 1
         return cls(at, width)
 
-    def across(self, place: Ints, size: Ints) -> tuple[Ints, Ints]:
+    def across(self, place: Places, size: Ints) -> tuple[Ints, Ints]:
         """Pairs (span, run) of runs that reach over an edge of a span of places, some twice."""
         spans, runs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for order, at in zip(ORDERS, self.at, strict=False):

@@ -111,8 +111,8 @@ def words_of(texts: pl.Series, most: int) -> Words:
             pl.concat([known, fresh]), on="word", how="left", maintain_order="left"
         )
         marked = _marked(told["id"].to_numpy().astype(np.int32), counts[start:stop])
-        row = np.repeat(np.arange(stop - start), counts[start:stop] + 2)
-        once = distinct(marked.astype(np.int64) * (stop - start) + row) // (stop - start)
+        mine = np.repeat(np.arange(stop - start), counts[start:stop] + 2)
+        once = distinct(marked.astype(np.int64) * (stop - start) + mine) // (stop - start)
         held = np.append(held, np.zeros(fresh.height, np.int64))
         held += np.bincount(once, minlength=held.size)
         numbers.append(marked)

@@ -41,6 +41,8 @@ PLANTED, TELLING = 0.5, 0.1
 """How much texts must contradict their label, and how much likelier by its content a label must be
 in its other texts than in those that have another, or content does not tell what they contradict.
 """
+MOST_FITTED = 10_000
+"""Texts from which a way to build them is learnt: of more, those at an even distance."""
 TOLD = 3
 """Runs that are named."""
 
@@ -91,11 +93,11 @@ def structure(
         if np.unique(labels[granted] == label).size < 2:
             unasked.append(label)
             continue
-        by_nature, _ = _likeness(built.held, granted, labels == label, fold)
+        by_nature, _ = _likeness(built, granted, labels == label, fold)
         if roc_auc_score(labels[granted] == label, by_nature[granted]) > MOST_TELLING:
             unasked.append(label)
             continue
-        score, weight = _likeness(built.held, denied, labels == label, fold)
+        score, weight = _likeness(built, denied, labels == label, fold)
         for top in TOPS:
             rows = np.argsort(-score, kind="stable")[: int(top * labels.size)]
             rows = rows[speaks[rows]]
@@ -139,8 +141,8 @@ def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
 class _Runs:
     """Runs of up to three words that build sentences, all between two of them being one `x`.
 
-    `held` is sparse (n, m), rows of length 1. `keys[i]` spells run i in digits, of which digit d
-    stands for `spelt[d - 1]`.
+    `held` is sparse (n, m) of ones, `keys[i]` spells run i in digits, of which digit d stands for
+    `spelt[d - 1]`.
     """
 
     held: Any
@@ -149,35 +151,29 @@ class _Runs:
 
     @classmethod
     def of(cls, words: Words, framing: Bools) -> _Runs:
-        """Those that enough texts hold.
-
-        Most are held by fewer: a first pass counts in buckets, and what falls into a bucket with
-        too few is not counted one by one.
-        """
+        """Those that enough texts hold."""
         digit = np.where(framing, np.cumsum(framing) + 1, 1)
         spelt = ["x", "^", "$", *words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]]
-        texts = np.zeros(BUCKETS, np.int32)
-        for _, _, key in _coded(words, digit, len(spelt) + 1):
-            texts += np.bincount(_bucket(key), minlength=BUCKETS).astype(np.int32)
-        kept = [np.empty(0, np.int64)]
-        for _, _, key in _coded(words, digit, len(spelt) + 1):
-            kept.append(key[texts[_bucket(key)] >= LEAST_TEXTS])
-        keys = np.concatenate(kept)
-        kept.clear()
-        keys.sort()
-        keys = distinct(keys[LEAST_TEXTS - 1 :][_same(keys, LEAST_TEXTS - 1)])
-        indices, indptr = [np.empty(0, np.int32)], np.zeros(words.rows + 1, np.int64)
+        keys, counts = _common(words, digit, len(spelt) + 1)
+        indices, at = np.empty(int(counts.sum()), np.int32), 0
+        indptr = np.zeros(words.rows + 1, np.int64)
         for start, row, key in _coded(words, digit, len(spelt) + 1):
-            column = np.searchsorted(keys, key).astype(np.int32)
+            column = np.searchsorted(keys, key)
             there = column < keys.size
             there[there] = keys[column[there]] == key[there]
-            indices.append(column[there])
-            counts = np.bincount(row[there])
-            indptr[start + 1 : start + 1 + counts.size] = counts
-        each = 1.0 / np.sqrt(np.maximum(indptr[1:], 1))
-        data = np.repeat(each, indptr[1:])
-        parts = (data, np.concatenate(indices), np.cumsum(indptr))
+            held = np.bincount(row[there])
+            indptr[start + 1 : start + 1 + held.size] = held
+            indices[at : at + int(held.sum())] = column[there]
+            at += int(held.sum())
+        parts = (np.ones(indices.size, np.int8), indices, np.cumsum(indptr))
         return cls(sparse.csr_matrix(parts, shape=(words.rows, keys.size)), keys, spelt)
+
+    def rows(self, which: Ints) -> Any:
+        """Some rows of `held`, each of length 1."""
+        made = self.held[which]
+        each = 1.0 / np.sqrt(np.maximum(np.diff(made.indptr), 1))
+        data = np.repeat(each, np.diff(made.indptr))
+        return sparse.csr_matrix((data, made.indices, made.indptr), shape=made.shape)
 
     def says(self, run: int) -> str:
         """A run as people read it."""
@@ -186,6 +182,40 @@ class _Runs:
             key, digit = divmod(key, base)
             made.append(self.spelt[digit - 1])
         return " ".join(reversed(made))
+
+
+def _common(words: Words, digit: Ints, base: int) -> tuple[Ints, Ints]:
+    """The runs that enough texts hold, and how many hold each.
+
+    Most are held by fewer: a first pass counts in buckets, and what falls into a bucket with too
+    few is not counted one by one.
+    """
+    texts = np.zeros(BUCKETS, np.int32)
+    for _, _, key in _coded(words, digit, base):
+        np.add.at(texts, _bucket(key), 1)
+    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    fresh, waiting = [], 0
+    for _, _, key in _coded(words, digit, base):
+        fresh.append(key[texts[_bucket(key)] >= LEAST_TEXTS])
+        waiting += fresh[-1].size
+        if waiting > max(BUCKETS // 2, keys.size):
+            keys, counts = _counted(keys, counts, fresh)
+            waiting = 0
+    keys, counts = _counted(keys, counts, fresh)
+    return keys[counts >= LEAST_TEXTS], counts[counts >= LEAST_TEXTS]
+
+
+def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
+    """Counts by key with those of some more keys, of which the list is emptied."""
+    more = np.sort(np.concatenate(fresh))
+    fresh.clear()
+    head = np.flatnonzero(np.append(True, more[1:] != more[:-1])[: more.size])
+    often = np.diff(np.append(head, more.size))
+    made = distinct(np.append(keys, more[head]))
+    total = np.zeros(made.size, np.int64)
+    total[np.searchsorted(made, keys)] = counts
+    total[np.searchsorted(made, more[head])] += often
+    return made, total
 
 
 def _coded(words: Words, digit: Ints, base: int) -> Iterator[tuple[int, Ints, Ints]]:
@@ -212,27 +242,26 @@ def _bucket(key: Ints) -> Ints:
     return (mixed(key.astype(np.uint64)) % np.uint64(BUCKETS)).astype(np.int64)
 
 
-def _same(values: Ints, apart: int) -> Bools:
-    """Of sorted values, which equal the one so many places before."""
-    return np.asarray(values[apart:] == values[: max(values.size - apart, 0)], bool)
-
-
-def _likeness(built: Any, denied: Bools, has: Bools, fold: Ints) -> tuple[Floats, Floats]:
+def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floats, Floats]:
     """How much each text is built like those that have a label against their content.
 
     Learnt on the other folds, from texts whose content denies the label; the second array is the
     mean weight of every run.
     """
-    score, weight = np.zeros(has.size), np.zeros(built.shape[1])
+    score, weight = np.zeros(has.size), np.zeros(built.keys.size)
     for number in np.unique(fold):
-        fitted, asked = denied & (fold != number), fold == number
+        fitted, asked = np.flatnonzero(denied & (fold != number)), np.flatnonzero(fold == number)
+        few = min(fitted.size, MOST_FITTED)
+        fitted = fitted[np.linspace(0, fitted.size - 1, few).astype(np.int64)]
         if np.unique(has[fitted]).size < 2:
             continue
         learner = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            learner.fit(built[fitted], has[fitted])
-        score[asked] = learner.predict_proba(built[asked])[:, 1]
+            learner.fit(built.rows(fitted), has[fitted])
+        for start in range(0, asked.size, MOST_FITTED):
+            some = asked[start : start + MOST_FITTED]
+            score[some] = learner.predict_proba(built.rows(some))[:, 1]
         weight += learner.coef_[0]
     return score, weight
 
