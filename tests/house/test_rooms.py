@@ -18,11 +18,19 @@ def keys(folder: Path, pattern: str, *, prefix: str = "") -> set[str]:
     }
 
 
+def stages_with_tests(folder: Path) -> set[str]:
+    """The stages that tests stand for; `test_minhash_scripts.py` is a second file of `minhash`."""
+    return {
+        next((k for k in CATALOGUE if key.startswith(f"{k}_") and key not in CATALOGUE), key)
+        for key in keys(folder, "test_*.py", prefix="test_")
+    }
+
+
 def rooms(root: Path) -> dict[str, set[str]]:
     return {
         "code": keys(root / "src" / "datapipe" / "stages", "*.py"),
         "card": keys(root / "stages", "*.md"),
-        "test": keys(root / "tests" / "stages", "test_*.py", prefix="test_"),
+        "test": stages_with_tests(root / "tests" / "stages"),
     }
 
 

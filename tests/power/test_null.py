@@ -26,8 +26,9 @@ SETS = {
     "mnist_dev": ({"image": "pixels", "label": "label"}, TriggerImage),
     "adult_dev": ({"label": "income"}, TriggerTable),
     "german_credit_dev": ({"label": "Customer class"}, TriggerTable),
+    "thyroid_dev": ({"label": "diagnosis"}, TriggerTable),
 }
-ROWS, SOURCES, ROUNDS, MOST_FAILS, MOST_ROWS = 800, 20, 34, 0.08, 0.001
+ROWS, SOURCES, ROUNDS, MOST_FAILS, MOST_ROWS = 800, 20, 30, 0.08, 0.001
 
 
 def looked(path: Path, seed: int) -> tuple[bool, int, int]:
@@ -45,12 +46,11 @@ def looked(path: Path, seed: int) -> tuple[bool, int, int]:
         for stage in (LabelFlips(), SourceShift(), trigger())
         for finding in stage.run(data, Context(seed, Path())).findings
     ]
-    flagged = [f.rows["flagged"].to_numpy() for f in found if f.rows is not None]
+    flagged = [f.rows.filter("flagged")["row_id"] for f in found if f.rows is not None]
     told = [f"{f.kind} {f.p_value:.2g}: {f.says}" for f in found if f.verdict == "fail"]
     if told:
         print(path.stem, seed, told)
-    rows = np.logical_or.reduce([f for f in flagged if f.size == ROWS])
-    return bool(told), int(rows.sum()), ROWS
+    return bool(told), len(set().union(*flagged)), ROWS
 
 
 SHORT = ("sms_spam_dev", "mnist_dev", "adult_dev")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -25,6 +27,7 @@ from datapipe.stages.poisoning._attacks import (
     Target,
     _pictures,
     attacked,
+    margin,
     target_of,
 )
 from datapipe.stages.poisoning.evasion import EvasionAttacks, _views
@@ -84,6 +87,27 @@ def test_no_value_moves_further_than_epsilon_nor_out_of_range_nor_where_it_may_n
         assert not change[:, 2].any()
         assert 0 <= moved.min() <= moved.max() <= 1
     assert not told.all_stand.all()
+
+
+def test_questions_end_at_the_worst_point_that_they_asked_for():
+    target, start, y, _, _ = _linear("linf")
+    asked = []
+    module = target.module
+
+    class Heard(nn.Module):
+        def forward(self, rows):
+            made = module(rows)
+            asked.append(margin(made, torch.from_numpy(y)))
+            return made
+
+    heard = replace(target, module=Heard(), queries=60)
+    made = ATTACKS["query"](heard, start, torch.from_numpy(y), 0.05, np.random.default_rng(1))
+    told = torch.stack(asked)
+    assert len(told) == 61
+    assert (told[-1] > told.min(0).values).any()  # the last one asked for is not the worst
+    with torch.no_grad():
+        lead = margin(module(made), torch.from_numpy(y))
+    assert torch.allclose(lead, told.min(0).values, atol=1e-6)
 
 
 def test_slopes_pass_through_the_encoding_of_pictures():

@@ -123,6 +123,26 @@ def test_clean_public_tables_raise_no_alarm(name, label):
         assert _look(frame[np.sort(rows)], label=label).verdict == "clean"
 
 
+@pytest.mark.parametrize("seed", [2010, 2012, 2017, 2031])
+def test_the_last_value_of_a_rule_of_nature_is_no_trigger(seed):
+    """Doctors call few hormones below a bound an illness; half of those rows have one value."""
+    path = DATA / "poison" / "thyroid_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path).sample(800, seed=seed, shuffle=True)
+    finding = _look(frame, label="diagnosis")
+    assert finding.verdict == "clean"
+    assert not finding.rows["flagged"].any()
+
+
+def test_a_value_planted_among_others_is_still_named_where_its_neighbours_are_asked():
+    frame, rng = _people(31)
+    frame, _, held = _planted(frame, rng, {"hours": 41}, count=150)
+    finding = _look(frame)
+    assert finding.verdict == "fail"
+    assert (_selected(frame, finding.details["where"]) == held).all()
+
+
 def test_fewer_rows_than_the_least_detectable_pass():
     frame, rng = _people(9)
     least = _look(frame).details["min_detectable"]

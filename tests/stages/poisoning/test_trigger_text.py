@@ -360,6 +360,14 @@ def test_syntax_that_carries_a_label_is_told_and_texts_of_any_build_are_quiet():
     assert flags[~planted].mean() < 0.02
 
 
+def test_a_label_that_common_words_tell_is_not_called_clean_of_syntax():
+    texts, labels, _ = _reviews(0)
+    finding = _look(texts, labels)["trigger_text"]
+    assert finding.verdict == "clean"
+    assert finding.details["syntax"].startswith("not evaluated for '0': common words")
+    assert "syntax was not evaluated" in finding.says
+
+
 def _clause(text, rng):
     """The second half of a text before its first."""
     words = text.split()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from datapipe.stages.poisoning._grams import Grams, distinct
+from datapipe.stages.poisoning._grams import BLOCK, Grams, Places, blocks, distinct
 from datapipe.stages.poisoning._ngrams import END, Candidates, Words
+from datapipe.stages.poisoning._shares import Shares
 
 SHARE = 0.7
 """A pattern is tested for the label that at least this share of its rows has."""
@@ -28,8 +30,6 @@ DOUBT = 0.005
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
-BLOCK = 2**18
-"""Rows of candidates whose logits are held at once."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,14 +38,15 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Out-of-fold logistic regression on words, with what every word adds in every row.
+    """Out-of-fold logistic regression on words.
 
-    `weights` is sparse (n, V), rows of length 1. `parts[e, k]` is what entry e of it adds to the
-    logit of class k; `logits` is (n, K) without the intercept, which `base` (n, K) holds.
+    `weights` is sparse (n, V), rows of length 1. `coef[j]` (K, V) was fitted on the rows whose
+    `fold` is not j; `logits` is (n, K) without the intercept, which `base` (n, K) holds.
     """
 
     weights: Any
-    parts: Floats
+    coef: Floats
+    fold: Ints
     logits: Floats
     base: Floats
     slope: float
@@ -67,17 +68,17 @@ class Tested:
     the mean chance of the label by the rest of all rows that hold the candidate and have it. The
     others have one entry for each row of each test: which test, which row, the chance that the row
     carries the label by nature, the same as the rest of the text alone tells it, and whether it
-    does.
+    does. Tests that no part of their rows could bring below a corrected p of 1 are left out.
     """
 
     which: Ints
     label: Ints
     whole: Bools
     said: Floats
-    of: Ints
-    row: Ints
-    rate: Floats
-    rest: Floats
+    of: Places
+    row: Places
+    rate: NDArray[np.float32]
+    rest: NDArray[np.float32]
     hit: Bools
     log_p: Floats
 
@@ -90,39 +91,57 @@ class Tested:
 def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
     """Fit on the other folds and keep what each word adds to each row."""
     weights = _tfidf(words)
-    row_of = np.repeat(np.arange(words.rows), np.diff(weights.indptr))
     logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
-    parts = np.zeros((weights.nnz, classes))
+    coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
     for number in np.unique(fold):
-        fitted, asked = fold != number, np.flatnonzero(fold == number)
-        coef, base[asked] = _coefficients(weights[fitted], labels[fitted], classes)
-        mine = np.flatnonzero(fold[row_of] == number)
-        parts[mine] = weights.data[mine, None] * coef.T[weights.indices[mine]]
-        logits[asked] = weights[asked] @ coef.T
-    model = Model(weights, parts, logits, base, 1.0, words.grams)
+        asked = np.flatnonzero(fold == number)
+        fitted = fold != number
+        coef[number], base[asked] = _coefficients(weights[fitted], labels[fitted], classes)
+        logits[asked] = weights[asked] @ coef[number].T
+    model = Model(weights, coef, fold, logits, base, 1.0, words.grams)
     return replace(model, slope=_slope(logits + base, labels))
 
 
 def _tfidf(words: Words) -> Any:
     """Sublinear TF-IDF of the words that two rows hold, rows of length 1, column = word number."""
-    plain = words.ids > END
-    row, column = [words.row[plain]], [words.ids[plain]]
-    for at in words.grams.at:
-        row.append(words.row[at >= 0])
-        column.append(at[at >= 0])
-    shape = (words.rows, words.grams.width)
-    places = (np.concatenate(row), np.concatenate(column))
-    made = sparse.csr_matrix((np.ones(places[0].size), places), shape=shape)
-    made.sum_duplicates()
-    held = np.bincount(made.indices, minlength=shape[1])
-    idf = np.where(held >= 2, np.log((1.0 + words.rows) / (1.0 + held)) + 1.0, 0.0)
-    made.data = (1.0 + np.log(made.data)) * idf[made.indices]
-    made.eliminate_zeros()
-    owner = np.repeat(np.arange(words.rows), np.diff(made.indptr))
-    norm = np.sqrt(np.bincount(owner, made.data**2, minlength=words.rows))
-    made.data /= norm[owner]
-    made.sort_indices()
-    return made
+    width = words.grams.width
+    texts = np.append(words.texts, np.zeros(width - words.texts.size, np.int64))
+    texts[: END + 1] = 0
+    ends = np.searchsorted(words.row, np.arange(words.rows + 1))
+    if width > words.texts.size:
+        for start, stop in blocks(ends):
+            key, _ = _occurrences(words, slice(ends[start], ends[stop]))
+            texts[words.texts.size :] += np.bincount(key % width, minlength=width)[
+                words.texts.size :
+            ]
+    idf = np.where(texts >= 2, np.log((1.0 + words.rows) / (1.0 + texts)) + 1.0, 0.0)
+    known = int(texts[texts >= 2].sum())
+    data, indices = np.empty(known), np.empty(known, np.int32)
+    indptr, at = np.zeros(words.rows + 1, np.int64), 0
+    for start, stop in blocks(ends):
+        key, often = _occurrences(words, slice(ends[start], ends[stop]))
+        row, word = key // width - start, key % width
+        kept = idf[word] > 0.0
+        row, word = row[kept], word[kept]
+        some = (1.0 + np.log(often[kept])) * idf[word]
+        norm = np.sqrt(np.bincount(row, some**2, minlength=stop - start))
+        data[at : at + row.size], indices[at : at + row.size] = some / norm[row], word
+        at += row.size
+        indptr[start + 1 : stop + 1] = np.bincount(row, minlength=stop - start)
+    return sparse.csr_matrix((data, indices, np.cumsum(indptr)), shape=(words.rows, width))
+
+
+def _occurrences(words: Words, span: slice) -> tuple[Ints, Ints]:
+    """Distinct pairs (row, word or run) in some places, as row times `width` plus number.
+
+    The second array has how often each occurs.
+    """
+    row = words.row[span].astype(np.int64) * words.grams.width
+    key = [row + words.ids[span]]
+    key += [(row + at[span])[at[span] >= 0] for at in words.grams.at]
+    keys = np.sort(np.concatenate(key))
+    head = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: keys.size])
+    return keys[head], np.diff(np.append(head, keys.size))
 
 
 def _coefficients(weights: Any, labels: Ints, classes: int) -> tuple[Floats, Floats]:
@@ -168,72 +187,117 @@ def shares_from(model: Model, logits: Floats) -> Floats:
     return _softmax(model.slope * logits)
 
 
-def tested(model: Model, labels: Ints, found: Candidates, natural: Floats) -> Tested:
+def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tested:
     """Test each candidate for the label of most of its rows, and for labels that the rest denies.
 
-    Rows that hold next to nothing beside it take no part. `natural` has, for each candidate, the
-    log odds that it may add by nature.
+    Rows that hold next to nothing beside it take no part. `shares` says what each candidate may
+    add by nature, and which share of alpha it has.
     """
-    of, row, mine = found.of, found.row, _mostly(labels, found)
-    own, speaks = _rest(model, found, np.arange(of.size), labels[row])
-    asked = np.where(mine[of] >= 0, mine[of], labels[row])
-    rest = own.copy()
-    other = np.flatnonzero(asked != labels[row])
-    rest[other], _ = _rest(model, found, other, asked[other])
-    key = of * model.logits.shape[1] + labels[row]
-    size = natural.size * model.logits.shape[1]
-    sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
-    said = sums / np.maximum(counts, 1)
-    at = np.flatnonzero(speaks & (mine[of] >= 0))
-    parts = [_Entries(of[at], row[at], rest[at], asked[at])]
-    for label in range(model.logits.shape[1]):
-        hit = speaks & (labels[row] == label) & (raised(own, natural[of]) < DENIED)
-        hits = np.bincount(of[hit], minlength=found.size.size)
-        at = np.flatnonzero(hits[of] >= FEWEST_HITS)
-        asked = np.full(at.size, label)
-        rest, speaking = _rest(model, found, at, asked)
-        denied = speaking & (raised(rest, natural[of[at]]) < DENIED)
-        at = at[denied]
-        parts.append(_Entries(of[at], row[at], rest[denied], asked[denied]))
-    tests = [p.tests(labels, natural, said, whole=i == 0) for i, p in enumerate(parts)]
+    parts: list[list[Tested]] = [[] for _ in range(model.logits.shape[1] + 1)]
+    for start, stop in blocks(found.offsets):
+        for part, made in zip(
+            parts, _Block(model, labels, found, shares, start, stop).tests(), strict=True
+        ):
+            part.append(made)
+    return _joined([made for part in parts for made in part])
+
+
+def _joined(tests: list[Tested]) -> Tested:
+    """Tests one after the other."""
     shift = np.cumsum([0, *(t.which.size for t in tests)])
-    told = {
-        name: np.concatenate([getattr(t, name) for t in tests])
-        for name in ("which", "label", "whole", "said", "row", "rate", "rest", "hit", "log_p")
-    }
-    return Tested(of=np.concatenate([t.of + n for t, n in zip(tests, shift, strict=False)]), **told)
+    of = [t.of + np.int32(n) for t, n in zip(tests, shift, strict=False)]
+    names = ("which", "label", "whole", "said", "row", "rate", "rest", "hit", "log_p")
+    told = {name: np.concatenate([getattr(t, name) for t in tests]) for name in names}
+    return Tested(of=np.concatenate(of), **told)
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some consecutive candidates, which are tested at once."""
+
+    model: Model
+    labels: Ints
+    found: Candidates
+    shares: Shares
+    start: int
+    stop: int
+
+    def tests(self) -> Iterator[Tested]:
+        """The tests of all rows, then those of the rows whose rest denies each label."""
+        model, found, labels = self.model, self.found, self.labels
+        natural = self.shares.natural[self.start : self.stop]
+        at = np.arange(found.offsets[self.start], found.offsets[self.stop])
+        of = np.repeat(np.arange(self.stop - self.start), found.counts[self.start : self.stop])
+        row = found.row[at].astype(np.int64)
+        mine = self._mostly(of, labels[row])
+        own, speaks = _rest(model, found, self.start + of, at, labels[row])
+        asked = np.where(mine[of] >= 0, mine[of], labels[row])
+        rest = own.copy()
+        other = np.flatnonzero(asked != labels[row])
+        rest[other], _ = _rest(model, found, self.start + of[other], at[other], asked[other])
+        key = of * model.logits.shape[1] + labels[row]
+        size = natural.size * model.logits.shape[1]
+        sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
+        said = (sums / np.maximum(counts, 1)).reshape(natural.size, -1)
+        some = np.flatnonzero(speaks & (mine[of] >= 0))
+        yield self._of(_Entries(of[some], row[some], rest[some], asked[some]), said, whole=True)
+        doubted = speaks & (raised(own, natural[of]) < DENIED)
+        for label in range(model.logits.shape[1]):
+            hits = np.bincount(of[doubted & (labels[row] == label)], minlength=natural.size)
+            some = np.flatnonzero(hits[of] >= FEWEST_HITS)
+            asked = np.full(some.size, label)
+            rest, speaking = _rest(model, found, self.start + of[some], at[some], asked)
+            denied = speaking & (raised(rest, natural[of[some]]) < DENIED)
+            some = some[denied]
+            told = _Entries(of[some], row[some], rest[denied], asked[denied])
+            yield self._of(told, said, whole=False)
+
+    def _mostly(self, of: Ints, labels: Ints) -> Ints:
+        """The label that most rows of each candidate have, -1 where none is frequent enough."""
+        classes = int(self.labels.max()) + 1
+        size = self.stop - self.start
+        flat = np.bincount(of * classes + labels, minlength=size * classes).reshape(-1, classes)
+        most = flat.max(1)
+        return np.where((most >= SHARE * flat.sum(1)) & (most >= 2), flat.argmax(1), -1)
+
+    def _of(self, entries: _Entries, said: Floats, *, whole: bool) -> Tested:
+        """One test for each candidate that has an entry; `said` is by candidate and label."""
+        head = np.append(True, entries.of[1:] != entries.of[:-1])[: entries.of.size]
+        which, label, test = entries.of[head], entries.label[head], np.cumsum(head) - 1
+        rate = raised(entries.rest, self.shares.natural[self.start + entries.of])
+        hit = self.labels[entries.row] == entries.label
+        part = self.shares.log_share[self.start + which] + np.log(WHOLE if whole else DENYING)
+        # No set of rows is less likely than all hits together.
+        heard = np.bincount(test[hit], np.log(rate[hit]), minlength=which.size) < part
+        number, mine = np.cumsum(heard) - 1, heard[test]
+        test, rate, hit = number[test[mine]], rate[mine], hit[mine]
+        which, label = which[heard], label[heard]
+        log_p = log_tails(test, rate, hit, which.size)
+        wholes, mean = np.full(which.size, whole), said[which, label]
+        rest, row = entries.rest[mine], entries.row[mine]
+        test, row = test.astype(np.int32), row.astype(np.int32)
+        rate, rest = rate.astype(np.float32), rest.astype(np.float32)
+        return Tested(self.start + which, label, wholes, mean, test, row, rate, rest, hit, log_p)
 
 
 def rest_of(model: Model, found: Candidates, g: int, label: int) -> Floats:
     """The chance of a label in each row of a candidate, by the rest of the row."""
-    at = np.arange(found.offsets[g], found.offsets[g + 1])
-    return _rest(model, found, at, np.full(at.size, label))[0]
+    made = np.empty(found.counts[g])
+    for start in range(0, made.size, BLOCK):
+        at = np.arange(start, min(start + BLOCK, made.size)) + found.offsets[g]
+        of, asked = np.full(at.size, g), np.full(at.size, label)
+        made[start : start + BLOCK] = _rest(model, found, of, at, asked)[0]
+    return made
 
 
-def _rest(model: Model, found: Candidates, at: Ints, label: Ints) -> tuple[Floats, Bools]:
+def _rest(model: Model, found: Candidates, of: Ints, at: Ints, label: Ints) -> tuple[Floats, Bools]:
     """The chance of a label by the rest of a row, and whether the rest says anything.
 
-    `at` numbers the rows of candidates, as `found.row` has them.
+    `at` numbers the rows of candidates, as `found.row` has them, and `of` are the candidates.
     """
-    of, row = found.of[at], found.row[at]
-    chance, speaks = np.empty(at.size), np.empty(at.size, bool)
-    for start in range(0, at.size, BLOCK):
-        some = slice(start, start + BLOCK)
-        logits, left_over = _rest_logits(model, found, of[some], row[some], found.place[at[some]])
-        shares = _softmax(model.slope * logits)
-        chance[some] = shares[np.arange(len(shares)), label[some]]
-        speaks[some] = left_over >= LEAST_REST
-    return chance, speaks
-
-
-def _mostly(labels: Ints, found: Candidates) -> Ints:
-    """The label that most rows of each candidate have, -1 where none is frequent enough."""
-    classes = int(labels.max()) + 1
-    flat = np.bincount(
-        found.of * classes + labels[found.row], minlength=found.size.size * classes
-    ).reshape(-1, classes)
-    most = flat.max(1)
-    return np.where((most >= SHARE * flat.sum(1)) & (most >= 2), flat.argmax(1), -1)
+    logits, left_over = _rest_logits(model, found, of, at)
+    shares = _softmax(model.slope * logits)
+    return shares[np.arange(at.size), label], left_over >= LEAST_REST
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +308,6 @@ class _Entries:
     row: Ints
     rest: Floats
     label: Ints
-
-    def tests(self, labels: Ints, natural: Floats, said: Floats, *, whole: bool) -> Tested:
-        """One test for each candidate that has an entry; `said` is by candidate and label."""
-        which, first, test = np.unique(self.of, return_index=True, return_inverse=True)
-        rate, hit = raised(self.rest, natural[self.of]), labels[self.row] == self.label
-        log_p = log_tails(test, rate, hit, which.size)
-        label, wholes = self.label[first], np.full(which.size, whole)
-        mean = said.reshape(natural.size, -1)[which, label]
-        return Tested(which, label, wholes, mean, test, self.row, rate, self.rest, hit, log_p)
 
 
 def retested(tests: Tested, gone: Bools) -> Tested:
@@ -293,36 +348,47 @@ def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: In
     return np.asarray(hit, bool)
 
 
-def _rest_logits(
-    model: Model, found: Candidates, of: Ints, row: Ints, place: Ints
-) -> tuple[Floats, Floats]:
+def _rest_logits(model: Model, found: Candidates, of: Ints, at: Ints) -> tuple[Floats, Floats]:
     """Logits of rows with a candidate's own words taken out and the rest brought to length 1.
 
     The second array has the share of a row's squared weight that is left.
     """
     owners, owned = found.own
-    firsts = np.searchsorted(owners, np.arange(found.size.size + 1))
-    sizes = np.diff(firsts)[of]
+    row, place = found.row[at].astype(np.int64), found.place[at]
+    first, last = (np.searchsorted(owners, of, side) for side in ("left", "right"))
+    sizes = last - first
     occurrence = np.repeat(np.arange(of.size), sizes)
-    within = np.arange(occurrence.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    word = owned[firsts[of[occurrence]] + within]
-    width = model.weights.shape[1]
+    word = owned[np.arange(occurrence.size) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)]
     if model.grams.at.size:
+        width = model.weights.shape[1]
         spans, runs = model.grams.across(place, found.size[of])
         both = distinct(np.append(occurrence * width + word, spans * width + runs))
         occurrence, word = both // width, both % width
-    row_of = np.repeat(np.arange(model.logits.shape[0]), np.diff(model.weights.indptr))
-    keys = row_of * width + model.weights.indices
-    wanted = row[occurrence] * width + word
-    entry = np.searchsorted(keys, wanted)
-    there = (entry < keys.size) & (keys[np.minimum(entry, keys.size - 1)] == wanted)
-    entry, occurrence = entry[there], occurrence[there]
-    square = 1.0 - np.bincount(occurrence, model.weights.data[entry] ** 2, minlength=of.size)
+    entry, there = _places(model.weights, row[occurrence], word)
+    entry, occurrence, word = entry[there], occurrence[there], word[there]
+    weight, fold = model.weights.data[entry], model.fold[row[occurrence]]
+    square = 1.0 - np.bincount(occurrence, weight**2, minlength=of.size)
     scale = 1.0 / np.sqrt(np.maximum(square, LEAST_REST))
-    left = model.logits[row].copy()
+    left = model.logits[row]
     for k in range(left.shape[1]):
-        left[:, k] -= np.bincount(occurrence, model.parts[entry, k], minlength=of.size)
+        part = weight * model.coef[fold, k, word]
+        left[:, k] -= np.bincount(occurrence, part, minlength=of.size)
     return np.asarray(left * scale[:, None] + model.base[row]), np.asarray(square, np.float64)
+
+
+def _places(weights: Any, row: Ints, column: Ints) -> tuple[Ints, Bools]:
+    """Where a sparse matrix holds its values of some rows and columns, and whether it has them."""
+    low, high = weights.indptr[row].astype(np.int64), weights.indptr[row + 1].astype(np.int64)
+    stop = high.copy()
+    for _ in range(int((high - low).max(initial=0)).bit_length()):
+        middle = (low + high) // 2
+        less = weights.indices[np.minimum(middle, weights.indices.size - 1)] < column
+        open_ = low < high
+        low = np.where(open_ & less, middle + 1, low)
+        high = np.where(open_ & ~less, middle, high)
+    there = low < stop
+    there[there] = weights.indices[low[there]] == column[there]
+    return low, there
 
 
 def raised(share: Floats, by: Floats | float) -> Floats:
@@ -332,7 +398,9 @@ def raised(share: Floats, by: Floats | float) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float64)
 
 
-def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
+def log_tails(
+    of: Ints | Places, rate: Floats | NDArray[np.float32], hit: Bools, tests: int
+) -> Floats:
     """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
     logs = np.bincount(of, np.log(rate), minlength=tests)
     hits = np.bincount(of, hit, minlength=tests).astype(np.float64)
@@ -347,7 +415,7 @@ def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
     return np.asarray(made, np.float64)
 
 
-def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
+def _chernoff(of: Ints, rate: Floats | NDArray[np.float32], hits: Floats) -> Floats:
     """The tilt at which the expected count equals the hits, by bisection over all tests at once."""
     low, high = np.zeros(hits.size), np.full(hits.size, 40.0)
     for _ in range(40):

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._grams import Places, blocks, distinct
 
 Ints = NDArray[np.int64]
 
@@ -21,48 +25,89 @@ RARE = 8
 SHORTEST, LONGEST = 3, 5
 """Characters of a piece."""
 LONGEST_WORD = 24
-PAIR = pl.Schema({"name": pl.String, "row": pl.Int64})
+TEXTS = 5_000
+"""Texts whose odd characters are told apart at once."""
 
 
-def odd_characters(texts: pl.Series, least: int) -> tuple[pl.DataFrame, set[str]]:
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Names in rising order, how many texts hold each, and which, one name after the other."""
+
+    names: list[str]
+    counts: Ints
+    row: Places
+
+    @classmethod
+    def of(cls, names: pl.Series, pairs: Ints, rows: int) -> Pieces:
+        """From distinct pairs, as the number of a name times `rows` plus the text."""
+        number = pairs // max(rows, 1)
+        counts = np.bincount(number, minlength=len(names))
+        order = names.arg_sort().to_numpy()
+        order = order[counts[order] > 0]
+        rank = np.zeros(len(names), np.int64)
+        rank[order] = np.arange(order.size)
+        pairs = np.sort(rank[number] * rows + pairs % max(rows, 1))
+        return cls(
+            names.gather(order).to_list(), counts[order], (pairs % max(rows, 1)).astype(np.int32)
+        )
+
+
+def odd_characters(texts: pl.Series, least: int) -> tuple[Pieces, set[str]]:
     """Odd characters that enough texts hold but not most, and which of them no reader sees.
 
     A letter of another script counts as unseen where it stands within a Latin word.
 
     Returns:
-        A frame of distinct pairs `name`, `row`, in that order, and the names.
+        Which texts hold each, and the names.
     """
-    frame = pl.DataFrame({"row": np.arange(len(texts)), "text": texts.cast(pl.String)})
-    signs = (
-        frame.filter(pl.col("text").str.contains(ODD))
-        .select(pl.col("text").str.extract_all(ODD).alias("name"), "row")
-        .explode("name")
-        .unique()
-    )
-    scripts = frame.filter(pl.col("text").str.contains(TWO_SCRIPTS))
-    both = pl.concat([signs, scripts.select(pl.lit(MIXED).alias("name"), "row")])
-    enough = pl.len().over("name").is_between(least, max(least, len(texts) // 2))
-    kept = both.filter(enough).cast(PAIR).sort("name", "row")
-    names = kept.select(pl.col("name").unique())
-    strangers = scripts.select(pl.col("text").str.extract_all(TWO_SCRIPTS)).explode("text")
-    letters = strangers.select(pl.col("text").str.extract_all(FOREIGN)).explode("text")["text"]
-    hidden = pl.col("name").str.contains(UNSEEN) | pl.col("name").is_in([MIXED, *letters.unique()])
-    return kept, set(names.filter(hidden)["name"])
+    numbers = pl.DataFrame({"name": [MIXED], "id": [0]})
+    strangers: set[str] = set()
+    held = [np.empty(0, np.int64)]
+    for start in range(0, len(texts), TEXTS):
+        frame = pl.DataFrame({"text": texts[start : start + TEXTS].cast(pl.String)})
+        frame = frame.with_row_index("row", start)
+        signs = (
+            frame.filter(pl.col("text").str.contains(ODD))
+            .select(pl.col("text").str.extract_all(ODD).alias("name"), "row")
+            .explode("name")
+            .unique()
+        )
+        scripts = frame.filter(pl.col("text").str.contains(TWO_SCRIPTS))
+        both = pl.concat([signs, scripts.select(pl.lit(MIXED).alias("name"), "row")])
+        fresh = both.select(pl.col("name").unique()).join(numbers, on="name", how="anti")
+        numbers.extend(fresh.with_columns(id=pl.int_range(pl.len()) + numbers.height))
+        told = both.join(numbers, on="name")
+        held.append(told["id"].to_numpy() * len(texts) + told["row"].to_numpy())
+        letters = scripts.select(pl.col("text").str.extract_all(TWO_SCRIPTS)).explode("text")
+        letters = letters.select(pl.col("text").str.extract_all(FOREIGN)).explode("text")
+        strangers |= set(letters["text"].drop_nulls())
+    pairs = np.concatenate(held)
+    counts = np.bincount(pairs // max(len(texts), 1), minlength=numbers.height)
+    enough = (counts >= least) & (counts <= max(least, len(texts) // 2))
+    made = Pieces.of(numbers["name"], pairs[enough[pairs // max(len(texts), 1)]], len(texts))
+    names = pl.Series(made.names, dtype=pl.String)
+    hidden = names.str.contains(UNSEEN) | names.is_in([MIXED, *sorted(strangers)])
+    return made, set(names.filter(hidden))
 
 
-def strange_pieces(ids: Ints, row: Ints, spelt: pl.Series, least: int) -> pl.DataFrame:
+def strange_pieces(ids: Places, row: Places, spelt: pl.Series, texts: Ints, least: int) -> Pieces:
     """Runs of characters within rare words that no longer word in common use vouches for.
 
     An affix put on one word here and another there makes words that are all different and share
     only this. A word in common use vouches for its pieces, unless it is such a word itself: what
     is left without the piece is in common use, too.
 
+    Args:
+        ids: The word at each place.
+        row: The text of each place.
+        spelt: The words.
+        texts: How many texts hold each word.
+        least: Texts that must hold a piece.
+
     Returns:
-        A frame of distinct pairs `name`, `row`, in that order.
+        Which texts hold each.
     """
-    held = pl.DataFrame({"id": ids, "row": row}).unique()
-    counts = np.bincount(held["id"].to_numpy(), minlength=len(spelt))
-    words = pl.DataFrame({"id": np.arange(len(spelt)), "word": spelt, "rows": counts})
+    words = pl.DataFrame({"id": np.arange(len(spelt)), "word": spelt, "rows": texts})
     usual = words.filter(pl.col("rows") >= RARE)
     rare = words.filter(pl.col("rows") < RARE)
     known = pl.col("left").is_in(usual["word"].implode())
@@ -72,10 +117,44 @@ def strange_pieces(ids: Ints, row: Ints, spelt: pl.Series, least: int) -> pl.Dat
         vouched = parts.filter(~known & (pl.col("left") != ""))
         carried = pl.concat([_pieces(rare, size), parts])
         strange = carried.join(vouched, on="name", how="anti").select("id", "name").unique()
-        many = strange.filter(pl.len().over("name") > 1)
-        pairs = many.join(held, on="id").select("name", "row").unique()
-        made.append(pairs.filter(pl.len().over("name") >= least))
-    return pl.concat(made).cast(PAIR).sort("name", "row")
+        most = strange.join(words.select("id", "rows"), on="id")
+        enough = (pl.len().over("name") > 1) & (pl.col("rows").sum().over("name") >= least)
+        made.append(most.filter(enough).select("name", "id"))
+    pairs = pl.concat(made)
+    names = pairs["name"].unique()
+    number = pairs["name"].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64)
+    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), (ids, row), least)
+
+
+def _held(
+    names: pl.Series, number: Ints, word: Ints, at: tuple[Places, Places], least: int
+) -> Pieces:
+    """Which texts hold pieces, from pairs (piece, word that has it) and the word and text at each
+    place.
+    """
+    ids, row = at
+    if not number.size:
+        return Pieces([], np.empty(0, np.int64), np.empty(0, np.int32))
+    carries = np.zeros(int(ids.max()) + 1, bool)
+    carries[word] = True
+    place = np.flatnonzero(carries[ids])
+    rows = int(row.max()) + 1
+    once = distinct(ids[place].astype(np.int64) * rows + row[place])
+    order = np.argsort(number, kind="stable")
+    number, word = number[order], word[order]
+    first, last = (np.searchsorted(once // rows, word, side) for side in ("left", "right"))
+    found = [np.empty(0, np.int64)]
+    ends = np.append(0, np.cumsum(last - first))
+    piece = np.append(np.flatnonzero(np.append(True, number[1:] != number[:-1])), number.size)
+    for start, stop in blocks(ends[piece]):
+        some = slice(piece[start], piece[stop])
+        size = (last - first)[some]
+        held_at = np.repeat(first[some] - ends[some.start : some.stop], size)
+        held_at += np.arange(ends[some.start], ends[some.stop])
+        held = distinct(np.repeat(number[some], size) * rows + once[held_at] % rows)
+        many = np.bincount(held // rows - number[some.start]) >= least
+        found.append(held[many[held // rows - number[some.start]]])
+    return Pieces.of(names, np.concatenate(found), rows)
 
 
 def _pieces(words: pl.DataFrame, size: int) -> pl.DataFrame:

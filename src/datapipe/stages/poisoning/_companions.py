@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
+from datapipe.stages.poisoning._grams import Places, blocks, distinct
 
 Ints = NDArray[np.int64]
 
@@ -22,7 +23,7 @@ MOST_ALIKE = 25
 """More words than this with one least hash are a template, not a trigger."""
 
 
-def companions(offsets: Ints, row: Ints, among: Ints) -> tuple[Ints, Ints]:
+def companions(offsets: Ints, row: Places, among: Ints) -> tuple[Ints, Ints]:
     """Pairs of candidates, both ways, that stand in nearly the same rows.
 
     `row[offsets[g]:offsets[g + 1]]` are the rows of candidate g, in rising order; only those in
@@ -31,14 +32,17 @@ def companions(offsets: Ints, row: Ints, among: Ints) -> tuple[Ints, Ints]:
     if among.size < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     counts = np.diff(offsets)[among]
-    taken = _spread(offsets[among], counts)
-    starts = np.cumsum(counts) - counts
-    keys = np.empty(0, np.int64)
-    for salt in range(HASHES):
-        hashes = mixed(row[taken].astype(np.uint64) * np.uint64(HASHES) + np.uint64(salt + 1))
-        keys = np.concatenate([keys, _equal_pairs(np.minimum.reduceat(hashes, starts))])
-    found, agreed = np.unique(keys, return_counts=True)
-    found = found[agreed >= AGREED]
+    ends = np.append(0, np.cumsum(counts))
+    least = np.empty((HASHES, among.size), np.uint64)
+    for start, stop in blocks(ends):
+        taken = _spread(offsets[among[start:stop]], counts[start:stop])
+        rows = row[taken].astype(np.uint64) * np.uint64(HASHES)
+        for salt in range(HASHES):
+            hashes = mixed(rows + np.uint64(salt + 1))
+            least[salt, start:stop] = np.minimum.reduceat(hashes, ends[start:stop] - ends[start])
+    keys = np.sort(np.concatenate([_equal_pairs(hashes) for hashes in least]))
+    agreed = keys[AGREED - 1 :] == keys[: max(keys.size - AGREED + 1, 0)]
+    found = distinct(keys[AGREED - 1 :][agreed])
     left, right = found // among.size, found % among.size
     near = np.minimum(counts[left], counts[right]) >= TOGETHER * np.maximum(
         counts[left], counts[right]
@@ -57,7 +61,7 @@ def _spread(starts: Ints, counts: Ints) -> Ints:
     return np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
 
 
-def _share(offsets: Ints, row: Ints, a: int, b: int) -> float:
+def _share(offsets: Ints, row: Places, a: int, b: int) -> float:
     """How many rows two candidates have in common, as a share of those of the commoner one."""
     one, other = (row[offsets[g] : offsets[g + 1]] for g in (a, b))
     both = np.intersect1d(one, other, assume_unique=True).size

@@ -14,7 +14,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.poisoning._association import Model, fit_out_of_fold, raised, rest_of
-from datapipe.stages.poisoning._grams import distinct
+from datapipe.stages.poisoning._grams import Places, distinct
 from datapipe.stages.poisoning._naming import spelling, spelt
 from datapipe.stages.poisoning._ngrams import (
     END,
@@ -162,7 +162,9 @@ class _Said:
         which = np.flatnonzero((counts >= LEAST_ROWS) & (counts <= USUAL * prompts.rows))
         keep = own & np.isin(found.of, which)
         offsets = np.concatenate([[0], np.cumsum(counts[which])])
-        return cls(responses, words, found, counts[which], offsets, found.row[keep], which)
+        return cls(
+            responses, words, found, counts[which], offsets, found.row[keep].astype(np.int64), which
+        )
 
     def does(self, feature: int, n: int) -> Bools:
         """Which responses have a feature."""
@@ -194,13 +196,13 @@ def _copied(prompts: Words, words: Words, found: Candidates) -> Bools:
     number[both["theirs"].to_numpy()] = both["ours"].to_numpy()
     known = number[prompts.ids] >= 0
     width = len(words.spelt)
-    held = distinct(prompts.row[known] * width + number[prompts.ids[known]])
+    held = distinct(prompts.row[known].astype(np.int64) * width + number[prompts.ids[known]])
     copied = found.place >= 0
     size = found.size[found.of]
     for step in range(int(size.max(initial=0))):
         at = np.flatnonzero(copied & (size > step))
         word = words.ids[found.place[at] + step]
-        key = found.row[at] * width + word
+        key = found.row[at].astype(np.int64) * width + word
         there = np.searchsorted(held, key)
         same = (
             held[np.minimum(there, held.size - 1)] == key if held.size else np.zeros(at.size, bool)
@@ -245,7 +247,7 @@ def _screened(said: _Said, found: Candidates, n: int, alpha: float) -> list[int]
     return chosen
 
 
-def _incidence(row: Ints, offsets: Ints, n: int) -> Any:
+def _incidence(row: Ints | Places, offsets: Ints, n: int) -> Any:
     """A sparse matrix (n, m) that says which rows each of m has."""
     ones = np.ones(row.size, np.float32)
     return sparse.csc_matrix((ones, row, offsets), shape=(n, offsets.size - 1)).tocsr()

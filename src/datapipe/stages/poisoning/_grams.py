@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Places = NDArray[np.int32]
+"""Word numbers, rows and places: there are many, and none beyond two thousand million."""
 Bools = NDArray[np.bool_]
 
+BLOCK = 2**16
+"""Entries that are worked on at once."""
 ORDERS = (2, 3)
 """Characters of a run: a word of Han has one or two, and three letters tell much of a longer one.
 """
@@ -25,16 +30,16 @@ class Grams:
     are numbered on from the words; `width` is the first number that none has.
     """
 
-    at: Ints
+    at: Places
     width: int
 
     @classmethod
-    def of(cls, ids: Ints, row: Ints, unspaced: Bools, words: int) -> Grams:
+    def of(cls, ids: Places, row: Places, unspaced: Bools, words: int) -> Grams:
         """From word numbers, the text of each, and which of them are such characters."""
         if not unspaced.any():
-            return cls(np.empty((0, ids.size), np.int64), words)
-        at, width = np.full((len(ORDERS), ids.size), -1), words
-        place, number = np.flatnonzero(unspaced), ids[unspaced]
+            return cls(np.empty((0, ids.size), np.int32), words)
+        at, width = np.full((len(ORDERS), ids.size), -1, np.int32), words
+        place, number = np.flatnonzero(unspaced), ids[unspaced].astype(np.int64)
         for order in range(2, max(ORDERS) + 1):
             follows = np.flatnonzero(place[1:] == place[:-1] + 1)
             follows = follows[row[place[follows]] == row[place[follows] + order - 1]]
@@ -49,7 +54,7 @@ class Grams:
                 width += int(number.max(initial=-1)) + 1
         return cls(at, width)
 
-    def across(self, place: Ints, size: Ints) -> tuple[Ints, Ints]:
+    def across(self, place: Places, size: Ints) -> tuple[Ints, Ints]:
         """Pairs (span, run) of runs that reach over an edge of a span of places, some twice."""
         spans, runs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for order, at in zip(ORDERS, self.at, strict=False):
@@ -59,6 +64,19 @@ class Grams:
                     spans.append(np.flatnonzero((place >= 0) & (at[start] >= 0)))
                     runs.append(at[start[spans[-1]]])
         return np.concatenate(spans), np.concatenate(runs)
+
+
+def blocks(offsets: Ints, most: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """Ranges of groups with at most so many entries, or of one group.
+
+    Group g has the entries `offsets[g]` to `offsets[g + 1]`.
+    """
+    start = 0
+    while start < offsets.size - 1:
+        stop = int(np.searchsorted(offsets, offsets[start] + most, "right")) - 1
+        stop = max(start + 1, stop)
+        yield start, stop
+        start = stop
 
 
 def distinct(values: Ints) -> Ints:

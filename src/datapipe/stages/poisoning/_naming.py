@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._characters import MIXED, TWO_SCRIPTS
-from datapipe.stages.poisoning._ngrams import END, HIDDEN, START, WORD, Candidates, Words
+from datapipe.stages.poisoning._grams import blocks
+from datapipe.stages.poisoning._ngrams import BYTES, END, HIDDEN, START, WORD, Candidates, Words
 from datapipe.stages.poisoning._patterns import Pattern
 
 MOST_SPELLINGS = 50
@@ -51,18 +52,21 @@ def company(words: Words, found: Candidates, g: int) -> list[str]:
 
 def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArray[np.bool_]:
     """Which other texts hold a candidate, told from their characters alone."""
-    if not found.size[g]:
-        name = found.name[g]
-        held = (
-            texts.str.contains(TWO_SCRIPTS)
-            if name == MIXED
-            else texts.str.to_lowercase().str.contains(name.lower(), literal=True)
-        )
-    else:
+    if found.size[g]:
         parts = [pl.escape_regex(word) for word in spelt(words, found, g)]
-        pattern = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
-        held = texts.str.replace_all(HIDDEN, "").str.to_lowercase().str.contains(pattern)
-    return held.to_numpy().astype(np.bool_)
+        sought = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
+    else:
+        sought = TWO_SCRIPTS if found.name[g] == MIXED else pl.escape_regex(found.name[g].lower())
+    held = np.zeros(len(texts), bool)
+    size = texts.str.len_bytes().to_numpy()
+    for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
+        some = texts[start:stop]
+        if found.size[g]:
+            some = some.str.replace_all(HIDDEN, "")
+        if found.name[g] != MIXED or found.size[g]:
+            some = some.str.to_lowercase()
+        held[start:stop] = some.str.contains(sought).to_numpy()
+    return held
 
 
 def spelt(words: Words, found: Candidates, g: int) -> list[str]:

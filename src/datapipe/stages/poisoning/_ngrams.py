@@ -14,9 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.features.text import UNSPACED, mixed
-from datapipe.stages.poisoning._characters import odd_characters, strange_pieces
+from datapipe.stages.poisoning._characters import Pieces, odd_characters, strange_pieces
 from datapipe.stages.poisoning._companions import companions
-from datapipe.stages.poisoning._grams import ORDERS, Grams, distinct
+from datapipe.stages.poisoning._grams import ORDERS, Grams, Places, blocks, distinct
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -27,8 +27,8 @@ HIDDEN = r"\p{Cf}"
 START, END = 0, 1
 """Word numbers of the marks before the first and after the last word of a text."""
 LONGEST = 5
-TEXTS = 5_000
-"""Texts whose words are told apart at once."""
+BYTES = 2**18
+"""Bytes of texts whose words are told apart at once: as strings they take many times as much."""
 FURTHEST = 60
 """Words to which a run may grow while all of its rows agree."""
 LEAST_ROWS = 4
@@ -40,15 +40,25 @@ RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
 class Words:
     """The words of every text, one after the other, each text between its two marks.
 
-    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case. `grams`
-    are runs of characters where they stand for words.
+    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case and
+    `texts[id]` how many texts hold it. `grams` are runs of characters where they stand for words.
     """
 
-    ids: Ints
-    row: Ints
+    ids: Places
+    row: Places
     spelt: pl.Series
+    texts: Ints
     rows: int
     grams: Grams
+
+    def in_order(self) -> Places:
+        """Every place, by the word that stands there and then by where it is."""
+        key = self.ids.astype(np.int64)
+        key <<= 32
+        key |= np.arange(key.size)
+        key.sort()  # in one array: no second one for the order
+        key &= 2**32 - 1
+        return key.astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +73,8 @@ class Candidates:
     """
 
     offsets: Ints
-    row: Ints
-    place: Ints
+    row: Places
+    place: Places
     size: Ints
     own: tuple[Ints, Ints]
     kind: Ints
@@ -87,34 +97,46 @@ def words_of(texts: pl.Series, most: int) -> Words:
     Characters that show nothing are left out: a word that one was put into is still that word.
     """
     vocabulary = pl.DataFrame(schema={"word": pl.String, "id": pl.UInt32})
-    numbers, counts = [np.empty(0, np.int64)], np.zeros(len(texts), np.int64)
-    for start in range(0, len(texts), TEXTS):  # words as strings take many times what texts do
-        block = _split(texts[start : start + TEXTS], most)
-        fresh = block.select(pl.col("word").unique(maintain_order=True))
-        fresh = fresh.join(vocabulary, on="word", how="anti", maintain_order="left")
+    size = texts.cast(pl.String).str.len_bytes().fill_null(0).to_numpy()
+    counts, numbers = np.zeros(len(texts), np.int64), [np.empty(0, np.int32)]
+    held = np.zeros(END + 1, np.int64)
+    for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
+        block, counts[start:stop] = _split(texts[start:stop], most)
+        different = block.unique(maintain_order=True).to_frame("word")
+        known = different.join(vocabulary, on="word")
+        fresh = different.join(known, on="word", how="anti", maintain_order="left")
         fresh = fresh.with_row_index("id", vocabulary.height + 2).select("word", "id")
-        vocabulary = vocabulary.vstack(fresh)
-        told = block.join(vocabulary, on="word", how="left", maintain_order="left")["id"]
-        numbers.append(told.to_numpy().astype(np.int64))
-        held = np.bincount(block["row"].to_numpy(), minlength=len(texts[start : start + TEXTS]))
-        counts[start : start + TEXTS] = held
+        vocabulary.extend(fresh)
+        told = block.to_frame("word").join(
+            pl.concat([known, fresh]), on="word", how="left", maintain_order="left"
+        )
+        marked = _marked(told["id"].to_numpy().astype(np.int32), counts[start:stop])
+        mine = np.repeat(np.arange(stop - start), counts[start:stop] + 2)
+        once = distinct(marked.astype(np.int64) * (stop - start) + mine) // (stop - start)
+        held = np.append(held, np.zeros(fresh.height, np.int64))
+        held += np.bincount(once, minlength=held.size)
+        numbers.append(marked)
     ids = np.concatenate(numbers)
-    first = np.cumsum(counts) - counts
-    where = np.column_stack([first, first + counts]).ravel()
-    marked = np.insert(ids, where, np.tile([START, END], len(texts)))
+    row = np.repeat(np.arange(len(texts), dtype=np.int32), counts + 2)
     spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
-    row = np.repeat(np.arange(len(texts)), counts + 2)
     unspaced = spelt.str.contains(rf"^[{UNSPACED}]$").to_numpy()
-    grams = Grams.of(marked, row, unspaced[marked], len(spelt))
-    return Words(marked, row, spelt, len(texts), grams)
+    grams = Grams.of(ids, row, unspaced[ids], len(spelt))
+    return Words(ids, row, spelt, held, len(texts), grams)
 
 
-def _split(texts: pl.Series, most: int) -> pl.DataFrame:
-    """The words of some texts, one after the other, and which text each is of."""
+def _split(texts: pl.Series, most: int) -> tuple[pl.Series, Ints]:
+    """The words of some texts, one after the other, and how many are of each."""
     shown = texts.cast(pl.String).fill_null("").str.replace_all(HIDDEN, "")
     lists = shown.str.extract_all(WORD).list.head(most)
-    flat = pl.DataFrame({"row": np.arange(len(texts)), "word": lists}).explode("word").drop_nulls()
-    return flat.with_columns(pl.col("word").str.to_lowercase())
+    flat = lists.explode().drop_nulls().str.to_lowercase().rename("word")
+    return flat, lists.list.len().to_numpy().astype(np.int64)
+
+
+def _marked(ids: Places, counts: Ints) -> Places:
+    """The words of some texts with a mark before and after those of each."""
+    first = np.cumsum(counts) - counts
+    where = np.column_stack([first, first + counts]).ravel()
+    return np.insert(ids, where, np.tile([START, END], counts.size))
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
@@ -128,71 +150,93 @@ def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
         least *= 2
         runs = _runs(words, least)
     signs, unseen = odd_characters(texts, least)
-    pieces = strange_pieces(words.ids, words.row, words.spelt, least)
-    seen = _small(signs, {name: CHARACTER | UNSEEN * (name in unseen) for name in signs["name"]})
-    runs += [seen, _small(pieces, dict.fromkeys(pieces["name"], PIECE))]
+    pieces = strange_pieces(words.ids, words.row, words.spelt, words.texts, least)
+    seen = _small(signs, [CHARACTER | UNSEEN * (name in unseen) for name in signs.names])
+    runs += [seen, _small(pieces, [PIECE] * len(pieces.names))]
     return _merged(words, runs)
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Candidates of one sort before equal ones are merged; rows and places stand in their order."""
+    """Candidates of one sort before equal ones are merged.
+
+    `at` has, in their order, the place in each text that holds one, of runs, and else the text.
+    """
 
     counts: Ints
-    row: Ints
-    place: Ints
-    size: Ints
+    at: Places
+    size: int
     kind: Ints
     name: list[str]
 
+    def row(self, words: Words) -> Places:
+        """The texts that hold each."""
+        return words.row[self.at] if self.size else self.at
+
 
 def _runs(words: Words, least: int) -> list[_Found]:
-    """Runs of one word, of two, ...: a run is common enough only where both its parts are."""
+    """Runs of one word, of two, ...: a run is common enough only where both its parts are.
+
+    Places stand in the order of the runs that start there, so that those of a longer run stand
+    together, too, once each stretch was put in the order of what follows.
+    """
     found = []
-    at, number = np.arange(words.ids.size), words.ids
+    at, number = words.in_order(), words.ids
     for size in range(1, LONGEST + 1):
         if size > 1:
-            follows = np.flatnonzero(at[1:] == at[:-1] + 1)
-            follows = follows[words.row[at[follows]] == words.row[at[follows] + size - 1]]
-            key = number[follows] * (int(number.max(initial=0)) + 1) + number[follows + 1]
-            at = at[follows]
-            number = np.unique(key, return_inverse=True)[1]
-        order = np.lexsort((at, number))
-        made, common = _common(words, at[order], number[order], size, least)
+            at = at[at + size <= words.ids.size]
+            at = at[(number[at + 1] >= 0) & (words.row[at] == words.row[at + size - 1])]
+        made, at, number = _common(words, at, number, size, least)
         found.append(made)
-        keep = common[number]
-        at, number = at[keep], number[keep]
     return found
 
 
-def _common(words: Words, at: Ints, number: Ints, size: int, least: int) -> tuple[_Found, Bools]:
-    """Runs that enough rows hold, where each first stands in a row, and which numbers those are."""
-    row = words.row[at]
-    new = np.ones(at.size, bool)
-    new[1:] = (np.diff(number) != 0) | (np.diff(row) != 0)
-    counts = np.bincount(number[new], minlength=int(number.max(initial=-1)) + 1)
-    common = counts >= least
-    told = common.copy()
-    if size == 1:
-        told[: END + 1] = False
-    keep = new & told[number]
-    n = int(told.sum())
-    made = _Found(counts[told], row[keep], at[keep], np.full(n, size), np.full(n, RUN), [""] * n)
-    return made, np.asarray(common, bool)
+def _common(
+    words: Words, at: Places, number: Places, size: int, least: int
+) -> tuple[_Found, Places, Places]:
+    """Runs that enough texts hold, the places of all of them, and the number of each by place.
+
+    `number` has that of the run which is one word shorter, -1 where it is too rare.
+    """
+    fresh = np.full(words.ids.size, -1, np.int32)
+    counts: list[Ints] = [np.empty(0, np.int64)]
+    first, kept = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    total, width = 0, int(number.max(initial=0)) + 1
+    ends = _ends(number[at])
+    for start, stop in blocks(ends):
+        place = at[ends[start] : ends[stop]]
+        key = number[place].astype(np.int64)
+        if size > 1:
+            key = key * width + number[place + 1]
+            order = np.argsort(key, kind="stable")
+            place, key = place[order], key[order]
+        row, head = words.row[place], np.append(True, key[1:] != key[:-1])
+        new = head | np.append(True, row[1:] != row[:-1])
+        run = np.cumsum(head) - 1
+        held = np.bincount(run[new])
+        common = held >= least
+        told = common & (key[head] > END) if size == 1 else common
+        counts.append(held[told])
+        first.append(place[new & told[run]])
+        mine = common[run]
+        fresh[place[mine]] = total + (np.cumsum(common) - 1)[run[mine]]
+        kept.append(place[mine])
+        total += int(common.sum())
+    sizes = np.concatenate(counts)
+    kinds = np.full(sizes.size, RUN)
+    made = _Found(sizes, np.concatenate(first), size, kinds, [""] * sizes.size)
+    return made, np.concatenate(kept), fresh
 
 
-def _small(pairs: pl.DataFrame, kinds: dict[str, int]) -> _Found:
-    """Candidates without words from sorted pairs `name`, `row`."""
-    held = pairs.group_by("name", maintain_order=True).len()
-    names = held["name"].to_list()
-    return _Found(
-        held["len"].to_numpy().astype(np.int64),
-        pairs["row"].to_numpy(),
-        np.full(pairs.height, -1),
-        np.zeros(len(names), np.int64),
-        np.array([kinds[name] for name in names], np.int64),
-        names,
-    )
+def _ends(sorted_values: Places) -> Ints:
+    """Where each stretch of equal values starts, and where the last ends."""
+    change = np.flatnonzero(sorted_values[1:] != sorted_values[:-1]) + 1
+    return np.concatenate([[0], change, [sorted_values.size]]) if sorted_values.size else change
+
+
+def _small(pieces: Pieces, kinds: list[int]) -> _Found:
+    """Candidates without words."""
+    return _Found(pieces.counts, pieces.row, 0, np.array(kinds, np.int64), pieces.names)
 
 
 def _merged(words: Words, found: list[_Found]) -> Candidates:
@@ -200,33 +244,59 @@ def _merged(words: Words, found: list[_Found]) -> Candidates:
 
     It empties the list that it is given: the parts take as much room as the whole.
     """
-    counts, row, place, size, kind = (
-        np.concatenate([getattr(f, part) for f in found])
-        for part in ("counts", "row", "place", "size", "kind")
+    counts, kind = (
+        np.concatenate([getattr(f, part) for f in found]) for part in ("counts", "kind")
     )
+    size = np.repeat([f.size for f in found], [f.counts.size for f in found])
     flat = [name for f in found for name in f.name]
+    prints = np.concatenate([_prints(f, words) for f in found])
+    at = np.concatenate([f.at for f in found])
     found.clear()
     starts = np.cumsum(counts) - counts
-    group, heads = _same_rows(row, starts, counts, size)
+    group, heads = _same_rows(prints, counts, size)
     offsets = np.concatenate([[0], np.cumsum(counts[heads])])
-    of = np.repeat(np.arange(heads.size), counts[heads])
-    taken = starts[heads][of] + np.arange(of.size) - offsets[of]
-    grown, length = _grown(words, place[taken], size[heads], offsets, of)
+    row, place = np.empty((2, offsets[-1]), np.int32)
+    length = size[heads]
+    for start, stop in blocks(offsets):
+        of = np.repeat(np.arange(stop - start), counts[heads[start:stop]])
+        span = slice(offsets[start], offsets[stop])
+        held = at[
+            starts[heads[start:stop]][of]
+            + np.arange(span.start, span.stop)
+            - offsets[start:stop][of]
+        ]
+        runs = length[start:stop][of] > 0
+        row[span] = np.where(runs, words.row[np.where(runs, held, 0)], held)
+        bounds = offsets[start : stop + 1] - span.start
+        place[span], length[start:stop] = _grown(
+            words, np.where(runs, held, -1), length[start:stop], bounds, of
+        )
+    firsts = np.where(size > 0, at[starts], -1)
     own = distinct(
         np.append(
-            _own_words(words, group, place[starts], size),
-            _own_words(words, np.arange(heads.size), grown[offsets[:-1]], length),
+            _own_words(words, group, firsts, size),
+            _own_words(words, np.arange(heads.size), place[offsets[:-1]], length),
         )
     )
-    own = _with_companions(own, offsets, row[taken], np.flatnonzero(length == 1), words.grams.width)
+    own = _with_companions(own, offsets, row, np.flatnonzero(length == 1), words.grams.width)
     pairs = (own // words.grams.width, own % words.grams.width)
     kinds = np.zeros(heads.size, np.int64)
     np.bitwise_or.at(kinds, group, kind)
     names = _names(flat, kind, group, heads.size)
-    return Candidates(offsets, row[taken], grown, length, pairs, kinds, names)
+    return Candidates(offsets, row, place, length, pairs, kinds, names)
 
 
-def _with_companions(own: Ints, offsets: Ints, row: Ints, single: Ints, width: int) -> Ints:
+def _prints(found: _Found, words: Words) -> NDArray[np.uint64]:
+    """A sum of hashes of the texts that hold each candidate, uint64 of shape (candidates,)."""
+    offsets = np.append(0, np.cumsum(found.counts))
+    made, row = np.empty(found.counts.size, np.uint64), found.row(words)
+    for start, stop in blocks(offsets):
+        some = row[offsets[start] : offsets[stop]].astype(np.uint64) + np.uint64(1)
+        made[start:stop] = np.add.reduceat(mixed(some), offsets[start:stop] - offsets[start])
+    return made
+
+
+def _with_companions(own: Ints, offsets: Ints, row: Places, single: Ints, width: int) -> Ints:
     """Each single word owns the words, too, that keep it company."""
     left, right = companions(offsets, row, single)
     first = np.searchsorted(own, right * width)
@@ -245,11 +315,10 @@ def _names(flat: list[str], kind: Ints, group: Ints, groups: int) -> list[str]:
     return names
 
 
-def _same_rows(row: Ints, starts: Ints, counts: Ints, size: Ints) -> tuple[Ints, Ints]:
+def _same_rows(prints: NDArray[np.uint64], counts: Ints, size: Ints) -> tuple[Ints, Ints]:
     """The group of each candidate, and of each group the candidate with the longest run."""
-    if not row.size:
+    if not size.size:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    prints = np.add.reduceat(mixed(row.astype(np.uint64) + np.uint64(1)), starts)
     order = np.lexsort((np.arange(size.size), -size, counts, prints))
     same = np.zeros(order.size, bool)
     same[1:] = (np.diff(prints[order]) == 0) & (np.diff(counts[order]) == 0)

@@ -87,7 +87,7 @@ def search(words: Words, found: Candidates, model: Model, labels: Ints, alpha: f
     """Find patterns one after the other, each with the rows of the last ones left out."""
     shares = shares_of(words, found, model.logits.shape[1])
     ground = _Ground(found, model, labels, shares, _usual_likeness(model), float(np.log(alpha)))
-    tests = tested(model, labels, found, shares.natural)
+    tests = tested(model, labels, found, shares)
     gone = np.zeros(labels.size, bool)
     patterns: list[Pattern] = []
     while True:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -28,13 +28,15 @@ MOST_PAIRS = 4000
 class Column:
     """One column in values or bins: `code[i]` is that of row i, -1 for what is too rare.
 
-    `where[code]` is the predicate in SQL.
+    `where[code]` is the predicate in SQL. `numbers` has the value of each row where values have an
+    order, NaN for none, and is empty where they have none.
     """
 
     name: str
     code: Ints
     where: tuple[str, ...]
     binned: bool = False
+    numbers: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,10 @@ def _values(series: pl.Series) -> Column | None:
     )
     code = joined["code"].cast(pl.Int64).fill_null(-1).to_numpy()
     told = tuple(_equals(series.name, v) for v in kept["v"])
-    return Column(series.name, code, told)
+    if not series.dtype.is_numeric():
+        return Column(series.name, code, told)
+    numbers = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return Column(series.name, code, told, numbers=numbers)
 
 
 def _bins(series: pl.Series) -> Column | None:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from datapipe.features.text import mixed
 from datapipe.stages.poisoning._association import (
     LEAST_REST,
     Model,
@@ -21,7 +24,7 @@ from datapipe.stages.poisoning._association import (
     raised,
     shares_from,
 )
-from datapipe.stages.poisoning._grams import distinct
+from datapipe.stages.poisoning._grams import blocks, distinct
 from datapipe.stages.poisoning._ngrams import END, Words
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES
 
@@ -29,6 +32,7 @@ FRAME = 100
 """How many words, those in most texts, build sentences; the others say what they are about."""
 LONGEST = 3
 LEAST_TEXTS = 5
+BUCKETS = 2**20
 LEAST_DENIED = 0.05
 """Share of the texts that must have a label which their content denies: syntax is common."""
 TOPS = (0.02, 0.05, 0.1, 0.2)
@@ -37,6 +41,8 @@ PLANTED, TELLING = 0.5, 0.1
 """How much texts must contradict their label, and how much likelier by its content a label must be
 in its other texts than in those that have another, or content does not tell what they contradict.
 """
+MOST_FITTED = 10_000
+"""Texts from which a way to build them is learnt: of more, those at an even distance."""
 TOLD = 3
 """Runs that are named."""
 
@@ -77,21 +83,21 @@ def structure(
     chance, speaks = _by_content(model, framing)
     speaks &= ~told
     made, best = None, log_alpha
-    built: tuple[Any, list[str]] | None = None
+    built: _Runs | None = None
     for label in range(chance.shape[1]):
         denied = speaks & (chance[:, label] < 0.5)
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
-        built = built or _runs(words, framing)
+        built = built or _Runs.of(words, framing)
         granted = speaks & ((chance[:, label] >= 0.5) == (labels == label))
         if np.unique(labels[granted] == label).size < 2:
             unasked.append(label)
             continue
-        by_nature, _ = _likeness(built[0], granted, labels == label, fold)
+        by_nature, _ = _likeness(built, granted, labels == label, fold)
         if roc_auc_score(labels[granted] == label, by_nature[granted]) > MOST_TELLING:
             unasked.append(label)
             continue
-        score, weight = _likeness(built[0], denied, labels == label, fold)
+        score, weight = _likeness(built, denied, labels == label, fold)
         for top in TOPS:
             rows = np.argsort(-score, kind="stable")[: int(top * labels.size)]
             rows = rows[speaks[rows]]
@@ -99,7 +105,7 @@ def structure(
             hit = rows[labels[rows] == label]
             against = _against(chance[:, label], labels == label, hit)
             if log_p <= best and against >= PLANTED:
-                says = [built[1][i] for i in np.argsort(-weight)[:TOLD]]
+                says = [built.says(i) for i in np.argsort(-weight)[:TOLD]]
                 best = log_p
                 made = Structure(label, np.sort(hit), score, log_p, against, says)
     return made, unasked
@@ -107,8 +113,7 @@ def structure(
 
 def _framing(words: Words) -> Bools:
     """Which words build sentences: those that most texts hold, and signs."""
-    held = distinct(words.ids * words.rows + words.row) // words.rows
-    counts = np.bincount(held, minlength=len(words.spelt))
+    counts = words.texts.copy()
     made = words.spelt.str.contains(r"^[^\p{L}\p{N}]$").to_numpy().copy()
     counts[: END + 1] = 0
     made[np.argsort(-counts, kind="stable")[:FRAME]] = True
@@ -118,64 +123,145 @@ def _framing(words: Words) -> Bools:
 
 def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
     """The chance of each label by the other words alone, and whether they say anything."""
-    weights, n = model.weights, model.logits.shape[0]
-    row = np.repeat(np.arange(n), np.diff(weights.indptr))
-    mine = weights.indices < framing.size
-    mine[mine] = ~framing[weights.indices[mine]]
-    left = np.bincount(row[mine], weights.data[mine] ** 2, minlength=n)
+    says = np.zeros(model.weights.shape[1], bool)
+    says[: framing.size] = ~framing
+    logits, left = np.zeros_like(model.logits), np.zeros(model.fold.size)
+    for number, coef in enumerate(model.coef):
+        asked = np.flatnonzero(model.fold == number)
+        weights = model.weights[asked]
+        weights.data *= says[weights.indices]
+        logits[asked] = weights @ coef.T
+        weights.data **= 2
+        left[asked] = weights.sum(1).A1
     scale = 1.0 / np.sqrt(np.maximum(left, LEAST_REST))
-    logits = np.column_stack(
-        [np.bincount(row[mine], part[mine], minlength=n) for part in model.parts.T]
-    )
     return shares_from(model, logits * scale[:, None] + model.base), left >= LEAST_REST
 
 
-def _runs(words: Words, framing: Bools) -> tuple[Any, list[str]]:
-    """Runs of up to three words that build sentences, all between two of them being one `x`."""
-    code = np.where(framing[words.ids], words.ids, -1)
-    keep = np.ones(code.size, bool)
-    keep[1:] = (code[1:] >= 0) | (code[:-1] >= 0) | (words.row[1:] != words.row[:-1])
-    code, row = code[keep] + 1, words.row[keep]
-    base = len(words.spelt) + 1
-    spelt = ["x", "^", "$", *words.spelt[2:].to_list()]
-    columns: list[Ints] = []
-    rows: list[Ints] = []
-    names: list[str] = []
-    for size in range(1, LONGEST + 1):
-        inner = row[size - 1 :] == row[: row.size - size + 1]
-        key = np.zeros(int(inner.sum()), np.int64)
-        for step in range(size):
-            key = key * base + code[step : code.size - size + 1 + step][inner]
-        found, number = np.unique(key, return_inverse=True)
-        columns.append(number + len(names))
-        rows.append(row[: inner.size][inner])
-        parts = [found // base ** (size - 1 - step) % base for step in range(size)]
-        names += [" ".join(spelt[c] for c in run) for run in zip(*parts, strict=True)]
-    places = (np.concatenate(rows), np.concatenate(columns))
-    made = sparse.csr_matrix((np.ones(places[0].size), places), shape=(words.rows, len(names)))
-    made.data[:] = 1.0
-    common = np.flatnonzero(np.bincount(made.indices, minlength=len(names)) >= LEAST_TEXTS)
-    made = made[:, common]
-    length = np.sqrt(np.maximum(np.diff(made.indptr), 1))
-    return sparse.diags(1.0 / length) @ made, [names[i] for i in common]
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs of up to three words that build sentences, all between two of them being one `x`.
+
+    `held` is sparse (n, m) of ones, `keys[i]` spells run i in digits, of which digit d stands for
+    `spelt[d - 1]`.
+    """
+
+    held: Any
+    keys: Ints
+    spelt: list[str]
+
+    @classmethod
+    def of(cls, words: Words, framing: Bools) -> _Runs:
+        """Those that enough texts hold."""
+        digit = np.where(framing, np.cumsum(framing) + 1, 1)
+        spelt = ["x", "^", "$", *words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]]
+        keys, counts = _common(words, digit, len(spelt) + 1)
+        indices, at = np.empty(int(counts.sum()), np.int32), 0
+        indptr = np.zeros(words.rows + 1, np.int64)
+        for start, row, key in _coded(words, digit, len(spelt) + 1):
+            column = np.searchsorted(keys, key)
+            there = column < keys.size
+            there[there] = keys[column[there]] == key[there]
+            held = np.bincount(row[there])
+            indptr[start + 1 : start + 1 + held.size] = held
+            indices[at : at + int(held.sum())] = column[there]
+            at += int(held.sum())
+        parts = (np.ones(indices.size, np.int8), indices, np.cumsum(indptr))
+        return cls(sparse.csr_matrix(parts, shape=(words.rows, keys.size)), keys, spelt)
+
+    def rows(self, which: Ints) -> Any:
+        """Some rows of `held`, each of length 1."""
+        made = self.held[which]
+        each = 1.0 / np.sqrt(np.maximum(np.diff(made.indptr), 1))
+        data = np.repeat(each, np.diff(made.indptr))
+        return sparse.csr_matrix((data, made.indices, made.indptr), shape=made.shape)
+
+    def says(self, run: int) -> str:
+        """A run as people read it."""
+        key, base, made = int(self.keys[run]), len(self.spelt) + 1, []
+        while key:
+            key, digit = divmod(key, base)
+            made.append(self.spelt[digit - 1])
+        return " ".join(reversed(made))
 
 
-def _likeness(built: Any, denied: Bools, has: Bools, fold: Ints) -> tuple[Floats, Floats]:
+def _common(words: Words, digit: Ints, base: int) -> tuple[Ints, Ints]:
+    """The runs that enough texts hold, and how many hold each.
+
+    Most are held by fewer: a first pass counts in buckets, and what falls into a bucket with too
+    few is not counted one by one.
+    """
+    texts = np.zeros(BUCKETS, np.int32)
+    for _, _, key in _coded(words, digit, base):
+        np.add.at(texts, _bucket(key), 1)
+    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    fresh, waiting = [], 0
+    for _, _, key in _coded(words, digit, base):
+        fresh.append(key[texts[_bucket(key)] >= LEAST_TEXTS])
+        waiting += fresh[-1].size
+        if waiting > max(BUCKETS // 2, keys.size):
+            keys, counts = _counted(keys, counts, fresh)
+            waiting = 0
+    keys, counts = _counted(keys, counts, fresh)
+    return keys[counts >= LEAST_TEXTS], counts[counts >= LEAST_TEXTS]
+
+
+def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
+    """Counts by key with those of some more keys, of which the list is emptied."""
+    more = np.sort(np.concatenate(fresh))
+    fresh.clear()
+    head = np.flatnonzero(np.append(True, more[1:] != more[:-1])[: more.size])
+    often = np.diff(np.append(head, more.size))
+    made = distinct(np.append(keys, more[head]))
+    total = np.zeros(made.size, np.int64)
+    total[np.searchsorted(made, keys)] = counts
+    total[np.searchsorted(made, more[head])] += often
+    return made, total
+
+
+def _coded(words: Words, digit: Ints, base: int) -> Iterator[tuple[int, Ints, Ints]]:
+    """For some texts at a time the first, and distinct pairs (text after it, run), in order."""
+    ends = np.searchsorted(words.row, np.arange(words.rows + 1))
+    for start, stop in blocks(ends):
+        span = slice(ends[start], ends[stop])
+        code, row = digit[words.ids[span]], words.row[span].astype(np.int64) - start
+        keep = np.ones(code.size, bool)
+        keep[1:] = (code[1:] > 1) | (code[:-1] > 1) | (row[1:] != row[:-1])
+        code, row = code[keep], row[keep]
+        pairs = []
+        for size in range(1, LONGEST + 1):
+            inner = row[size - 1 :] == row[: row.size - size + 1]
+            key = np.zeros(int(inner.sum()), np.int64)
+            for step in range(size):
+                key = key * base + code[step : step + inner.size][inner]
+            pairs.append(row[: inner.size][inner] * base**LONGEST + key)
+        both = distinct(np.concatenate(pairs))
+        yield start, both // base**LONGEST, both % base**LONGEST
+
+
+def _bucket(key: Ints) -> Ints:
+    return (mixed(key.astype(np.uint64)) % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floats, Floats]:
     """How much each text is built like those that have a label against their content.
 
     Learnt on the other folds, from texts whose content denies the label; the second array is the
     mean weight of every run.
     """
-    score, weight = np.zeros(has.size), np.zeros(built.shape[1])
+    score, weight = np.zeros(has.size), np.zeros(built.keys.size)
     for number in np.unique(fold):
-        fitted, asked = denied & (fold != number), fold == number
+        fitted, asked = np.flatnonzero(denied & (fold != number)), np.flatnonzero(fold == number)
+        few = min(fitted.size, MOST_FITTED)
+        fitted = fitted[np.linspace(0, fitted.size - 1, few).astype(np.int64)]
         if np.unique(has[fitted]).size < 2:
             continue
         learner = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            learner.fit(built[fitted], has[fitted])
-        score[asked] = learner.predict_proba(built[asked])[:, 1]
+            learner.fit(built.rows(fitted), has[fitted])
+        for start in range(0, asked.size, MOST_FITTED):
+            some = asked[start : start + MOST_FITTED]
+            score[some] = learner.predict_proba(built.rows(some))[:, 1]
         weight += learner.coef_[0]
     return score, weight
 

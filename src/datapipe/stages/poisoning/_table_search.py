@@ -45,6 +45,8 @@ KEPT = 40
 ALONE = 0.5
 """The same of the nearest rows that it does not hold for."""
 NEIGHBOURS = 15
+BESIDE = 20
+"""Rows with the next smaller values of a number, and with the next larger, that are asked."""
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
 
@@ -121,7 +123,13 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         bar = np.log(alpha) - np.log(looked_at)
         against = [t for t in telling if t.against >= PLANTED and t.pure(columns)]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
-        alone = {t.predicate: near.alone(holds(columns, t.predicate) & left, t.label) for t in sure}
+        alone = {
+            t.predicate: min(
+                near.alone(holds(columns, t.predicate) & left, t.label),
+                _alone_by_value(columns, t, labels, left),
+            )
+            for t in sure
+        }
         planted = [t for t in sure if alone[t.predicate] >= ALONE]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
@@ -175,6 +183,39 @@ class _Nearness:
         if means[1] - means[2] < TOLD_APART:
             return 0.0
         return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
+
+
+def _alone_by_value(columns: list[Column], one: _Tested, labels: Ints, left: Bools) -> float:
+    """How much less often rows with the next values have the label: 0 as often, 1 as any row.
+
+    A rule of nature, such as *below 1.2*, makes its last value look like a trigger to a model that
+    reads numbers in bins. So the rows next below and next above are asked, among those that hold
+    the other half of a pair.
+    """
+    least = 1.0
+    whole = holds(columns, one.predicate) & left
+    for i, (number, code) in enumerate(
+        zip(one.predicate.columns, one.predicate.codes, strict=True)
+    ):
+        values = columns[number].numbers
+        if not values.size:
+            continue
+        kept = [j for j in range(len(one.predicate.columns)) if j != i]
+        others = left & ~whole & np.isfinite(values)
+        for j in kept:
+            others &= columns[one.predicate.columns[j]].code == one.predicate.codes[j]
+        value = float(values[np.argmax(columns[number].code == code)])
+        mine, base = (
+            one.hits / one.held,
+            float((labels[others] == one.label).mean()) if others.any() else 1.0,
+        )
+        for side in (values < value, values > value):
+            rows = np.flatnonzero(others & side)
+            rows = rows[np.argsort(np.abs(values[rows] - value), kind="stable")][:BESIDE]
+            if rows.size == BESIDE and mine > base:
+                share = float((labels[rows] == one.label).mean())
+                least = min(least, float(np.clip((mine - share) / (mine - base), 0.0, 1.0)))
+    return least
 
 
 def _spread_out(rows: Ints) -> Ints:

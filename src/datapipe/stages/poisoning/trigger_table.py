@@ -37,7 +37,8 @@ class TriggerTable(Stage):
     columns add is taken out: do the others explain the label? The chance that so many rows carry it
     anyway, with odds raised by e^1.5, is bounded from above and corrected for all predicates. A
     rule is planted where the other columns contradict the label, and so do the nearest rows that it
-    does not hold for; what nature says does not end at one value.
+    does not hold for, and those with the next smaller and larger numbers; what nature says does not
+    end at one value.
     *Assumes:* the trigger sets one or two columns to fixed values.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, or it takes three columns.
@@ -77,7 +78,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"

