@@ -115,6 +115,19 @@ def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, loc
     same(run(source, tmp_path, RayExecutor()), local)
 
 
+def test_a_task_keeps_to_the_one_cpu_that_it_counts_as(nodes):
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def threads():
+        from datapipe.execute._shard_task import shard
+
+        shard(None, None)
+        return pl.thread_pool_size()
+
+    assert ray.get(threads.remote()) == 1
+
+
 FILE = """
 import polars as pl
 from datapipe import Pipeline, RowStage
