@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -63,22 +65,26 @@ def pytest_runtest_teardown() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many kills hit what, told by the tests that count them; `FAULTS_KEEP=path` keeps it."""
-    killed: Counter[str] = Counter()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, counts in getattr(report, "user_properties", ()):
-                killed.update(counts if name == "kills" and report.when == "call" else ())
-    if not killed:
-        return
-    terminalreporter.section(f"{killed.total()} kills")
+    """How many faults hit what, told by the tests that count; `FAULTS_KEEP=folder` keeps it."""
+    for kind in ("kills", "failures"):
+        hit = Counter[str]()
+        for reports in terminalreporter.stats.values():
+            for report in reports:
+                for name, counts in getattr(report, "user_properties", ()):
+                    hit.update(counts if name == kind and report.when == "call" else ())
+        if hit:
+            _tell(terminalreporter, kind, hit)
+
+
+def _tell(terminalreporter: pytest.TerminalReporter, kind: str, hit: Counter[str]) -> None:
+    terminalreporter.section(f"{hit.total()} {kind}")
     if kept := os.environ.get("FAULTS_KEEP"):
-        hit = {where.replace(" /", " "): n for where, n in sorted(killed.items())}
-        told = {"kills": killed.total(), "hit": hit}
-        Path(kept).write_text(json.dumps(told, indent=1) + "\n")
+        named = {where.replace(" /", " "): n for where, n in sorted(hit.items())}
+        told = {kind: hit.total(), "hit": named}
+        (Path(kept) / f"{kind}.json").write_text(json.dumps(told, indent=1) + "\n")
     scenes = Counter[str]()
     steps: dict[str, Counter[str]] = {}
-    for where, n in killed.items():
+    for where, n in hit.items():
         scene, job, step = where.split(": ")
         scenes[f"{scene}: {job}"] += n
         call, _, way = step.rpartition(", ")
@@ -116,6 +122,51 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+class TwoNodes:
+    """A Ray cluster on this machine: a head that takes no tasks, and two nodes of one CPU that do.
+
+    It is two nodes as far as Ray can tell: each has a store and workers of its own.
+    """
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        small = {"object_store_memory": 150_000_000}
+        head = {"num_cpus": 0, "include_dashboard": False, **small}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self._cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+        self.address = str(self._cluster.address)
+
+    @staticmethod
+    def at_work(node: Any) -> list[int]:
+        """Process ids of the workers of a node that have a shard at this moment."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                parent = int(status.read_text().rpartition(")")[2].split()[1])
+                if parent == raylet and b"ray::shard" in (status.parent / "cmdline").read_bytes():
+                    found.append(int(status.parent.name))
+        return found
+
+    def lose(self, node: Any) -> None:
+        """End a node with all that it was doing."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def stop(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TwoNodes]:
+    """A cluster of two nodes; a test that wants to be a driver on it joins it by its address."""
+    pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = TwoNodes()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

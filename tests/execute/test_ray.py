@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -56,20 +55,13 @@ class Odd(RowStage):
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    """A head that takes no tasks, and the nodes that do."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+def nodes(cluster):
+    """The cluster, with this process as a driver on it."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    small = {"object_store_memory": 150_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    first = cluster.add_node(num_cpus=1, object_store_memory=150_000_000)
-    second = cluster.add_node(num_cpus=1, object_store_memory=150_000_000)
     ray.init(cluster.address, logging_level="ERROR", log_to_driver=False)
-    yield cluster, [first, second]
+    yield cluster
     ray.shutdown()
-    cluster.shutdown()
 
 
 def written(path, rows):
@@ -119,20 +111,21 @@ def later(seconds, act):
     return thread
 
 
-def workers_of(node):
-    """Process ids of the workers of a node that have a shard at this moment."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and b"ray::shard" in (status.parent / "cmdline").read_bytes():
-                found.append(int(status.parent.name))
-    return found
-
-
 def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, local, tmp_path):
     same(run(source, tmp_path, RayExecutor()), local)
+
+
+def test_a_task_keeps_to_the_one_cpu_that_it_counts_as(nodes):
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def threads():
+        from datapipe.execute._shard_task import shard
+
+        shard(None, None)
+        return pl.thread_pool_size()
+
+    assert ray.get(threads.remote()) == 1
 
 
 FILE = """
@@ -153,11 +146,10 @@ p = Pipeline("p", [ReadParquet({path!r}), Odd()])
 
 def test_the_command_line_runs_on_a_cluster_and_leaves_it(nodes, source, local, tmp_path):
     """A process of its own joins by the address, gives the same rows, exits 0 and is gone."""
-    cluster, _ = nodes
     (tmp_path / "p.py").write_text(FILE.format(path=str(source)))
     words = ["run", "p.py", "--seed", "7", "--json", "--executor", "ray"]
     done = subprocess.run(
-        [sys.executable, "-m", "datapipe", *words, "--address", cluster.address],
+        [sys.executable, "-m", "datapipe", *words, "--address", nodes.address],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -177,17 +169,17 @@ def test_a_worker_killed_and_a_node_lost_in_mid_run_change_nothing(
 ):
     if "faults" not in request.config.option.markexpr:
         pytest.skip("Ray takes its time to believe in a death: `make faults`")
-    cluster, (first, second) = nodes
+    first, second = nodes.nodes
     hit = []
 
     def strike():
         end = time.monotonic() + 20
         while not hit and time.monotonic() < end:
-            for pid in workers_of(first):
+            for pid in nodes.at_work(first):
                 os.kill(pid, signal.SIGKILL)
                 hit.append(pid)
             time.sleep(0.01)
-        cluster.remove_node(second, allow_graceful=False)
+        nodes.lose(second)
 
     thread = later(0.2, strike)
     found = run(source, tmp_path, RayExecutor())

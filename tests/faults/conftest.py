@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,12 @@ class Worker:
         assert line, f"the worker died on {job} {how}"
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    @staticmethod
+    def step(line: str) -> str:
+        """A call and the kind of file it changes: what a line of the log shares with others."""
+        call, path = (*line.split(maxsplit=2)[1:], "/")[:2]
+        return f"{call} {re.sub(r'[0-9a-f]{8,}|[0-9]+', '*', path)}"
 
     def close(self) -> None:
         if self._process is not None:

@@ -10,17 +10,16 @@ answers and the output that was resumed; every few chains all of `verify` has it
 
 `make faults` starts a chain at every step of a run and of both committers (a kind of call on a kind
 of file), `make test` a seeded sample. `FAULTS_EVERY=1` takes every call of every scene instead of
-one for each step, `FAULTS_PART=k/n` and `FAULTS_SCENE=name` a part of them. Workers of a cluster
-are killed in `tests/execute/test_ray.py`: `make faults ARGS='-k kill'` does both, tells how many
-kills hit which step, and keeps the counts with `FAULTS_KEEP=path`. This is the death of a process,
-not the loss of power.
+one for each step, `FAULTS_PART=k/n` and `FAULTS_SCENE=name` a part of them. The driver of a cluster
+is killed here as well, its workers and nodes in `tests/execute/test_ray.py`: `make faults ARGS='-k
+kill'` does all, tells how many kills hit which step, and keeps the counts with
+`FAULTS_KEEP=folder`. This is the death of a process, not the loss of power.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,6 +42,8 @@ VERIFIED = 4
 RUNS = 0.7
 """Part of the kills of what resumes that hit a run; the others hit a committer."""
 SHARD_ROWS = 150
+DRIVERS = 24
+"""Chains of kills of a driver: each run joins the cluster and starts its workers anew."""
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Scene:
     calls: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
+    wall_s: float = 0.0
     truth: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,16 +99,10 @@ def counted(worker: Any, scene: Scene, store: Path) -> Scene:
     how = {"source": scene.source, "told": told_of(store), **scene.how}
     scene.truth = worker.do(scene.job, store, action=COUNT, log=log, **how)
     assert scene.truth["rc"] == 0, scene.truth
-    scene.cpu_s = scene.truth["cpu_s"]
+    scene.cpu_s, scene.wall_s = scene.truth["cpu_s"], scene.truth["wall_s"]
     lines = log.read_text().splitlines()
-    scene.calls, scene.steps = [line.split()[1] for line in lines], [step_of(x) for x in lines]
+    scene.calls, scene.steps = [line.split()[1] for line in lines], [worker.step(x) for x in lines]
     return scene
-
-
-def step_of(line: str) -> str:
-    """A call and the kind of file it changes: what a line of the log has in common with others."""
-    call, path = (*line.split(maxsplit=2)[1:], "/")[:2]
-    return f"{call} {re.sub(r'[0-9a-f]{8,}|[0-9]+', '*', path)}"
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +138,15 @@ Moment = tuple[Scene, int, int]
 
 def moments(world: World) -> list[Moment]:
     """Every call of every scene with every way to die at it."""
-    found: list[Moment] = []
     only = os.environ.get("FAULTS_SCENE", "")
-    for scene in [s for s in world.scenes if s.name.startswith(only)]:
-        for at, call in enumerate(scene.calls, 1):
-            ways = (KILL_BEFORE, KILL_AFTER, TORN) if call in WRITES else (KILL_BEFORE, KILL_AFTER)
-            found += [(scene, at, way) for way in ways]
+    return [m for s in world.scenes if s.name.startswith(only) for m in moments_of(s)]
+
+
+def moments_of(scene: Scene) -> list[Moment]:
+    found: list[Moment] = []
+    for at, call in enumerate(scene.calls, 1):
+        ways = (KILL_BEFORE, KILL_AFTER, TORN) if call in WRITES else (KILL_BEFORE, KILL_AFTER)
+        found += [(scene, at, way) for way in ways]
     return found
 
 
@@ -170,7 +169,7 @@ def strike(world: World, job: str, scene: Scene, store: Path, told: Path, **how:
         return ""
     lines = log.read_text().splitlines() if log.exists() else []
     at = how.get("at", len(lines))  # of a random moment, the last call that had begun
-    step, way = step_of(lines[at - 1]) if lines else "nothing yet", how["action"]
+    step, way = world.worker.step(lines[at - 1]) if lines else "nothing yet", how["action"]
     step = how.get("step", step)
     if way == TORN and step.split()[0] not in WRITES:
         way = KILL_BEFORE  # no half of a call that is no write
@@ -220,6 +219,8 @@ def resumed_at(world: World, scene: Scene, chance: random.Random) -> tuple[str, 
     if chance.random() > RUNS:
         like = chance.choice(world.scenes[2:4])
         job = like.job
+    if job == "run" and "address" in like.how:  # it mostly waits, and that is the time to hit it
+        return job, {"action": COUNT, "after_s": chance.random() * like.wall_s}
     if chance.random() < 0.5:
         return job, {"action": COUNT, "after_cpu_s": chance.random() * like.cpu_s}
     at = 1 + int(len(like.calls) * chance.random() ** 2)  # rather early: most of it may be done
@@ -256,6 +257,20 @@ def chain(world: World, first: Moment, kills: int, *, verify: bool) -> list[str]
     return where
 
 
+def killed_in(world: World, chosen: list[Moment], kills: int, verified: int) -> list[str]:
+    """A chain from each moment; where all the kills were."""
+    killed: list[str] = []
+    missed = 0
+    for number, first in enumerate(chosen):
+        where = chain(world, first, kills, verify=number % verified == 0)
+        missed += not where
+        killed += where
+        print(f"{len(killed)} kills, chain {number + 1} of {len(chosen)}:", *where, sep="\n  ")
+    assert missed <= 0.05 * len(chosen) + 1  # threads may need a call less than when counted
+    assert len(killed) > len(chosen)  # what resumed was killed as well
+    return killed
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 def test_kills_at_every_step_lose_nothing(
@@ -263,19 +278,37 @@ def test_kills_at_every_step_lose_nothing(
 ):
     every = moments(world)
     assert len(every) >= 2000 or os.environ.get("FAULTS_SCENE")
-    if sweeps and not os.environ.get("FAULTS_EVERY"):
+    if not sweeps:
+        killed_in(world, random.Random(3).sample(every, SAMPLE)[part], 2, 1)
+        return
+    if not os.environ.get("FAULTS_EVERY"):
         every = one_a_step(every, random.Random(3))
-    chosen = every if sweeps else random.Random(3).sample(every, SAMPLE)
+    record_property("kills", dict(Counter(killed_in(world, every[part], KILLS, VERIFIED))))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(7200)
+def test_kills_of_the_driver_of_a_cluster_lose_nothing(
+    world: World, cluster: Any, sweeps, part: slice, record_property: Callable[[str, object], None]
+):
+    """As above for a run whose shards are tasks on two nodes, which outlive it.
+
+    What is resumed gives what one process gives that nothing happens to.
+    """
+    if not sweeps:
+        pytest.skip("each run starts new workers on the nodes: `make faults`")
+    here = world.scenes[4]
+    how = {**here.how, "address": cluster.address}
+    scene = Scene("run on Ray", None, "run", here.source, how)
+    counted(world.worker, scene, world.home / "on-ray")
+    for name in ("data", "model", "dropped", "trained"):
+        assert scene.truth[name] == here.truth[name], name
+    chance = random.Random(5)
+    every = moments_of(scene)
+    amid = [m for m in every if "/partial/" in scene.steps[m[1] - 1]]  # shards come back
+    chosen = chance.sample(amid, DRIVERS // 2) + chance.sample(
+        one_a_step(every, chance), DRIVERS // 2
+    )
     chosen = chosen[part]
-    killed: list[str] = []
-    missed = 0
-    for number, first in enumerate(chosen):
-        verify = not sweeps or number % VERIFIED == 0
-        where = chain(world, first, KILLS if sweeps else 2, verify=verify)
-        missed += not where
-        killed += where
-        print(f"{len(killed)} kills, chain {number + 1} of {len(chosen)}:", *where, sep="\n  ")
-    if sweeps:
-        record_property("kills", dict(Counter(killed)))
-    assert missed <= 0.05 * len(chosen) + 1  # threads may need a call less than when counted
-    assert len(killed) > len(chosen)  # what resumed was killed as well
+    record_property("kills", dict(Counter(killed_in(world, chosen, KILLS, VERIFIED))))
+    assert [pid for node in cluster.nodes for pid in cluster.at_work(node)] == []

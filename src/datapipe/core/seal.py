@@ -305,16 +305,15 @@ class SealedFile:
             grown, places = 0, dict[int, int]()
             first = self._at
             for page in pages(raw, meta):
-                body = view[page.body : page.end]
-                header = with_number(
-                    bytes(view[page.start : page.body]), PAGE_CRC, signed(zlib.crc32(body))
-                )
-                places[page.start] = self._at
-                grown += len(header) - (page.body - page.start)
-                self._headers.update(header)
-                self._put(header)
-                self._put(body)
-                body.release()
+                with view[page.body : page.end] as body:  # let go too when the disk fails
+                    header = with_number(
+                        bytes(view[page.start : page.body]), PAGE_CRC, signed(zlib.crc32(body))
+                    )
+                    places[page.start] = self._at
+                    grown += len(header) - (page.body - page.start)
+                    self._headers.update(header)
+                    self._put(header)
+                    self._put(body)
             meta.put(STORED, I64, self._at - first)
             meta.put(DECODED, I64, meta[DECODED] + grown)
             meta.put(DATA_AT, I64, places.get(meta[DATA_AT], first))

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+from pickle import PickleBuffer
 
-import polars as pl
 
-from datapipe.core.parquet import encode
-
-
-def shard(kept: bytes | None, dropped: bytes | None) -> tuple[bytes | None, bytes | None]:
+def shard(kept: bytes | None, dropped: bytes | None) -> tuple[PickleBuffer | None, bytes | None]:
     """Run the two plans of a shard.
 
     Args:
@@ -18,23 +17,36 @@ def shard(kept: bytes | None, dropped: bytes | None) -> tuple[bytes | None, byte
         dropped: The plan of the others; or None.
 
     Returns:
-        The rows that stay as a Parquet file, the others as an Arrow IPC file.
+        The rows that stay as a Parquet file, in memory that needs no copy on its way; the others as
+        an Arrow IPC file.
 
     Example:
-        >>> shard(pl.LazyFrame({"a": [1]}).serialize(), None)[0][:4]
+        >>> import polars as pl
+        >>> rows, _ = shard(pl.LazyFrame({"a": [1]}).serialize(), None)
+        >>> bytes(rows.raw()[:4])
         b'PAR1'
     """
+    _one_thread()
+    import polars as pl  # noqa: PLC0415 - it starts its threads when it is loaded
+
+    from datapipe.core.parquet import encode  # noqa: PLC0415 - the same
+
     rows = left = None
     if kept is not None:
         out = io.BytesIO()
-        encode(_plan(kept), out)
-        rows = out.getvalue()
+        encode(pl.LazyFrame.deserialize(io.BytesIO(kept)), out)
+        rows = PickleBuffer(out.getbuffer())
     if dropped is not None:
         out = io.BytesIO()
-        _plan(dropped).collect(engine="streaming").write_ipc(out)
+        gone = pl.LazyFrame.deserialize(io.BytesIO(dropped))
+        gone.collect(engine="streaming").write_ipc(out)
         left = out.getvalue()
     return rows, left
 
 
-def _plan(raw: bytes) -> pl.LazyFrame:
-    return pl.LazyFrame.deserialize(io.BytesIO(raw))
+def _one_thread() -> None:
+    """Ray counts CPUs: a task has one. The worker is told here, as one that is told when it starts
+    could not be started before it is needed; the same bytes come of more threads.
+    """
+    if "polars" not in sys.modules:
+        os.environ["POLARS_MAX_THREADS"] = "1"

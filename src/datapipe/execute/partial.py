@@ -54,7 +54,7 @@ class Partial:
         self._told = self._list.open("ab")
         self._told.truncate(lines[self.done - 1][1] if self.done else 0)
 
-    def add(self, raw: bytes) -> None:
+    def add(self, raw: bytes | memoryview) -> None:
         """Add the rows of the next shard.
 
         Args:

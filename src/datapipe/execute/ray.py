@@ -126,11 +126,7 @@ def _run_on_cluster(jobs: Jobs) -> Iterator[Made]:
     """Run jobs as tasks, so many at once as there are CPUs for, and give the results in order."""
     import ray  # noqa: PLC0415 - an extra
 
-    # One thread a task: Ray counts CPUs, and the same bytes come of it.
-    surroundings = {"env_vars": {"POLARS_MAX_THREADS": "1"}}
-    task = ray.remote(num_cpus=1, num_returns=2, max_retries=RETRIES, runtime_env=surroundings)(
-        shard
-    )
+    task = ray.remote(num_cpus=1, num_returns=2, max_retries=RETRIES)(shard)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's
     ahead = AHEAD * max(1, int(resources.get("CPU", 1)))
     waiting: deque[Any] = deque()
@@ -168,4 +164,7 @@ def _fetched(parts: Any) -> Made:
             code="DP-EXEC-082",
             hint="see that the nodes have memory and see the files; finished shards are kept",
         ) from error
-    return Made(rows, None if dropped is None else pl.read_ipc(io.BytesIO(dropped)))
+    return Made(
+        None if rows is None else memoryview(rows),  # in the memory of this node, not copied
+        None if dropped is None else pl.read_ipc(io.BytesIO(dropped)),
+    )

@@ -44,7 +44,7 @@ class Made:
         True
     """
 
-    rows: bytes | None
+    rows: bytes | memoryview | None
     dropped: pl.DataFrame | None
 
 

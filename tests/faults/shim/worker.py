@@ -39,6 +39,7 @@ from datapipe.core.finding import scored_rows
 from datapipe.core.roles import Roles
 from datapipe.core.stage import OnFinding
 from datapipe.execute import shards
+from datapipe.execute.ray import RayExecutor
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 from datapipe.stages import ExactDuplicates, ReadCSV, ReadParquet
@@ -101,7 +102,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if "shard_rows" in job:  # so that a small file has many
         shards.SHARD_ROWS = job["shard_rows"]
         shards.cut.__defaults__ = (job["shard_rows"],)
-    done = pipeline(job["source"]).run(seed=7, store=job["store"])
+    executor = RayExecutor(job["address"]) if "address" in job else None
+    done = pipeline(job["source"]).run(seed=7, store=job["store"], executor=executor)
     gone = done.lineage.sql(
         "select row_id, stage, reason from dropped_rows where run_id = $run order by all",
         run=done.run_id,
@@ -197,7 +199,7 @@ JOBS = {"run": run, "index": index, "rebuild": rebuild, "glance": glance, "check
 def child(job: dict[str, Any], answer: int) -> None:
     """Do one job, with the library armed, and say how it ended."""
     told: dict[str, Any] = {}
-    code = 0
+    code, begun = 0, time.perf_counter()
     library = ctypes.CDLL(os.environ["LD_PRELOAD"])
     library.faults_count.restype = ctypes.c_long
     if job["job"] == "run" and job.get("told"):
@@ -220,6 +222,7 @@ def child(job: dict[str, Any], answer: int) -> None:
         told["message"] = str(error)[:500] if code == 1 else as_told(error).message[:500]
     told["count"] = library.faults_count()
     told["cpu_s"] = time.process_time()
+    told["wall_s"] = time.perf_counter() - begun
     library.faults_arm(b"", ctypes.c_long(0), 0, 0, b"", b"")
     os.write(answer, json.dumps({"rc": code, **told}).encode())
     os._exit(0)
@@ -227,8 +230,7 @@ def child(job: dict[str, Any], answer: int) -> None:
 
 def kill_at(pid: int, cpu_s: float) -> None:
     """Kill a child once it has used so much CPU time, unless it has ended by then."""
-    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    while os.waitid(os.P_PID, pid, ended) is None:
+    while running(pid):
         used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         if sum(map(int, used)) / TICKS_A_SECOND >= cpu_s:
             time.sleep(cpu_s % (1 / TICKS_A_SECOND))
@@ -237,10 +239,26 @@ def kill_at(pid: int, cpu_s: float) -> None:
         time.sleep(0.002)
 
 
+def kill_after(pid: int, wall_s: float) -> None:
+    """Kill a child that waits for others at a moment of its wall time, unless it has ended."""
+    end = time.perf_counter() + wall_s
+    while running(pid):
+        if time.perf_counter() >= end:
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.002)
+
+
+def running(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def main() -> None:
     gc.freeze()  # so that the children share these pages
     for line in sys.stdin:
         job = json.loads(line)
+        if "address" in job:
+            import ray  # noqa: F401 - loaded before the forks that need it
         theirs, ours = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -249,6 +267,8 @@ def main() -> None:
         os.close(ours)
         if "after_cpu_s" in job:
             kill_at(pid, job["after_cpu_s"])
+        if "after_s" in job:
+            kill_after(pid, job["after_s"])
         with os.fdopen(theirs, "rb") as pipe:
             said = pipe.read()
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from datapipe.core.arrow_file import sealed
+from datapipe.core.arrow_values import validate_values
 from datapipe.core.context import Context
 from datapipe.core.parameters import PositiveInt
 from datapipe.core.roles import ROW_ID
@@ -63,7 +64,7 @@ class ReadArrow(FileReader):
     *Method:* Arrow data is memory that engines trust: one forged offset makes a reader touch memory
     that is not its own and kills the process. So a file that `Dataset.save` sealed is first held
     against its checksum; then pyarrow maps the file, checks every buffer of each batch
-    (`validate(full=True)`), and only then polars scans it; streams are first written again as
+    (offsets, indices, UTF-8), and only then polars scans it; streams are first written again as
     files. Types are the file's own; extension types become their storage, and no code of
     theirs runs.
     *Assumes:* all files have the same columns.
@@ -156,7 +157,7 @@ class ReadArrow(FileReader):
                 schema = reader.schema
                 writer = None if is_file else _writer(copy, schema)
                 for batch in _batches(reader):
-                    batch.validate(full=True)
+                    validate_values(batch)
                     rows += batch.num_rows
                     held.add(batch)
                     if writer is not None:

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datapipe.core.arrow_values import validate_values
 from datapipe.core.context import Context
 from datapipe.core.parameters import Positive, PositiveInt
 from datapipe.core.roles import ROW_ID
@@ -216,7 +217,7 @@ def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> Non
     rows, seen = 0, 0
     try:
         for batch in file.iter_batches(batch_size=SCAN_ROWS):
-            batch.validate(full=True)
+            validate_values(batch)
             rows += batch.num_rows
             seen += sum(_decoded_bytes(column) for column in batch.columns)
             if seen > most:
