@@ -41,10 +41,24 @@ def known_shares(texts: pl.Series, known: Bools) -> Floats:
         float64 in [0, 1], shape (n,); 0 for texts without words.
     """
     words, rows = word_hashes(texts)
-    n = len(texts)
-    kinds, place = np.unique(words, return_inverse=True)
+    _, place = np.unique(words, return_inverse=True)
+    return standing(place, rows, known)
+
+
+def standing(place: Ints, rows: Ints, known: Bools) -> Floats:
+    """As `known_shares`, of words that are numbered already.
+
+    Args:
+        place: int64, shape (m,); which kind each word is of.
+        rows: int64, shape (m,); the text it stands in.
+        known: bool, shape (n,).
+
+    Returns:
+        float64 in [0, 1], shape (n,).
+    """
+    n = known.size
     at, text = _once_a_text(place, rows, n)
-    seen = np.bincount(at[known[text]], minlength=kinds.size)
+    seen = np.bincount(at[known[text]], minlength=int(place.max(initial=0)) + 1)
     stands = seen[place] > known[rows]  # its own text does not make a word known
     total = np.maximum(np.bincount(rows, minlength=n), 1)
     return np.asarray(np.bincount(rows, stands, minlength=n) / total, np.float64)

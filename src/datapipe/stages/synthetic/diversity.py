@@ -22,6 +22,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.text import mixed, word_shingles
 from datapipe.features.text import normalise as normal
 from datapipe.stages.synthetic._coverage import Coverage, coverage
+from datapipe.stages.synthetic._distance import standing, too_far
 from datapipe.stages.synthetic._gathering import feature_columns, opened
 from datapipe.stages.synthetic._sketch import Reservoir, Sketch
 from datapipe.stages.synthetic._style import prompt_groups
@@ -58,7 +59,8 @@ class CorpusDiversity(Stage):
     *Assumes:* the reference is of the corpus's domain; another topic lacks its words too.
     *Choose it when:* you want to know what a corpus will do to a model: coverage tells it better
     than the true share of machine rows does.
-    *Fails when:* there is no reference; then it reports figures without a verdict.
+    *Fails when:* there is no reference, or one of another topic or language; then it reports
+    figures without a verdict.
     *Cost:* one pass over the words, memory bounded by the sketch and a few thousand texts that
     are compared; a row leaves its id and a hash.
 
@@ -165,6 +167,13 @@ class CorpusDiversity(Stage):
                 f" {LEAST_PEOPLE} and {LEAST_ROWS} with {LEAST_WORDS} words are needed",
                 len(data), figures,
             )  # fmt: skip
+        shares = standing(tokens.ids, tokens.rows, np.arange(cut + len(ours)) < cut)
+        known, asked = (np.isin(np.arange(shares.size), side) for side in (held, corpus))
+        if too_far(shares, known, asked):  # then it lacks their words whoever wrote it
+            return _silent(
+                "the reference is too far from the rows: other words, topic or language",
+                len(data), figures,
+            )  # fmt: skip
         return _judged(coverage(tokens, held, corpus, context.rng("splits")), corpus.size, figures)
 
 
@@ -211,12 +220,14 @@ class _Pass:
         return found
 
     def table(self) -> pl.DataFrame:
-        """Every row: its id, whether an earlier text says the same, and whether it leaks."""
+        """Every row: its id, whether it has words, repeats an earlier text, and leaks."""
         text = np.concatenate(self.texts)
         _, first = np.unique(text, return_index=True)
         copy = text != EMPTY
         copy[first] = False
-        return pl.concat(self.rows).with_columns(copy=pl.Series(copy))
+        return pl.concat(self.rows).with_columns(
+            copy=pl.Series(copy), worded=pl.Series(text != EMPTY)
+        )
 
     def figures(self) -> dict[str, Any]:
         """Figures that need no reference."""
@@ -289,8 +300,13 @@ def _judged(found: Coverage, n: int, figures: dict[str, Any]) -> Finding:
 
 
 def _copies(seen: _Pass) -> Finding:
-    table = seen.table()
+    table = seen.table().filter("worded")
     n, hits = table.height, int(table["copy"].sum())
+    if not n:
+        return Finding(
+            "synthetic.duplicates", "not_evaluated", Estimate.unknown(method="no words", n=0),
+            "not evaluated: no text has a word", details={"duplicates": 0},
+        )  # fmt: skip
     measure = Estimate.rate(hits, n)
     many = measure.low > MARGIN
     return Finding(
