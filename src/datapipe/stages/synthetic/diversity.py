@@ -22,7 +22,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.text import mixed, word_shingles
 from datapipe.features.text import normalise as normal
 from datapipe.stages.synthetic._coverage import Coverage, coverage
-from datapipe.stages.synthetic._distance import standing, too_far
+from datapipe.stages.synthetic._distance import lacked
 from datapipe.stages.synthetic._gathering import feature_columns, opened
 from datapipe.stages.synthetic._sketch import Reservoir, Sketch
 from datapipe.stages.synthetic._style import prompt_groups
@@ -39,6 +39,8 @@ MOST_ROWS = 4_000
 ALPHA = 0.01
 NOTABLE = 0.97
 """A corpus that holds less than this share of what people's text would hold is suspect."""
+FOREIGN = 0.5
+"""A corpus that lacks so many of the reference's common words lost them to no model."""
 MARGIN = 0.01
 SHINGLE, SHARED = 8, 3
 """Runs of words that a row must share with evaluation rows, and how many, to be called a leak."""
@@ -59,8 +61,8 @@ class CorpusDiversity(Stage):
     *Assumes:* the reference is of the corpus's domain; another topic lacks its words too.
     *Choose it when:* you want to know what a corpus will do to a model: coverage tells it better
     than the true share of machine rows does.
-    *Fails when:* there is no reference, or one of another topic or language; then it reports
-    figures without a verdict.
+    *Fails when:* there is no reference, or one of another language; then it reports figures
+    without a verdict.
     *Cost:* one pass over the words, memory bounded by the sketch and a few thousand texts that
     are compared; a row leaves its id and a hash.
 
@@ -167,11 +169,11 @@ class CorpusDiversity(Stage):
                 f" {LEAST_PEOPLE} and {LEAST_ROWS} with {LEAST_WORDS} words are needed",
                 len(data), figures,
             )  # fmt: skip
-        shares = standing(tokens.ids, tokens.rows, np.arange(cut + len(ours)) < cut)
-        known, asked = (np.isin(np.arange(shares.size), side) for side in (held, corpus))
-        if too_far(shares, known, asked):  # then it lacks their words whoever wrote it
+        place = np.arange(cut + len(ours))
+        known, asked = np.isin(place, held), np.isin(place, corpus)
+        if lacked(tokens.ids, tokens.rows, known, asked) > FOREIGN:
             return _silent(
-                "the reference is too far from the rows: other words, topic or language",
+                "the corpus lacks most of the reference's common words: another topic or language",
                 len(data), figures,
             )  # fmt: skip
         return _judged(coverage(tokens, held, corpus, context.rng("splits")), corpus.size, figures)
