@@ -312,7 +312,7 @@ def ranked(asked, known, tmp_path, reference=None):
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(("people", "least"), [(0, 0.82), (150, 0.83)])
 def test_domains_that_nobody_labelled_are_ranked(real_texts, tmp_path, people, least):
-    """Leave one domain out, with and without a reference: the mean area, domains alike."""
+    """Leave one domain out, with and without a reference: mean area, cells or domains alike."""
     areas = {}
     for cell in CELLS:
         asked = real_texts.filter(pl.col("cell") == cell)
@@ -326,7 +326,7 @@ def test_domains_that_nobody_labelled_are_ranked(real_texts, tmp_path, people, l
         np.mean([a for c, a in areas.items() if c.endswith(d)])
         for d in ("xsum", "writing", "arxiv")
     ]
-    assert np.mean(by_domain) >= least, areas
+    assert min(np.mean(by_domain), np.mean(list(areas.values()))) >= least, areas
 
 
 def recall_at(truth, scores, false_alarms=0.01):
