@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import binom
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
@@ -302,7 +302,7 @@ def test_tables_lose_the_likelihood_of_far_rows(model):
 @pytest.mark.power
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", ["mixture", "copula"])
-@pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits])
+@pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits, load_wine])
 def test_regimes_of_tables_are_ranked_and_told(monkeypatch, load, model):
     """Half of the rows foretell what ten generations do to the other half, over 24 seeds."""
     values = load().data.astype(float)
