@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from scipy.stats import binom
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
@@ -39,6 +40,7 @@ from datapipe.stages.synthetic._forecast import corpus as part_of
 from datapipe.stages.synthetic._language import learnt
 from datapipe.stages.synthetic._neural import neural
 from datapipe.stages.synthetic._recursion import Plan, ngrams, recursion
+from datapipe.stages.synthetic._seeds import median
 from datapipe.stages.synthetic._table_models import copula, mixture
 from datapipe.stages.synthetic._table_recursion import table_course
 from datapipe.stages.synthetic._tokens import tokens_of
@@ -131,16 +133,21 @@ def test_a_fifth_of_real_texts_foretells_eleven_regimes(real_texts, domain):
 @pytest.mark.power
 @pytest.mark.timeout(6000)
 def test_a_fifth_of_real_texts_foretells_what_a_neural_model_does(real_texts):
-    """All regimes on sixty texts, because a network is trained in every generation of each."""
+    """All regimes on sixty texts, because a network is trained in every generation of each.
+
+    One run of the whole recursion ranks another only as well as this asks for (0.983), so that the
+    forecast is held to the mean of three.
+    """
     rows = real_texts.filter(
         pl.col("cell") == "detectrl/writing", pl.col("label") == 0
     ).head(60)  # fmt: skip
-    figures = foretold(tokens_of(rows["text"]), rows.height, neural, neural)
+    figures = foretold(tokens_of(rows["text"]), rows.height, neural, neural, runs=3)
     assert figures["survival, rank"] >= 0.95, figures
     assert figures["survival, worst error"] <= 0.06, figures
+    assert figures["cross-entropy, rank"] >= 0.98, figures
 
 
-def foretold(tokens, rows, truth, learner, *, plans=PLANS, generations=8):
+def foretold(tokens, rows, truth, learner, *, plans=PLANS, generations=8, runs=1):
     """The forecast from a fifth against the whole recursion, over regimes and generations."""
     cut = tokens.ids.size * 9 // 10
     train, unseen = tokens.ids[:cut], tokens.ids[cut:]
@@ -150,9 +157,13 @@ def foretold(tokens, rows, truth, learner, *, plans=PLANS, generations=8):
     told, seen = [], []
     for plan, own in zip(plans, seeds[1:], strict=True):
         said = forecast(made, plan, generations, own, excess, learner=learner)
-        whole = recursion(train, unseen, plan, generations, np.random.default_rng(9), learner=truth)
+        whole = [
+            recursion(train, unseen, plan, generations, np.random.default_rng(9 + s), learner=truth)
+            for s in range(runs)
+        ]
         told += [(a.value, b.value) for a, b in zip(said.survival, said.surprise, strict=True)][1:]
-        seen += [*zip(whole.survival[1:], whole.surprise[1:] - whole.surprise[0], strict=True)]
+        courses = [(w.survival[1:], w.surprise[1:] - w.surprise[0]) for w in whole]
+        seen += [*np.mean(courses, axis=0).T]
     one, other = np.array(told), np.array(seen)
     return {
         "survival, rank": spearman(one[:, 0], other[:, 0]),
@@ -291,9 +302,9 @@ def test_tables_lose_the_likelihood_of_far_rows(model):
 @pytest.mark.power
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", ["mixture", "copula"])
-@pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits])
+@pytest.mark.parametrize("load", [load_breast_cancer, load_diabetes, load_digits, load_wine])
 def test_regimes_of_tables_are_ranked_and_told(monkeypatch, load, model):
-    """Half of the rows foretell what ten generations do to the other half, over twelve seeds."""
+    """Half of the rows foretell what ten generations do to the other half, over 24 seeds."""
     values = load().data.astype(float)
     values = values[np.random.default_rng(0).permutation(len(values))][:1_000]
     values = values[:, values.std(0) > 0]
@@ -303,17 +314,34 @@ def test_regimes_of_tables_are_ranked_and_told(monkeypatch, load, model):
     for plan in (REGIMES[0], *REGIMES[3:]):  # what every call would foretell anew is asked once
         monkeypatch.setattr(collapse, "TABLE_SCENARIOS", every if plan == REGIMES[-1] else ())
         share = {"share": plan.share} if plan.name == "replace" else {}
-        found = judged(table, plan=plan.name, generations=10, repeats=12, model=model, **share)
+        found = judged(table, plan=plan.name, generations=10, repeats=24, model=model, **share)
         verdicts[str(plan)] = found.verdict
     told = {s["plan"]: s["cross_entropy_change"][-1] for s in found.details["scenarios"]}
     lost = [told[str(plan)] for plan in REGIMES]
     truth = []
     for plan in REGIMES:
-        seeds = [np.random.default_rng(90 + s) for s in range(12)]
+        seeds = [np.random.default_rng(90 + s) for s in range(24)]
         runs = [table_course(values[half:], plan, 10, rng, model=model)[-1] for rng in seeds]
-        truth.append(np.mean(runs))
+        truth.append(np.median(runs))
     assert spearman(lost, truth) >= 0.9 - 1e-9, (lost, truth)  # one pair of neighbours
     assert list(verdicts.values()) == ["suspect", "clean", "clean"], (verdicts, lost)
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 9, 40])
+def test_a_median_is_covered_at_the_level_that_it_tells(n):
+    rng = np.random.default_rng(n)
+    truth = 2 ** (1 / 0.8) - 1  # of a law that has no mean
+    found = [median(rng.pareto(0.8, n)) for _ in range(2_000)]
+    level = found[0].level
+    assert level == pytest.approx(min(0.95, 1 - 2.0 ** (1 - n)))
+    covered = np.mean([f.low <= truth <= f.high for f in found])
+    assert covered >= level - 3 * (level * (1 - level) / 2_000) ** 0.5
+
+
+def test_a_median_of_many_lies_where_the_binomial_puts_it():
+    made = median(np.arange(2_001.0))
+    below = binom.ppf(0.025, 2_001, 0.5) - 1
+    assert (made.low, made.value, made.high) == (below, 1_000, 2_000 - below)
 
 
 def test_a_mixture_makes_rows_like_those_it_learnt_from():

@@ -159,6 +159,30 @@ def test_phrases_are_evidence_of_their_own(planted, verdict):
     assert phrases.rows.height == 500
 
 
+ODD = ["", " ", None, "🙂🙃", "\x00\x01", "אני הולך לבית", "我们今天去学校", "x" * 99_999]
+OTHERS = [
+    "El perro no come la carne porque está enfermo",
+    "Der Hund ist in dem Haus der alten Frau",
+]
+
+
+@pytest.mark.parametrize("text", ODD + OTHERS)
+def test_texts_that_cannot_hold_an_english_phrase_are_not_cleared(text):
+    plain = texts(20, 0)
+    mostly = pl.Series("t", [text] * 30 + plain, dtype=pl.String)
+    found = DeclaredSynthetic().run(rows({"t": mostly}, text="t"), CONTEXT).findings[1]
+    assert found.verdict == "not_evaluated"
+    assert (found.details["looked_at"], found.details["not_looked_at"]) == (20, 30)
+    few = pl.Series("t", [text] * 10 + plain, dtype=pl.String)
+    assert (
+        DeclaredSynthetic().run(rows({"t": few}, text="t"), CONTEXT).findings[1].verdict == "clean"
+    )
+    told = pl.Series("t", [text] * 30 + texts(12, 12), dtype=pl.String)
+    found = DeclaredSynthetic().run(rows({"t": told}, text="t"), CONTEXT).findings[1]
+    assert found.verdict == "suspect"
+    assert found.flagged["row_id"].to_list() == list(range(30, 42))
+
+
 @given(st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=40))
 def test_every_row_is_counted_once(flags):
     data = Dataset.of(pa.table({"synthetic": pa.array(flags, pa.bool_())}))

@@ -99,6 +99,19 @@ def test_bad_rows_earn_no_verdict(rows):
     rng = np.random.default_rng(24)
     found = judged(rows, texts(rng, 120))
     assert found["diversity"].verdict == "not_evaluated"
+    worded = [r for r in rows if r and r.strip()]
+    assert (found["duplicates"].verdict == "not_evaluated") == (not worded)
+    assert found["duplicates"].measure.n == len(worded)
+
+
+@pytest.mark.parametrize("letters", ["אבגדהו", "我们今天去学"])
+def test_a_corpus_of_another_language_lacks_no_tail(letters):
+    rng = np.random.default_rng(27)
+    people = texts(rng, 120)
+    other = str.maketrans("aeiouy", letters)
+    found = judged([t.translate(other) for t in texts(rng, 120)], people)["diversity"]
+    assert found.verdict == "not_evaluated"
+    assert "another topic or language" in found.says
 
 
 def test_nothing_at_all_is_not_evaluated():

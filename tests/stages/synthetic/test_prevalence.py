@@ -199,6 +199,17 @@ def test_makers_who_cannot_be_told_elsewhere_leave_the_share_open(nearest, bound
     assert 0 < made.low < 0.2 < made.high
 
 
+@pytest.mark.parametrize(("centre", "bound"), [(0.26, "high"), (0.74, "low")])
+def test_an_interval_outside_of_what_can_be_does_not_shut(centre, bound):
+    rng = np.random.default_rng(4)
+    human, machine, unknown = (
+        np.clip(m + 0.1 * rng.normal(size=200), 0, 1) for m in (0.3, 0.7, centre)
+    )
+    made = share(Scores(human, machine, np.zeros(200, np.int64), unknown), rng)
+    assert made.value == (0 if bound == "high" else 1)
+    assert 0.02 < abs(getattr(made, bound) - made.value) < 0.1
+
+
 def test_short_texts_and_copies_of_one_prompt_abstain():
     data, people, _ = world(0.3, seed=7)
     short = data.with_frame(data.scan(row_id=True).with_columns(pl.col("t").str.head(40)))
@@ -372,20 +383,25 @@ def test_intervals_cover_in_every_domain(real_texts, unseen):
                 made = judged(
                     data, people, seed=i, generators="any" if unseen else "known"
                 ).details  # fmt: skip
-                low, value, high = (  # an abstention holds no truth
-                    made.get(f"undeclared_{k}", 2.0) for k in ("low", "share", "high")
-                )
+                if not made["identifiable"]:  # it holds no truth, has no error, and is no interval
+                    told[cell].append((False, np.nan, np.nan))
+                    continue
+                low, value, high = (made[f"undeclared_{k}"] for k in ("low", "share", "high"))
                 told[cell].append((
                     low - 1e-9 <= truth <= high + 1e-9,
                     abs(value - truth),
                     high - low,
                 ))  # fmt: skip
-    by_cell = {cell: np.mean(figures, axis=0).round(3) for cell, figures in told.items()}
-    covered, error, width = np.mean([f for figures in told.values() for f in figures], axis=0)
-    assert covered >= (0.90 if unseen else 0.93), by_cell
+    by_cell = {cell: np.nanmean(figures, axis=0).round(3) for cell, figures in told.items()}
+    every = np.array([f for figures in told.values() for f in figures])
+    covered, error, width = np.nanmean(every, axis=0)
+    silent = int(np.isnan(every[:, 2]).sum())
+    assert covered >= (0.90 if unseen else 0.93), (by_cell, silent)
     assert width <= (0.5 if unseen else 0.22), by_cell
     assert unseen or error <= 0.05, by_cell
-    assert min(f[0] for f in by_cell.values()) >= 0.80, by_cell
+    answered = {c: np.mean([f[0] for f in told[c] if f[2] == f[2]]) for c in cells}
+    assert min(answered.values()) >= 0.80, answered
+    assert not unseen or min(f[0] for f in by_cell.values()) >= 0.80, by_cell
 
 
 @pytest.mark.power

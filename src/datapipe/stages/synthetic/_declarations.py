@@ -14,6 +14,7 @@ from datapipe.core.ancestry import labels
 from datapipe.core.dataset import Dataset
 from datapipe.core.source import Source
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
+from datapipe.stages.synthetic._style import FUNCTION_WORDS
 
 FLAG_COLUMNS = (
     "synthetic", "is_synthetic", "machine_generated", "is_machine_generated", "ai_generated",
@@ -69,6 +70,11 @@ PHRASES = (
     "i can't fulfill that request", "as of my last update", "regenerate response",
     "certainly! here is", "sure! here is", "sure, here's a",
 )  # fmt: skip
+BEGINNING = 2_000
+"""Characters that tell the language of a text."""
+ENGLISH = 0.2
+"""Nearly half of the words of English texts are among its commonest, one in twenty to ten of other
+languages'."""
 
 
 def declared(data: Dataset, column: str, values: Sequence[str], *, card: str) -> pl.DataFrame:
@@ -281,3 +287,10 @@ def phrased(texts: pl.Series) -> pl.Series:
     plain = texts.cast(pl.String).fill_null("").str.to_lowercase()
     plain = plain.str.replace_all("[‘’`]", "'").str.replace_all(r"\s+", " ")
     return plain.str.contains_any(list(PHRASES))
+
+
+def english(texts: pl.Series) -> pl.Series:
+    """Which texts are in the language of the phrases, by the share of its commonest words."""
+    start = texts.cast(pl.String).fill_null("").str.head(BEGINNING).str.to_lowercase()
+    common = start.str.count_matches(rf"\b(?:{'|'.join(FUNCTION_WORDS)})\b")
+    return (common > 0) & (common >= ENGLISH * start.str.count_matches(r"[\p{L}\p{M}']+"))

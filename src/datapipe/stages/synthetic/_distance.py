@@ -79,20 +79,33 @@ def lacking(texts: pl.Series, people: Bools, groups: Ints) -> float:
         A share in [0, 1]; 0 without a group.
     """
     words, rows = word_hashes(texts)
-    n = len(texts)
-    kinds, place = np.unique(words, return_inverse=True)
-    at, text = _once_a_text(place, rows, n)
-    use = np.bincount(at[people[text]], minlength=kinds.size) / max(1, int(people.sum()))
+    _, place = np.unique(words, return_inverse=True)
+    sides = [groups == group for group in np.unique(groups[groups >= 0])]
+    large = [held for held in sides if int(held.sum()) >= LEAST_TEXTS]
+    return max((lacked(place, rows, people, held) for held in large), default=0.0)
+
+
+def lacked(place: Ints, rows: Ints, people: Bools, held: Bools) -> float:
+    """As `lacking`, of one group and words that are numbered already.
+
+    Args:
+        place: int64, shape (m,); which kind each word is of.
+        rows: int64, shape (m,); the text it stands in.
+        people: bool, shape (n,); the reference.
+        held: bool, shape (n,); the group.
+
+    Returns:
+        A share in [0, 1]; 0 where the reference has no common words.
+    """
+    kinds = int(place.max(initial=0)) + 1
+    at, text = _once_a_text(place, rows, people.size)
+    use = np.bincount(at[people[text]], minlength=kinds) / max(1, int(people.sum()))
     common = use >= COMMON
-    most = 0.0
-    for group in np.unique(groups[groups >= 0]):
-        held = groups == group
-        if int(held.sum()) < LEAST_TEXTS or not common.any():
-            continue
-        seen = np.bincount(at[held[text]], minlength=kinds.size)
-        chance = (1.0 - use[common]) ** int(held.sum())
-        most = max(most, float((seen[common] == 0).mean() - chance.mean()))
-    return most
+    if not common.any():
+        return 0.0
+    seen = np.bincount(at[held[text]], minlength=kinds)
+    chance = (1.0 - use[common]) ** int(held.sum())
+    return max(0.0, float((seen[common] == 0).mean() - chance.mean()))
 
 
 def _once_a_text(place: Ints, rows: Ints, n: int) -> tuple[Ints, Ints]:

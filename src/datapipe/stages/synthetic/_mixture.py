@@ -111,6 +111,8 @@ def share(
     value, low, high = made
     if low > 1 + OUTSIDE or high < -OUTSIDE:
         return _unknown("the rows are like neither the reference nor the anchors")
+    moved = min(1.0, max(0.0, value)) - value  # chance put it outside: its interval comes along,
+    low, high = low + min(0.0, moved), high + max(0.0, moved)  # or it would shut on nothing
     high = 1.0 if lost else high
     low, value, high = (min(1.0, max(0.0, x)) for x in (low, value, high))
     return Share(value, min(low, value), max(high, value), max(1, apart.size))

@@ -7,6 +7,8 @@ not what a table of pairs forgets: a rare word lives on as far as its use is lea
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CONTEXT, WIDTH, HIDDEN = 2, 24, 48
-EPOCHS, BATCH, OTHERS = 2, 256, 512
+BATCH, OTHERS = 256, 512
 RATE, DECAY = 0.01, 2.0
 ASKED = 512
 """Words scored at a time: bounds the memory."""
@@ -122,25 +124,32 @@ def neural(tokens: Ints, vocabulary: int, rng: np.random.Generator) -> NeuralLan
         torch.manual_seed(0)  # generations begin alike, so that only their data tell them apart
         network = Network(vocabulary)
     descent: Any = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    steps = EPOCHS * -(-after.numel() // BATCH)
+    # Epochs would make a half-trained model of a fifth of a corpus, and ever better ones of data
+    # that accumulates; as many steps whatever the size would learn a few words by heart.
+    steps = round(math.sqrt(after.numel()))
     slope = torch.optim.lr_scheduler.LinearLR(descent, 1.0, 0.05, max(1, steps))
-    for _ in range(EPOCHS):
-        order = rng.permutation(after.numel())
-        for start in range(0, order.size, BATCH):
-            part = torch.from_numpy(order[start : start + BATCH])
-            told, right = network(past[part]), network.next(after[part])
-            others = torch.from_numpy(tokens[rng.integers(0, tokens.size, OTHERS)])
-            wrong = told @ network.next(others).T
-            wrong = wrong.masked_fill(others[None] == after[part][:, None], -torch.inf)
-            odds = torch.cat([(told * right).sum(1, keepdim=True), wrong], 1)
-            loss: Any = nn.functional.cross_entropy(
-                odds, torch.zeros(part.numel(), dtype=torch.long)
-            )
-            descent.zero_grad()
-            loss.backward()
-            descent.step()
-            slope.step()
+    for part in _batches(after.numel(), steps, rng):
+        told, right = network(past[part]), network.next(after[part])
+        others = torch.from_numpy(tokens[rng.integers(0, tokens.size, OTHERS)])
+        wrong = told @ network.next(others).T
+        wrong = wrong.masked_fill(others[None] == after[part][:, None], -torch.inf)
+        odds = torch.cat([(told * right).sum(1, keepdim=True), wrong], 1)
+        loss: Any = nn.functional.cross_entropy(odds, torch.zeros(part.numel(), dtype=torch.long))
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+        slope.step()
     return NeuralLanguage(network.eval(), tokens, counts, _lift(network, past, counts))
+
+
+def _batches(n: int, steps: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
+    """Places of what is learnt at each step; all are seen once before any is seen again."""
+    left = np.empty(0, np.int64)
+    for _ in range(steps):
+        while left.size < BATCH:
+            left = np.append(left, rng.permutation(n))
+        yield torch.from_numpy(left[:BATCH])
+        left = left[BATCH:]
 
 
 def _lift(network: Network, past: torch.Tensor, counts: Ints) -> torch.Tensor:

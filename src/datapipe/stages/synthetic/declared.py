@@ -6,18 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import polars as pl
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, Verdict, scored_rows
+from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath, Paths, Share, Texts
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.synthetic._attested import attested, replace_sources
-from datapipe.stages.synthetic._declarations import declared, phrased
+from datapipe.stages.synthetic._declarations import declared, english, phrased
 
 PEOPLE_RATE = 0.002
 """Share of people's texts with such a phrase, on the safe side: some are about assistants."""
@@ -160,22 +159,37 @@ def _makers(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def _phrases(row_ids: pl.Series, texts: pl.Series) -> Finding:
-    """Texts that say of themselves who wrote them, against the rate among people's texts."""
+    """Texts that say of themselves who wrote them, against the rate among people's texts.
+
+    The phrases are English: a corpus that is mostly something else is not cleared by their lack.
+    """
     hit = phrased(texts)
-    n, hits = len(texts), int(hit.sum())
+    looked = hit | english(texts)
+    n, hits = int(looked.sum()), int(hit.sum())
+    details = {"texts": hits, "looked_at": n, "not_looked_at": len(texts) - n}
     p_value = float(binomial_tail(hits, n, PEOPLE_RATE)) if hits else 1.0
-    verdict: Verdict = "suspect" if p_value < ALPHA else "clean"
-    flagged = hit if verdict == "suspect" else pl.Series(np.zeros(n, dtype=bool))
+    suspect = p_value < ALPHA
+    if not suspect and 2 * n < len(texts):
+        return Finding(
+            "synthetic.phrases",
+            "not_evaluated",
+            Estimate.unknown(method="other languages", n=n),
+            f"not evaluated: {n} of {len(texts)} texts are English, as the phrases are",
+            details=details,
+        )
     return Finding(
         "synthetic.phrases",
-        verdict,
+        "suspect" if suspect else "clean",
         Estimate.rate(hits, n),
         f"{hits} of {n} texts carry a phrase that assistants leave behind",
-        "low" if verdict == "suspect" else "info",
+        "low" if suspect else "info",
         p_value=min(1.0, p_value),
         rows=scored_rows(
-            row_ids, hit.cast(pl.Float64), flagged=flagged, reason="a phrase of an assistant"
+            row_ids.filter(looked),
+            hit.filter(looked).cast(pl.Float64),
+            flagged=(hit & suspect).filter(looked),
+            reason="a phrase of an assistant",
         ),
-        details={"texts": hits},
-        remedy="ask the source how these texts were made" if verdict == "suspect" else "",
+        details=details,
+        remedy="ask the source how these texts were made" if suspect else "",
     )

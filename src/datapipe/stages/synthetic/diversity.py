@@ -22,6 +22,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.text import mixed, word_shingles
 from datapipe.features.text import normalise as normal
 from datapipe.stages.synthetic._coverage import Coverage, coverage
+from datapipe.stages.synthetic._distance import lacked
 from datapipe.stages.synthetic._gathering import feature_columns, opened
 from datapipe.stages.synthetic._sketch import Reservoir, Sketch
 from datapipe.stages.synthetic._style import prompt_groups
@@ -38,6 +39,8 @@ MOST_ROWS = 4_000
 ALPHA = 0.01
 NOTABLE = 0.97
 """A corpus that holds less than this share of what people's text would hold is suspect."""
+FOREIGN = 0.5
+"""A corpus that lacks so many of the reference's common words lost them to no model."""
 MARGIN = 0.01
 SHINGLE, SHARED = 8, 3
 """Runs of words that a row must share with evaluation rows, and how many, to be called a leak."""
@@ -58,7 +61,8 @@ class CorpusDiversity(Stage):
     *Assumes:* the reference is of the corpus's domain; another topic lacks its words too.
     *Choose it when:* you want to know what a corpus will do to a model: coverage tells it better
     than the true share of machine rows does.
-    *Fails when:* there is no reference; then it reports figures without a verdict.
+    *Fails when:* there is no reference, or one of another language; then it reports figures
+    without a verdict.
     *Cost:* one pass over the words, memory bounded by the sketch and a few thousand texts that
     are compared; a row leaves its id and a hash.
 
@@ -161,6 +165,13 @@ class CorpusDiversity(Stage):
                 f" {LEAST_PEOPLE} and {LEAST_ROWS} with {LEAST_WORDS} words are needed",
                 len(data), figures,
             )  # fmt: skip
+        place = np.arange(cut + len(ours))
+        known, asked = np.isin(place, held), np.isin(place, corpus)
+        if lacked(tokens.ids, tokens.rows, known, asked) > FOREIGN:
+            return _silent(
+                "the corpus lacks most of the reference's common words: another topic or language",
+                len(data), figures,
+            )  # fmt: skip
         return _judged(coverage(tokens, held, corpus, context.rng("splits")), corpus.size, figures)
 
 
@@ -207,12 +218,14 @@ class _Pass:
         return found
 
     def table(self) -> pl.DataFrame:
-        """Every row: its id, whether an earlier text says the same, and whether it leaks."""
+        """Every row: its id, whether it has words, repeats an earlier text, and leaks."""
         text = np.concatenate(self.texts)
         _, first = np.unique(text, return_index=True)
         copy = text != EMPTY
         copy[first] = False
-        return pl.concat(self.rows).with_columns(copy=pl.Series(copy))
+        return pl.concat(self.rows).with_columns(
+            copy=pl.Series(copy), worded=pl.Series(text != EMPTY)
+        )
 
     def figures(self) -> dict[str, Any]:
         """Figures that need no reference."""
@@ -285,8 +298,13 @@ def _judged(found: Coverage, n: int, figures: dict[str, Any]) -> Finding:
 
 
 def _copies(seen: _Pass) -> Finding:
-    table = seen.table()
+    table = seen.table().filter("worded")
     n, hits = table.height, int(table["copy"].sum())
+    if not n:
+        return Finding(
+            "synthetic.duplicates", "not_evaluated", Estimate.unknown(method="no words", n=0),
+            "not evaluated: no text has a word", details={"duplicates": 0},
+        )  # fmt: skip
     measure = Estimate.rate(hits, n)
     many = measure.low > MARGIN
     return Finding(
