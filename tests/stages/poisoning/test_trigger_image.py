@@ -25,6 +25,7 @@ from datapipe.stages.poisoning._matched_filter import (
     across_sources,
     apart,
 )
+from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -257,8 +258,8 @@ def test_textures_do_not_depend_on_where_a_patch_lies():
     plain = rng.normal(0.0, 0.01, (40, 12, 12, 1)).astype(np.float32)
     here, there = plain.copy(), plain.copy()
     here[:, 2:5, 2:5], there[:, 6:9, 5:8] = 1.0, 1.0
-    made = textures(np.concatenate([plain, here, there]).reshape(120, -1), (12, 12, 1))
-    means = made.reshape(3, 40, -1).mean(1)
+    rows = Pixels(np.concatenate([plain, here, there]).reshape(120, -1))
+    means = textures(rows, (12, 12, 1)).stored.reshape(3, 40, -1).mean(1)
     assert np.abs(means[1] - means[2]).max() < 0.1 * np.abs(means[1] - means[0]).max()
 
 
@@ -311,7 +312,7 @@ def test_a_few_rows_with_a_pattern_are_not_drowned_by_many_that_neighbours_mista
     wrong = rng.permutation(np.flatnonzero(labels != 3))[:106]
     rows[wrong[:6], 7] += 8.0
     labels[wrong] = 3
-    content = content_of(rows.astype(np.float32), labels, rng)
+    content = content_of(Pixels(rows.astype(np.float32)), labels, rng)
     tried = across_sources(content, Filters(content), 3)
     assert set(tried.rows[tried.scores > LOUD]) == set(wrong[:6])
 
@@ -320,7 +321,7 @@ def test_a_whitening_is_the_root_of_the_inverse_of_the_spread():
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(3), 200)
     rows = rng.normal(size=(labels.size, 150)) + 3.0 * rng.normal(size=(3, 150))[labels]
-    filters = Filters(content_of(rows.astype(np.float32), labels, rng))
+    filters = Filters(content_of(Pixels(rows.astype(np.float32)), labels, rng))
     white, spread = filters.whitening(1), filters.spread(1)
     assert np.allclose(white @ spread @ white.T, np.eye(150), atol=1e-3)
 
