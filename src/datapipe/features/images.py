@@ -53,9 +53,8 @@ class PixelMatrix:
 
     @property
     def values(self) -> Floats:
-        """All pixels: float32, shape (n, d)."""
-        made = self.stored if self.tones is None else self.tones[self.stored]
-        return np.asarray(made, np.float32)
+        """All pixels, in an array of their own: float32, shape (n, d)."""
+        return np.array(self.stored if self.tones is None else self.tones[self.stored], np.float32)
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.neighbours import Components, nearest, principal
-from datapipe.stages.poisoning._parted import width, without_crowd
 from datapipe.stages.poisoning._pixels import Pixels, some
 
 Thin = NDArray[np.float32]
@@ -31,12 +30,12 @@ LANDMARKS = 6000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
 FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""
-MOST_TELLING = 10_000
+MOST_TELLING = 5000
 """From about so many rows come the components in which neighbours are near."""
 MOST_AXES = 3000
 """Rows that tell the components of what is left without a direction."""
 MIXER = np.uint64(0x9E3779B97F4A7C15)
-MOST_USUAL = 600
+MOST_USUAL = 400
 """So many genuine rows of a class, evenly spread, tell what its rows are like along a pattern."""
 
 
@@ -124,17 +123,6 @@ class Content:
         made = self.pixels.project(weights, rows).astype(np.float64)
         made -= (self.means @ weights)[self.shows if rows is None else self.shows[rows]]
         return made
-
-    def against(self, along: Floats, own: Floats) -> Floats:
-        """Projections of some rows, in deviations of those of the genuine rows of their label.
-
-        A row whose neighbours err about it is like these, however odd it is for what it seems to
-        show. NaN where the label has too few genuine rows to tell.
-        """
-        if len(own) < FEWEST_OWN:
-            return np.full(along.shape, np.nan)
-        alone = without_crowd(own)
-        return np.asarray((along - np.median(alone)) / (width(alone) or np.inf), np.float64)
 
 
 def content_of(pixels: Pixels, labels: Ints, rng: np.random.Generator) -> Content:

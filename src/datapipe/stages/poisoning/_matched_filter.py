@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.detection import beta_binomial_tail, binomial_tail
-from datapipe.stages.poisoning._content import Content, without_direction
-from datapipe.stages.poisoning._parted import parted
+from datapipe.stages.poisoning._content import FEWEST_OWN, Content, without_direction
+from datapipe.stages.poisoning._parted import parted, usual_of
 from datapipe.stages.poisoning._pixels import some
 
 Floats = NDArray[np.float64]
@@ -213,8 +213,10 @@ def try_all(content: Content, filters: Filters, rng: np.random.Generator | None 
 
 
 def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
-    """How far suspects hold patterns: more than genuine rows of what they show and, as they show
-    something else, of their label.
+    """How far suspects hold patterns: more than genuine rows of what they show, and of their label.
+
+    A row whose neighbours err about it is like those of its label, however odd it is for what it
+    seems to show. Not told where a label has too few genuine rows.
     """
     if not asked:
         return []
@@ -225,13 +227,17 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
     centre, spread = usual_along(along, own)
     made, column = [], 0
     for one in asked:
+        own_rows = own[one.key[0]]
+        mine = slice(column, column + len(one.parts))
+        middle = wide = np.full(len(one.parts), np.nan)
+        if own_rows.size >= FEWEST_OWN:
+            middle, wide = usual_of(along[own_rows, mine].astype(np.float64))
         parts = []
-        for rows in one.parts:
+        for i, rows in enumerate(one.parts):
             there = along[np.searchsorted(every, rows), column].astype(np.float64)
             shows = content.shows[rows]
             scores = (there - centre[shows, column]) / spread[shows, column]
-            like = content.against(there, along[own[one.key[0]], column].astype(np.float64))
-            parts.append((rows, np.minimum(scores, like)))
+            parts.append((rows, np.minimum(scores, (there - middle[i]) / (wide[i] or np.inf))))
             column += 1
         made.append(Tried.of(parts))
     return made
@@ -298,27 +304,17 @@ def _averages(residual: Thin, shows: Ints, sources: list[int], white: Thin) -> F
     Most suspects may be natural ones, in which a mean drowns a pattern of a few. Each counts as
     much as others that show something else resemble it, once what is natural is evened out.
     """
-    if shows.size > MOST_COMPARED:
-        return np.array([residual[shows != e].mean(0) for e in sources])
-    even = residual @ white.T
-    alike = even @ even.T
-    alike[shows[:, None] == shows] = 0.0
-    made = []
-    for source in sources:
-        mine = np.flatnonzero(shows != source)
-        made.append(_resembling(alike[mine[:, None], mine]) @ residual[mine])
-    return np.array(made)
-
-
-def _resembling(alike: Thin) -> Floats:
-    """Weights of rows that sum to one: the loudest that are a multiple of what they add up to."""
-    weights = np.full(len(alike), 1.0 / len(alike))
-    for _ in range(ALIKE_ROUNDS):
-        shared = np.maximum(alike @ weights, 0.0)
-        if shared.sum() <= 0:
-            break
-        weights = shared / shared.sum()
-    return weights
+    others = (shows[:, None] != np.array(sources)).astype(np.float32)
+    weights = others / others.sum(0)
+    if shows.size <= MOST_COMPARED:
+        even = residual @ white.T
+        alike = even @ even.T
+        alike[shows[:, None] == shows] = 0.0
+        for _ in range(ALIKE_ROUNDS):  # the loudest that are a multiple of what they add up to
+            shared = others * np.maximum(alike @ weights, 0.0)
+            total = shared.sum(0)
+            weights = np.where(total > 0, shared / np.where(total > 0, total, 1.0), weights)
+    return np.asarray(weights.T @ residual, np.float64)
 
 
 def pair_test(content: Content, filters: Filters) -> list[Evidence]:

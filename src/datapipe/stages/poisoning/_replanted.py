@@ -19,6 +19,8 @@ from datapipe.stages.poisoning._matched_filter import (
     tail,
 )
 from datapipe.stages.poisoning._pixels import Pixels
+from datapipe.stages.poisoning._places import SIDES as WINDOWS
+from datapipe.stages.poisoning._places import Places
 from datapipe.stages.poisoning._stamps import Stamps, evidence_across
 
 Thin = NDArray[np.float32]
@@ -41,6 +43,7 @@ class Ground:
     content: Content
     filters: Filters
     stamps: Stamps
+    places: list[Places]
     shape: tuple[int, int, int]
     pictures: bool
     columns: Callable[[Thin], Thin]
@@ -160,4 +163,10 @@ def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float
     least = min(p_values) * len(p_values)
     if least <= enough:
         return least
-    return min(least, evidence_across(stamps, one.label).p_value)
+    least = min(least, evidence_across(stamps, one.label).p_value)
+    if least <= enough:
+        return least
+    for places in ground.places:
+        placed = Places(stamps.pixels, places.shape, places.side, places)
+        least = min(least, len(WINDOWS) * placed.evidence(stamps.content, one.label).p_value)
+    return least

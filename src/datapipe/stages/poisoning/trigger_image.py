@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._matched_filter import (
     try_all,
 )
 from datapipe.stages.poisoning._pixels import Pixels, some
+from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._stamped import stamped
@@ -49,8 +50,8 @@ MOST_PIXELS = 1024
 TOP_PIXELS = 16
 MOST_SHOWN = 500
 """Rows of a kind, evenly spread, from which the picture of a pattern is made."""
-TESTS = 12
-"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, three of exact
+TESTS = 13
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, four of exact
 values, two of windows."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
@@ -69,7 +70,8 @@ class TriggerImage(Stage):
     contents and tried on those of another: a trigger is the same whatever it lies on, a natural
     confusion is not. Further tests see triggers put on a single class (half against half) and
     those that move every class (from the suspects of other labels), small windows that recur
-    anywhere, and labels whose rows part into two groups. On an alarm the filter is fitted again to
+    anywhere, labels whose rows part into two groups, and a few wrong rows that hold small windows
+    to the letter at one place, as hardly any other row does. On an alarm the filter is fitted again to
     the rows found until they stand.
     *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
     and the label of most rows is told by their neighbours. Pixels may be in any order, and
@@ -77,7 +79,8 @@ class TriggerImage(Stage):
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
     `min_detectable`: the least number at which patches planted in these very data raise the alarm.
-    *Cost:* neighbours among up to 6,000 rows and a few passes over the pixels; O(n d) memory.
+    *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
+    bytes where they have at most 256 even tones; beside them some hundred bytes a row.
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
@@ -106,7 +109,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -192,7 +195,7 @@ class TriggerImage(Stage):
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
-                ranked = _sorted([*ranked, *_of_stamps(content, look.pixels, rng)])
+                ranked = _sorted([*ranked, *_of_stamps(content, look, rng)])
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
@@ -254,7 +257,9 @@ class TriggerImage(Stage):
     ) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
         stamps = Stamps(content, look.pixels)
-        ground = Ground(content, filters, stamps, look.shape, look.pictures, look.columns.seen)
+        ground = Ground(
+            content, filters, stamps, look.places, look.shape, look.pictures, look.columns.seen
+        )
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -338,13 +343,15 @@ class _Look:
     pictures: bool
     textures: Pixels | None
     columns: _Columns
+    places: list[Places]
 
     @classmethod
     def of(cls, rows: _Rows, columns: _Columns) -> _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
         seen = textures(rows.pixels, rows.shape) if pictures else None
         values = columns.of(rows.pixels)
-        return cls(values, rows.pixels, rows.shape, pictures, seen, columns)
+        places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
+        return cls(values, rows.pixels, rows.shape, pictures, seen, columns, places)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -386,14 +393,15 @@ def _of_textures(content: Content) -> list[Evidence]:
     )
 
 
-def _of_stamps(content: Content, pixels: Pixels, rng: np.random.Generator) -> list[Evidence]:
+def _of_stamps(content: Content, look: _Look, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of exact values."""
-    return _corrected(None, *stamp_tests(content, pixels, rng))
+    placed = placed_test(content, look.places)
+    return _corrected(None, *stamp_tests(content, look.pixels, rng), placed)
 
 
 def _whole(evidence: Evidence, look: _Look) -> Trigger:
     """All rows that hold the pattern of some."""
-    if evidence.test in STAMPS:
+    if evidence.test in (*STAMPS, PLACE):
         return with_stamp(evidence, look.pixels)
     return stamped(refine(evidence), look.values)
 
