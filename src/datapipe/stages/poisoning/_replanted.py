@@ -58,7 +58,7 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
 
     A patch of random side, place, values and label is put on genuine rows of other labels, which
     then are suspects as far as neighbours are sure of rows at all. How many of them the tests need
-    is found by halving, and a patch that fewer rows were enough for is not asked again.
+    is found by doubling and halving; a patch that fewer rows were enough for is not asked again.
 
     Args:
         ground: The data, in which nothing was found.
@@ -77,20 +77,24 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
     labels = rng.permutation(kinds)[:LABELS] if kinds.size else np.zeros(1, np.int64)
     told = [_Planting.drawn(ground, int(labels[i % labels.size]), rng) for i in range(PATTERNS)]
     fails, raises = [-1] * PATTERNS, [len(asked)] * PATTERNS
-    low, high = 0, len(asked)
+
+    def enough(step: int) -> bool:
+        for i, one in enumerate(told):
+            if not fails[i] < step < raises[i]:
+                continue  # fewer rows were enough, or more were not
+            if sum(f >= step for f in fails) > PATTERNS - FOUND:
+                break
+            heard = _p_value(one, ground, asked[step], alpha / times) * times <= alpha
+            fails[i], raises[i] = (fails[i], step) if heard else (step, raises[i])
+        return sum(f >= step for f in fails) <= PATTERNS - FOUND
+
+    low, high, further = 0, 0, 1
+    while high < len(asked) and not enough(high):
+        low, high, further = high + 1, high + further, 2 * further
+    high = min(high, len(asked))
     while low < high:
         middle = (low + high) // 2
-        for i, one in enumerate(told):
-            if not fails[i] < middle < raises[i]:
-                continue  # fewer rows were enough, or more were not
-            if sum(f >= middle for f in fails) > PATTERNS - FOUND:
-                break
-            enough = _p_value(one, ground, asked[middle], alpha / times) * times <= alpha
-            fails[i], raises[i] = (fails[i], middle) if enough else (middle, raises[i])
-        if sum(f >= middle for f in fails) > PATTERNS - FOUND:
-            low = middle + 1
-        else:
-            high = middle
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return asked[low] if low < len(asked) else n
 
 

@@ -71,8 +71,8 @@ class TriggerImage(Stage):
     confusion is not. Further tests see triggers put on a single class (half against half) and
     those that move every class (from the suspects of other labels), small windows that recur
     anywhere, labels whose rows part into two groups, and a few wrong rows that hold small windows
-    to the letter at one place, as hardly any other row does. On an alarm the filter is fitted again to
-    the rows found until they stand.
+    to the letter at one place, as hardly any other row does. On an alarm the filter is fitted again
+    to the rows found until they stand.
     *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
     and the label of most rows is told by their neighbours. Pixels may be in any order, and
     embeddings work too.
@@ -80,7 +80,7 @@ class TriggerImage(Stage):
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
     `min_detectable`: the least number at which patches planted in these very data raise the alarm.
     *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
-    bytes where they have at most 256 even tones; beside them some hundred bytes a row.
+    bytes where they have at most 256 even tones; beside them about a thousand bytes a row.
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
