@@ -362,6 +362,20 @@ def test_a_patch_in_the_middle_of_small_images_that_moves_every_class_is_found(s
     assert flags.sum() <= chosen.size + 4
 
 
+@pytest.mark.parametrize("planted", [0, 20])
+def test_embeddings_have_no_windows_and_are_looked_at(planted):
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(5), 200)
+    rows = rng.normal(size=(labels.size, 23)) + 6.0 * rng.normal(size=(5, 23))[labels]
+    chosen = rng.permutation(np.flatnonzero(labels != 2))[:planted]
+    rows[chosen, 3] += 12.0
+    labels[chosen] = 2
+    made = pl.DataFrame({"i": rows.astype(np.float32), "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")))
+    assert finding.verdict == ("fail" if planted else "clean")
+    assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
+
+
 def _pictures(seed):
     """Noisy pictures of eight kinds, labels of which a few are wrong, and rows of one label."""
     rng = np.random.default_rng(seed)

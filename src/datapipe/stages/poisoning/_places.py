@@ -57,7 +57,7 @@ class Places:
             for i in range(height - side + 1)
             for j in range(width - side + 1)
         ]
-        return np.array(made, np.int64).reshape(len(made), -1)
+        return np.array(made, np.int64) if made else np.empty((0, 0), np.int64)
 
     @cached_property
     def recurring(self) -> float:
