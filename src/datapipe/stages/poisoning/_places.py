@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,6 +31,10 @@ LOOKED_AT = 16
 """Places, evenly spread, that tell how many windows recur."""
 BEFORE = 400
 """Rows, evenly spread, that tell which windows are no rare ones."""
+UNTOLD = 0.1
+"""Windows that cannot tell more than this, corrected for all that recur, are not looked for."""
+AT_ONCE = 64
+"""Places looked at together."""
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -78,7 +83,8 @@ class Places:
     def _before(self) -> Codes:
         if self.like is not None:
             return self.like._before  # noqa: SLF001 - one of our own
-        return self._at_all(some(np.arange(len(self.pixels)), BEFORE))
+        rows = some(np.arange(len(self.pixels)), BEFORE)
+        return _at(_mixed(self.pixels.take(rows)), self.cells)
 
     def evidence(self, content: Content, label: int) -> Evidence:
         """The window of which the fewest rows but suspects of a label hold it.
@@ -94,8 +100,10 @@ class Places:
             return best
         rate = min(INFLATED * suspects.size / max(int(content.left.sum()), 1), MOST_NATURAL)
         left = np.flatnonzero(content.left)
-        for place, rows in self._shared(content, suspects):
+        for place, rows in self._shared(suspects, self._fewest(rate)):
             if every and np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size:
+                continue
+            if np.unique(content.shows[rows]).size < min(FEWEST_KINDS, content.classes - 1):
                 continue
             window = self.pixels.cells(rows[:1], self.cells[place])
             holding = int((self.pixels.cells(left, self.cells[place]) == window).all(1).sum())
@@ -104,38 +112,31 @@ class Places:
             p_value = binomial_tail(rows.size, holding, rate)
             if p_value < best.p_value:
                 best = replace(best, hits=rows.size, looked_at=holding, p_value=p_value, rows=rows)
-        if best.p_value < 1.0 / len(self.cells):
+        if best.p_value < 1.0:
             return replace(best, p_value=min(1.0, best.p_value * self.recurring))
-        return replace(best, p_value=1.0)
+        return best
 
-    def _shared(self, content: Content, suspects: Ints) -> list[tuple[int, Ints]]:
-        """Places of windows that some suspects share and few rows hold, and those that do."""
-        codes = self._at_all(suspects)
-        order = np.argsort(codes, axis=0, kind="stable")
-        ranked = np.take_along_axis(codes, order, axis=0)
-        made = []
-        same = ranked[LEAST_HITS - 1 :] == ranked[: 1 - LEAST_HITS]
-        for place in np.flatnonzero(same.any(axis=0)):
-            for code in np.unique(ranked[: -LEAST_HITS + 1][same[:, place], place]):
-                if (self._before[:, place] == code).mean() > 2 * RARE:
-                    continue
-                rows = suspects[codes[:, place] == code]
-                kinds = np.unique(content.shows[rows]).size
-                if kinds >= min(FEWEST_KINDS, content.classes - 1):
-                    made.append((int(place), rows))
-        return made
+    def _fewest(self, rate: float) -> int:
+        """The fewest rows of which a window may be evidence, were there no others that hold it."""
+        enough = np.log(UNTOLD / self.recurring) / np.log(rate)
+        return max(LEAST_HITS, int(np.ceil(enough)))
 
-    def _at_all(self, rows: Ints) -> Codes:
-        """The code of each window of each of some rows, shape (rows, places)."""
-        made = np.empty((rows.size, len(self.cells)), np.uint64)
-        for start in range(0, rows.size, BEFORE):
-            part = self.pixels.take(rows[start : start + BEFORE])
-            words = _mixed(part)
-            made[start : start + BEFORE] = sum(
-                words[:, cells] * weight
-                for cells, weight in zip(self.cells.T, _weights(self.cells.shape[1]), strict=True)
-            )
-        return made
+    def _shared(self, suspects: Ints, fewest: int) -> Iterator[tuple[int, Ints]]:
+        """Places of windows that so many suspects share and few other rows hold, and those."""
+        if suspects.size < fewest:
+            return
+        words = _mixed(self.pixels.take(suspects))
+        for start in range(0, len(self.cells), AT_ONCE):
+            codes = _at(words, self.cells[start : start + AT_ONCE])
+            order = np.argsort(codes, axis=0, kind="stable")
+            ranked = np.take_along_axis(codes, order, axis=0)
+            same = ranked[fewest - 1 :] == ranked[: ranked.shape[0] - fewest + 1]
+            for i in np.flatnonzero(same.any(axis=0)):
+                column = ranked[:, i]
+                for code in np.unique(column[: same.shape[0]][same[:, i]]):
+                    if (self._before[:, start + i] == code).mean() <= 2 * RARE:
+                        ends = (np.searchsorted(column, code, side=s) for s in ("left", "right"))
+                        yield int(start + i), np.sort(suspects[order[slice(*ends), i]])
 
 
 def placed_test(content: Content, places: list[Places]) -> list[Evidence]:
@@ -153,7 +154,15 @@ def placed_test(content: Content, places: list[Places]) -> list[Evidence]:
 
 def _codes(windows: Thin) -> Codes:
     """64 bits of each window, shape (rows,)."""
-    return np.asarray((_mixed(windows) * _weights(windows.shape[1])).sum(axis=1), np.uint64)
+    return _at(_mixed(windows), np.arange(windows.shape[1])[None, :])[:, 0]
+
+
+def _at(words: Codes, cells: Ints) -> Codes:
+    """The code of each window of each row, shape (rows, places)."""
+    made = np.zeros((len(words), len(cells)), np.uint64)
+    for columns, weight in zip(cells.T, _weights(cells.shape[1]), strict=True):
+        made += words[:, columns] * weight
+    return made
 
 
 def _mixed(part: Thin) -> Codes:
