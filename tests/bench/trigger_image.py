@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search for triggers in images, against a small network and ART (`make peers`).
 
-`growth` is the search on all images against a tenth of them; `memory` holds what the search takes
-beside the data against the data, as 32-bit floats, alone.
+`growth` is the search on ten times the images against the search on them; `memory` holds the peak
+of the search, with the data that it was handed and less what the process had once all was imported,
+against the data alone, as 32-bit floats; `memory_many` the same with ten times the images. Both
+sides have one thread for matrix products: idle ones spin, and their CPU would be counted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from sklearn.datasets import load_digits
 
 SUBJECT = "poisoning.trigger_image"
 PEER = "five epochs of a small network, then ART's ActivationDefence; growth, memory: see the case"
-CASES = ("", "growth", "memory")
+CASES = ("", "growth", "memory", "memory_many")
 TELLS_ITS_COST = CASES
 ROWS = 10_000
 REPEATS = 5
@@ -37,14 +39,15 @@ def prepare(folder: Path, rows: int) -> None:
 
 def command(role: str, case: str, folder: Path) -> list[str]:
     """One side in a fresh process."""
-    ours = [sys.executable, str(PEERS / "image_scan.py")]
-    if case == "growth":
-        return [*ours, "scan", str(folder / ("ten" if role == "subject" else "one"))]
-    if case == "memory":
-        return [*ours, "scan" if role == "subject" else "hold", str(folder / "one")]
-    if role == "peer":
-        return [str(THEIRS), str(PEERS / "image_triggers.py"), str(folder / "one")]
-    return [*ours, "scan", str(folder / "one")]
+    alone = ["env", "OMP_NUM_THREADS=1"]
+    ours = [*alone, sys.executable, str(PEERS / "image_scan.py")]
+    ten = case == "memory_many" or (case == "growth" and role == "subject")
+    images = str(folder / ("ten" if ten else "one"))
+    if case.startswith("memory"):
+        return [*ours, "scan" if role == "subject" else "size", images]
+    if case != "growth" and role == "peer":
+        return [*alone, str(THEIRS), str(PEERS / "image_triggers.py"), images]
+    return [*ours, "scan", images]
 
 
 def digits(rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,33 @@ def test_every_way_of_storing_gives_the_same_matrix(way):
     assert not found.missing.any()
 
 
+@pytest.mark.parametrize(
+    "rows", [PIXELS.astype(np.float32), PIXELS / 255, -8.0 + PIXELS / 4, PIXELS.astype(np.int16)]
+)
+def test_even_tones_are_kept_as_bytes_to_the_letter(rows):
+    found = pixel_matrix(Dataset.of(pl.DataFrame({"x": rows}), Roles.of(image="x")))
+    assert found.stored.dtype == np.uint8
+    assert np.array_equal(found.values, rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("odd", [300.0, 0.5, -1.0, np.pi])
+def test_pixels_of_other_tones_anywhere_are_kept_as_they_are(odd):
+    rows = np.tile(np.arange(256, dtype=np.float32), (3000, 1))  # of several blocks
+    rows[-1, -1] = odd
+    found = pixel_matrix(Dataset.of(pl.DataFrame({"x": rows}), Roles.of(image="x")))
+    assert found.stored.dtype == np.float32
+    assert found.values[-1, -1] == np.float32(odd)
+    assert np.array_equal(found.values, rows)
+
+
+def test_a_tone_first_met_late_is_kept_to_the_letter():
+    rows = np.tile(np.arange(64, dtype=np.float32), (12_000, 1))  # of several blocks
+    rows[-1, 0] = 77.0
+    found = pixel_matrix(Dataset.of(pl.DataFrame({"x": rows}), Roles.of(image="x")))
+    assert found.stored.dtype == np.uint8
+    assert np.array_equal(found.values, rows)
+
+
 def test_a_missing_image_and_a_missing_pixel_take_the_column_mean():
     table = pa.table({"x": [[1.0, 2.0], [3.0, float("nan")], None, [5.0, 6.0]]})
     found = pixel_matrix(Dataset.of(table, Roles.of(image="x")))

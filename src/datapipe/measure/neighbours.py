@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from datapipe.errors import DeclarationError
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-BLOCK_BYTES = 32 * 2**20
-"""Most memory that one block of distances takes."""
+BLOCK_BYTES = 4 * 2**20
+"""Most memory that one block of distances or of rows takes; larger ones leave the cache."""
+GROUPS = 16
+"""Of so many distances at a time the smallest bounds the k smallest of all."""
 WIDE = 512
 """From this many columns on, components come from a random projection."""
 
@@ -81,9 +84,12 @@ def nearest(
     distances = np.empty((len(asked), most), np.float32)
     lengths = np.einsum("ij,ij->i", points, points)
     step = max(1, BLOCK_BYTES // (4 * max(1, len(points))))
+    doubled = -2.0 * points.T
+    room = np.empty((min(step, len(asked)), len(points)), np.float32)
     for start in range(0, len(asked) if most else 0, step):
         block = asked[start : start + step]
-        squares = lengths - 2.0 * (block @ points.T)
+        squares = np.matmul(block, doubled, out=room[: len(block)])
+        squares += lengths
         squares += np.einsum("ij,ij->i", block, block)[:, None]
         np.maximum(squares, 0.0, out=squares)
         if scale is not None:
@@ -97,13 +103,25 @@ def nearest(
 
 def _smallest(squares: Floats, k: int) -> tuple[Ints, Floats]:
     """The k smallest of each row, in order; equal ones by index, so that results repeat."""
-    kth = np.partition(squares, k - 1, axis=1)[:, k - 1 : k]  # half the cost of the indices
-    rows, picked = np.nonzero(squares <= kth)
+    rows, picked = np.divmod(np.flatnonzero(squares <= _bound(squares, k)), squares.shape[1])
     values = squares[rows, picked]
     order = np.lexsort((values, rows))
     first = np.searchsorted(rows, np.arange(len(squares)))
     ordered = order[first[:, None] + np.arange(k)]
     return picked[ordered], np.sqrt(values[ordered])
+
+
+def _bound(squares: Floats, k: int) -> Floats:
+    """For each row a number that at least k are not above, and few more, shape (m, 1).
+
+    Groups of columns have a smallest each; k groups have one not above the k-th smallest of these.
+    """
+    m, n = squares.shape
+    wide = n // GROUPS
+    smallest = squares
+    if wide >= 2 * k:
+        smallest = squares[:, : wide * GROUPS].reshape(m, GROUPS, wide).min(axis=1)
+    return np.partition(smallest, k - 1, axis=1)[:, k - 1 : k]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,11 +167,11 @@ class Components:
         return made.astype(np.float32, copy=False)
 
 
-def principal(values: Floats, dims: int, rng: np.random.Generator) -> Components:
+def principal(values: NDArray[np.number], dims: int, rng: np.random.Generator) -> Components:
     """Principal components; exact for narrow data, randomised for wide data.
 
     Args:
-        values: float32, shape (n, d), finite.
+        values: float32 or bytes, shape (n, d), finite.
         dims: How many components, >= 1; fewer come back when n or d is smaller.
         rng: Draws the random projection.
 
@@ -176,18 +194,18 @@ def principal(values: Floats, dims: int, rng: np.random.Generator) -> Components
     if n == 0 or dims < 1:
         raise DeclarationError(f"principal(n={n}, dims={dims}): rows and dims >= 1 are needed")
     keep = min(dims, n, d)
-    mean = values.mean(0, dtype=np.float64).astype(np.float32)
-    centred = values - mean
+    mean = _mean(values)
     if d <= WIDE:
-        spread = (centred.T @ centred).astype(np.float64)
-        variances, axes = np.linalg.eigh(spread)
+        spread = sum(block.T @ block for block in _centred(values, mean))
+        variances, axes = np.linalg.eigh(np.asarray(spread, np.float64))
         axes, variances = axes.T[::-1][:keep], variances[::-1][:keep]
     else:
-        sketch = centred @ rng.normal(size=(d, min(keep + 10, d))).astype(np.float32)
+        basis = rng.normal(size=(d, min(keep + 10, d))).astype(np.float32)
         for _ in range(2):  # power iterations: slow spectra need them
-            sketch = centred @ (centred.T @ np.linalg.qr(sketch)[0])
-        basis = np.linalg.qr(sketch)[0]
-        _, sizes, axes = np.linalg.svd(basis.T @ centred, full_matrices=False)
+            sketch = np.linalg.qr(_along(values, mean, basis))[0]
+            basis = _back(values, mean, sketch)
+        basis = np.linalg.qr(_along(values, mean, basis))[0]
+        _, sizes, axes = np.linalg.svd(_back(values, mean, basis).T, full_matrices=False)
         axes, variances = axes[:keep], sizes[:keep] ** 2
     strongest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)
     axes = axes * np.where(strongest < 0, -1.0, 1.0)
@@ -196,3 +214,28 @@ def principal(values: Floats, dims: int, rng: np.random.Generator) -> Components
         axes.astype(np.float32),
         (np.maximum(variances, 0.0) / max(n - 1, 1)).astype(np.float32),
     )
+
+
+def _mean(values: NDArray[np.number]) -> Floats:
+    sums = sum(block.sum(0, dtype=np.float64) for block in _centred(values, 0.0))
+    return np.asarray(sums / len(values), np.float32)
+
+
+def _centred(values: NDArray[np.number], mean: Floats | float) -> Iterator[Floats]:
+    """The rows less their mean, block by block: all at once would take as much as the data."""
+    step = max(1, BLOCK_BYTES // (4 * max(1, values.shape[1])))
+    for start in range(0, len(values), step):
+        yield values[start : start + step].astype(np.float32) - np.float32(mean)
+
+
+def _along(values: NDArray[np.number], mean: Floats, basis: Floats) -> Floats:
+    return np.concatenate([block @ basis for block in _centred(values, mean)])
+
+
+def _back(values: NDArray[np.number], mean: Floats, sketch: Floats) -> Floats:
+    made = np.zeros((values.shape[1], sketch.shape[1]), np.float32)
+    start = 0
+    for block in _centred(values, mean):
+        made += block.T @ sketch[start : start + len(block)]
+        start += len(block)
+    return made

@@ -17,7 +17,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
-from datapipe.stages.poisoning._content import content_of
+from datapipe.stages.poisoning._content import content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
     LOUD,
     Filters,
@@ -25,6 +25,8 @@ from datapipe.stages.poisoning._matched_filter import (
     across_sources,
     apart,
 )
+from datapipe.stages.poisoning._pixels import Pixels
+from datapipe.stages.poisoning._places import Places, placed_test
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -257,8 +259,8 @@ def test_textures_do_not_depend_on_where_a_patch_lies():
     plain = rng.normal(0.0, 0.01, (40, 12, 12, 1)).astype(np.float32)
     here, there = plain.copy(), plain.copy()
     here[:, 2:5, 2:5], there[:, 6:9, 5:8] = 1.0, 1.0
-    made = textures(np.concatenate([plain, here, there]).reshape(120, -1), (12, 12, 1))
-    means = made.reshape(3, 40, -1).mean(1)
+    rows = Pixels(np.concatenate([plain, here, there]).reshape(120, -1))
+    means = textures(rows, (12, 12, 1)).stored.reshape(3, 40, -1).mean(1)
     assert np.abs(means[1] - means[2]).max() < 0.1 * np.abs(means[1] - means[0]).max()
 
 
@@ -311,7 +313,7 @@ def test_a_few_rows_with_a_pattern_are_not_drowned_by_many_that_neighbours_mista
     wrong = rng.permutation(np.flatnonzero(labels != 3))[:106]
     rows[wrong[:6], 7] += 8.0
     labels[wrong] = 3
-    content = content_of(rows.astype(np.float32), labels, rng)
+    content = content_of(Pixels(rows.astype(np.float32)), labels, rng)
     tried = across_sources(content, Filters(content), 3)
     assert set(tried.rows[tried.scores > LOUD]) == set(wrong[:6])
 
@@ -320,7 +322,7 @@ def test_a_whitening_is_the_root_of_the_inverse_of_the_spread():
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(3), 200)
     rows = rng.normal(size=(labels.size, 150)) + 3.0 * rng.normal(size=(3, 150))[labels]
-    filters = Filters(content_of(rows.astype(np.float32), labels, rng))
+    filters = Filters(content_of(Pixels(rows.astype(np.float32)), labels, rng))
     white, spread = filters.whitening(1), filters.spread(1)
     assert np.allclose(white @ spread @ white.T, np.eye(150), atol=1e-3)
 
@@ -338,3 +340,103 @@ def test_rows_stand_apart_by_a_gap_and_only_where_they_show_several_things():
     assert chance(loud - 3.9, natural, 8) > 0.1
     assert chance(loud, natural / 2.0, 3) == 1.0
     assert chance(np.append(loud[:4], natural[:5]), natural / 2.0, 8) == 1.0
+
+
+@pytest.mark.parametrize(("side", "seed"), [(2, 541), (2, 542), (3, 543), (3, 544)])
+def test_a_patch_in_the_middle_of_small_images_that_moves_every_class_is_found(side, seed):
+    """Neighbours take half of the rows for natural suspects, but no other row holds the patch."""
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(labels.size)[:27]
+    images[chosen, 3 : 3 + side, 3 : 3 + side] = rng.choice([0.0, 16.0], (side, side))
+    images[chosen, 3, 3] = 0.0
+    images[chosen, 4, 4] = 16.0
+    labels[chosen] = (labels[chosen] + 1) % 10
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")))
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[chosen].mean() >= 0.8
+    assert flags.sum() <= chosen.size + 4
+
+
+@pytest.mark.parametrize("planted", [0, 20])
+def test_embeddings_have_no_windows_and_are_looked_at(planted):
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(5), 200)
+    rows = rng.normal(size=(labels.size, 23)) + 6.0 * rng.normal(size=(5, 23))[labels]
+    chosen = rng.permutation(np.flatnonzero(labels != 2))[:planted]
+    rows[chosen, 3] += 12.0
+    labels[chosen] = 2
+    made = pl.DataFrame({"i": rows.astype(np.float32), "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")))
+    assert finding.verdict == ("fail" if planted else "clean")
+    assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
+
+
+def _pictures(seed):
+    """Noisy pictures of eight kinds, labels of which a few are wrong, and rows of one label."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(8), 150)
+    kinds = rng.integers(0, 200, (8, 100))
+    rows = np.clip(kinds[labels] + rng.integers(-20, 20, (labels.size, 100)), 0, 255)
+    wrong = rng.permutation(np.flatnonzero(labels != 3))[:60]
+    given = labels.copy()
+    given[wrong] = rng.integers(0, 8, wrong.size)
+    given[wrong[:30]] = 3
+    return rows.astype(np.uint8), given, wrong[:30]
+
+
+@pytest.mark.parametrize(("held", "kinds", "found"), [(6, 6, True), (3, 3, False), (6, 1, False)])
+def test_one_window_at_one_place_on_a_few_wrong_rows_of_several_kinds_is_evidence(
+    held, kinds, found
+):
+    rows, labels, wrong = _pictures(1)
+    rng = np.random.default_rng(2)
+    content = content_of(Pixels(rows), labels, rng)
+    wrong = wrong[content.suspect[wrong]]
+    shows = content.shows[wrong]
+    mine = wrong[np.isin(shows, np.unique(shows)[-kinds:])][:held]
+    rows = rows.copy()
+    rows.reshape(-1, 10, 10)[mine, 4:7, 2:5] = rng.integers(0, 256, (3, 3))
+    content = content_of(Pixels(rows), labels, rng)
+    evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), (10, 10, 1), 3)])}
+    assert (evidence[3].p_value < 1e-3) == found
+    assert set(evidence[3].rows) == (set(mine) if found else set(evidence[3].rows))
+    assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+
+
+def test_a_window_that_mostly_right_rows_hold_is_no_evidence():
+    rows, labels, wrong = _pictures(3)
+    right = np.flatnonzero(labels == 5)[:18]
+    window = np.random.default_rng(4).integers(0, 256, (3, 3))
+    rows.reshape(-1, 10, 10)[np.concatenate([wrong[:6], right]), 4:7, 2:5] = window
+    content = content_of(Pixels(rows), labels, np.random.default_rng(5))
+    evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), (10, 10, 1), 3)])}
+    assert content.suspect[wrong[:6]].sum() >= 5
+    assert evidence[3].p_value > 1e-3
+
+
+def test_rows_behind_others_are_read_as_the_others_are():
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 256, (50, 12)).astype(np.uint8)
+    added = rng.integers(0, 256, (4, 12)).astype(np.float32)
+    both, rows = np.concatenate([stored, added]), np.array([3, 51, 0, 53, 49])
+    pixels = Pixels(stored).with_more(added)
+    assert np.array_equal(pixels.take(rows), both[rows])
+    assert np.array_equal(pixels.cells(rows, np.array([1, 7])), both[rows][:, [1, 7]])
+    weights = rng.normal(size=(12, 2))
+    assert np.allclose(pixels.project(weights), both @ weights, atol=1e-2)
+    assert np.allclose(pixels.project(weights, rows), both[rows] @ weights, atol=1e-2)
+
+
+def test_equal_rows_are_told_from_nearly_equal_ones():
+    rows = np.random.default_rng(0).integers(0, 256, (300, 20)).astype(np.uint8)
+    rows[200:] = rows[:100]
+    rows[299, 19] ^= 128
+    first = equal_rows(Pixels(rows))
+    assert first[:200].tolist() == list(range(200))
+    assert first[200:299].tolist() == list(range(99))
+    assert first[299] == 299

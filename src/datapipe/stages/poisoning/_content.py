@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.neighbours import Components, nearest, principal
-from datapipe.stages.poisoning._parted import width, without_crowd
+from datapipe.stages.poisoning._pixels import Pixels, some
 
-Pixels = NDArray[np.float32]
+Thin = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -28,7 +30,13 @@ LANDMARKS = 6000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
 FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""
-BLOCK = 8192
+MOST_TELLING = 5000
+"""From about so many rows come the components in which neighbours are near."""
+MOST_AXES = 3000
+"""Rows that tell the components of what is left without a direction."""
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+MOST_USUAL = 400
+"""So many genuine rows of a class, evenly spread, tell what its rows are like along a pattern."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,65 +84,44 @@ class Content:
 
     def seen_as(self, columns: Pixels) -> Content:
         """The same contents, with other columns to look for a pattern in: shape (n, m)."""
-        means = np.empty((self.classes, columns.shape[1]))
-        for k in range(self.classes):
-            own = self.genuine & (self.labels == k)
-            means[k] = columns[own if own.any() else slice(None)].mean(0, dtype=np.float64)
+        means = _means(columns, self.labels, self.genuine, self.classes)
         return replace(self, pixels=columns, means=means, view=True)
+
+    @cached_property
+    def usual(self) -> list[Ints]:
+        """For each class, genuine rows that tell what its rows are like."""
+        order = np.argsort(self.labels, kind="stable")
+        order = order[self.genuine[order]]
+        ends = np.searchsorted(self.labels[order], np.arange(self.classes + 1))
+        return [some(order[a:b], MOST_USUAL) for a, b in pairwise(ends)]
 
     def suspects(self, label: int) -> Ints:
         """The rows of a label that clearly show something else."""
         return np.flatnonzero(self.suspect & (self.labels == label))
 
-    def confusions(self) -> Iterator[tuple[int, int, Ints]]:
-        """Every label, every other class that its suspects show, and those that show it."""
-        for label in range(self.classes):
-            mine = self.suspects(label)
-            shows = self.shows[mine]
-            for source in np.unique(shows):
-                yield label, int(source), mine[shows == source]
+    def confusions(self, label: int) -> Iterator[tuple[int, Ints]]:
+        """Every other class that the suspects of a label show, and those that show it."""
+        mine = self.suspects(label)
+        shows = self.shows[mine]
+        for source in np.unique(shows):
+            yield int(source), mine[shows == source]
 
-    def residual(self, rows: Ints) -> Floats:
+    def residual(self, rows: Ints) -> Thin:
         """What the mean of the class that it shows leaves over of each of some rows."""
-        return np.asarray(self.pixels[rows] - self.means[self.shows[rows]], np.float64)
-
-    def project(self, weights: Floats) -> Floats:
-        """The residual of every row along each of some weights (d, m): shape (n, m)."""
-        made = (self.pixels @ weights.astype(np.float32)).astype(np.float64)
-        made -= (self.means @ weights)[self.shows]
+        made = self.pixels.take(rows)
+        made -= self.means.astype(np.float32)[self.shows[rows]]
         return made
 
-    def standardised(self, weights: Floats, least: int) -> Floats:
-        """Projections in deviations of the genuine rows that show the same class: shape (n, m).
+    def average(self, rows: Ints) -> Floats:
+        """The mean residual of some rows, shape (d,)."""
+        sums = sum(block.sum(0, dtype=np.float64) for _, block in self.pixels.blocks(rows))
+        counts = np.bincount(self.shows[rows], minlength=self.classes)
+        return np.asarray((sums - counts @ self.means) / rows.size, np.float64)
 
-        NaN where fewer than `least` genuine rows show it.
-        """
-        made = self.project(weights)
-        for k in range(self.classes):
-            shown = self.shows == k
-            own = made[shown & self.genuine]
-            if len(own) < least:
-                made[shown] = np.nan
-                continue
-            spread = own.std(0)
-            made[shown] = (made[shown] - own.mean(0)) / np.where(spread > 0, spread, np.inf)
-        return made
-
-    def against(self, label: int, rows: Ints, weights: Floats) -> Floats:
-        """Some rows along each of some weights, in deviations of the genuine rows of a label.
-
-        A row whose neighbours err about it is like these, however odd it is for what it seems to
-        show. Shape (rows, m); NaN where the label has too few genuine rows to tell.
-        """
-        own = np.flatnonzero(self.genuine & (self.labels == label))
-        made = np.full((rows.size, weights.shape[1]), np.nan)
-        if own.size < FEWEST_OWN:
-            return made
-        thin = weights.astype(np.float32)
-        asked, kept = (np.asarray(self.pixels[r] @ thin, np.float64) for r in (rows, own))
-        for i in range(weights.shape[1]):
-            alone = without_crowd(kept[:, i])
-            made[:, i] = (asked[:, i] - np.median(alone)) / (width(alone) or np.inf)
+    def project(self, weights: Floats, rows: Ints | None = None) -> Floats:
+        """The residual of all rows, or some, along each of some weights (d, m): shape (n, m)."""
+        made = self.pixels.project(weights, rows).astype(np.float64)
+        made -= (self.means @ weights)[self.shows if rows is None else self.shows[rows]]
         return made
 
 
@@ -145,13 +132,30 @@ def content_of(pixels: Pixels, labels: Ints, rng: np.random.Generator) -> Conten
     are each other's neighbours and would otherwise vouch for each other's label.
     """
     classes = int(labels.max()) + 1
-    axes = principal(pixels, COMPONENTS, rng)
-    votes, telling = _votes(axes.project(pixels), labels, classes, rng)
+    axes = principal(pixels.stored[:: max(1, len(pixels) // MOST_TELLING)], COMPONENTS, rng)
+    votes, telling = _votes(_coordinates(axes, pixels), labels, classes, rng)
     return _with_content(pixels, labels, votes, telling)
 
 
+def _coordinates(axes: Components, pixels: Pixels, rows: Ints | None = None) -> Thin:
+    made = pixels.project(axes.axes.T, rows)
+    made -= axes.mean @ axes.axes.T
+    return made
+
+
+def _means(pixels: Pixels, labels: Ints, genuine: Bools, classes: int) -> Floats:
+    """The mean genuine row of each class, shape (K, d); of all rows where a class has none."""
+    sums, every = np.zeros((classes, pixels.shape[1])), np.zeros(pixels.shape[1])
+    for rows, block in pixels.blocks():
+        own = labels[rows] == np.arange(classes)[:, None]
+        sums += (own & genuine[rows]).astype(np.float32) @ block
+        every += block.sum(0)
+    counts = np.bincount(labels[genuine], minlength=classes)[:, None]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), every / max(len(pixels), 1))
+
+
 def _votes(
-    reduced: Pixels, labels: Ints, classes: int, rng: np.random.Generator
+    reduced: Thin, labels: Ints, classes: int, rng: np.random.Generator
 ) -> tuple[Floats, float]:
     """The share of the neighbours' votes for each class, shape (n, K), and how telling they are."""
     n = len(reduced)
@@ -171,12 +175,14 @@ def _votes(
     votes = np.empty((n, classes))
     votes[marks] = voted
     other = np.setdiff1d(np.arange(n), marks, assume_unique=True)
-    near, weight = _weighted(reduced[marks], reduced[other])
-    votes[other] = _shares(told[near], weight * _trust(doubt)[near], classes)
+    for start in range(0, other.size, LANDMARKS):
+        mine = other[start : start + LANDMARKS]
+        near, weight = _weighted(reduced[marks], reduced[mine])
+        votes[mine] = _shares(told[near], weight * _trust(doubt)[near], classes)
     return votes, telling
 
 
-def _weighted(points: Pixels, queries: Pixels | None = None) -> tuple[Ints, Floats]:
+def _weighted(points: Thin, queries: Thin | None = None) -> tuple[Ints, Floats]:
     found = nearest(points, queries, k=NEIGHBOURS)
     apart = found.distances.astype(np.float64)
     width = apart[:, min(CLOSE, apart.shape[1] - 1)][:, None]
@@ -200,10 +206,7 @@ def _with_content(pixels: Pixels, labels: Ints, votes: Floats, telling: float) -
     shows, most = votes.argmax(1), votes.max(1)
     genuine = (shows == labels) & (most > SURE)
     suspect = (shows != labels) & (most >= SURE)
-    means = np.empty((votes.shape[1], pixels.shape[1]))
-    for k in range(len(means)):
-        own = genuine & (labels == k)
-        means[k] = pixels[own if own.any() else slice(None)].mean(0, dtype=np.float64)
+    means = _means(pixels, labels, genuine, votes.shape[1])
     doubt = 1.0 - votes[np.arange(labels.size), labels]
     every = np.ones(labels.size, bool)
     return Content(pixels, labels, shows, genuine, suspect, doubt, means, every, telling)
@@ -223,20 +226,16 @@ def without_direction(content: Content, label: int, direction: Floats) -> Conten
     if others.size > LANDMARKS:
         others = np.union1d(rng.permutation(others)[:LANDMARKS], mine[:LANDMARKS])
     toward = direction.astype(np.float32)
-    axes = _blind_axes(content.pixels[others], toward, rng)
-    reduced = axes.project(content.pixels[others])
-    asked = axes.project(content.pixels[mine])
+    blind = content.pixels.take(some(others, MOST_AXES))
+    blind -= np.outer(blind @ toward, toward)
+    axes = principal(blind, COMPONENTS, rng)  # orthogonal to it
+    reduced, asked = (_coordinates(axes, content.pixels, r) for r in (others, mine))
     near = nearest(reduced, asked, k=NEIGHBOURS + 1).indices
     other = others[near] != mine[:, None]
     other[other.all(1), -1] = False
     told = content.labels[others[near[other].reshape(mine.size, -1)]]
     votes = _shares(told, np.ones(told.shape), content.classes)
     return _retold(content, mine, votes)
-
-
-def _blind_axes(pixels: Pixels, toward: Pixels, rng: np.random.Generator) -> Components:
-    """Principal components of what is left without one direction; they are orthogonal to it."""
-    return principal(pixels - np.outer(pixels @ toward, toward), COMPONENTS, rng)
 
 
 def _retold(content: Content, mine: Ints, votes: Floats) -> Content:
@@ -249,18 +248,30 @@ def _retold(content: Content, mine: Ints, votes: Floats) -> Content:
     suspect[mine] = (shows != label) & (most >= SURE) & left
     means = content.means.copy()
     if genuine[mine].any():
-        means[label] = content.pixels[mine[genuine[mine]]].mean(0, dtype=np.float64)
+        means[label] = content.pixels.take(mine[genuine[mine]]).mean(0, dtype=np.float64)
     doubt = content.doubt.copy()
     doubt[mine] = 1.0 - votes[:, label]
     return replace(content, shows=every, genuine=genuine, suspect=suspect, means=means, doubt=doubt)
 
 
 def equal_rows(pixels: Pixels) -> Ints:
-    """A number for each row, the same for equal rows."""
-    width = pixels.shape[1]
-    sides = np.random.default_rng(width).normal(size=(width, 2))
-    prints = np.concatenate(
-        [pixels[i : i + BLOCK].astype(np.float64) @ sides for i in range(0, len(pixels), BLOCK)]
-    )
-    keys = np.round(prints / (np.abs(prints).max(0) + 1e-30), 12)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    """For each row the first that equals it."""
+    prints = np.concatenate([_prints(block) for _, block in pixels.blocks()])
+    order = np.argsort(prints, kind="stable")
+    new = np.ones(order.size, bool)
+    new[1:] = prints[order[1:]] != prints[order[:-1]]
+    made = np.empty(order.size, np.int64)
+    made[order] = order[new][np.cumsum(new) - 1]
+    for row in np.flatnonzero(made != np.arange(order.size)):
+        if not np.array_equal(pixels.stored[row], pixels.stored[made[row]]):
+            made[row] = row  # another image with the same print
+    return made
+
+
+def _prints(block: Thin) -> NDArray[np.uint64]:
+    """64 bits of each row: a sum of its mixed words, each times an odd number of its own."""
+    words = (block + np.float32(0.0)).view(np.uint32).astype(np.uint64)  # -0.0 equals 0.0
+    odd = np.random.default_rng(words.shape[1]).integers(0, 2**63, words.shape[1], np.uint64)
+    words *= MIXER
+    words ^= words >> np.uint64(32)
+    return np.asarray(np.einsum("ij,j->i", words, odd * np.uint64(2) + np.uint64(1)))

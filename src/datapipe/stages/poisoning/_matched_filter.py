@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.detection import beta_binomial_tail, binomial_tail
-from datapipe.stages.poisoning._content import Content, without_direction
-from datapipe.stages.poisoning._parted import parted
+from datapipe.stages.poisoning._content import FEWEST_OWN, Content, without_direction
+from datapipe.stages.poisoning._parted import parted, usual_of
+from datapipe.stages.poisoning._pixels import some
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,9 +46,14 @@ DEAF = 0.1
 """The natural share where no other label can be asked."""
 SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
-BLOCK = 8192
+MOST_LEARNT = 8192
+"""So many genuine rows, evenly spread, tell the natural spread."""
+KEPT = 3
+"""Whitenings kept at a time: each takes as much as a few hundred rows of pixels."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
 """More suspects than this are not compared one by one; their mean tells what they share."""
+FLAT = 1e-9
+"""Columns with less variance than this share of the largest do not vary."""
 MOST_ASKED = 500
 """Rows of a label, evenly spread, that tell in which direction it spreads most."""
 FEW_GENUINE = 0.01
@@ -115,20 +121,34 @@ class Filters:
 
     def __init__(self, content: Content) -> None:
         self._content = content
-        self._whole = self._square(np.flatnonzero(content.genuine))
-        apart = content.means - content.means.mean(0)
-        self._between = BETWEEN * apart.T @ apart / len(apart)
         self._count = int(content.genuine.sum())
-        self._made: dict[int, tuple[Thin, Thin]] = {}
+        self._rows = some(np.flatnonzero(content.genuine), MOST_LEARNT)
+        self._whole = self._square(self._rows)
+        self._spread: tuple[int, Thin] | None = None
+        self._made: dict[int, Thin] = {}
         self._axes: dict[int, Axis] = {}
+        self.tried: dict[tuple[int, ...], Tried] = {}
 
     def spread(self, label: int) -> Thin:
         """Covariance of the genuine rows of other labels, with a ridge."""
-        return self._both(label)[0]
+        if self._spread is None or self._spread[0] != label:
+            own = self._rows[self._content.labels[self._rows] == label]
+            made = (self._whole - self._square(own)) / max(self._rows.size - own.size, 1)
+            apart = (self._content.means - self._content.means.mean(0)).astype(np.float32)
+            made += BETWEEN / len(apart) * (apart.T @ apart)
+            own_spread = made[np.diag_indices_from(made)]
+            varying = max(int((own_spread > FLAT * own_spread.max(initial=0.0)).sum()), 1)
+            made[np.diag_indices_from(made)] += RIDGE * own_spread.sum() / varying + 1e-9
+            self._spread = (label, made)
+        return self._spread[1]
 
     def whitening(self, label: int) -> Thin:
         """The matrix W with W' W the inverse of the spread."""
-        return self._both(label)[1]
+        if label not in self._made:
+            if len(self._made) >= KEPT:
+                self._made.pop(next(iter(self._made)))
+            self._made[label] = _inverse_of_lower(np.linalg.cholesky(self.spread(label)))
+        return self._made[label]
 
     def templates(self, label: int, averages: Floats) -> Floats:
         """Filter weights (d, m) for mean residuals (m, d)."""
@@ -141,35 +161,101 @@ class Filters:
             self._axes[label] = _widest(self._content, self, label)
         return self._axes[label]
 
-    def _both(self, label: int) -> tuple[Thin, Thin]:
-        if label not in self._made:
-            own = np.flatnonzero(self._content.genuine & (self._content.labels == label))
-            rest = self._whole - self._square(own)
-            made = rest / max(self._count - own.size, 1) + self._between
-            made[np.diag_indices_from(made)] += RIDGE * np.trace(made) / len(made) + 1e-9
-            thin = made.astype(np.float32)
-            self._made[label] = (thin, _inverse_of_lower(np.linalg.cholesky(thin)))
-        return self._made[label]
-
     def without(self, content: Content, label: int, genuine: int) -> Filters:
         """Filters of the same contents less the rows of one pattern, so many of them genuine.
 
-        Where these were few among all, natural spread and the axes of other labels stay.
+        Where these were few among all, natural spread stays, and what was found of other labels.
         """
         if genuine > FEW_GENUINE * self._count:
             return Filters(content)
         made = copy(self)
         kept = {k: axis for k, axis in self._axes.items() if -1 < label != k}
         made._content, made._axes = content, kept  # noqa: SLF001 - a copy of our own
+        made.tried = {k: tried for k, tried in self.tried.items() if -1 < label != k[0]}
         return made
 
-    def _square(self, rows: Ints) -> Floats:
+    def _square(self, rows: Ints) -> Thin:
         width = self._content.pixels.shape[1]
-        made = np.zeros((width, width))
-        for start in range(0, rows.size, BLOCK):
-            block = self._content.residual(rows[start : start + BLOCK]).astype(np.float32)
-            made += block.T @ block
+        made = np.zeros((width, width), np.float32)
+        means = self._content.means.astype(np.float32)
+        for mine, block in self._content.pixels.blocks(rows):
+            rest = block - means[self._content.shows[mine]]
+            made += rest.T @ rest
         return made
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Patterns of a label to try on its suspects: filter weights of shape (d, m).
+
+    `parts` has for each pattern the suspects that had no part in it; `key` starts with the label.
+    """
+
+    key: tuple[int, ...]
+    weights: Floats
+    parts: list[Ints]
+
+
+def try_all(content: Content, filters: Filters, rng: np.random.Generator | None = None) -> None:
+    """Learn the patterns of all labels and try them, in one pass over the pixels.
+
+    `rng` draws the halves of each pair of what suspects show and their label; None leaves them out.
+    """
+    asked: list[Asked] = []
+    for label in range(content.classes):
+        filters.widest(label)
+        if (label,) not in filters.tried:
+            asked.append(_across(content, filters, label))
+        if rng is not None:
+            asked += _halves(content, filters, label, rng)
+    for one, tried in zip(asked, tried_on(content, asked), strict=True):
+        filters.tried[one.key] = tried
+
+
+def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
+    """How far suspects hold patterns: more than genuine rows of what they show, and of their label.
+
+    A row whose neighbours err about it is like those of its label, however odd it is for what it
+    seems to show. Not told where a label has too few genuine rows.
+    """
+    if not asked:
+        return []
+    usual = content.usual
+    every = np.unique(np.concatenate([*usual, *(p for a in asked for p in a.parts)]))
+    along = content.pixels.project(np.concatenate([a.weights for a in asked], axis=1), every)
+    own = [np.searchsorted(every, rows) for rows in usual]
+    centre, spread = usual_along(along, own)
+    made, column = [], 0
+    for one in asked:
+        own_rows = own[one.key[0]]
+        mine = slice(column, column + len(one.parts))
+        middle = wide = np.full(len(one.parts), np.nan)
+        if own_rows.size >= FEWEST_OWN:
+            middle, wide = usual_of(along[own_rows, mine].astype(np.float64))
+        parts = []
+        for i, rows in enumerate(one.parts):
+            there = along[np.searchsorted(every, rows), column].astype(np.float64)
+            shows = content.shows[rows]
+            scores = (there - centre[shows, column]) / spread[shows, column]
+            parts.append((rows, np.minimum(scores, (there - middle[i]) / (wide[i] or np.inf))))
+            column += 1
+        made.append(Tried.of(parts))
+    return made
+
+
+def usual_along(along: Thin, own: list[Ints]) -> tuple[Floats, Floats]:
+    """Where genuine rows of each class lie along each of some weights, and how wide, shape (K, m).
+
+    NaN where a class has too few to tell.
+    """
+    centre = np.full((len(own), along.shape[1]), np.nan)
+    spread = centre.copy()
+    for k, rows in enumerate(own):
+        if rows.size >= FEWEST_GENUINE:
+            there = along[rows].astype(np.float64)
+            centre[k], spread[k] = there.mean(0), there.std(0)
+    spread[spread <= 0] = np.inf
+    return centre, spread
 
 
 def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -182,7 +268,7 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
     widest = [filters.widest(k) for k in range(content.classes)]
     usual = float(np.median([w.variance for w in widest]))
     for label, axis in enumerate(widest):
-        best, view = across_sources(content, filters, label), content
+        best, view = filters.tried[label,], content
         if axis.variance > OUTLYING * usual > 0 and axis.parted > PARTED:
             retold = without_direction(content, label, axis.direction)
             second = across_sources(retold, filters, label)
@@ -196,79 +282,64 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
 
 def across_sources(content: Content, filters: Filters, label: int) -> Tried:
     """The suspects of each content, scored by the pattern of those of the other contents."""
+    return tried_on(content, [_across(content, filters, label)])[0]
+
+
+def _across(content: Content, filters: Filters, label: int) -> Asked:
     suspects = content.suspects(label)
-    if suspects.size < LEAST_TEMPLATE + 1:
-        return Tried.of([])
     shows = content.shows[suspects]
     sources = [e for e in np.unique(shows) if (shows != e).sum() >= LEAST_TEMPLATE]
-    if not sources:
-        return Tried.of([])
+    if suspects.size < LEAST_TEMPLATE + 1 or not sources:
+        return Asked((label,), np.empty((content.pixels.shape[1], 0)), [])
     residual = content.residual(suspects)
     averages = _averages(residual, shows, sources, filters.whitening(label))
-    scores = _odd(content, filters, label, averages)[suspects]
-    return Tried.of([(suspects[shows == e], scores[shows == e, i]) for i, e in enumerate(sources)])
+    return Asked(
+        (label,), filters.templates(label, averages), [suspects[shows == e] for e in sources]
+    )
 
 
-def _averages(residual: Floats, shows: Ints, sources: list[int], white: Thin) -> Floats:
+def _averages(residual: Thin, shows: Ints, sources: list[int], white: Thin) -> Floats:
     """What the suspects of all contents but one share, for each of some contents: shape (m, d).
 
     Most suspects may be natural ones, in which a mean drowns a pattern of a few. Each counts as
     much as others that show something else resemble it, once what is natural is evened out.
     """
-    if shows.size > MOST_COMPARED:
-        return np.array([residual[shows != e].mean(0) for e in sources])
-    even = residual.astype(np.float32) @ white.T
-    alike = even @ even.T
-    alike[shows[:, None] == shows] = 0.0
-    made = []
-    for source in sources:
-        mine = np.flatnonzero(shows != source)
-        made.append(_resembling(alike[mine[:, None], mine]) @ residual[mine])
-    return np.array(made)
+    others = (shows[:, None] != np.array(sources)).astype(np.float32)
+    weights = others / others.sum(0)
+    if shows.size <= MOST_COMPARED:
+        even = residual @ white.T
+        alike = even @ even.T
+        alike[shows[:, None] == shows] = 0.0
+        for _ in range(ALIKE_ROUNDS):  # the loudest that are a multiple of what they add up to
+            shared = others * np.maximum(alike @ weights, 0.0)
+            total = shared.sum(0)
+            weights = np.where(total > 0, shared / np.where(total > 0, total, 1.0), weights)
+    return np.asarray(weights.T @ residual, np.float64)
 
 
-def _resembling(alike: Thin) -> Floats:
-    """Weights of rows that sum to one: the loudest that are a multiple of what they add up to."""
-    weights = np.full(len(alike), 1.0 / len(alike))
-    for _ in range(ALIKE_ROUNDS):
-        shared = np.maximum(alike @ weights, 0.0)
-        if shared.sum() <= 0:
-            break
-        weights = shared / shared.sum()
-    return weights
-
-
-def _odd(content: Content, filters: Filters, label: int, averages: Floats) -> Floats:
-    """How far each row holds each of some patterns, shape (n, m): rows of the label need hold it
-    more than genuine rows of what they show and, if they show something else, of their label.
-    """
-    weights = filters.templates(label, averages)
-    scores = content.standardised(weights, FEWEST_GENUINE)
-    suspects = content.suspects(label)
-    scores[suspects] = np.minimum(scores[suspects], content.against(label, suspects, weights))
-    return scores
-
-
-def pair_test(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
+def pair_test(content: Content, filters: Filters) -> list[Evidence]:
     """For each pair (content, label): does the pattern of one half recur on the other half?
 
     This sees a trigger that was put on a single class, where nothing can transfer.
     """
-    labels: list[int] = []
-    tried: list[Tried] = []
-    for label, _, rows in content.confusions():
-        if rows.size >= 2 * LEAST_HITS:
-            labels.append(label)
-            tried.append(_halves(content, filters, label, rng.permutation(rows)))
+    pairs = sorted(key for key in filters.tried if len(key) == 2)
+    labels, tried = [label for label, _ in pairs], [filters.tried[p] for p in pairs]
     return [_judged(i, labels, tried, content, "split-half") for i in range(len(tried))]
 
 
-def _halves(content: Content, filters: Filters, label: int, rows: Ints) -> Tried:
-    middle = rows.size // 2
-    halves = (rows[:middle], rows[middle:])
-    averages = np.array([content.residual(h).mean(0) for h in halves])
-    scores = _odd(content, filters, label, averages)
-    return Tried.of([(halves[1], scores[halves[1], 0]), (halves[0], scores[halves[0], 1])])
+def _halves(
+    content: Content, filters: Filters, label: int, rng: np.random.Generator
+) -> list[Asked]:
+    asked = []
+    for source, mine in content.confusions(label):
+        if mine.size < 2 * LEAST_HITS or (label, source) in filters.tried:
+            continue
+        rows = rng.permutation(mine)
+        one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+        averages = np.array([content.residual(half).mean(0) for half in (one, other)])
+        weights = filters.templates(label, averages)
+        asked.append(Asked((label, source), weights, [other, one]))
+    return asked
 
 
 def blind_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -284,11 +355,14 @@ def blind_test(content: Content, filters: Filters) -> list[Evidence]:
         return []
     residual = content.residual(suspects)
     averages = np.array([residual[own != k].mean(0) for k in labels])
-    scores = content.standardised(filters.templates(-1, averages), FEWEST_GENUINE)
-    column = np.full(content.classes, -1)
-    column[labels] = np.arange(len(labels))
-    asked = np.flatnonzero((content.genuine | content.suspect) & (column[content.labels] >= 0))
-    loud = asked[scores[asked, column[content.labels[asked]]] > LEVELS[1][0]]
+    along = content.pixels.project(filters.templates(-1, averages))
+    centre, spread = usual_along(along, content.usual)
+    of = np.full(content.classes, -1)
+    of[labels] = np.arange(len(labels))
+    asked = np.flatnonzero((content.genuine | content.suspect) & (of[content.labels] >= 0))
+    shows, column = content.shows[asked], of[content.labels[asked]]
+    scores = (along[asked, column] - centre[shows, column]) / spread[shows, column]
+    loud = asked[scores > LEVELS[1][0]]
     hits = loud[content.suspect[loud]]
     if hits.size < LEAST_HITS:
         return []
@@ -348,19 +422,22 @@ def _widest(content: Content, filters: Filters, label: int) -> Axis:
     mine = np.flatnonzero((content.labels == label) & content.left)
     if mine.size < 2 * FEWEST_GENUINE:
         return Axis(0.0, np.zeros(content.pixels.shape[1]), np.nan, mine[:0])
-    some = mine[:: max(1, mine.size // MOST_ASKED)]
-    rows = content.residual(some).astype(np.float32)
+    rows = content.residual(mine[:: max(1, mine.size // MOST_ASKED)])
     middle = np.median(rows, axis=0)
-    white = filters.whitening(label)
+    spread, white = filters.spread(label), filters.whitening(label)
     even = (rows - middle) @ white.T
-    weights = even[np.argmax(np.einsum("ij,ij->i", even, even))]
+    loudest = int(np.argmax(np.einsum("ij,ij->i", even, even)))
+    alike = even @ even.T
+    shares = alike[loudest]
     for _ in range(30):  # power iterations: only the first axis is asked for
-        weights = even.T @ (even @ weights)
-        weights /= np.linalg.norm(weights) or 1.0
-    wide = white.T @ weights
-    direction = np.asarray(filters.spread(label) @ wide, np.float64)
+        shares = alike @ shares
+        shares /= np.linalg.norm(shares) or 1.0
+    weights = shares @ even
+    weights /= np.linalg.norm(weights) or 1.0
+    wide = (white.T @ weights).astype(np.float64)
+    direction = np.asarray(spread @ wide, np.float64)
     length = float(np.linalg.norm(direction)) or 1.0
-    along = np.asarray(content.residual(mine) @ wide - middle @ wide, np.float64)
+    along = content.project(wide[:, None], mine)[:, 0] - middle @ wide
     apart, group = parted(along)
     return Axis(float((along**2).mean()), direction / length, apart, mine[group])
 

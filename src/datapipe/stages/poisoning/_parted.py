@@ -19,19 +19,39 @@ Floats = NDArray[np.float64]
 def parted(values: Floats) -> tuple[float, NDArray[np.bool_]]:
     """The best division into two groups: means apart in deviations, and which form the smaller."""
     order = np.argsort(values, kind="stable")
-    ranked = values[order] - values.mean()
-    n = ranked.size
-    sums, squares = np.cumsum(ranked), np.cumsum(ranked**2)
-    left = np.arange(LEAST_GROUP, n - LEAST_GROUP)
-    low = sums[left - 1] / left
-    high = (sums[-1] - sums[left - 1]) / (n - left)
-    within = (squares[-1] - left * low**2 - (n - left) * high**2) / n
-    apart = (high - low) / np.sqrt(np.maximum(within, 1e-12))
-    best = int(np.argmax(apart))
+    apart, cut = _cuts(values[order][:, None])
+    n, low = values.size, int(cut[0])
     group = np.zeros(n, bool)
-    cut = int(left[best])
-    group[order[:cut] if 2 * cut < n else order[cut:]] = True
-    return float(apart[best]), group
+    group[order[:low] if 2 * low < n else order[low:]] = True
+    return float(apart[0]), group
+
+
+def _cuts(ranked: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """How far the best two groups of each ranked column are apart, and how many form the lower."""
+    n = len(ranked)
+    ranked = ranked - ranked.mean(0)
+    sums, squares = np.cumsum(ranked, axis=0), (ranked**2).sum(0)
+    left = np.arange(LEAST_GROUP, n - LEAST_GROUP)[:, None]
+    low = sums[left[:, 0] - 1] / left
+    high = (sums[-1] - sums[left[:, 0] - 1]) / (n - left)
+    within = (squares - left * low**2 - (n - left) * high**2) / n
+    apart = (high - low) / np.sqrt(np.maximum(within, 1e-12))
+    best = apart.argmax(0)
+    return apart[best, np.arange(apart.shape[1])], left[best, 0]
+
+
+def usual_of(values: Floats) -> tuple[Floats, Floats]:
+    """Where the values of each column lie and how wide, less a crowd that holds a pattern."""
+    ranked = np.sort(values, axis=0)
+    low, middle, high = np.quantile(ranked, [0.25, 0.5, 0.75], axis=0)
+    wide = (high - low) / QUARTILES
+    if len(ranked) > 4 * LEAST_GROUP:
+        apart, cut = _cuts(ranked)
+        small = np.minimum(cut, len(ranked) - cut) / len(ranked)
+        for i in np.flatnonzero((apart > TWO) & (small > CROWDED)):
+            alone = without_crowd(values[:, i])
+            middle[i], wide[i] = np.median(alone), width(alone)
+    return middle, wide
 
 
 def without_crowd(values: Floats) -> Floats:

@@ -57,7 +57,7 @@ def refine(evidence: Evidence) -> Trigger:
     rows, scores = evidence.rows, np.zeros(content.labels.size)
     clean_rows = content.genuine & (content.labels != evidence.label)
     for _ in range(ROUNDS if clean_rows.any() and rows.size else 0):
-        average = content.residual(rows).mean(0)[None, :]
+        average = content.average(rows)[None, :]
         weights = filters.templates(evidence.label, average)
         scores, crowded = _scores(content, weights, evidence.label)
         most, usual = np.quantile(scores[clean_rows], [CLEAN, MOSTLY])

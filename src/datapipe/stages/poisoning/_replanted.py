@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +18,17 @@ from datapipe.stages.poisoning._matched_filter import (
     apart,
     tail,
 )
+from datapipe.stages.poisoning._pixels import Pixels
+from datapipe.stages.poisoning._places import SIDES as WINDOWS
+from datapipe.stages.poisoning._places import Places
 from datapipe.stages.poisoning._stamps import Stamps, evidence_across
 
-Pixels = NDArray[np.float32]
+Thin = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-PATTERNS, FOUND = 6, 5
-"""How many patches are planted, and how many of them must raise the alarm: so
-few tell the power roughly."""
+PATTERNS, FOUND, LABELS = 6, 5, 3
+"""How many patches are planted, how many of them must raise the alarm, and how many labels they
+carry at most: so few tell the power roughly."""
 SIDES = (2, 4)
 STEP = 1.4
 """How much more rows are tried next."""
@@ -41,9 +43,10 @@ class Ground:
     content: Content
     filters: Filters
     stamps: Stamps
+    places: list[Places]
     shape: tuple[int, int, int]
     pictures: bool
-    columns: Callable[[Pixels], Pixels]
+    columns: Callable[[Thin], Thin]
 
     @property
     def pixels(self) -> Pixels:
@@ -55,7 +58,7 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
 
     A patch of random side, place, values and label is put on genuine rows of other labels, which
     then are suspects as far as neighbours are sure of rows at all. How many of them the tests need
-    is found by halving, and a patch that fewer rows were enough for is not asked again.
+    is found by doubling and halving; a patch that fewer rows were enough for is not asked again.
 
     Args:
         ground: The data, in which nothing was found.
@@ -70,22 +73,28 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
     asked = [LEAST_HITS]
     while asked[-1] * STEP < MOST * n:
         asked.append(int(np.ceil(asked[-1] * STEP)))
-    told = [_Planting.drawn(ground, rng) for _ in range(PATTERNS)]
+    kinds = np.unique(ground.content.labels[ground.content.genuine])
+    labels = rng.permutation(kinds)[:LABELS] if kinds.size else np.zeros(1, np.int64)
+    told = [_Planting.drawn(ground, int(labels[i % labels.size]), rng) for i in range(PATTERNS)]
     fails, raises = [-1] * PATTERNS, [len(asked)] * PATTERNS
-    low, high = 0, len(asked)
+
+    def enough(step: int) -> bool:
+        for i, one in enumerate(told):
+            if not fails[i] < step < raises[i]:
+                continue  # fewer rows were enough, or more were not
+            if sum(f >= step for f in fails) > PATTERNS - FOUND:
+                break
+            heard = _p_value(one, ground, asked[step], alpha / times) * times <= alpha
+            fails[i], raises[i] = (fails[i], step) if heard else (step, raises[i])
+        return sum(f >= step for f in fails) <= PATTERNS - FOUND
+
+    low, high, further = 0, 0, 1
+    while high < len(asked) and not enough(high):
+        low, high, further = high + 1, high + further, 2 * further
+    high = min(high, len(asked))
     while low < high:
         middle = (low + high) // 2
-        for i, one in enumerate(told):
-            if not fails[i] < middle < raises[i]:
-                continue  # fewer rows were enough, or more were not
-            if sum(f >= middle for f in fails) > PATTERNS - FOUND:
-                break
-            enough = _p_value(one, ground, asked[middle], alpha / times) * times <= alpha
-            fails[i], raises[i] = (fails[i], middle) if enough else (middle, raises[i])
-        if sum(f >= middle for f in fails) > PATTERNS - FOUND:
-            low = middle + 1
-        else:
-            high = middle
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return asked[low] if low < len(asked) else n
 
 
@@ -95,42 +104,44 @@ class _Planting:
 
     label: int
     place: Ints
-    values: Pixels
+    values: Thin
     rows: Ints
     sure: NDArray[np.bool_]
 
     @classmethod
-    def drawn(cls, ground: Ground, rng: np.random.Generator) -> _Planting:
+    def drawn(cls, ground: Ground, label: int, rng: np.random.Generator) -> _Planting:
         content = ground.content
-        kinds = np.unique(content.labels[content.genuine])
-        label = int(rng.choice(kinds)) if kinds.size else 0
         place = _place(ground, rng)
-        low, high = ground.pixels[:, place].min(0), ground.pixels[:, place].max(0)
         if ground.pictures:
-            low[:], high[:] = ground.pixels.min(), ground.pixels.max()
+            low, high = (np.float32(end) for end in ground.pixels.range())
+        else:
+            there = ground.pixels.cells(np.arange(len(ground.pixels)), place)
+            low, high = there.min(0), there.max(0)
         bright = rng.random(place.size) < (1.0 if rng.random() < 0.5 else 0.5)
         rows = rng.permutation(np.flatnonzero(content.genuine & (content.labels != label)))
         share = float((content.genuine | content.suspect)[content.left].mean())
         return cls(label, place, np.where(bright, high, low), rows, rng.random(rows.size) < share)
 
-    @contextmanager
-    def on(self, ground: Ground, count: int) -> Iterator[Stamps]:
-        """The data with the pattern on so many rows, which get their own pixels back."""
-        rows, sure = self.rows[:count], self.sure[:count]
-        content, pixels = ground.content, ground.pixels
-        labels, genuine = content.labels.copy(), content.genuine.copy()
-        suspect = content.suspect.copy()
-        labels[rows], genuine[rows], suspect[rows] = self.label, False, sure
-        planted = replace(content, labels=labels, genuine=genuine, suspect=suspect)
-        held = pixels[rows]
-        try:
-            pixels[rows[:, None], self.place] = self.values
-            content.pixels[rows] = ground.columns(pixels[rows])
-            yield ground.stamps.after(planted, rows)
-        finally:
-            pixels[rows] = held
-            content.pixels[rows] = ground.columns(held)
-            ground.stamps.after(content, rows)
+    def on(self, ground: Ground, count: int) -> Stamps:
+        """The data with the pattern on so many rows: copies of them in their stead."""
+        content, rows = ground.content, self.rows[:count]
+        held = ground.pixels.take(rows)
+        held[:, self.place] = self.values
+        gone = np.zeros(content.labels.size, bool)
+        gone[rows] = True
+        left = content.without(gone)
+        false, true = np.zeros(count, bool), np.ones(count, bool)
+        planted = replace(
+            left,
+            pixels=content.pixels.with_more(ground.columns(held)),
+            labels=np.append(left.labels, np.full(count, self.label)),
+            shows=np.append(left.shows, left.shows[rows]),
+            genuine=np.append(left.genuine, false),
+            suspect=np.append(left.suspect, self.sure[:count]),
+            doubt=np.append(left.doubt, true.astype(np.float64)),
+            left=np.append(left.left, true),
+        )
+        return ground.stamps.after(planted, ground.pixels.with_more(held))
 
 
 def _place(ground: Ground, rng: np.random.Generator) -> Ints:
@@ -145,15 +156,21 @@ def _place(ground: Ground, rng: np.random.Generator) -> Ints:
 
 
 def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float:
-    with one.on(ground, count) as stamps:
-        tried = across_sources(stamps.content, ground.filters, one.label)
-        others = int(stamps.content.suspect.sum()) - tried.rows.size
-        p_values = [
-            tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
-            for level, floor, strength in LEVELS
-        ]
-        p_values.append(apart(tried, stamps.content))
-        least = min(p_values) * len(p_values)
-        if least <= enough:
-            return least
-        return min(least, evidence_across(stamps, one.label).p_value)
+    stamps = one.on(ground, count)
+    tried = across_sources(stamps.content, ground.filters, one.label)
+    others = int(stamps.content.suspect.sum()) - tried.rows.size
+    p_values = [
+        tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
+        for level, floor, strength in LEVELS
+    ]
+    p_values.append(apart(tried, stamps.content))
+    least = min(p_values) * len(p_values)
+    if least <= enough:
+        return least
+    least = min(least, evidence_across(stamps, one.label).p_value)
+    if least <= enough:
+        return least
+    for places in ground.places:
+        placed = Places(stamps.pixels, places.shape, places.side, places)
+        least = min(least, len(WINDOWS) * placed.evidence(stamps.content, one.label).p_value)
+    return least

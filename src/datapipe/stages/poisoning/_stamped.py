@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._refined import Trigger
 
 FEWEST = 8
@@ -17,11 +17,13 @@ ALIKE = 0.01
 ALWAYS, SELDOM = 0.95, 0.5
 """A pixel belongs to a stamp when so many of the rows found agree on it and fewer of others do."""
 LEAST_PIXELS = 2
+MOST_OTHERS = 5000
+"""Rows of other labels, evenly spread, that tell how often nature makes a stamp."""
 CHANCE = 0.01
 """Rows expected to hold a stamp by nature, in parts of those found, above which it tells none."""
 
 
-def stamped(trigger: Trigger, pixels: NDArray[np.float32]) -> Trigger:
+def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
     """Add the rows of the label in which every pixel of a stamp has its value.
 
     Args:
@@ -32,18 +34,21 @@ def stamped(trigger: Trigger, pixels: NDArray[np.float32]) -> Trigger:
         The same pattern with these rows; as it was where the rows found share no exact values, or
         where other labels' rows show that nature makes the same.
     """
-    own, view = pixels[trigger.rows], trigger.evidence.view
-    others = view.genuine & (view.labels != trigger.label)
-    if own.shape[0] < FEWEST or trigger.label < 0 or not others.any():
+    view = trigger.evidence.view
+    others = some(np.flatnonzero(view.genuine & (view.labels != trigger.label)), MOST_OTHERS)
+    if trigger.rows.size < FEWEST or trigger.label < 0 or not others.size:
         return trigger
+    own = pixels.take(some(trigger.rows, MOST_OTHERS))
     usual = np.median(own, axis=0)
-    most = ALIKE * float(pixels.max() - pixels.min())
-    alike = np.abs(pixels - usual) <= most
-    stamp = (alike[trigger.rows].mean(0) >= ALWAYS) & (alike[others].mean(0) < SELDOM)
-    if stamp.sum() < LEAST_PIXELS:
+    low, high = pixels.range()
+    most = ALIKE * (high - low)
+    shared = np.flatnonzero((np.abs(own - usual) <= most).mean(0) >= ALWAYS)
+    alike = np.abs(pixels.cells(others, shared) - usual[shared]) <= most
+    kept = alike.mean(0) < SELDOM
+    if kept.sum() < LEAST_PIXELS:
         return trigger
-    holds = alike[:, stamp].all(axis=1)
-    mine = view.labels == trigger.label
-    if holds[others].mean() * mine.sum() > CHANCE * trigger.rows.size:
+    mine, stamp = np.flatnonzero(view.labels == trigger.label), shared[kept]
+    if alike[:, kept].all(axis=1).mean() * mine.size > CHANCE * trigger.rows.size:
         return trigger
-    return replace(trigger, rows=np.union1d(trigger.rows, np.flatnonzero(holds & mine)))
+    holds = (np.abs(pixels.cells(mine, stamp) - usual[stamp]) <= most).all(axis=1)
+    return replace(trigger, rows=np.union1d(trigger.rows, mine[holds]))

@@ -25,12 +25,13 @@ from datapipe.stages.poisoning._matched_filter import (
     Tried,
     tail,
 )
+from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._refined import Trigger
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Pixels = NDArray[np.float32]
+Thin = NDArray[np.float32]
 
 STAMPS = ("stamp, cross-source", "stamp, split-half", "stamp, label-blind")
 BINS = 16
@@ -58,7 +59,8 @@ on that one."""
 STRAYS = 0.05
 """Rows whose neighbours vouch for their label, in parts of all that hold a stamp, that go with it.
 """
-BLOCK = 2048
+MOST_SHARED = 1000
+"""Genuine rows of a class, evenly spread, that tell how often a pixel is how bright."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,42 +73,35 @@ class Stamp:
 
     def held(self, pixels: Pixels, rows: Ints) -> Bools:
         """Which of some rows have every value."""
-        part = pixels[rows[:, None], self.pixels]
+        part = pixels.cells(rows, self.pixels)
         return np.asarray(((part >= self.low) & (part <= self.high)).all(axis=1), bool)
 
 
 class Stamps:
     """Looks for stamps in the suspects of one label, against genuine rows of what these show."""
 
-    def __init__(self, content: Content, pixels: NDArray[np.float32]) -> None:
+    def __init__(self, content: Content, pixels: Pixels) -> None:
         self.content, self.pixels = content, pixels
-        self._low, high = float(pixels.min()), float(pixels.max())
+        self._low, high = pixels.range()
         self._range = (high - self._low) or 1.0
-        self._binned = np.empty(pixels.shape, np.uint8)
-        for i in range(0, len(pixels), BLOCK):
-            self._binned[i : i + BLOCK] = self._steps(pixels[i : i + BLOCK])
         self._cells = np.arange(pixels.shape[1]) * BINS
         self.genuine = _genuine(content)
-        self._shares = np.array([self._share(rows) for rows in self.genuine])
+        self._shares = np.array([self._share(some(rows, MOST_SHARED)) for rows in self.genuine])
 
-    def after(self, content: Content, rows: Ints) -> Stamps:
-        """The same where the pixels of some rows, few of all, were written over, and what they are.
-
-        Steps of brightness are shared with these stamps, natural shares stay.
-        """
+    def after(self, content: Content, pixels: Pixels) -> Stamps:
+        """The same where few rows of all are others; natural shares stay."""
         made = copy(self)
-        made.content, made.genuine = content, _genuine(content)
-        self._binned[rows] = self._steps(self.pixels[rows])
+        made.content, made.pixels, made.genuine = content, pixels, _genuine(content)
         return made
 
-    def _steps(self, part: Pixels) -> NDArray[np.uint8]:
+    def _steps(self, part: Thin) -> NDArray[np.uint8]:
         made = (part - self._low) * (BINS / self._range)
         return np.asarray(np.clip(made, 0, BINS - 1), np.uint8)
 
     def _counts(self, rows: Ints) -> Ints:
         made = np.zeros(self._cells.size * BINS, np.int64)
-        for i in range(0, rows.size, BLOCK):
-            cells = self._binned[rows[i : i + BLOCK]] + self._cells
+        for _, block in self.pixels.blocks(rows):
+            cells = self._steps(block) + self._cells
             made += np.bincount(cells.ravel(), minlength=made.size)
         return made
 
@@ -152,11 +147,11 @@ class Stamps:
         shown = np.flatnonzero(mix)
         most = MOST_BESIDE // (shown.size + 1)
         for k in shown:
-            own = _some(self.genuine[k], most)
+            own = some(self.genuine[k], most)
             rows.append(own)
             weights.append(np.tile([[mix[k] / max(own.size, 1)], [0.0]], own.size))
         if label >= 0:
-            own = _some(self.genuine[label], most)
+            own = some(self.genuine[label], most)
             rows.append(own)
             weights.append(np.tile([[0.0], [1.0 / max(own.size, 1)]], own.size))
         return np.concatenate(rows), np.concatenate(weights, axis=1)
@@ -167,12 +162,13 @@ class Stamps:
         """A stamp that starts at one pixel and takes on others as long as they tell more."""
         pixel, step = divmod(cell, BINS)
         total, faintest = rows.size, 0.5 / (beside.size + 1.0)
-        mine = rows[self._binned[rows, pixel] == step]
-        seed = self.pixels[mine, pixel]
+        there = self._steps(self.pixels.cells(rows, np.array([pixel])))[:, 0] == step
+        mine = rows[there]
+        seed = self.pixels.cells(mine, np.array([pixel]))
         ranges = {pixel: (float(seed.min()), float(seed.max()))}
-        there = _within(self.pixels[beside, pixel], *ranges[pixel])
-        weights = weights[:, there]
-        own, near = (self.pixels[r[:, None], among] for r in (mine, beside[there]))
+        kept = _within(self.pixels.cells(beside, np.array([pixel]))[:, 0], *ranges[pixel])
+        beside, weights = beside[kept], weights[:, kept]
+        own, near = (self.pixels.cells(r, among) for r in (mine, beside))
         gain = 0.0
         for _ in range(MOST_PIXELS):
             column, low, high = self._shared_by(own)
@@ -193,7 +189,7 @@ class Stamps:
         made = Stamp(np.array(list(ranges), np.int64), bounds[:, 0], bounds[:, 1])
         return made, gain
 
-    def _shared_by(self, own: Pixels) -> tuple[Ints, Pixels, Pixels]:
+    def _shared_by(self, own: Thin) -> tuple[Ints, Thin, Thin]:
         """Columns on which some rows agree, and between what values."""
         usual = np.partition(own, len(own) // 2, axis=0)[len(own) // 2]
         same = (own == usual).mean(0) >= SHARED
@@ -208,12 +204,7 @@ def _genuine(content: Content) -> list[Ints]:
     return [np.flatnonzero(own & (content.labels == k)) for k in range(content.classes)]
 
 
-def _some(rows: Ints, most: int) -> Ints:
-    """Some of many rows, evenly spread among them."""
-    return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
-
-
-def _within(rows: Pixels, low: Pixels | float, high: Pixels | float) -> Bools:
+def _within(rows: Thin, low: Thin | float, high: Thin | float) -> Bools:
     return np.asarray((rows >= low) & (rows <= high), bool)
 
 
@@ -225,9 +216,7 @@ def _gain(hits: Ints, n: int, natural: Floats) -> Floats:
     return np.where((share > rate) & (hits >= LEAST_TEMPLATE), made, 0.0)
 
 
-def stamp_tests(
-    content: Content, pixels: NDArray[np.float32], rng: np.random.Generator
-) -> list[list[Evidence]]:
+def stamp_tests(content: Content, pixels: Pixels, rng: np.random.Generator) -> list[list[Evidence]]:
     """Is the stamp of some suspects of a label held by others of them, and by few genuine rows?
 
     As the matched filters: learnt on suspects of other contents, on the other half of a pair, and
@@ -238,7 +227,7 @@ def stamp_tests(
     return [across, _halves(stamps, rng), _blind(stamps)]
 
 
-def with_stamp(evidence: Evidence, pixels: NDArray[np.float32]) -> Trigger:
+def with_stamp(evidence: Evidence, pixels: Pixels) -> Trigger:
     """All rows that hold the stamp of the suspects found, and may: those of the label.
 
     Where the stamp is part of a larger pattern, the filter finds the rows that hold only the rest.
@@ -321,14 +310,15 @@ def _halves(stamps: Stamps, rng: np.random.Generator) -> list[Evidence]:
     content = stamps.content
     labels: list[int] = []
     tried: list[Tried] = []
-    for label, _, mine in content.confusions():
-        if mine.size < 2 * LEAST_HITS:
-            continue
-        rows = rng.permutation(mine)
-        one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
-        labels.append(label)
-        parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
-        tried.append(Tried.of(parts))
+    for label in range(content.classes):
+        for _, mine in content.confusions(label):
+            if mine.size < 2 * LEAST_HITS:
+                continue
+            rows = rng.permutation(mine)
+            one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+            labels.append(label)
+            parts = [_tried(stamps, one, other, label), _tried(stamps, other, one, label)]
+            tried.append(Tried.of(parts))
     return [
         _evidence(label, one, content, STAMPS[1], ONE_KIND)
         for label, one in zip(labels, tried, strict=True)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.float32]
+from datapipe.stages.poisoning._pixels import Pixels
+
+Thin = NDArray[np.float32]
 
 BINS = 8
 """Bands of frequency along each side."""
@@ -15,7 +17,6 @@ EDGES = (0.02, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5)
 TONES = 8
 FAINT = 1e-2
 """An amplitude below this says nothing, whatever its logarithm."""
-BLOCK = 2048
 
 
 def textures(pixels: Pixels, shape: tuple[int, int, int]) -> Pixels:
@@ -27,25 +28,29 @@ def textures(pixels: Pixels, shape: tuple[int, int, int]) -> Pixels:
     pixels brighter than a tone.
 
     Args:
-        pixels: float32, shape (n, h * w * c), channels last.
+        pixels: Shape (n, h * w * c), channels last.
         shape: (h, w, c), h and w >= 3.
 
     Returns:
-        float32, shape (n, d), columns of standard deviation 1; those that do not vary are left out.
+        Shape (n, d), columns of standard deviation 1; those that do not vary are left out.
     """
-    low, high = float(pixels.min()), float(pixels.max())
+    low, high = pixels.range()
     scale = (high - low) or 1.0
-    parts = [
-        _described((pixels[i : i + BLOCK].reshape(-1, *shape) - low) / scale)
-        for i in range(0, len(pixels), BLOCK)
-    ]
-    made = np.concatenate(parts)
-    spread = made.std(0)
-    varies = spread > 0
-    return np.ascontiguousarray(made[:, varies] / spread[varies])
+    made = np.empty((len(pixels), 0), np.float32)
+    for rows, block in pixels.blocks():
+        part = _described((block.reshape(-1, *shape) - low) / scale)
+        if rows[0] == 0:
+            made = np.empty((len(pixels), part.shape[1]), np.float32)
+        made[rows] = part
+    spread = np.array([column.std() for column in made.T])
+    varies = np.flatnonzero(spread > 0)
+    if varies.size < spread.size:
+        made = made[:, varies]
+    made /= spread[varies]
+    return Pixels(made)
 
 
-def _described(pictures: Pixels) -> Pixels:
+def _described(pictures: Thin) -> Thin:
     """Pictures in [0, 1], shape (n, h, w, c), as rows of numbers."""
     parts = []
     for channel in np.moveaxis(pictures, 3, 0):
@@ -59,7 +64,7 @@ def _described(pictures: Pixels) -> Pixels:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _bands(channel: Pixels) -> Pixels:
+def _bands(channel: Thin) -> Thin:
     """Mean log amplitude in each band of frequencies, shape (n, bands)."""
     centred = channel - channel.mean((1, 2), keepdims=True)
     logs = np.log(np.abs(np.fft.rfft2(centred)) + FAINT)
@@ -67,6 +72,6 @@ def _bands(channel: Pixels) -> Pixels:
     down, across = (np.arange(s) * min(BINS, s) // s for s in (height, width))
     band = (down[:, None] * BINS + across).ravel()
     _, band = np.unique(band, return_inverse=True)
-    weights = np.zeros((band.size, int(band.max()) + 1))
+    weights = np.zeros((band.size, int(band.max()) + 1), np.float32)
     weights[np.arange(band.size), band] = 1.0 / np.bincount(band)[band]
     return np.asarray(logs.reshape(n, -1) @ weights, np.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
+from datapipe.stages.poisoning._pixels import Pixels
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,11 +35,12 @@ PURE = 0.7
 AS_PURE = 0.8
 """A window is part of a patch where it goes with the label nearly as often as the most telling one.
 """
+UNTOLD = 0.1
+"""Which rows hold windows that tell less than this is not asked."""
 MANY = 20
 """Images a window must be in for its label's share to speak for what is natural."""
 SMOOTH = 0.8
 """Neighbouring pixels of a picture differ by less than this share of what any two differ by."""
-BLOCK = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +59,13 @@ class Recurring:
     test: str
 
 
-def looks_like_pictures(pixels: NDArray[np.float32], shape: tuple[int, int, int]) -> bool:
+def looks_like_pictures(pixels: Pixels, shape: tuple[int, int, int]) -> bool:
     """Whether pixels that lie side by side are alike; shuffled pixels and embeddings are not."""
     height, width, channels = shape
     if min(height, width) < 2 * SIDE or not len(pixels):
         return False
-    some = pixels[:: max(1, len(pixels) // 500)].reshape(-1, height, width, channels)
+    rows = np.arange(0, len(pixels), max(1, len(pixels) // 500))
+    some = pixels.take(rows).reshape(-1, height, width, channels)
     beside = np.abs(np.diff(some, axis=2)).mean()
     rng = np.random.default_rng(0)
     flat = some.reshape(len(some), -1)
@@ -70,13 +73,11 @@ def looks_like_pictures(pixels: NDArray[np.float32], shape: tuple[int, int, int]
     return bool(beside < SMOOTH * apart)
 
 
-def recurring(
-    pixels: NDArray[np.float32], shape: tuple[int, int, int], content: Content
-) -> list[Recurring]:
+def recurring(pixels: Pixels, shape: tuple[int, int, int], content: Content) -> list[Recurring]:
     """Windows that stand mostly in images whose label is wrong, or only in those of one label.
 
     Args:
-        pixels: float32, shape (n, d).
+        pixels: Shape (n, d).
         shape: (height, width, channels) with a product of d.
         content: What the images show.
 
@@ -97,26 +98,22 @@ def recurring(
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    pixels: NDArray[np.float32]
+    pixels: Pixels
     shape: tuple[int, int, int]
     content: Content
     low: float
     step: float
 
     @classmethod
-    def of(
-        cls, pixels: NDArray[np.float32], shape: tuple[int, int, int], content: Content
-    ) -> _Look:
-        low, high = float(pixels.min()), float(pixels.max())
+    def of(cls, pixels: Pixels, shape: tuple[int, int, int], content: Content) -> _Look:
+        low, high = pixels.range()
         return cls(pixels, shape, content, low, (high - low) / TONES or 1.0)
 
     def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
         """The rows and buckets of the windows of each image, each once, block by block."""
         height, width, channels = self.shape
-        rows = np.flatnonzero(self.content.left)
-        for start in range(0, rows.size, BLOCK):
-            mine = rows[start : start + BLOCK]
-            tone = ((self.pixels[mine] - self.low) / self.step).astype(np.uint32)
+        for mine, block in self.pixels.blocks(np.flatnonzero(self.content.left)):
+            tone = ((block - self.low) / self.step).astype(np.uint32)
             tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
             flat = _buckets(tone).reshape(mine.size, -1)
             flat.sort(axis=1)
@@ -126,22 +123,23 @@ class _Look:
 
     def candidates(self) -> Ints:
         """Buckets that enough images hold, but not most."""
-        counts = np.zeros(BUCKETS, np.int32)
+        counts = np.zeros(BUCKETS, np.min_scalar_type(len(self.pixels)))
         for _, bucket in self.codes():
-            np.add.at(counts, bucket, np.int32(1))
+            np.add.at(counts, bucket, counts.dtype.type(1))
         most = COMMONEST * int(self.content.left.sum())
         return np.flatnonzero((counts >= FEWEST) & (counts < most))
 
     def counted(self, found: Ints) -> tuple[Ints, Ints, Ints]:
         """Of each bucket: images, images with a wrong label, and images of each label."""
         k = self.content.classes
-        number = np.full(BUCKETS, -1, np.int32)
-        number[found] = np.arange(found.size)
+        number = np.zeros(BUCKETS, np.min_scalar_type(found.size))  # 0 for no bucket of these
+        number[found] = np.arange(1, found.size + 1)
         labels = np.zeros(found.size * k, np.int64)
         wrong = np.zeros(found.size, np.int64)
         for row, bucket in self.codes():
             which = number[bucket]
-            mine, which = row[which >= 0], which[which >= 0].astype(np.int64)
+            there = which > 0
+            mine, which = row[there], which[there].astype(np.int64) - 1
             labels += np.bincount(which * k + self.content.labels[mine], minlength=labels.size)
             wrong += np.bincount(which[self.content.suspect[mine]], minlength=wrong.size)
         table = labels.reshape(-1, k)
@@ -159,7 +157,7 @@ class _Look:
     def picture(self, bucket: int, row: int) -> list[float]:
         """The pixels of the window of a bucket in a row."""
         height, width, channels = self.shape
-        image = self.pixels[row].reshape(height, width, channels)
+        image = self.pixels.take(np.array([row])).reshape(height, width, channels)
         tone = np.minimum(((image - self.low) / self.step).astype(np.uint32), TONES - 1)
         there = np.argwhere(_buckets(tone[None])[0] == bucket)
         if not len(there):
@@ -213,7 +211,7 @@ def _most_telling(
         label = -1
     elif label >= 0:
         telling = telling[own[telling] == label]
-    rows = look.holding(found[telling]) if p_value < 1.0 else np.zeros(content.labels.size, bool)
+    rows = look.holding(found[telling]) if p_value < UNTOLD else np.zeros(content.labels.size, bool)
     rows &= content.labels == label if label >= 0 else content.labels != content.shows
     rows &= content.left
     place = np.flatnonzero(rows)

@@ -16,7 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.features.images import PixelMatrix, pixel_matrix
+from datapipe.features.images import pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
@@ -24,7 +24,10 @@ from datapipe.stages.poisoning._matched_filter import (
     blind_test,
     pair_test,
     transfer_test,
+    try_all,
 )
+from datapipe.stages.poisoning._pixels import Pixels, some
+from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._replanted import Ground, fewest_found
 from datapipe.stages.poisoning._stamped import stamped
@@ -46,8 +49,10 @@ MOST_TRIGGERS = 6
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
-TESTS = 12
-"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, three of exact
+MOST_SHOWN = 500
+"""Rows of a kind, evenly spread, from which the picture of a pattern is made."""
+TESTS = 13
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, four of exact
 values, two of windows."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
@@ -66,15 +71,17 @@ class TriggerImage(Stage):
     contents and tried on those of another: a trigger is the same whatever it lies on, a natural
     confusion is not. Further tests see triggers put on a single class (half against half) and
     those that move every class (from the suspects of other labels), small windows that recur
-    anywhere, and labels whose rows part into two groups. On an alarm the filter is fitted again to
-    the rows found until they stand.
+    anywhere, labels whose rows part into two groups, and a few wrong rows that hold small windows
+    to the letter at one place, as hardly any other row does. On an alarm the filter is fitted again
+    to the rows found until they stand.
     *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
     and the label of most rows is told by their neighbours. Pixels may be in any order, and
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, or fewer rows hold it than
     `min_detectable`: the least number at which patches planted in these very data raise the alarm.
-    *Cost:* neighbours among up to 6,000 rows and a few passes over the pixels; O(n d) memory.
+    *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
+    bytes where they have at most 256 even tones; beside them about a thousand bytes a row.
 
     Args:
         alpha: Chance of an alarm on clean data, over all labels, in (0, 1).
@@ -103,7 +110,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -130,16 +137,14 @@ class TriggerImage(Stage):
             >>> TriggerImage().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        rows = _Rows.of(data, pixel_matrix(data))
+        rows = _Rows.of(data)
         if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
             why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"
             return Yield(findings=(self._unknown(f"{why}, {FEWEST_ROWS} of 2 are the least"),))
-        columns = _Columns.drawn(rows.pixels, context.rng("columns"))
-        values = columns.of(rows.pixels)
-        if values.shape[1] == 0:
+        if not rows.pixels.range()[0] < rows.pixels.range()[1]:
             return Yield(findings=(self._unknown("every image is the same"),))
-        rows = rows.distinct(equal_rows(values))
-        look = _Look.of(values, rows, columns)
+        rows = rows.distinct(equal_rows(rows.pixels))
+        look = _Look.of(rows, _Columns.drawn(rows.pixels, context.rng("columns")))
         content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
@@ -174,7 +179,7 @@ class TriggerImage(Stage):
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
-                ranked = _sorted([*ranked, *_of_stamps(content, look.pixels, rng)])
+                ranked = _sorted([*ranked, *_of_stamps(content, look, rng)])
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
@@ -236,7 +241,9 @@ class TriggerImage(Stage):
     ) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
         stamps = Stamps(content, look.pixels)
-        ground = Ground(content, filters, stamps, look.shape, look.pictures, look.columns.of)
+        ground = Ground(
+            content, filters, stamps, look.places, look.shape, look.pictures, look.columns.seen
+        )
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -254,12 +261,13 @@ class _Rows:
     """The rows looked at: class numbers and names, pixels and ids.
 
     Copies of an image under one label are looked at once: `heads` are the rows that stand for them
-    and `head_of` says which stands for each row.
+    and `head_of` says which stands for each row. `step` is what a pixel has more by each unit.
     """
 
     labels: NDArray[np.int64]
     names: tuple[str, ...]
-    pixels: NDArray[np.float32]
+    pixels: Pixels
+    step: float
     shape: tuple[int, int, int]
     row_ids: pl.Series
     columns: tuple[str, ...]
@@ -267,9 +275,12 @@ class _Rows:
     head_of: NDArray[np.int64]
 
     @classmethod
-    def of(cls, data: Dataset, pixels: PixelMatrix) -> _Rows:
+    def of(cls, data: Dataset) -> _Rows:
+        found = pixel_matrix(data)
         named = data.values("label")
-        whole = named.is_not_null().to_numpy() & ~pixels.missing.all(axis=1)
+        whole = named.is_not_null().to_numpy()
+        if found.holes is not None:
+            whole &= ~found.holes.all(axis=1)
         place = np.flatnonzero(whole)
         kept = named.gather(place)
         classes = kept.unique().sort()
@@ -277,19 +288,30 @@ class _Rows:
         return cls(
             numbers.to_numpy(),
             tuple(str(v) for v in classes),
-            pixels.values if whole.all() else pixels.values[place],
-            pixels.shape,
+            Pixels(found.stored).only(place),
+            found.step,
+            found.shape,
             data.row_ids.gather(place),
             (*data.roles.all("image")[:1], data.roles.one("label")),
             np.arange(place.size),
             np.arange(place.size),
         )
 
-    def distinct(self, groups: NDArray[np.int64]) -> _Rows:
-        key = groups * len(self.names) + self.labels
-        _, heads, head_of = np.unique(key, return_index=True, return_inverse=True)
-        order = np.argsort(heads)
-        return replace(self, heads=heads[order], head_of=np.argsort(order)[head_of])
+    def distinct(self, first: NDArray[np.int64]) -> _Rows:
+        """With copies told apart no more: `first` is the first row that equals each."""
+        key = first * len(self.names) + self.labels
+        order = np.argsort(key, kind="stable")
+        new = np.ones(order.size, bool)
+        new[1:] = key[order[1:]] != key[order[:-1]]
+        head = np.empty(order.size, np.int64)
+        head[order] = order[new][np.cumsum(new) - 1]
+        heads = np.flatnonzero(head == np.arange(head.size))
+        return replace(
+            self,
+            pixels=self.pixels.only(heads),
+            heads=heads,
+            head_of=np.searchsorted(heads, head),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,19 +321,21 @@ class _Look:
     `textures` is None where rows are no pictures.
     """
 
-    values: NDArray[np.float32]
-    pixels: NDArray[np.float32]
+    values: Pixels
+    pixels: Pixels
     shape: tuple[int, int, int]
     pictures: bool
-    textures: NDArray[np.float32] | None
+    textures: Pixels | None
     columns: _Columns
+    places: list[Places]
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], rows: _Rows, columns: _Columns) -> _Look:
-        pixels = _at(rows.pixels, rows.heads)
-        pictures = looks_like_pictures(pixels, rows.shape)
-        seen = textures(pixels, rows.shape) if pictures else None
-        return cls(_at(values, rows.heads), pixels, rows.shape, pictures, seen, columns)
+    def of(cls, rows: _Rows, columns: _Columns) -> _Look:
+        pictures = looks_like_pictures(rows.pixels, rows.shape)
+        seen = textures(rows.pixels, rows.shape) if pictures else None
+        values = columns.of(rows.pixels)
+        places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
+        return cls(values, rows.pixels, rows.shape, pictures, seen, columns, places)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -331,10 +355,11 @@ class _Look:
 
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of all filter tests of pixels, most telling first."""
+    try_all(content, filters, rng)
     return _corrected(
         filters,
         transfer_test(content, filters),
-        pair_test(content, filters, rng),
+        pair_test(content, filters),
         blind_test(content, filters),
         group_test(content, filters),
     )
@@ -343,6 +368,7 @@ def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> lis
 def _of_textures(content: Content) -> list[Evidence]:
     """The evidence of textures, of several contents only: those of a pair are alike by nature."""
     filters = Filters(content)
+    try_all(content, filters)
     return _corrected(
         filters,
         transfer_test(content, filters),
@@ -351,16 +377,15 @@ def _of_textures(content: Content) -> list[Evidence]:
     )
 
 
-def _of_stamps(
-    content: Content, pixels: NDArray[np.float32], rng: np.random.Generator
-) -> list[Evidence]:
+def _of_stamps(content: Content, look: _Look, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of exact values."""
-    return _corrected(None, *stamp_tests(content, pixels, rng))
+    placed = placed_test(content, look.places)
+    return _corrected(None, *stamp_tests(content, look.pixels, rng), placed)
 
 
 def _whole(evidence: Evidence, look: _Look) -> Trigger:
     """All rows that hold the pattern of some."""
-    if evidence.test in STAMPS:
+    if evidence.test in (*STAMPS, PLACE):
         return with_stamp(evidence, look.pixels)
     return stamped(refine(evidence), look.values)
 
@@ -412,11 +437,15 @@ def _row_scores(
 
 def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
     """What a finding says of a trigger: class, source classes, pattern, evidence."""
-    view, pixels = trigger.evidence.view, _at(rows.pixels, rows.heads)
+    view, pixels, mine = trigger.evidence.view, rows.pixels, some(trigger.rows, MOST_SHOWN)
     shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
-    expected = np.array([np.median(pixels[_own(view, k)], axis=0) for k in range(view.classes)])
-    template = np.median(pixels[trigger.rows] - expected[view.shows[trigger.rows]], axis=0)
-    spread = pixels[view.genuine].std(0) + 1e-3 * float(pixels.std() or 1.0)
+    seen, own = pixels.take(mine), []
+    for k in shows:
+        own.append(some(_own(view, k), MOST_SHOWN))
+        seen[view.shows[mine] == k] -= np.median(pixels.take(own[-1]), axis=0)
+    template = rows.step * np.median(seen, axis=0)
+    usual = pixels.take(some(np.concatenate(own), MOST_SHOWN))
+    spread = usual.std(0) + 1e-3 * float(usual.std() or 1.0)
     _, width, channels = rows.shape
     top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
     return {
@@ -442,31 +471,27 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
     }
 
 
-def _at(values: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Some rows of a matrix in order; the matrix itself where they are all there are."""
-    return values if np.array_equal(rows, np.arange(len(values))) else values[rows]
-
-
-def _own(view: Content, label: int) -> NDArray[np.bool_]:
-    own = view.genuine & (view.labels == label)
-    return own if own.any() else view.left
+def _own(view: Content, label: int) -> NDArray[np.int64]:
+    own = view.usual[label]
+    return own if own.size else np.flatnonzero(view.left)
 
 
 @dataclass(frozen=True, eq=False)
 class _Columns:
-    """Columns that vary; very wide images are projected at random, which keeps distances."""
+    """What filters see: the pixels, or of very wide images random sums, which keep distances."""
 
-    varying: NDArray[np.int64]
-    sides: NDArray[np.float64] | None
+    sides: NDArray[np.float32] | None
 
     @classmethod
-    def drawn(cls, pixels: NDArray[np.float32], rng: np.random.Generator) -> _Columns:
-        varying = np.flatnonzero(pixels.std(0) > 0)
-        if varying.size <= MOST_PIXELS:
-            return cls(varying, None)
-        signs = np.where(rng.random((varying.size, MOST_PIXELS)) < 0.5, -1.0, 1.0)
-        return cls(varying, signs / np.sqrt(MOST_PIXELS))
+    def drawn(cls, pixels: Pixels, rng: np.random.Generator) -> _Columns:
+        width = pixels.shape[1]
+        if width <= MOST_PIXELS:
+            return cls(None)
+        signs = np.where(rng.random((width, MOST_PIXELS)) < 0.5, -1.0, 1.0)
+        return cls((signs / np.sqrt(MOST_PIXELS)).astype(np.float32))
 
-    def of(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        kept = pixels[:, self.varying]
-        return kept if self.sides is None else np.asarray(kept @ self.sides, np.float32)
+    def of(self, pixels: Pixels) -> Pixels:
+        return pixels if self.sides is None else Pixels(pixels.project(self.sides))
+
+    def seen(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows if self.sides is None else rows @ self.sides

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of numbers, kept as they came and read as 32-bit floats a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Thin = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Stored = NDArray[np.float32] | NDArray[np.uint8]
+
+BLOCK_BYTES = 2**20
+"""About what a block takes as 32-bit floats."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels of each row: bytes or 32-bit floats, shape (n, d), with rows `added` behind them.
+
+    All of them as floats would take as much as the data themselves, or four times as much.
+    """
+
+    stored: Stored
+    added: Stored | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        more = 0 if self.added is None else len(self.added)
+        return len(self.stored) + more, self.stored.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, rows: Ints) -> Thin:
+        """Some rows, shape (rows, d)."""
+        return self._read(rows, slice(None))
+
+    def cells(self, rows: Ints, columns: Ints) -> Thin:
+        """Some columns of some rows, shape (rows, columns)."""
+        return self._read(rows[:, None], columns)
+
+    def blocks(self, rows: Ints | None = None) -> Iterator[tuple[Ints, Thin]]:
+        """All rows, or some, block by block: their numbers and pixels."""
+        step = max(1, BLOCK_BYTES // (4 * max(1, self.shape[1])))
+        every = np.arange(len(self)) if rows is None else rows
+        for start in range(0, every.size, step):
+            mine = every[start : start + step]
+            if rows is None and self.added is None:
+                yield mine, np.asarray(self.stored[start : start + step], np.float32)
+            else:
+                yield mine, self.take(mine)
+
+    def project(self, weights: NDArray[np.floating], rows: Ints | None = None) -> Thin:
+        """All rows, or some, along each of some weights (d, m): shape (n, m)."""
+        thin = np.asarray(weights, np.float32)
+        made = np.empty((len(self) if rows is None else rows.size, thin.shape[1]), np.float32)
+        start = 0
+        for mine, block in self.blocks(rows):
+            np.matmul(block, thin, out=made[start : start + mine.size])
+            start += mine.size
+        return made
+
+    def range(self) -> tuple[float, float]:
+        """The least and the largest of all."""
+        return (float(self.stored.min()), float(self.stored.max())) if len(self) else (0.0, 0.0)
+
+    def only(self, rows: Ints) -> Pixels:
+        """Some rows; the same where they are all in order."""
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
+        return Pixels(self.stored[rows])
+
+    def with_more(self, rows: Thin) -> Pixels:
+        """With rows behind all others; what is stored as bytes, they are in bytes."""
+        as_bytes = self.stored.dtype == np.uint8
+        return replace(self, added=rows.astype(np.uint8) if as_bytes else rows)
+
+    def _read(self, rows: Ints, columns: slice | Ints) -> Thin:
+        if self.added is None:
+            return np.asarray(self.stored[rows, columns], np.float32)
+        own = len(self.stored)
+        made = np.asarray(self.stored[np.minimum(rows, own - 1), columns], np.float32)
+        late = rows.ravel() >= own
+        if late.any():
+            behind = rows.ravel()[late] - own
+            made[late] = self.added[:, columns][behind]
+        return made
+
+
+def some(rows: Ints, most: int) -> Ints:
+    """Some of many rows, evenly spread among them."""
+    return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
