@@ -42,8 +42,10 @@ class Slow(Stage):
         if self.how == "python":
             time.sleep(600)
         if self.how == "polars":
-            many = pl.LazyFrame({"a": range(300_000)})
-            many.join(many, how="cross").select(pl.len()).collect(engine="streaming")
+            many = pl.LazyFrame({"a": range(60_000)})
+            text = (pl.col("a") * pl.col("a_right")).cast(pl.String)
+            pairs = many.join(many, how="cross").filter(text.str.contains("77"))
+            pairs.select(pl.len()).collect(engine="streaming")
         return Yield()
 
 read = ReadCSV("a.csv", label="y")

@@ -54,5 +54,6 @@ def _now() -> None:
         try:
             if store.is_dir():
                 work()
-        except (DatapipeError, OSError) as error:
+        except (DatapipeError, OSError, KeyboardInterrupt, RuntimeError) as error:
+            # a RuntimeError is how DuckDB tells of Ctrl-C
             log.info("the index of %s is left to the next question: %s", store, error)

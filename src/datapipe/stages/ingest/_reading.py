@@ -61,7 +61,7 @@ class SourceReader(Reader):
 
     _: KW_ONLY
     id: str = ""
-    text: str = ""
+    text: Texts = ""
     image: str = ""
     label: str = ""
     annotator: str = ""
@@ -84,7 +84,7 @@ class SourceReader(Reader):
         """The roles it declares, before a byte is read."""
         return Roles.of(
             id=self.id,
-            text=self.text,
+            text=as_texts(self.text),
             image=self.image,
             label=self.label,
             annotator=self.annotator,
@@ -99,7 +99,7 @@ class SourceReader(Reader):
         """Problems with the parameters that can be told without reading."""
         if wrong := super().check():
             return wrong
-        twice = [r for r in _FEATURES if self.label and self.label == getattr(self, r)]
+        twice = [r for r in _FEATURES if self.label and self.label in as_texts(getattr(self, r))]
         wrong.extend(
             f"{self.name}: the column {self.label!r} is named as {role} and as label"
             for role in twice
