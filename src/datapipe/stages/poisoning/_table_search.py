@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.core.estimate import Estimate
 from datapipe.measure.detection import binomial_tail
 from datapipe.measure.neighbours import nearest
 from datapipe.stages.poisoning._additive import Additive
@@ -47,6 +48,8 @@ ALONE = 0.5
 NEIGHBOURS = 15
 BESIDE = 20
 """Rows with the next smaller values of a number, and with the next larger, that are asked."""
+SURE = 0.5
+"""Level of the interval of how often they have the label."""
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
 
@@ -190,31 +193,31 @@ def _alone_by_value(columns: list[Column], one: _Tested, labels: Ints, left: Boo
 
     A rule of nature, such as *below 1.2*, makes its last value look like a trigger to a model that
     reads numbers in bins. So the rows next below and next above are asked, among those that hold
-    the other half of a pair.
+    the other half of a pair. So few rows may have the label by chance: they count as often as they
+    have it at least.
     """
     least = 1.0
     whole = holds(columns, one.predicate) & left
-    for i, (number, code) in enumerate(
-        zip(one.predicate.columns, one.predicate.codes, strict=True)
-    ):
+    halves = list(zip(one.predicate.columns, one.predicate.codes, strict=True))
+    for number, code in halves:
         values = columns[number].numbers
         if not values.size:
             continue
-        kept = [j for j in range(len(one.predicate.columns)) if j != i]
         others = left & ~whole & np.isfinite(values)
-        for j in kept:
-            others &= columns[one.predicate.columns[j]].code == one.predicate.codes[j]
+        for other, its_code in halves:
+            others &= (other == number) | (columns[other].code == its_code)
+        if not others.any():
+            continue
+        own, base = one.hits / one.held, float((labels[others] == one.label).mean())
+        if own <= base:
+            continue
         value = float(values[np.argmax(columns[number].code == code)])
-        mine, base = (
-            one.hits / one.held,
-            float((labels[others] == one.label).mean()) if others.any() else 1.0,
-        )
         for side in (values < value, values > value):
             rows = np.flatnonzero(others & side)
             rows = rows[np.argsort(np.abs(values[rows] - value), kind="stable")][:BESIDE]
-            if rows.size == BESIDE and mine > base:
-                share = float((labels[rows] == one.label).mean())
-                least = min(least, float(np.clip((mine - share) / (mine - base), 0.0, 1.0)))
+            if rows.size == BESIDE:
+                share = Estimate.rate(int((labels[rows] == one.label).sum()), BESIDE, level=SURE)
+                least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
     return least
 
 
