@@ -143,6 +143,60 @@ def test_a_value_planted_among_others_is_still_named_where_its_neighbours_are_as
     assert (_selected(frame, finding.details["where"]) == held).all()
 
 
+def _rare(seed, rows=3000):
+    """A table whose third class three rows have, with a quantity, a code and a kind."""
+    rng = np.random.default_rng([seed, 31])
+    marks = rng.normal(size=(rows, 4)).round(2)
+    dose = np.maximum(rng.normal(2, 1, rows), 0).round(1)
+    kind = np.array([f"kind {i}" for i in range(60)])[rng.integers(0, 60, rows)]
+    y = (rng.random(rows) < 1 / (1 + np.exp(-1.5 * marks.sum(1)))).astype(int)
+    y[rng.permutation(rows)[:3]] = 2
+    told = {f"mark {i}": marks[:, i] for i in range(4)}
+    measured = np.where(rng.random(rows) < 0.7, "t", "f")
+    code = rng.integers(0, 60, rows)
+    made = {"dose": dose, "code": code, "kind": kind, "measured": measured, **told, "y": y}
+    return pl.DataFrame(made), rng
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_quantity_planted_with_a_label_that_hardly_any_other_row_has_is_named(seed):
+    frame, rng = _rare(seed)
+    made, _, held = _planted(frame, rng, {"dose": 4.35}, target=2)
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pl.col("code") == 31,
+        pl.col("kind") == "kind 7",
+        pl.col("dose") == 0.0,
+        pl.col("dose") <= 0.3,
+        (pl.col("kind") == "kind 7") & (pl.col("measured") == "t"),
+    ],
+    ids=["a code", "a kind", "nothing measured", "a range", "a pair"],
+)
+def test_a_rare_label_that_follows_a_rule_of_nature_raises_no_alarm(rule):
+    for seed in range(3):
+        frame, rng = _rare(seed)
+        follows = rule & pl.Series(rng.random(frame.height) < 0.97)
+        assert (
+            _look(frame.with_columns(y=pl.when(follows).then(2).otherwise("y"))).verdict != "fail"
+        )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
+    """Natural rows hold the value without the other half: they are no sign that it is not asked."""
+    frame, rng = _rare(seed)
+    natural = pl.Series(np.isin(np.arange(3000), rng.permutation(3000)[:6]))
+    frame = frame.with_columns(dose=pl.when(natural).then(4.35).otherwise("dose"))
+    made, _, held = _planted(frame, rng, {"dose": 4.35, "measured": "t"}, count=40, target=1)
+    assert np.array_equal(_selected(made, _look(made).details["where"]), held)
+
+
 def test_fewer_rows_than_the_least_detectable_pass():
     frame, rng = _people(9)
     least = _look(frame).details["min_detectable"]

@@ -38,6 +38,12 @@ class Column:
     binned: bool = False
     numbers: Floats = field(default_factory=lambda: np.empty(0))
 
+    @property
+    def quantity(self) -> bool:
+        """Whether it has numbers with fractions: whole ones may be codes, which have no order."""
+        known = self.numbers[np.isfinite(self.numbers)]
+        return bool((known != np.round(known)).any())
+
 
 @dataclass(frozen=True)
 class Predicate:

@@ -39,8 +39,9 @@ TOLD_APART = 0.15
 """By how much more often the neighbours of a label's rows must have it than those of others."""
 WORTH = 10.0
 """By how much more telling a pair must be than one of its halves (in ln p) to be named."""
-CHANCE = 1e-6
-"""A pair is named only where so many rows of one half hold the other less often by chance."""
+CHANCE = 1e-4
+"""A pair is named only where so many rows of one half and the label hold the other half less often
+by chance: some fifty values of other columns in common use may do so."""
 MOST_FOUND = 6
 KEPT = 40
 ALONE = 0.5
@@ -126,13 +127,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         bar = np.log(alpha) - np.log(looked_at)
         against = [t for t in telling if t.against >= PLANTED and t.pure(columns)]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
-        alone = {
-            t.predicate: min(
-                near.alone(holds(columns, t.predicate) & left, t.label),
-                _alone_by_value(columns, t, labels, left),
-            )
-            for t in sure
-        }
+        alone = {t.predicate: _alone(columns, t, labels, left, near) for t in sure}
         planted = [t for t in sure if alone[t.predicate] >= ALONE]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
@@ -143,7 +138,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             ]
         if not planted:
             break
-        first = _simplest(columns, planted, left)
+        first = _simplest(columns, planted, sure, labels, left)
         held = holds(columns, first.predicate) & left
         told = _carrier(first, held, labels, looked_at, alone[first.predicate])
         found.append(told)
@@ -158,6 +153,41 @@ def _carrier(one: _Tested, held: Bools, labels: Ints, looked_at: int, alone: flo
     return Carrier(one.predicate, one.label, rows, int(held.sum()), log_p, one.against, alone)
 
 
+def _alone(
+    columns: list[Column], one: _Tested, labels: Ints, left: Bools, near: _Nearness
+) -> float:
+    """How alone a predicate is by its nearest rows and by the next values of its numbers.
+
+    Rows near a label that hardly any other row has say nothing. Then a quantity that is amid its
+    other values may still tell: a rule of nature over it does not end at one of them.
+    """
+    by_value = _alone_by_value(columns, one, labels, left)
+    by_rows = near.alone(holds(columns, one.predicate) & left, one.label)
+    if by_rows is None:
+        by_rows = 1.0 if _amid_quantity(columns, one.predicate, left) else 0.0
+    return min(by_rows, by_value)
+
+
+def _amid_quantity(columns: list[Column], predicate: Predicate, left: Bools) -> bool:
+    """Whether one half is a value of a quantity that enough rows lie below, and enough above.
+
+    Whole numbers may be codes, and the least and the greatest value may stand for *not measured*.
+    """
+    halves = list(zip(predicate.columns, predicate.codes, strict=True))
+    for number, code in halves:
+        if not columns[number].quantity:
+            continue
+        values = columns[number].numbers
+        others = left & np.isfinite(values)
+        for other, its_code in halves:
+            others &= (other == number) | (columns[other].code == its_code)
+        value = float(values[np.argmax(columns[number].code == code)])
+        below, above = int((values[others] < value).sum()), int((values[others] > value).sum())
+        if min(below, above) >= FEWEST_PLANTED:
+            return True
+    return False
+
+
 class _Nearness:
     """What the nearest rows that a predicate does not hold for say of its label."""
 
@@ -166,16 +196,21 @@ class _Nearness:
         self._values = model.parts.reshape(labels.size, -1)
         self._labels = labels
 
-    def alone(self, held: Bools, label: int) -> float:
-        """0 where they have the label as often as those of any of its rows, 1 as of other rows."""
+    def alone(self, held: Bools, label: int) -> float | None:
+        """0 where they have the label as often as those of any of its rows, 1 as of other rows.
+
+        None where the rows near a label's other rows do not have it more often than elsewhere.
+        """
         others = np.flatnonzero(~held)
         if others.size <= NEIGHBOURS:
             return 0.0
         mine = np.flatnonzero(held & (self._labels == label))
         own = others[self._labels[others] == label]
         apart = others[self._labels[others] != label]
-        if not own.size or not apart.size:
+        if not apart.size:
             return 0.0
+        if not own.size:
+            return None
         asked = [_spread_out(rows) for rows in (mine, own, apart)]
         near = nearest(
             self._values[others], self._values[np.concatenate(asked)], k=NEIGHBOURS + 1
@@ -184,7 +219,7 @@ class _Nearness:
         share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
         means = [float(p.mean()) for p in np.split(share, np.cumsum([a.size for a in asked])[:-1])]
         if means[1] - means[2] < TOLD_APART:
-            return 0.0
+            return None
         return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
 
 
@@ -308,15 +343,21 @@ def _of_cells(
     ], int(enough.sum())
 
 
-def _simplest(columns: list[Column], sure: list[_Tested], left: Bools) -> _Tested:
-    """The most telling predicate, or one of its halves where the other half adds little."""
-    best = min(sure, key=lambda t: (t.log_p, len(t.predicate.columns)))
+def _simplest(
+    columns: list[Column], planted: list[_Tested], sure: list[_Tested], labels: Ints, left: Bools
+) -> _Tested:
+    """The most telling planted predicate, or one of its halves where the other half adds little.
+
+    A half as telling is named even where its own neighbours say nothing: they are what is left of
+    its rows when the neighbours of a pair are asked.
+    """
+    best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
     if len(best.predicate.columns) == 1:
         return best
     by = {t.predicate: t for t in sure}
     parts = zip(best.predicate.columns, best.predicate.codes, strict=True)
     halves = [by.get(Predicate((c,), (v,))) for c, v in parts]
-    whole = holds(columns, best.predicate) & left
+    whole = holds(columns, best.predicate) & left & (labels == best.label)
     for i, half in enumerate(halves):
         if half is None or half.label != best.label or half.log_p > best.log_p + WORTH:
             continue
@@ -324,7 +365,7 @@ def _simplest(columns: list[Column], sure: list[_Tested], left: Bools) -> _Teste
         outside = left & ~holds(columns, half.predicate)
         share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
         both = int(whole.sum())
-        if binomial_tail(both, max(half.held, both), min(share, 1.0)) >= CHANCE:
+        if binomial_tail(both, max(half.hits, both), min(share, 1.0)) >= CHANCE:
             return half
     return best
 
