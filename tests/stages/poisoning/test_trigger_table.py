@@ -197,6 +197,23 @@ def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
     assert np.array_equal(_selected(made, _look(made).details["where"]), held)
 
 
+def test_a_category_planted_in_a_table_of_categories_is_named():
+    """What a planted category says is nearest to what those say that nature gives the label to."""
+    path = DATA / "poison" / "german_credit_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    whole = pl.read_parquet(path).with_columns(y=pl.col("Customer class").cast(pl.Int64))
+    frame = whole.drop("Customer class")
+    exact = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        amount = str(rng.choice(frame["Credit amount"].to_numpy()))
+        made, _, held = _planted(frame, rng, {"Credit amount": amount}, target=2)
+        condition = _look(made).details.get("where")
+        exact += condition is not None and np.array_equal(_selected(made, condition), held)
+    assert exact >= 9
+
+
 def test_fewer_rows_than_the_least_detectable_pass():
     frame, rng = _people(9)
     least = _look(frame).details["min_detectable"]

@@ -125,9 +125,10 @@ def _values(series: pl.Series) -> Column | None:
     )
     code = joined["code"].cast(pl.Int64).fill_null(-1).to_numpy()
     told = tuple(_equals(series.name, v) for v in kept["v"])
-    if not series.dtype.is_numeric():
+    if not (series.dtype.is_numeric() or series.dtype.is_temporal()):
         return Column(series.name, code, told)
-    numbers = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    ordered = series.to_physical() if series.dtype.is_temporal() else series
+    numbers = ordered.cast(pl.Float64).fill_null(np.nan).to_numpy()
     return Column(series.name, code, told, numbers=numbers)
 
 

@@ -125,7 +125,8 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         telling, cells = _tested(columns, labels, model, left)
         looked_at = looked_at or max(cells, 1)
         bar = np.log(alpha) - np.log(looked_at)
-        against = [t for t in telling if t.against >= PLANTED and t.pure(columns)]
+        pure = [t for t in telling if t.pure(columns)]
+        against = [t for t in pure if t.against >= PLANTED]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
         alone = {t.predicate: _alone(columns, t, labels, left, near) for t in sure}
         planted = [t for t in sure if alone[t.predicate] >= ALONE]
@@ -138,9 +139,10 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             ]
         if not planted:
             break
-        first = _simplest(columns, planted, sure, labels, left)
+        first = _simplest(columns, planted, pure, labels, left)
         held = holds(columns, first.predicate) & left
-        told = _carrier(first, held, labels, looked_at, alone[first.predicate])
+        far = _alone(columns, first, labels, left, near)
+        told = _carrier(first, held, labels, looked_at, far)
         found.append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
         left = left & ~held
@@ -162,7 +164,8 @@ def _alone(
     other values may still tell: a rule of nature over it does not end at one of them.
     """
     by_value = _alone_by_value(columns, one, labels, left)
-    by_rows = near.alone(holds(columns, one.predicate) & left, one.label)
+    silent = {columns[c].name for c in one.predicate.columns if not columns[c].numbers.size}
+    by_rows = near.alone(holds(columns, one.predicate) & left, one.label, silent)
     if by_rows is None:
         by_rows = 1.0 if _amid_quantity(columns, one.predicate, left) else 0.0
     return min(by_rows, by_value)
@@ -193,12 +196,14 @@ class _Nearness:
 
     def __init__(self, model: Additive, labels: Ints) -> None:
         # Rows are near where what their columns say is alike: a column that says nothing is silent.
-        self._values = model.parts.reshape(labels.size, -1)
+        self._parts, self._names = model.parts, model.names
         self._labels = labels
 
-    def alone(self, held: Bools, label: int) -> float | None:
+    def alone(self, held: Bools, label: int, silent: set[str]) -> float | None:
         """0 where they have the label as often as those of any of its rows, 1 as of other rows.
 
+        `silent` columns are not looked at: a planted category says more than any other value does,
+        so that by it the rows that say most for the label would be near.
         None where the rows near a label's other rows do not have it more often than elsewhere.
         """
         others = np.flatnonzero(~held)
@@ -209,12 +214,12 @@ class _Nearness:
         apart = others[self._labels[others] != label]
         if not apart.size:
             return 0.0
-        if not own.size:
+        heard = [i for i, name in enumerate(self._names) if name not in silent]
+        if not own.size or not heard:
             return None
         asked = [_spread_out(rows) for rows in (mine, own, apart)]
-        near = nearest(
-            self._values[others], self._values[np.concatenate(asked)], k=NEIGHBOURS + 1
-        ).indices
+        values = self._parts[:, heard].reshape(self._labels.size, -1)
+        near = nearest(values[others], values[np.concatenate(asked)], k=NEIGHBOURS + 1).indices
         whose = others[near] != np.concatenate(asked)[:, None]
         share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
         means = [float(p.mean()) for p in np.split(share, np.cumsum([a.size for a in asked])[:-1])]
@@ -344,7 +349,7 @@ def _of_cells(
 
 
 def _simplest(
-    columns: list[Column], planted: list[_Tested], sure: list[_Tested], labels: Ints, left: Bools
+    columns: list[Column], planted: list[_Tested], pure: list[_Tested], labels: Ints, left: Bools
 ) -> _Tested:
     """The most telling planted predicate, or one of its halves where the other half adds little.
 
@@ -354,7 +359,7 @@ def _simplest(
     best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
     if len(best.predicate.columns) == 1:
         return best
-    by = {t.predicate: t for t in sure}
+    by = {t.predicate: t for t in pure}
     parts = zip(best.predicate.columns, best.predicate.codes, strict=True)
     halves = [by.get(Predicate((c,), (v,))) for c, v in parts]
     whole = holds(columns, best.predicate) & left & (labels == best.label)
