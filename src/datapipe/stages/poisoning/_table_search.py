@@ -351,28 +351,44 @@ def _of_cells(
 def _simplest(
     columns: list[Column], planted: list[_Tested], pure: list[_Tested], labels: Ints, left: Bools
 ) -> _Tested:
-    """The most telling planted predicate, or one of its halves where the other half adds little.
+    """The most telling planted predicate, or one of its halves where no other half adds to it.
 
     A half as telling is named even where its own neighbours say nothing: they are what is left of
-    its rows when the neighbours of a pair are asked.
+    its rows when the neighbours of a pair are asked. Of pairs as telling, each of which adds a
+    half, that is named whose rows hold it least by chance.
     """
     best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
-    if len(best.predicate.columns) == 1:
-        return best
-    by = {t.predicate: t for t in pure}
-    parts = zip(best.predicate.columns, best.predicate.codes, strict=True)
-    halves = [by.get(Predicate((c,), (v,))) for c, v in parts]
-    whole = holds(columns, best.predicate) & left & (labels == best.label)
-    for i, half in enumerate(halves):
-        if half is None or half.label != best.label or half.log_p > best.log_p + WORTH:
-            continue
-        added = Predicate(best.predicate.columns[1 - i :][:1], best.predicate.codes[1 - i :][:1])
-        outside = left & ~holds(columns, half.predicate)
-        share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
-        both = int(whole.sum())
-        if binomial_tail(both, max(half.hits, both), min(share, 1.0)) >= CHANCE:
+    by = {t.predicate: t for t in pure if t.label == best.label and t.log_p <= best.log_p + WORTH}
+    halves = [h for h in map(by.get, _halves(best.predicate)) if h is not None]
+    for half in [best] if len(best.predicate.columns) == 1 else halves:
+        chances = {
+            t: _by_chance(columns, half, t, labels, left)
+            for t in by.values()
+            if t is not half and half.predicate in _halves(t.predicate)
+        }
+        least = min(chances, key=chances.__getitem__, default=half)
+        if chances.get(least, 1.0) < CHANCE:
+            best = least
+        elif half is not best:
             return half
     return best
+
+
+def _halves(predicate: Predicate) -> list[Predicate]:
+    """The single predicates that one is made of."""
+    parts = zip(predicate.columns, predicate.codes, strict=True)
+    return [Predicate((c,), (v,)) for c, v in parts]
+
+
+def _by_chance(
+    columns: list[Column], half: _Tested, pair: _Tested, labels: Ints, left: Bools
+) -> float:
+    """How often so many of a half's rows with the label would hold the other half, too."""
+    added = next(h for h in _halves(pair.predicate) if h != half.predicate)
+    outside = left & ~holds(columns, half.predicate) & (labels != half.label)
+    share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
+    both = pair.hits
+    return float(binomial_tail(both, max(half.hits, both), min(share, 1.0)))
 
 
 def _class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:
