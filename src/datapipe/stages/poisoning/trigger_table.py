@@ -41,7 +41,8 @@ class TriggerTable(Stage):
     end at one value.
     *Assumes:* the trigger sets one or two columns to fixed values.
     *Choose it when:* rows of a table come from people or systems that you do not control.
-    *Fails when:* fewer rows than `min_detectable` hold it, or it takes three columns.
+    *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, or hardly any
+    other row has its label and no half is a number with fractions amid others.
     *Cost:* four linear fits and one pass over each pair of columns.
 
     Args:
