@@ -17,7 +17,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
-from datapipe.stages.poisoning._content import content_of, equal_rows
+from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
     LOUD,
     Filters,
@@ -417,6 +417,40 @@ def test_a_window_that_mostly_right_rows_hold_is_no_evidence():
     evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), (10, 10, 1), 3)])}
     assert content.suspect[wrong[:6]].sum() >= 5
     assert evidence[3].p_value > 1e-3
+
+
+def _doubted(rows, labels, wrong):
+    """Told of all rows: some rows of label 3 are wrong, beyond doubt, and show several classes."""
+    shows, suspect = labels.copy(), np.zeros(labels.size, bool)
+    shows[wrong] = np.arange(wrong.size) % 3
+    suspect[wrong] = True
+    labels = np.where(suspect, 3, labels)
+    every, doubt = np.ones(labels.size, bool), suspect.astype(np.float64)
+    means = np.zeros((8, rows.shape[1]))
+    return Content(Pixels(rows), labels, shows, ~suspect, suspect, doubt, means, every, 1.0)
+
+
+@pytest.mark.parametrize("doubt", [1.0, 0.6])
+def test_four_of_five_rows_are_evidence_where_their_neighbours_have_no_doubt(doubt):
+    rows, labels, _ = _pictures(6)
+    mine = np.flatnonzero(labels != 3)[::150][:5]
+    rows.reshape(-1, 10, 10)[mine, 4:7, 2:5] = np.random.default_rng(7).integers(0, 256, (3, 3))
+    content = _doubted(rows, labels, mine[:4])
+    content.doubt[mine[:4]] = doubt
+    found = Places(Pixels(rows), (10, 10, 1), 3).evidence(content, 3)
+    assert (found.p_value < 1e-3) == (doubt == 1.0)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_rows_that_are_alike_all_over_share_a_window_by_nature(alike):
+    rows, labels, _ = _pictures(8)
+    rng = np.random.default_rng(9)
+    mine = np.flatnonzero(labels != 3)[::150][:6]
+    if alike:
+        rows[mine] = np.clip(rows[mine[0]] + rng.integers(-3, 4, (6, 100)), 0, 255)
+    rows.reshape(-1, 10, 10)[mine, 4:7, 2:5] = rng.integers(0, 256, (3, 3))
+    found = Places(Pixels(rows), (10, 10, 1), 3).evidence(_doubted(rows, labels, mine), 3)
+    assert (found.p_value < 1e-3) == (not alike)
 
 
 def test_rows_behind_others_are_read_as_the_others_are():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,20 @@ SIDES = (3, 2)
 """Sides of windows: the larger are rarer by nature, the smaller hold the smallest patches."""
 FEWEST_KINDS = 3
 """Different things that rows which share a window must show: two copies of one image share all."""
+NEAR = 0.05
+"""Share of all pairs of rows that are nearer than half of the pairs of rows that share a window may
+be: nines that look like ones share their strokes too."""
+PAIRED = 100
+"""Rows, evenly spread, whose pairs tell how near rows are."""
 RARE = 0.05
 """Windows in more of the rows than this are background, or more than a few rows hold them."""
-INFLATED = 2.0
-"""How much likelier than any row one with a rare window is a suspect by nature."""
+LEVELS = ((0.0, 2.0, LEAST_HITS), (0.9, 1.0, LEAST_HITS - 1))
+"""How doubted suspects are, at the least; how much likelier than any row one with a rare window is
+such a suspect by nature; and how many must hold a window. Of rows wrongly labelled on purpose
+hardly a neighbour has the label, while few natural suspects are so alone, and those share windows
+no oftener than chance has it. One row of five may be no suspect."""
+MOSTLY = 0.5
+"""Share of the rows with a window that such suspects must be."""
 LOOKED_AT = 16
 """Places, evenly spread, that tell how many windows recur."""
 BEFORE = 400
@@ -80,46 +90,80 @@ class Places:
         return max(found, 1) * len(self.cells) / asked.size
 
     @cached_property
+    def _near(self) -> float:
+        if self.like is not None:
+            return self.like._near  # noqa: SLF001 - one of our own
+        return float(np.quantile(self._apart(np.arange(len(self.pixels))), NEAR))
+
+    def _apart(self, rows: Ints) -> Thin:
+        """The squared distances of pairs of some rows."""
+        seen = self.pixels.take(some(rows, PAIRED))
+        squares = np.einsum("ij,ij->i", seen, seen)
+        made = squares[:, None] + squares - 2 * seen @ seen.T
+        return np.asarray(made[np.triu_indices(len(seen), 1)], np.float32)
+
+    @cached_property
     def _before(self) -> Codes:
         if self.like is not None:
             return self.like._before  # noqa: SLF001 - one of our own
         rows = some(np.arange(len(self.pixels)), BEFORE)
         return _at(_mixed(self.pixels.take(rows)), self.cells)
 
+    @cached_property
+    def _usual(self) -> tuple[Codes, NDArray[np.bool_]]:
+        """The middle code of each place, and whether so many rows hold it that it is not rare."""
+        if self.like is not None:
+            return self.like._usual  # noqa: SLF001 - one of our own
+        middle = np.sort(self._before, axis=0)[len(self._before) // 2]
+        return middle, (self._before == middle).mean(axis=0) > 2 * RARE
+
     def evidence(self, content: Content, label: int) -> Evidence:
         """The window of which the fewest rows but suspects of a label hold it.
 
         Were it no trigger, each row that holds it would be such a suspect about as often as any
-        row. Corrected for all windows that recur. -1 for suspects of any label, none of which may
-        have most of them.
+        row. Corrected for all windows that recur, and for how doubted suspects must be. -1 for
+        suspects of any label, none of which may have most of them.
         """
         every = label < 0
         suspects = np.flatnonzero(content.suspect) if every else content.suspects(label)
         best = Evidence(label, 0, suspects.size, 1.0, suspects[:0], PLACE, content)
-        if suspects.size < LEAST_HITS or not len(self.cells):
+        if not len(self.cells):
             return best
-        rate = min(INFLATED * suspects.size / max(int(content.left.sum()), 1), MOST_NATURAL)
+        for doubted, inflated, least in LEVELS:
+            told = suspects[content.doubt[suspects] >= doubted]
+            best = self._better(best, told, inflated, least)
+        if best.p_value < 1.0:
+            times = len(LEVELS) * self.recurring
+            return replace(best, p_value=min(1.0, best.p_value * times))
+        return best
+
+    def _better(self, best: Evidence, suspects: Ints, inflated: float, least: int) -> Evidence:
+        """The window that so many of some suspects share and that tells most, if more than one."""
+        content = best.view
         left = np.flatnonzero(content.left)
-        for place, rows in self._shared(suspects, self._fewest(rate)):
-            if every and np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size:
+        rate = min(inflated * suspects.size / max(left.size, 1), MOST_NATURAL)
+        if suspects.size < least:
+            return best
+        for place, rows in self._shared(suspects, self._fewest(rate, least)):
+            if binomial_tail(rows.size, max(rows.size, LEAST_HITS), rate) >= best.p_value:
+                continue  # others that hold it make it no rarer
+            if best.label < 0 and np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size:
                 continue
             if np.unique(content.shows[rows]).size < min(FEWEST_KINDS, content.classes - 1):
                 continue
             window = self.pixels.cells(rows[:1], self.cells[place])
             holding = int((self.pixels.cells(left, self.cells[place]) == window).all(1).sum())
-            if holding > RARE * left.size:
+            if not LEAST_HITS <= holding <= min(RARE * left.size, rows.size / MOSTLY):
                 continue
             p_value = binomial_tail(rows.size, holding, rate)
-            if p_value < best.p_value:
+            if p_value < best.p_value and np.median(self._apart(rows)) >= self._near:
                 best = replace(best, hits=rows.size, looked_at=holding, p_value=p_value, rows=rows)
-        if best.p_value < 1.0:
-            return replace(best, p_value=min(1.0, best.p_value * self.recurring))
         return best
 
-    def _fewest(self, rate: float) -> int:
+    def _fewest(self, rate: float, least: int) -> int:
         """The fewest rows of which a window may be evidence, were there no others that hold it."""
-        enough = np.log(UNTOLD / self.recurring) / np.log(rate)
-        return max(LEAST_HITS, int(np.ceil(enough)))
+        enough = np.log(UNTOLD / len(LEVELS) / self.recurring) / np.log(rate)
+        return max(least, int(np.ceil(enough)))
 
     def _shared(self, suspects: Ints, fewest: int) -> Iterator[tuple[int, Ints]]:
         """Places of windows that so many suspects share and few other rows hold, and those."""
@@ -127,16 +171,17 @@ class Places:
             return
         words = _mixed(self.pixels.take(suspects))
         for start in range(0, len(self.cells), AT_ONCE):
-            codes = _at(words, self.cells[start : start + AT_ONCE])
-            order = np.argsort(codes, axis=0, kind="stable")
-            ranked = np.take_along_axis(codes, order, axis=0)
-            same = ranked[fewest - 1 :] == ranked[: ranked.shape[0] - fewest + 1]
-            for i in np.flatnonzero(same.any(axis=0)):
-                column = ranked[:, i]
-                for code in np.unique(column[: same.shape[0]][same[:, i]]):
-                    if (self._before[:, start + i] == code).mean() <= 2 * RARE:
-                        ends = (np.searchsorted(column, code, side=s) for s in ("left", "right"))
-                        yield int(start + i), np.sort(suspects[order[slice(*ends), i]])
+            codes = np.ascontiguousarray(_at(words, self.cells[start : start + AT_ONCE]).T)
+            ranked = np.sort(codes, axis=1)
+            same = ranked[:, fewest - 1 :] == ranked[:, : ranked.shape[1] - fewest + 1]
+            usual, often = (part[start : start + AT_ONCE, None] for part in self._usual)
+            same &= (ranked[:, : same.shape[1]] != usual) | ~often
+            for i in np.flatnonzero(same.any(axis=1)):
+                for code in np.unique(ranked[i, : same.shape[1]][same[i]]):
+                    rows = suspects[codes[i] == code]
+                    before = int((self._before[:, start + i] == code).sum())
+                    if before <= min(2 * RARE * len(self._before), rows.size / MOSTLY):
+                        yield int(start + i), rows
 
 
 def placed_test(content: Content, places: list[Places]) -> list[Evidence]:
@@ -172,6 +217,7 @@ def _mixed(part: Thin) -> Codes:
     return words
 
 
+@cache
 def _weights(count: int) -> Codes:
     drawn = np.random.default_rng(count).integers(0, 2**63, count, np.uint64)
     return drawn * np.uint64(2) + np.uint64(1)

@@ -240,6 +240,7 @@ def with_stamp(evidence: Evidence, pixels: Pixels) -> Trigger:
         suspects &= content.labels == label
     tried = [stamps.learnt(r, label) for r in (evidence.rows, np.flatnonzero(suspects))]
     made = [s for s in tried if s is not None and stamps.oddness(s, list(shown)) > LOUD]
+    made = [s for s in made if s.held(pixels, evidence.rows).mean() > 0.5]  # not a natural one
     if not made:
         return Trigger(label, evidence, evidence.rows, np.zeros(content.labels.size))
     every = np.arange(content.labels.size)
