@@ -25,7 +25,9 @@ from datapipe.core.parameters import (
     problems,
     spelled,
 )
+from datapipe.core.pipeline import Pipeline
 from datapipe.core.stage import Stage
+from datapipe.errors import DeclarationError
 from datapipe.stages import CATALOGUE, find
 
 NAN, INF = float("nan"), float("inf")
@@ -193,3 +195,12 @@ def test_no_stage_of_the_catalogue_trips_over_a_wrong_kind(key: str) -> None:
             told = stage(**{**needed, name: odd}).check()
             assert told, (name, odd)
             assert all(isinstance(problem, str) for problem in told)
+
+
+@pytest.mark.parametrize("odd", [object(), ["t", 3], NAN])
+@pytest.mark.parametrize("name", ["text", "label", "group", "path"])
+def test_the_plan_tells_a_reader_of_a_wrong_kind(name: str, odd: Any) -> None:
+    """Roles are asked for in the plan, too, whatever stands in their place."""
+    reader = find("ingest.csv")(**{"path": "a.csv", "label": "y", name: odd})
+    with pytest.raises(DeclarationError, match=f"ingest.csv: {name}="):
+        Pipeline("p", [reader]).plan()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 
@@ -16,8 +16,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
-from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts
-from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
+from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts, problems
+from datapipe.core.roles import ORDINAL_BITS, ROLES, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
@@ -81,19 +81,10 @@ class SourceReader(Reader):
     fewest_classes: PositiveInt = 1
 
     def roles(self) -> Roles:
-        """The roles it declares, before a byte is read."""
-        return Roles.of(
-            id=self.id,
-            text=as_texts(self.text),
-            image=self.image,
-            label=self.label,
-            annotator=self.annotator,
-            group=as_texts(self.group),
-            subject=self.subject,
-            source=self.source,
-            weight=self.weight,
-            time=self.time,
-        )
+        """The roles it declares, before a byte is read; what `check` refuses declares none."""
+        wrong = {problem.partition("=")[0] for problem in problems(self)}
+        told: dict[str, Any] = {r: getattr(self, r) for r in ROLES if r not in wrong}
+        return Roles.of(**told)
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without reading."""
