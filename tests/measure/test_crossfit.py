@@ -16,6 +16,7 @@ from datapipe.measure.crossfit import (
     out_of_fold,
     refit,
     stratified_folds,
+    telling,
 )
 
 
@@ -126,3 +127,15 @@ def test_one_inverse_predicts_left_out_rows_as_a_fit_without_them_does(seed):
         assert np.abs(predict(fitted, asked) - naive).max() < 1e-5
     seen = predict(np.arange(400), np.arange(390, 420))  # rows that were fitted are predicted too
     assert np.abs(seen[10:] - predict(np.arange(400), np.arange(400, 420))).max() < 1e-5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_telling_lies_between_guessing_and_certainty_whatever_the_class_sizes(share):
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(200):
+        labels = rng.choice(3, 600, p=[0.8, 0.15, 0.05])
+        shown = np.where(rng.random(600) < share, labels, rng.integers(0, 3, 600))
+        made = telling(labels, np.eye(3)[shown])
+        inside += made.low <= share <= made.high
+    assert inside >= 180

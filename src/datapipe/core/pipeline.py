@@ -232,6 +232,8 @@ class Pipeline:
             if first is not None:
                 wrong.append("it starts with no reader and no data was given")
             return wrong, []  # which roles there are is not known
+        if any(s.check() for group in groups for s in group if isinstance(s, Reader)):
+            return wrong, []  # nor what a reader declares that is not as it should be
         missing, unmade = _unmet(groups, self._roles(given))
         return [*wrong, *unmade], missing
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError
 from datapipe.measure.calibration import softened, temperature
 from datapipe.measure.label_noise import (
@@ -28,6 +29,8 @@ Bools = NDArray[np.bool_]
 Predict = Callable[[Ints, Ints], Floats]
 """Fits on the rows of the first array, gives the class probabilities of those of the second."""
 
+Z = 1.96
+"""Half a 95 % interval of the normal law, in standard deviations."""
 LANDMARKS = 2000
 """Most rows that a kernel is centred on; more rows than this are summarised by a sample."""
 WIDTH_ROWS = 400
@@ -311,6 +314,32 @@ def _as_shares(scores: Floats) -> Floats:
     made = np.maximum(scores, 0.0) + 0.005
     shares: Floats = made / made.sum(1, keepdims=True)
     return shares
+
+
+def telling(labels: Ints, probabilities: Floats) -> Estimate:
+    """How well out-of-fold predictions tell the labels, whatever share of the rows a class has.
+
+    The mean share of a class that is predicted, on the scale where guessing has 0 and certainty 1.
+
+    Args:
+        labels: int64 in 0..K-1, shape (n,); every class has a row.
+        probabilities: float64 in [0, 1], shape (n, K), K >= 2.
+
+    Returns:
+        The figure in [-1, 1] with its 95 % interval, by the normal law.
+
+    Example:
+        >>> round(telling(np.array([0, 0, 1, 1] * 9), np.eye(2)[[0, 0, 1, 0] * 9]).value, 2)
+        0.5
+    """
+    k = probabilities.shape[1]
+    right = probabilities.argmax(1) == labels
+    held = np.bincount(labels, minlength=k)
+    recall = np.bincount(labels, right, minlength=k) / held
+    spread = np.sqrt((recall * (1.0 - recall) / held).sum()) / k
+    value, half = (x / (1.0 - 1.0 / k) for x in (recall.mean() - 1.0 / k, Z * spread))
+    low, high = max(value - half, -1.0), min(value + half, 1.0)
+    return Estimate(float(value), float(low), float(high), n=labels.size, method="macro recall")
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from datapipe.core.context import Context
 from datapipe.core.dataset import empty
 from datapipe.core.digest import canonical
+from datapipe.core.pipeline import Pipeline
 from datapipe.errors import (
     DataError,
     DeclarationError,
@@ -397,3 +398,20 @@ def test_large_files_are_looked_at_where_checksums_tell(tmp_path, monkeypatch):
                 read(ReadParquet(path), tmp_path)
         else:
             read(ReadParquet(path), tmp_path)  # damage is left to the engine that decodes it
+
+
+@pytest.mark.parametrize("values", [[b"ok", None, b"\xff\xfe"], [[1], [2], None], [{"a": 1}] * 3])
+def test_a_text_column_that_holds_no_text_is_refused_before_anything_is_written(tmp_path, values):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"t": values}).write_parquet(path)
+    with pytest.raises(DataError) as refused:
+        Pipeline("p", [ReadParquet(path, text="t")]).run(seed=0, store=tmp_path / "store")
+    said = "a.parquet:3:t: named as text" if values[0] == b"ok" else "named as text, holds"
+    assert said in str(refused.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_text_kept_as_bytes_is_text(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"t": ["å".encode(), None, b"b"]}).write_parquet(path)
+    assert len(ReadParquet(path, text="t").run(None, Context(0, tmp_path)).data) == 3

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.datasets import load_digits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -80,14 +81,30 @@ def test_the_bracket_holds_the_planted_noise_rate():
     assert "not audited" in noise.says
 
 
-def test_random_labels_are_not_called_clean():
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_labels_are_suspect_and_no_row_is_accused(classes, seed):
+    rng = np.random.default_rng(seed)
     table = pa.table(
-        {"x": rng.normal(size=400), "z": rng.normal(size=400), "y": rng.integers(0, 2, 400)}
+        {"x": rng.normal(size=400), "z": rng.normal(size=400), "y": rng.integers(0, classes, 400)}
     )
-    noise = _run(Dataset.of(table, Roles.of(label="y")))["labels.noise"]
-    assert noise.verdict == "fail"
+    found = _run(Dataset.of(table, Roles.of(label="y")))
+    noise, issues = found["labels.noise"], found["labels.issues"]
+    assert (noise.verdict, issues.verdict) == ("suspect", "not_evaluated")
+    assert noise.measure.low == 0
     assert noise.measure.high > 0.3
+    assert noise.says.startswith("features tell the labels hardly better than a guess")
+    assert not issues.rows["flagged"].any()
+
+
+def test_many_wrong_labels_of_rows_that_features_tell_are_still_a_failure():
+    x, y = load_digits(return_X_y=True)
+    rng = np.random.default_rng(60)
+    given = np.where(rng.random(y.size) < 0.5, rng.integers(0, 10, y.size), y)
+    rows = pl.DataFrame({"i": x, "y": given})
+    found = _run(Dataset.of(rows, Roles.of(image="i", label="y")))
+    assert found["labels.noise"].verdict == "fail"
+    assert found["labels.noise"].details["telling"]["low"] > 0.3
 
 
 def test_boosted_trees_find_what_a_line_cannot_see():

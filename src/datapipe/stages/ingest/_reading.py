@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
-from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts, problems
+from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts
 from datapipe.core.roles import ORDINAL_BITS, ROLES, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
@@ -81,10 +82,8 @@ class SourceReader(Reader):
     fewest_classes: PositiveInt = 1
 
     def roles(self) -> Roles:
-        """The roles it declares, before a byte is read; what `check` refuses declares none."""
-        wrong = {problem.partition("=")[0] for problem in problems(self)}
-        told: dict[str, Any] = {r: getattr(self, r) for r in ROLES if r not in wrong}
-        return Roles.of(**told)
+        """The roles it declares, before a byte is read."""
+        return Roles.of(**{role: getattr(self, role) for role in ROLES})
 
     def check(self) -> list[str]:
         """Problems with the parameters that can be told without reading."""
@@ -113,6 +112,7 @@ class SourceReader(Reader):
                 code="DP-READ-021",
                 hint="split it into several readers",
             )
+        self._texts(frame, roles, made)
         findings, aside = list(made.findings), made.aside
         if "label" in roles:
             without, finding = self._without_label(frame, roles.one("label"), made)
@@ -196,6 +196,30 @@ class SourceReader(Reader):
             remedy="label these rows" if ids.len() else "",
         )
 
+    def _texts(self, frame: pl.LazyFrame, roles: Roles, made: Reading) -> None:
+        """Refuse text columns that hold no text: lists, structures, bytes that are not UTF-8."""
+        types = frame.collect_schema()
+        for name in roles.all("text"):
+            if types[name].is_nested():
+                raise SchemaMismatch(
+                    f"{self._uri()}: the column {name!r}, named as text, holds {types[name]}",
+                    code="DP-READ-026",
+                    hint="name a column of texts, or take the field or the items that you want out",
+                )
+            if types[name] != pl.Binary:
+                continue
+            with contextlib.suppress(pl.exceptions.PolarsError):
+                frame.select(pl.col(name).cast(pl.String)).collect(engine="streaming")
+                continue
+            ids, values = frame.select(ROW_ID, name).collect(engine="streaming")
+            first = next((i for i, v in zip(ids, values, strict=True) if not _is_text(v)), 0)
+            file, row = self._place(first, made)
+            raise Malformed(
+                f"{file}:{row}:{name}: named as text, and its bytes are not UTF-8",
+                code="DP-READ-013",
+                hint="decode the column when the file is made, or name another one as text",
+            )
+
     def _enough_classes(self, frame: pl.LazyFrame, label: str) -> None:
         """Refuse labels of which nothing can be learnt or judged."""
         if self.fewest_classes < 2:  # then it need not be read
@@ -248,6 +272,14 @@ class FileReader(SourceReader):
         first = Path(self._spelled()[0])
         stem = first.stem.strip("*?[]-_. ")
         return stem or first.parent.name or "source"
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _missing(label: str, types: pl.Schema) -> pl.Expr:

@@ -25,6 +25,7 @@ from datapipe.measure.crossfit import (
     out_of_fold,
     refit,
     stratified_folds,
+    telling,
 )
 from datapipe.measure.label_noise import confident_joint, prune_by_noise_rate
 from datapipe.measure.neighbours import principal
@@ -63,7 +64,8 @@ class Judgement:
     """What was made of each judged label; the arrays are as long as `Labelled.place`.
 
     `given` and `likeliest` are numbers of classes, which `names` names; `own` is the probability of
-    the given label, `rival` the largest of the others.
+    the given label, `rival` the largest of the others; `telling` is how well the features tell the
+    labels, None where probabilities were given.
     """
 
     given: Ints
@@ -76,6 +78,7 @@ class Judgement:
     joint_rate: float
     floor: Estimate
     details: Mapping[str, Any]
+    telling: Estimate | None = None
 
 
 def labelled(named: pl.Series, fewest: int, fewest_rows: int = FEWEST_ROWS) -> Labelled | str:
@@ -145,6 +148,7 @@ def judged_by_fit(
         1.0 - float(np.trace(joint)) / rows.classes.size,
         noise_floor(rows.classes, made.first).estimate(),
         {"classifier": chosen, "folds": folds, "copies_kept_together": copies},
+        telling(rows.classes, made.first),
     )
 
 

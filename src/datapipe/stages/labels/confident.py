@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,9 @@ SURE = 0.9
 OFTEN_ROWS, OFTEN_SHARE = 5, 0.05
 """So many flagged rows, and such a share of them, make a pair of classes often confused."""
 SEVERITY: dict[str, Severity] = {"fail": "high", "suspect": "medium"}
+CHANCE = 0.1
+"""Features that may tell labels no better than this, from guessing at 0 to certainty at 1, cannot
+say which of them are wrong."""
 MOST_PAIRS = 10
 """Class pairs named in a finding."""
 
@@ -47,7 +50,8 @@ class ConfidentLearning(Stage):
     joint.
     Given predictions may also judge sets of classes, token sequences, boxes and values (`kind`),
     with the masks and scores of cleanlab's modules for them.
-    *Assumes:* features say something about the class, and errors differ from row to row.
+    *Assumes:* features say something about the class, and errors differ from row to row; where
+    they tell labels hardly better than a guess, the noise is *suspect* and no row is accused.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
     function of the features (a trigger: see `poisoning.trigger_image`), or a class is mislabelled
@@ -99,7 +103,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -168,6 +172,11 @@ class ConfidentLearning(Stage):
         issues = self._issues(judged)
         noise = _noise_rate(judged, issues)
         verdict = self._verdict(judged.floor, int(issues.sum()))
+        if verdict != "clean" and judged.telling is not None and judged.telling.low < CHANCE:
+            told = _Told(column, rows, judged, "suspect", self.tolerance)
+            flags, scores = np.zeros(issues.size, bool), self._scores(judged)
+            found = (told.noise(noise), told.issues(flags, scores, data.row_ids))
+            return Yield(findings=_nearly_guessed(*found, judged.telling))
         if verdict == "clean":
             issues = np.zeros(issues.size, bool)
         told = _Told(column, rows, judged, verdict, self.tolerance)
@@ -232,6 +241,11 @@ class _Told:
             columns=(self.column,),
             details={
                 **self.judged.details,
+                **(
+                    {}
+                    if self.judged.telling is None
+                    else {"telling": self.judged.telling.to_json()}
+                ),
                 "floor": self.judged.floor.to_json(),
                 "confident_joint_rate": self.judged.joint_rate,
                 "min_detectable": self._fewest_detectable(rate.n),
@@ -341,6 +355,26 @@ def _told_of_parts(
         severity=severity, columns=(column,), rows=lines, details=details,
         remedy="set on_finding='quarantine', or relabel the flagged rows" if flagged else "",
     )  # fmt: skip
+    return noise, issues
+
+
+def _nearly_guessed(noise: Finding, issues: Finding, telling: Estimate) -> tuple[Finding, Finding]:
+    """Where features hardly tell any label: none can be called wrong, and all may be."""
+    why = f"features tell the labels hardly better than a guess ({telling.value:.2f} of 1)"
+    high, n = noise.measure.high, noise.measure.n
+    noise = replace(
+        noise,
+        measure=Estimate.unknown(0.0, high, method=why, n=n),
+        says=f"{why}: up to {high:.1%} of {n} may be wrong, or no column tells them",
+        remedy="give the columns that tell the label, or have a sample of rows labelled again",
+    )
+    issues = replace(
+        issues,
+        verdict="not_evaluated",
+        severity="info",
+        measure=Estimate.unknown(method=why, n=n),
+        says=f"not evaluated: {why}, so that no label can be called wrong",
+    )
     return noise, issues
 
 

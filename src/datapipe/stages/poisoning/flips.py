@@ -16,7 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.measure.crossfit import Refit, refit
+from datapipe.measure.crossfit import Refit, refit, telling
 from datapipe.measure.detection import (
     benjamini_hochberg,
     beta_binomial_tail,
@@ -228,8 +228,8 @@ def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
     right = probabilities.argmax(1) == rows.labels
     held = np.bincount(rows.labels, minlength=k)
     recall = np.bincount(rows.labels, right, minlength=k) / held
-    above = (recall.mean() - 1.0 / k) / (1.0 - 1.0 / k)
-    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (above < WELL)
+    well = telling(rows.labels, probabilities).value >= WELL
+    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
     return [rows.names[i] for i in np.flatnonzero(weak)]
 
 
