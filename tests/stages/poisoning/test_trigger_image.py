@@ -28,6 +28,8 @@ from datapipe.stages.poisoning._matched_filter import (
 )
 from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._places import Places, placed_test
+from datapipe.stages.poisoning._refined import Trigger
+from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
 from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
@@ -467,6 +469,23 @@ def test_rows_are_those_of_the_stamp_that_the_evidence_holds_not_of_a_commoner_o
     rows.reshape(-1, 10, 10)[others, 0:3, 6:9] = rng.integers(0, 256, (3, 3))
     evidence = Evidence(3, found.size, wrong.size, 1e-9, found, STAMPS[0], content)
     assert set(with_stamp(evidence, Pixels(rows)).rows) == set(found)
+
+
+@pytest.mark.parametrize("covers", [0, 60])
+def test_rows_that_hold_a_stamp_are_added_also_where_covers_hold_it(covers):
+    """A filter hears a patch where it covers nothing bright; the letter is the same on all rows.
+
+    Covers are rows of other classes than those that the attack moves, with their true label.
+    """
+    rows, labels, _ = _pictures(13)
+    rng = np.random.default_rng(14)
+    wrong = rng.permutation(np.flatnonzero(labels < 3))[:24]
+    beside = rng.permutation(np.flatnonzero(labels > 3))[:covers]
+    rows.reshape(-1, 10, 10)[np.append(wrong, beside), 4:7, 2:5] = rng.integers(0, 256, (3, 3))
+    content = _doubted(rows, labels, wrong)
+    evidence = Evidence(3, 12, wrong.size, 1e-9, wrong[:12], "split-half", content)
+    found = stamped(Trigger(3, evidence, wrong[:12], np.zeros(labels.size)), Pixels(rows))
+    assert set(found.rows) == set(wrong)
 
 
 @pytest.mark.parametrize("held", [7, 8, 256, 300])
