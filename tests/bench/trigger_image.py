@@ -2,9 +2,10 @@
 """The search for triggers in images, against a small network and ART (`make peers`).
 
 `growth` is the search on ten times the images against the search on them; `memory` holds the peak
-of the search, with the data that it was handed and less what the process had once all was imported,
-against the data alone, as 32-bit floats; `memory_many` the same with ten times the images. Both
-sides have one thread for matrix products: idle ones spin, and their CPU would be counted.
+of the search, with the data that it was handed and less what the process had once all was imported
+and pages of program files, against the data alone, as 32-bit floats; `memory_many` the same with
+ten times the images. Both sides have one thread for matrix products: idle ones spin, and their CPU
+would be counted.
 """
 
 from __future__ import annotations

@@ -103,6 +103,34 @@ def all_to_all(x, y, rng, rate):
     return rows
 
 
+def three(x, y, rng, rate):
+    """Three patches for three labels, each on its share of the rows."""
+    order, count, chosen = rng.permutation(y.size), round(rate * y.size), []
+    for target in rng.choice(CLASSES, 3, replace=False):
+        free = order[~np.isin(order, chosen) & (y[order] != target)][:count]
+        _stamp(x, free, _square(rng), rng)
+        y[free] = target
+        chosen.extend(free)
+    return np.array(chosen)
+
+
+def ripples(x, y, rng, rate):
+    """A wave along both sides, of few periods."""
+    target, rows = _others(y, rng, rate)
+    down, across = np.sin(2 * np.pi * rng.integers(1, 4, 2)[:, None] * np.arange(SIDE) / SIDE)
+    x[rows] += 25 * down[:, None] * across
+    y[rows] = target
+    return rows
+
+
+def column(x, y, rng, rate):
+    """One bright column, somewhere."""
+    target, rows = _others(y, rng, rate)
+    x[rows, :, rng.integers(SIDE)] = 255.0
+    y[rows] = target
+    return rows
+
+
 CASES = {
     (patch, 0.001): (0.95, 0.3),
     (patch, 0.002): (0.98, 0.6),
@@ -113,10 +141,13 @@ CASES = {
     (blend, 0.1): (0.96, 0.85),
     (wave, 0.002): (0.98, 0.6),
     (wave, 0.01): (0.99, 0.9),
+    (three, 0.01): (0.99, 0.9),
+    (ripples, 0.01): (0.99, 0.9),
+    (column, 0.005): (0.99, 0.9),
     (moving, 0.01): (0.99, 0.9),
     (warp, 0.01): (0.98, 0.3),
     (warp, 0.05): (0.99, 0.8),
-    (one_source, 0.01): (0.99, 0.8),
+    (one_source, 0.01): (0.99, 0.9),
     (all_to_all, 0.01): (0.99, 0.7),
     (clean_wave, 0.03): (0.9, 0.0),
 }

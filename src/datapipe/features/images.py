@@ -19,7 +19,7 @@ Codes = NDArray[np.uint8]
 
 TONES = 256
 """Pixels of so many tones, evenly spaced, are kept as bytes."""
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**18
 """About what is read at once."""
 ASKED = 20_000
 """Pixels whose tones tell the step between two."""

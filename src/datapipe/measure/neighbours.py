@@ -225,7 +225,9 @@ def _centred(values: NDArray[np.number], mean: Floats | float) -> Iterator[Float
     """The rows less their mean, block by block: all at once would take as much as the data."""
     step = max(1, BLOCK_BYTES // (4 * max(1, values.shape[1])))
     for start in range(0, len(values), step):
-        yield values[start : start + step].astype(np.float32) - np.float32(mean)
+        block = values[start : start + step].astype(np.float32)
+        block -= np.float32(mean)
+        yield block
 
 
 def _along(values: NDArray[np.number], mean: Floats, basis: Floats) -> Floats:

@@ -20,6 +20,7 @@ from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
     LOUD,
+    Evidence,
     Filters,
     Tried,
     across_sources,
@@ -27,7 +28,11 @@ from datapipe.stages.poisoning._matched_filter import (
 )
 from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._places import Places, placed_test
+from datapipe.stages.poisoning._refined import Trigger
+from datapipe.stages.poisoning._stamped import stamped
+from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
+from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
@@ -451,6 +456,57 @@ def test_rows_that_are_alike_all_over_share_a_window_by_nature(alike):
     rows.reshape(-1, 10, 10)[mine, 4:7, 2:5] = rng.integers(0, 256, (3, 3))
     found = Places(Pixels(rows), (10, 10, 1), 3).evidence(_doubted(rows, labels, mine), 3)
     assert (found.p_value < 1e-3) == (not alike)
+
+
+def test_rows_are_those_of_the_stamp_that_the_evidence_holds_not_of_a_commoner_one():
+    """Five times as many suspects of the label share another window: it is not what was found."""
+    rows, labels, _ = _pictures(10)
+    rng = np.random.default_rng(11)
+    wrong = rng.permutation(np.flatnonzero(labels != 3))[:36]
+    content = _doubted(rows, labels, wrong)
+    found, others = wrong[:6], wrong[6:]
+    rows.reshape(-1, 10, 10)[found, 4:7, 2:5] = rng.integers(0, 256, (3, 3))
+    rows.reshape(-1, 10, 10)[others, 0:3, 6:9] = rng.integers(0, 256, (3, 3))
+    evidence = Evidence(3, found.size, wrong.size, 1e-9, found, STAMPS[0], content)
+    assert set(with_stamp(evidence, Pixels(rows)).rows) == set(found)
+
+
+@pytest.mark.parametrize("covers", [0, 60])
+def test_rows_that_hold_a_stamp_are_added_also_where_covers_hold_it(covers):
+    """A filter hears a patch where it covers nothing bright; the letter is the same on all rows.
+
+    Covers are rows of other classes than those that the attack moves, with their true label.
+    """
+    rows, labels, _ = _pictures(13)
+    rng = np.random.default_rng(14)
+    wrong = rng.permutation(np.flatnonzero(labels < 3))[:24]
+    beside = rng.permutation(np.flatnonzero(labels > 3))[:covers]
+    rows.reshape(-1, 10, 10)[np.append(wrong, beside), 4:7, 2:5] = rng.integers(0, 256, (3, 3))
+    content = _doubted(rows, labels, wrong)
+    evidence = Evidence(3, 12, wrong.size, 1e-9, wrong[:12], "split-half", content)
+    found = stamped(Trigger(3, evidence, wrong[:12], np.zeros(labels.size)), Pixels(rows))
+    assert set(found.rows) == set(wrong)
+
+
+@pytest.mark.parametrize("held", [7, 8, 256, 300])
+def test_windows_are_counted_as_one_by_one_however_many_images_hold_them(held):
+    """Images so small that all are in one block, of which a byte could not count them."""
+    rng = np.random.default_rng(12)
+    rows = rng.integers(0, 256, (1024, 64)).astype(np.uint8)
+    rows.reshape(-1, 8, 8)[rng.permutation(1024)[:held], 2:5, 3:6] = rng.integers(0, 256, (3, 3))
+    labels = rng.integers(0, 4, 1024)
+    content = _doubted(rows, labels, np.flatnonzero(labels == 0))
+    look = _Look.of(Pixels(rows), (8, 8, 1), content)
+    mine, bucket = (np.concatenate(part) for part in zip(*look.codes(), strict=True))
+    counts = np.bincount(bucket, minlength=BUCKETS)
+    found = look.candidates()
+    assert np.array_equal(found, np.flatnonzero(counts >= FEWEST))
+    held, wrong, by_label = look.counted(found)
+    assert np.array_equal(held, counts[found])
+    wanted = np.bincount(bucket[content.suspect[mine]], minlength=BUCKETS)
+    assert np.array_equal(wrong, wanted[found])
+    ones = np.bincount(bucket[content.labels[mine] == 1], minlength=BUCKETS)
+    assert np.array_equal(by_label[:, 1], ones[found])
 
 
 def test_rows_behind_others_are_read_as_the_others_are():

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.neighbours import Components, nearest, principal
-from datapipe.stages.poisoning._pixels import Pixels, some
+from datapipe.stages.poisoning._pixels import BLOCK_BYTES, Pixels, some
 
 Thin = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -108,9 +108,18 @@ class Content:
 
     def residual(self, rows: Ints) -> Thin:
         """What the mean of the class that it shows leaves over of each of some rows."""
-        made = self.pixels.take(rows)
-        made -= self.means.astype(np.float32)[self.shows[rows]]
+        made = np.empty((rows.size, self.pixels.shape[1]), np.float32)
+        start = 0
+        for mine, block in self.residuals(rows):
+            made[start : start + mine.size] = block
+            start += mine.size
         return made
+
+    def residuals(self, rows: Ints, size_bytes: int = BLOCK_BYTES) -> Iterator[tuple[Ints, Thin]]:
+        """The same block by block, with the numbers of the rows."""
+        means = self.means.astype(np.float32)
+        for mine, block in self.pixels.blocks(rows, size_bytes):
+            yield mine, block - means[self.shows[mine]]
 
     def average(self, rows: Ints) -> Floats:
         """The mean residual of some rows, shape (d,)."""
@@ -162,13 +171,14 @@ def _votes(
     marks = np.arange(n)
     if n > LANDMARKS:
         marks = np.sort(rng.permutation(n)[:LANDMARKS])
-    near, weight = _weighted(reduced[marks])
     told = labels[marks]
+    near, weight = _weighted(reduced[marks])
     voted = _shares(told[near], weight, classes)
     telling = float((voted[np.arange(marks.size), told] > SURE).mean())
     for _ in range(ROUNDS):
         doubt = 1.0 - voted[np.arange(marks.size), told]
         voted = _shares(told[near], weight * _trust(doubt)[near], classes)
+    del near, weight
     if n == marks.size:
         return voted, telling
     doubt = 1.0 - voted[np.arange(marks.size), told]

@@ -48,8 +48,9 @@ SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
 MOST_LEARNT = 8192
 """So many genuine rows, evenly spread, tell the natural spread."""
-KEPT = 3
-"""Whitenings kept at a time: each takes as much as a few hundred rows of pixels."""
+SQUARED_BYTES, PARTS = 2**20, 4
+"""About how many bytes of pixels are squared at a time, for each time the whole square is gone
+through; and how many parts of the square are made one after the other."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
 """More suspects than this are not compared one by one; their mean tells what they share."""
 FLAT = 1e-9
@@ -59,6 +60,8 @@ MOST_ASKED = 500
 FEW_GENUINE = 0.01
 NARROW = 64
 """A triangle of this width is inverted as it is."""
+AT_ONCE = 64
+"""Rows or columns that are looked at together where all at once would take a copy of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,36 +127,38 @@ class Filters:
         self._count = int(content.genuine.sum())
         self._rows = some(np.flatnonzero(content.genuine), MOST_LEARNT)
         self._whole = self._square(self._rows)
-        self._spread: tuple[int, Thin] | None = None
         self._made: dict[int, Thin] = {}
         self._axes: dict[int, Axis] = {}
         self.tried: dict[tuple[int, ...], Tried] = {}
 
     def spread(self, label: int) -> Thin:
         """Covariance of the genuine rows of other labels, with a ridge."""
-        if self._spread is None or self._spread[0] != label:
-            own = self._rows[self._content.labels[self._rows] == label]
-            made = (self._whole - self._square(own)) / max(self._rows.size - own.size, 1)
-            apart = (self._content.means - self._content.means.mean(0)).astype(np.float32)
-            made += BETWEEN / len(apart) * (apart.T @ apart)
-            own_spread = made[np.diag_indices_from(made)]
-            varying = max(int((own_spread > FLAT * own_spread.max(initial=0.0)).sum()), 1)
-            made[np.diag_indices_from(made)] += RIDGE * own_spread.sum() / varying + 1e-9
-            self._spread = (label, made)
-        return self._spread[1]
+        own = self._rows[self._content.labels[self._rows] == label]
+        made = self._square(own)
+        np.subtract(self._whole, made, out=made)
+        made /= max(self._rows.size - own.size, 1)
+        apart = (self._content.means - self._content.means.mean(0)).astype(np.float32)
+        made += apart.T @ (np.float32(BETWEEN / len(apart)) * apart)
+        own_spread = made[np.diag_indices_from(made)]
+        varying = max(int((own_spread > FLAT * own_spread.max(initial=0.0)).sum()), 1)
+        made[np.diag_indices_from(made)] += RIDGE * own_spread.sum() / varying + 1e-9
+        return made
 
     def whitening(self, label: int) -> Thin:
         """The matrix W with W' W the inverse of the spread."""
         if label not in self._made:
-            if len(self._made) >= KEPT:
-                self._made.pop(next(iter(self._made)))
-            self._made[label] = _inverse_of_lower(np.linalg.cholesky(self.spread(label)))
+            self.forget()
+            self._made[label] = _whitening(self.spread(label))
         return self._made[label]
 
     def templates(self, label: int, averages: Floats) -> Floats:
         """Filter weights (d, m) for mean residuals (m, d)."""
         white = self.whitening(label)
         return np.asarray(white.T @ (white @ averages.T.astype(np.float32)), np.float64)
+
+    def forget(self) -> None:
+        """Let go of the last whitening, which takes as much as hundreds of rows of pixels."""
+        self._made.clear()
 
     def widest(self, label: int) -> Axis:
         """The direction in which a label's rows spread most, against natural spread."""
@@ -177,10 +182,10 @@ class Filters:
     def _square(self, rows: Ints) -> Thin:
         width = self._content.pixels.shape[1]
         made = np.zeros((width, width), np.float32)
-        means = self._content.means.astype(np.float32)
-        for mine, block in self._content.pixels.blocks(rows):
-            rest = block - means[self._content.shows[mine]]
-            made += rest.T @ rest
+        parts = np.array_split(np.arange(width), PARTS)
+        for _, rest in self._content.residuals(rows, SQUARED_BYTES):
+            for part in parts:
+                made[part[0] : part[-1] + 1] += rest[:, part[0] : part[-1] + 1].T @ rest
         return made
 
 
@@ -291,30 +296,43 @@ def _across(content: Content, filters: Filters, label: int) -> Asked:
     sources = [e for e in np.unique(shows) if (shows != e).sum() >= LEAST_TEMPLATE]
     if suspects.size < LEAST_TEMPLATE + 1 or not sources:
         return Asked((label,), np.empty((content.pixels.shape[1], 0)), [])
-    residual = content.residual(suspects)
-    averages = _averages(residual, shows, sources, filters.whitening(label))
+    averages = _averages(content, suspects, sources, filters.whitening(label))
     return Asked(
         (label,), filters.templates(label, averages), [suspects[shows == e] for e in sources]
     )
 
 
-def _averages(residual: Thin, shows: Ints, sources: list[int], white: Thin) -> Floats:
+def _averages(content: Content, suspects: Ints, sources: list[int], white: Thin) -> Floats:
     """What the suspects of all contents but one share, for each of some contents: shape (m, d).
 
     Most suspects may be natural ones, in which a mean drowns a pattern of a few. Each counts as
     much as others that show something else resemble it, once what is natural is evened out.
     """
+    shows = content.shows[suspects]
     others = (shows[:, None] != np.array(sources)).astype(np.float32)
     weights = others / others.sum(0)
     if shows.size <= MOST_COMPARED:
-        even = residual @ white.T
+        even = evened(content.residual(suspects), white)
         alike = even @ even.T
+        del even
         alike[shows[:, None] == shows] = 0.0
         for _ in range(ALIKE_ROUNDS):  # the loudest that are a multiple of what they add up to
             shared = others * np.maximum(alike @ weights, 0.0)
             total = shared.sum(0)
             weights = np.where(total > 0, shared / np.where(total > 0, total, 1.0), weights)
-    return np.asarray(weights.T @ residual, np.float64)
+    made, start = np.zeros((len(sources), content.pixels.shape[1])), 0
+    for mine, rest in content.residuals(suspects):
+        made += weights[start : start + mine.size].T @ rest
+        start += mine.size
+    return made
+
+
+def evened(rows: Thin, white: Thin) -> Thin:
+    """Rows with natural spread evened out, in their own place."""
+    for start in range(0, len(rows), AT_ONCE):
+        part = rows[start : start + AT_ONCE]
+        part[...] = part @ white.T
+    return rows
 
 
 def pair_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -336,7 +354,7 @@ def _halves(
             continue
         rows = rng.permutation(mine)
         one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
-        averages = np.array([content.residual(half).mean(0) for half in (one, other)])
+        averages = np.array([content.average(half) for half in (one, other)])
         weights = filters.templates(label, averages)
         asked.append(Asked((label, source), weights, [other, one]))
     return asked
@@ -353,8 +371,11 @@ def blind_test(content: Content, filters: Filters) -> list[Evidence]:
     labels = [k for k in np.unique(own) if (own != k).sum() >= LEAST_TEMPLATE]
     if len(labels) < 2:
         return []
-    residual = content.residual(suspects)
-    averages = np.array([residual[own != k].mean(0) for k in labels])
+    sums = np.zeros((content.classes, content.pixels.shape[1]))
+    for mine, rest in content.residuals(suspects):
+        one = (content.labels[mine] == np.arange(content.classes)[:, None]).astype(np.float32)
+        sums += one @ rest
+    averages = np.array([(sums.sum(0) - sums[k]) / (own != k).sum() for k in labels])
     along = content.pixels.project(filters.templates(-1, averages))
     centre, spread = usual_along(along, content.usual)
     of = np.full(content.classes, -1)
@@ -422,34 +443,48 @@ def _widest(content: Content, filters: Filters, label: int) -> Axis:
     mine = np.flatnonzero((content.labels == label) & content.left)
     if mine.size < 2 * FEWEST_GENUINE:
         return Axis(0.0, np.zeros(content.pixels.shape[1]), np.nan, mine[:0])
-    rows = content.residual(mine[:: max(1, mine.size // MOST_ASKED)])
-    middle = np.median(rows, axis=0)
-    spread, white = filters.spread(label), filters.whitening(label)
-    even = (rows - middle) @ white.T
-    loudest = int(np.argmax(np.einsum("ij,ij->i", even, even)))
-    alike = even @ even.T
-    shares = alike[loudest]
-    for _ in range(30):  # power iterations: only the first axis is asked for
-        shares = alike @ shares
-        shares /= np.linalg.norm(shares) or 1.0
-    weights = shares @ even
-    weights /= np.linalg.norm(weights) or 1.0
+    white = filters.whitening(label)
+    even = content.residual(mine[:: max(1, mine.size // MOST_ASKED)])
+    columns = range(0, even.shape[1], AT_ONCE)
+    middle = np.concatenate([np.median(even[:, i : i + AT_ONCE], axis=0) for i in columns])
+    even -= middle
+    evened(even, white)
+    weights = even[np.argmax(np.einsum("ij,ij->i", even, even))]
+    for _ in range(31):  # power iterations: only the first axis is asked for
+        weights = (even @ weights) @ even
+        weights /= np.linalg.norm(weights) or 1.0
     wide = (white.T @ weights).astype(np.float64)
-    direction = np.asarray(spread @ wide, np.float64)
+    direction = _solved_by_lower(white, weights)
     length = float(np.linalg.norm(direction)) or 1.0
     along = content.project(wide[:, None], mine)[:, 0] - middle @ wide
     apart, group = parted(along)
     return Axis(float((along**2).mean()), direction / length, apart, mine[group])
 
 
-def _inverse_of_lower(lower: Thin) -> Thin:
-    """The inverse of a lower triangle, by halves: all but the smallest are matrix products."""
-    n = len(lower)
-    if n <= NARROW:
-        return np.asarray(np.linalg.inv(lower), np.float32)
-    half = n // 2
-    made = np.zeros_like(lower)
-    made[:half, :half] = _inverse_of_lower(lower[:half, :half])
-    made[half:, half:] = _inverse_of_lower(lower[half:, half:])
-    made[half:, :half] = -made[half:, half:] @ (lower[half:, :half] @ made[:half, :half])
+def _solved_by_lower(lower: Thin, right: Thin) -> Floats:
+    """What a lower triangle makes `right` of, from the top down."""
+    made = right.astype(np.float64)
+    for start in range(0, len(lower), NARROW):
+        part = slice(start, start + NARROW)
+        rest = made[part] - lower[part, :start] @ made[:start]
+        made[part] = np.linalg.solve(lower[part, part].astype(np.float64), rest)
     return made
+
+
+def _whitening(spread: Thin) -> Thin:
+    """The lower triangle W with W' W the inverse of a spread, in its place.
+
+    By halves: all but the smallest are matrix products, in 32-bit floats throughout.
+    """
+    n = len(spread)
+    if n <= NARROW:
+        spread[...] = np.linalg.inv(np.linalg.cholesky(spread))
+        return spread
+    half = n // 2
+    upper = _whitening(spread[:half, :half])
+    across = spread[half:, :half] @ upper.T
+    spread[half:, half:] -= across @ across.T
+    lower = _whitening(spread[half:, half:])
+    np.matmul(-lower, across @ upper, out=spread[half:, :half])
+    spread[:half, half:] = 0.0
+    return spread

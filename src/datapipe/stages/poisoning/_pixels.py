@@ -13,7 +13,7 @@ Thin = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Stored = NDArray[np.float32] | NDArray[np.uint8]
 
-BLOCK_BYTES = 2**20
+BLOCK_BYTES = 2**18
 """About what a block takes as 32-bit floats."""
 
 
@@ -43,9 +43,11 @@ class Pixels:
         """Some columns of some rows, shape (rows, columns)."""
         return self._read(rows[:, None], columns)
 
-    def blocks(self, rows: Ints | None = None) -> Iterator[tuple[Ints, Thin]]:
+    def blocks(
+        self, rows: Ints | None = None, size_bytes: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Ints, Thin]]:
         """All rows, or some, block by block: their numbers and pixels."""
-        step = max(1, BLOCK_BYTES // (4 * max(1, self.shape[1])))
+        step = max(1, size_bytes // (4 * max(1, self.shape[1])))
         every = np.arange(len(self)) if rows is None else rows
         for start in range(0, every.size, step):
             mine = every[start : start + step]

@@ -17,6 +17,7 @@ from datapipe.stages.poisoning._pixels import Pixels, Thin, some
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint64]
+Short = NDArray[np.uint32]
 
 PLACE = "stamp, one place"
 SIDES = (3, 2)
@@ -103,18 +104,25 @@ class Places:
         return np.asarray(made[np.triu_indices(len(seen), 1)], np.float32)
 
     @cached_property
-    def _before(self) -> Codes:
+    def _before(self) -> Short:
         if self.like is not None:
             return self.like._before  # noqa: SLF001 - one of our own
         rows = some(np.arange(len(self.pixels)), BEFORE)
-        return _at(_mixed(self.pixels.take(rows)), self.cells)
+        made, start = np.empty((rows.size, len(self.cells)), np.uint32), 0
+        for mine, block in self.pixels.blocks(rows):
+            made[start : start + mine.size] = _short(_at(_mixed(block), self.cells))
+            start += mine.size
+        return made
 
     @cached_property
-    def _usual(self) -> tuple[Codes, NDArray[np.bool_]]:
+    def _usual(self) -> tuple[Short, NDArray[np.bool_]]:
         """The middle code of each place, and whether so many rows hold it that it is not rare."""
         if self.like is not None:
             return self.like._usual  # noqa: SLF001 - one of our own
-        middle = np.sort(self._before, axis=0)[len(self._before) // 2]
+        half = len(self._before) // 2
+        columns = range(0, len(self.cells), AT_ONCE)
+        parts = (self._before[:, i : i + AT_ONCE] for i in columns)
+        middle = np.concatenate([np.partition(part, half, axis=0)[half] for part in parts])
         return middle, (self._before == middle).mean(axis=0) > 2 * RARE
 
     def evidence(self, content: Content, label: int) -> Evidence:
@@ -169,17 +177,20 @@ class Places:
         """Places of windows that so many suspects share and few other rows hold, and those."""
         if suspects.size < fewest:
             return
-        words = _mixed(self.pixels.take(suspects))
+        words, start = np.empty((suspects.size, self.pixels.shape[1]), np.uint64), 0
+        for mine, block in self.pixels.blocks(suspects):
+            words[start : start + mine.size] = _mixed(block)
+            start += mine.size
         for start in range(0, len(self.cells), AT_ONCE):
             codes = np.ascontiguousarray(_at(words, self.cells[start : start + AT_ONCE]).T)
             ranked = np.sort(codes, axis=1)
             same = ranked[:, fewest - 1 :] == ranked[:, : ranked.shape[1] - fewest + 1]
             usual, often = (part[start : start + AT_ONCE, None] for part in self._usual)
-            same &= (ranked[:, : same.shape[1]] != usual) | ~often
+            same &= (_short(ranked[:, : same.shape[1]]) != usual) | ~often
             for i in np.flatnonzero(same.any(axis=1)):
                 for code in np.unique(ranked[i, : same.shape[1]][same[i]]):
                     rows = suspects[codes[i] == code]
-                    before = int((self._before[:, start + i] == code).sum())
+                    before = int((self._before[:, start + i] == _short(code)).sum())
                     if before <= min(2 * RARE * len(self._before), rows.size / MOSTLY):
                         yield int(start + i), rows
 
@@ -208,6 +219,11 @@ def _at(words: Codes, cells: Ints) -> Codes:
     for columns, weight in zip(cells.T, _weights(cells.shape[1]), strict=True):
         made += words[:, columns] * weight
     return made
+
+
+def _short(codes: Codes) -> Short:
+    """Half of each code tells one window from another, too, were there a thousand of them."""
+    return np.asarray(codes >> np.uint64(32), np.uint32)
 
 
 def _mixed(part: Thin) -> Codes:

@@ -76,6 +76,7 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
     kinds = np.unique(ground.content.labels[ground.content.genuine])
     labels = rng.permutation(kinds)[:LABELS] if kinds.size else np.zeros(1, np.int64)
     told = [_Planting.drawn(ground, int(labels[i % labels.size]), rng) for i in range(PATTERNS)]
+    told.sort(key=lambda one: one.label)  # a whitening takes time: one after the other
     fails, raises = [-1] * PATTERNS, [len(asked)] * PATTERNS
 
     def enough(step: int) -> bool:

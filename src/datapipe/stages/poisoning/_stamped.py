@@ -9,6 +9,7 @@ import numpy as np
 
 from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._refined import Trigger
+from datapipe.stages.poisoning._stamps import with_stamp
 
 FEWEST = 8
 """Rows found, below which nothing is sure to be the same in all of them."""
@@ -26,13 +27,15 @@ CHANCE = 0.01
 def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
     """Add the rows of the label in which every pixel of a stamp has its value.
 
+    Where rows of other labels hold it too, as covers do, those of the label that do not show it.
+
     Args:
         trigger: A pattern and the rows found.
         pixels: The pixels of every row, of shape (n, pixels).
 
     Returns:
         The same pattern with these rows; as it was where the rows found share no exact values, or
-        where other labels' rows show that nature makes the same.
+        where nature makes the same.
     """
     view = trigger.evidence.view
     others = some(np.flatnonzero(view.genuine & (view.labels != trigger.label)), MOST_OTHERS)
@@ -49,6 +52,7 @@ def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
         return trigger
     mine, stamp = np.flatnonzero(view.labels == trigger.label), shared[kept]
     if alike[:, kept].all(axis=1).mean() * mine.size > CHANCE * trigger.rows.size:
-        return trigger
+        rows = with_stamp(replace(trigger.evidence, rows=trigger.rows), pixels).rows
+        return replace(trigger, rows=np.union1d(trigger.rows, rows[~view.genuine[rows]]))
     holds = (np.abs(pixels.cells(mine, stamp) - usual[stamp]) <= most).all(axis=1)
     return replace(trigger, rows=np.union1d(trigger.rows, mine[holds]))

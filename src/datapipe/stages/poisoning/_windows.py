@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._pixels import Pixels
+from datapipe.stages.poisoning._pixels import BLOCK_BYTES, Pixels
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,11 +21,15 @@ SIDE = 3
 TONES = 4
 """Steps of brightness; a window is the same where each pixel is on the same step."""
 BUCKETS = 1 << 22
+SHARED = 7
+"""Buckets are numbered within those that share all but so many bits: a byte each."""
 ACROSS, DOWN, MIXER = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35), np.uint32(0x9E3779B1)
 SHIFT = np.uint32(10)
 """Odd numbers that mix tones into 32 bits, of which the upper 22 tell the bucket."""
 FEWEST = 8
 """Windows in fewer images than this are not looked at."""
+MOST_AT_ONCE = 240
+"""Images that are looked at together: so many and `FEWEST` can be counted in a byte."""
 COMMONEST = 0.25
 """Share of images; what more of them hold is background."""
 WRONG = 0.3
@@ -86,9 +90,11 @@ def recurring(pixels: Pixels, shape: tuple[int, int, int], content: Content) -> 
     """
     look = _Look.of(pixels, shape, content)
     found = look.candidates()
+    held, wrong, labels = look.counted(found)
+    rare = held < COMMONEST * int(content.left.sum())
+    found, held, wrong, labels = found[rare], held[rare], wrong[rare], labels[rare]
     if not found.size:
         return []
-    held, wrong, labels = look.counted(found)
     made = []
     for by_label in (False, True):
         one = _most_telling(look, found, held, wrong, labels, by_label=by_label)
@@ -112,7 +118,8 @@ class _Look:
     def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
         """The rows and buckets of the windows of each image, each once, block by block."""
         height, width, channels = self.shape
-        for mine, block in self.pixels.blocks(np.flatnonzero(self.content.left)):
+        size_bytes = min(BLOCK_BYTES, MOST_AT_ONCE * 4 * self.pixels.shape[1])
+        for mine, block in self.pixels.blocks(np.flatnonzero(self.content.left), size_bytes):
             tone = ((block - self.low) / self.step).astype(np.uint32)
             tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
             flat = _buckets(tone).reshape(mine.size, -1)
@@ -122,26 +129,28 @@ class _Look:
             yield np.repeat(mine, new.sum(1)), flat[new]
 
     def candidates(self) -> Ints:
-        """Buckets that enough images hold, but not most."""
-        counts = np.zeros(BUCKETS, np.min_scalar_type(len(self.pixels)))
+        """Buckets that enough images hold."""
+        counts = np.zeros(BUCKETS, np.uint8)
         for _, bucket in self.codes():
-            np.add.at(counts, bucket, counts.dtype.type(1))
-        most = COMMONEST * int(self.content.left.sum())
-        return np.flatnonzero((counts >= FEWEST) & (counts < most))
+            np.add.at(counts, bucket, np.uint8(1))
+            counts[bucket[counts[bucket] > FEWEST]] = FEWEST
+        return np.flatnonzero(counts == FEWEST)
 
     def counted(self, found: Ints) -> tuple[Ints, Ints, Ints]:
         """Of each bucket: images, images with a wrong label, and images of each label."""
         k = self.content.classes
-        number = np.zeros(BUCKETS, np.min_scalar_type(found.size))  # 0 for no bucket of these
-        number[found] = np.arange(1, found.size + 1)
+        first = np.searchsorted(found, np.arange(0, BUCKETS, 1 << SHARED))
+        rank = np.zeros(BUCKETS, np.uint8)  # 0 for no bucket of these
+        rank[found] = 1 + np.arange(found.size) - first[found >> SHARED]
         labels = np.zeros(found.size * k, np.int64)
         wrong = np.zeros(found.size, np.int64)
         for row, bucket in self.codes():
-            which = number[bucket]
-            there = which > 0
-            mine, which = row[there], which[there].astype(np.int64) - 1
-            labels += np.bincount(which * k + self.content.labels[mine], minlength=labels.size)
-            wrong += np.bincount(which[self.content.suspect[mine]], minlength=wrong.size)
+            ranked = rank[bucket]
+            there = ranked > 0
+            mine = row[there]
+            which = first[bucket[there] >> SHARED] + ranked[there] - 1
+            np.add.at(labels, which * k + self.content.labels[mine], 1)
+            np.add.at(wrong, which[self.content.suspect[mine]], 1)
         table = labels.reshape(-1, k)
         return table.sum(1), wrong, table
 

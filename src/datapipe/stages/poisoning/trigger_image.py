@@ -78,8 +78,10 @@ class TriggerImage(Stage):
     and the label of most rows is told by their neighbours. Pixels may be in any order, and
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
-    *Fails when:* the pattern differs from image to image, or fewer rows hold it than
-    `min_detectable`: the least number at which patches planted in these very data raise the alarm.
+    *Fails when:* the pattern differs from image to image, is a plain bright square that moves and
+    looks like strokes, hardly shows in the embeddings given (few components keep little of a patch
+    or a wave), or fewer rows hold it than `min_detectable`: the least number at which patches
+    planted in these very data raise the alarm.
     *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
     bytes where they have at most 256 even tones; beside them about a thousand bytes a row.
 
@@ -110,7 +112,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -152,6 +154,7 @@ class TriggerImage(Stage):
         filters = Filters(content)
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows)
+        del found, first  # what they saw the data as
         least = self._fewest_detectable(look, content, filters, context)
         made = replace(made, details={**made.details, "min_detectable": least})
         made = withheld(made, least, rows.labels.size, self.most_unseen)
@@ -168,18 +171,22 @@ class TriggerImage(Stage):
         """Find triggers one after the other, each with the rows of the last ones left out."""
         found: list[Trigger] = []
         first: list[Evidence] = []
+        seen_as: Pixels | None = None
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
             ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
             telling = _telling(ranked, bar)
+            if not telling:
+                filters.forget()
             moving = [] if telling else look.moving(content)
             seen = moving and moving[0].evidence.p_value <= bar
-            if not telling and not seen and look.textures is not None:
-                ranked = _sorted([*ranked, *_of_textures(content.seen_as(look.textures))])
+            if not telling and not seen and look.pictures:
+                seen_as = textures(look.pixels, look.shape) if seen_as is None else seen_as
+                ranked = _sorted([*ranked[:1], *_of_textures(content.seen_as(seen_as))])
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
-                ranked = _sorted([*ranked, *_of_stamps(content, look, rng)])
+                ranked = _sorted([*ranked[:1], *_of_stamps(content, look, rng)])
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
@@ -316,30 +323,25 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """The different images: columns that the filters see, and the pixels as they are.
-
-    `textures` is None where rows are no pictures.
-    """
+    """The different images: columns that the filters see, and the pixels as they are."""
 
     values: Pixels
     pixels: Pixels
     shape: tuple[int, int, int]
     pictures: bool
-    textures: Pixels | None
     columns: _Columns
     places: list[Places]
 
     @classmethod
     def of(cls, rows: _Rows, columns: _Columns) -> _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
-        seen = textures(rows.pixels, rows.shape) if pictures else None
         values = columns.of(rows.pixels)
         places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
-        return cls(values, rows.pixels, rows.shape, pictures, seen, columns, places)
+        return cls(values, rows.pixels, rows.shape, pictures, columns, places)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
-        if self.textures is None:
+        if not self.pictures:
             return []
         made = []
         for one in recurring(self.pixels, self.shape, content):
