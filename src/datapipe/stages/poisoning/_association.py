@@ -30,6 +30,8 @@ DOUBT = 0.005
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
+STRENGTHS = (4.0, 30.0)
+"""Inverse strengths of regularisation: a small class among many texts needs a weak one."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,17 +91,24 @@ class Tested:
 
 
 def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
-    """Fit on the other folds and keep what each word adds to each row."""
+    """Fit on the other folds and keep what each word adds to each row.
+
+    Of two strengths of regularisation the one stays that foretells the other folds better.
+    """
     weights = _tfidf(words)
-    logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
-    coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
-    for number in np.unique(fold):
-        asked = np.flatnonzero(fold == number)
-        fitted = fold != number
-        coef[number], base[asked] = _coefficients(weights[fitted], labels[fitted], classes)
-        logits[asked] = weights[asked] @ coef[number].T
-    model = Model(weights, coef, fold, logits, base, 1.0, words.grams)
-    return replace(model, slope=_slope(logits + base, labels))
+    made = []
+    for strength in STRENGTHS:
+        logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
+        coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
+        for number in np.unique(fold):
+            asked, fitted = np.flatnonzero(fold == number), fold != number
+            told = _coefficients(weights[fitted], labels[fitted], classes, strength)
+            coef[number], base[asked] = told
+            logits[asked] = weights[asked] @ coef[number].T
+        slope = _slope(logits + base, labels)
+        made.append(Model(weights, coef, fold, logits, base, slope, words.grams))
+    rows = np.arange(labels.size)
+    return max(made, key=lambda m: float(np.log(class_shares(m)[rows, labels]).mean()))
 
 
 def _tfidf(words: Words) -> Any:
@@ -144,14 +153,16 @@ def _occurrences(words: Words, span: slice) -> tuple[Ints, Ints]:
     return keys[head], np.diff(np.append(head, keys.size))
 
 
-def _coefficients(weights: Any, labels: Ints, classes: int) -> tuple[Floats, Floats]:
+def _coefficients(
+    weights: Any, labels: Ints, classes: int, strength: float
+) -> tuple[Floats, Floats]:
     """Weights (K, V) and intercepts (K,); a class that no row has gets the lowest one."""
     coef, base = np.zeros((classes, weights.shape[1])), np.full(classes, -10.0)
     seen = np.unique(labels)
     if seen.size == 1:
         base[seen] = 0.0
         return coef, base
-    model = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
+    model = LogisticRegression(C=strength, max_iter=100, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(weights, labels)
@@ -328,24 +339,6 @@ def retested(tests: Tested, gone: Bools) -> Tested:
     return replace(
         tests, of=of, row=tests.row[left], rate=rate, rest=tests.rest[left], hit=hit, log_p=log_p
     )
-
-
-def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: Ints) -> Bools:
-    """Which rows of a candidate somebody gave the label, by what the rest of each says.
-
-    A row that carries the label although the rest denies it was planted. So were the other rows
-    that carry it, where they are no more than twice as many as come with rows of other labels: in
-    a share of those the rest denies nothing. More of them are a word's own rows, in common use.
-    The same length as the candidate.
-    """
-    row = found.row[found.offsets[g] : found.offsets[g + 1]]
-    rest = rest_of(model, found, g, label)
-    hit, denied = labels[row] == label, rest < DENIED
-    others = class_shares(model)[labels != label, label] < DENIED
-    beside = (hit & denied).sum() * (~others).sum() / max(int(others.sum()), 1)
-    if (hit & ~denied).sum() > 2.0 * beside + 1.0:
-        hit &= denied
-    return np.asarray(hit, bool)
 
 
 def _rest_logits(model: Model, found: Candidates, of: Ints, at: Ints) -> tuple[Floats, Floats]:

@@ -74,6 +74,7 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
         share += mine * part / max(1, int(mine.sum()))
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
+    fit[unseen] = 0.0
     strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
     return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange)

@@ -108,7 +108,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -152,11 +152,9 @@ class TriggerText(Stage):
         if model.silent > MOST_SILENT:
             return Yield(findings=_unknown("most texts share no word with another"))
         made = search(look.words, look.found, model, labels, self.alpha)
-        told = np.zeros(labels.size, bool)
-        for pattern in made.patterns:
-            told[pattern.rows] |= pattern.planted
+        planted = [p.rows for p in made.patterns if p.planted]
         bar = float(np.log(self.alpha))
-        built = structure(look.words, model, labels, fold, log_alpha=bar, told=told)
+        built = structure(look.words, model, labels, fold, log_alpha=bar, told=planted)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
         trigger, shortcut = (
@@ -302,7 +300,7 @@ def _findings(
         }
         if is_trigger and unasked:
             names = ", ".join(repr(look.rows.names[k]) for k in unasked)
-            why = f"not evaluated for {names}: common words tell the label by nature"
+            why = f"not evaluated for {names}: content tells too little of the label"
             details.setdefault("syntax", why)
         marks = (flags, scores) if is_trigger else (flags & False, np.zeros(flags.size))
         kinds.append(_finding(look.rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
