@@ -92,6 +92,20 @@ class Candidates:
         """The candidate of each entry of `row`."""
         return np.repeat(np.arange(self.size.size), self.counts)
 
+    def only(self, which: Ints) -> Candidates:
+        """Some of them, by their numbers in rising order."""
+        counts = self.counts[which]
+        offsets = np.append(0, np.cumsum(counts))
+        row, place = np.empty((2, offsets[-1]), np.int32)
+        for new, g in enumerate(which):
+            mine = slice(offsets[new], offsets[new + 1])
+            row[mine] = self.row[self.offsets[g] : self.offsets[g + 1]]
+            place[mine] = self.place[self.offsets[g] : self.offsets[g + 1]]
+        kept = np.isin(self.own[0], which)
+        own = (np.searchsorted(which, self.own[0][kept]), self.own[1][kept])
+        names = [self.name[g] for g in which]
+        return Candidates(offsets, row, place, self.size[which], own, self.kind[which], names)
+
 
 def words_of(texts: pl.Series, most: int) -> Words:
     """Split texts into words, of each the first `most`, and number the words.

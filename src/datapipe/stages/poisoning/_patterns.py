@@ -16,16 +16,14 @@ from datapipe.stages.poisoning._association import (
     class_shares,
     log_tails,
     raised,
-    retested,
     tested,
 )
 from datapipe.stages.poisoning._beside import Beside, beside
 from datapipe.stages.poisoning._grams import Places
-from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, Words
+from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._shares import (
     NATURAL_ODD,
     Shares,
-    shares_of,
     typical_log_share,
 )
 
@@ -85,21 +83,41 @@ class Search:
     candidates: int
 
 
-def search(words: Words, found: Candidates, model: Model, labels: Ints, alpha: float) -> Search:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The candidates that something could be told of, their shares of alpha and their tests.
+
+    The others, of `candidates` in all, are no longer needed.
+    """
+
+    found: Candidates
+    shares: Shares
+    tests: Tested
+    candidates: int
+
+    @classmethod
+    def of(cls, model: Model, labels: Ints, found: Candidates, shares: Shares) -> Asked:
+        """Test all candidates."""
+        tests = tested(model, labels, found, shares)
+        which, tests.which = np.unique(tests.which, return_inverse=True)
+        return cls(found.only(which), shares.only(which), tests, found.size.size)
+
+
+def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     """Find patterns one after the other, each with the rows of the last ones left out."""
-    shares = shares_of(words, found, model.logits.shape[1])
-    ground = _Ground(found, model, labels, shares, _usual_likeness(model), float(np.log(alpha)))
-    tests = tested(model, labels, found, shares)
+    ground = _Ground(
+        asked.found, model, labels, asked.shares, _usual_likeness(model), float(np.log(alpha))
+    )
     gone = np.zeros(labels.size, bool)
     patterns: list[Pattern] = []
     while True:
-        turn = _Round.of(ground, gone, tests)
+        turn = _Round.of(ground, gone, asked.tests)
         made = turn.loudest()
         if made is None or len(patterns) == MOST_PATTERNS:
-            return _summed(patterns, turn, labels.size)
+            return _summed(patterns, turn, labels.size, asked.candidates)
         patterns.append(made)
         gone[made.rows] = True
-        tests = retested(tests, gone)
+        asked.tests.leave_out(gone)
 
 
 def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
@@ -273,7 +291,7 @@ def _cosines(weights: Any, left_out: Ints) -> Floats:
     return np.asarray(cosine, np.float64)
 
 
-def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
+def _summed(patterns: list[Pattern], last: _Round, rows: int, candidates: int) -> Search:
     score = np.zeros(rows)
     heard = last.planted[last.tests.of] & last.tests.hit
     np.maximum.at(score, last.tests.row[heard], -last.log_p[last.tests.of[heard]])
@@ -286,4 +304,4 @@ def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
             held, chance = pattern.likely
             score[held] = np.maximum(score[held], -pattern.log_p * chance)
             score[pattern.rows] = np.maximum(score[pattern.rows], -pattern.log_p)
-    return Search(patterns, score, best[0], best[1], last.ground.found.size.size)
+    return Search(patterns, score, best[0], best[1], candidates)

@@ -51,6 +51,11 @@ class Shares:
     fit: Floats
     oddest: Bools
 
+    def only(self, which: NDArray[np.int64]) -> Shares:
+        """Those of some candidates."""
+        log_share, natural = self.log_share[which], self.natural[which]
+        return Shares(log_share, natural, self.gain[which], self.fit[which], self.oddest[which])
+
 
 def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
