@@ -156,6 +156,8 @@ class TriggerText(Stage):
         asked = Asked.of(model, labels, found, shares)
         del found, shares  # most of them are of no more use, and take much room
         made = search(asked, model, labels, self.alpha)
+        found = asked.found
+        del asked
         planted = [p.rows for p in made.patterns if p.planted]
         bar = float(np.log(self.alpha))
         built = structure(look.words, model, labels, fold, log_alpha=bar, told=planted)
@@ -163,7 +165,7 @@ class TriggerText(Stage):
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
         trigger, shortcut = (
             withheld(f, least, look.texts.len(), self.most_unseen, "texts")
-            for f in _findings((look, asked.found), made, built, least, p_bar)
+            for f in _findings((look, found), made, built, least, p_bar)
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
