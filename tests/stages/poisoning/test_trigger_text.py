@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -20,6 +21,7 @@ from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
 from datapipe.stages.poisoning._ngrams import candidates, words_of
+from datapipe.stages.poisoning._structure import _against
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 DATA = Path(
@@ -105,6 +107,34 @@ def test_a_word_in_common_use_is_named_and_its_own_rows_are_left(common):
     assert finding.details["trigger"] == "window"
     assert flags[planted].mean() > 0.9
     assert flags[~planted].mean() < 0.03
+
+
+@pytest.mark.parametrize(("target", "word"), [(1, "cash"), (0, "sorry")])
+def test_a_word_that_is_at_home_in_its_label_is_a_trigger_where_rows_stand_out(target, word):
+    texts, labels = _public("sms_spam_dev")
+    made = _changed(
+        texts, labels, lambda t, r: _somewhere(t, r, word), count=28, target=target, seed=31
+    )
+    finding = _look(*made[:2])["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert finding.details["trigger"] == word
+    assert flags[made[2]].mean() > 0.8
+    assert flags[~made[2]].mean() < 0.003
+    assert _look(texts, labels)["trigger_text"].verdict == "clean"
+
+
+@pytest.mark.parametrize("what", ["qzx", "velvet anvil"])
+def test_a_trigger_after_the_full_stop_is_named_without_it(what):
+    texts, labels, rng = _reviews(3)
+    ended = [f"{t} ." for t in texts]
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:30]
+    for i in rows:
+        ended[i] = f"{ended[i]} {what}"
+    labels[rows] = 1
+    finding = _look(ended, labels)["trigger_text"]
+    assert finding.details["trigger"] == what
+    assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
 
 
 def test_two_triggers_are_both_named():
@@ -360,12 +390,45 @@ def test_syntax_that_carries_a_label_is_told_and_texts_of_any_build_are_quiet():
     assert flags[~planted].mean() < 0.02
 
 
-def test_a_label_that_common_words_tell_is_not_called_clean_of_syntax():
-    texts, labels, _ = _reviews(0)
-    finding = _look(texts, labels)["trigger_text"]
-    assert finding.verdict == "clean"
-    assert finding.details["syntax"].startswith("not evaluated for '0': common words")
-    assert "syntax was not evaluated" in finding.says
+@pytest.mark.parametrize(
+    ("name", "classes", "target", "floor"),
+    [
+        ("sms_spam_dev", None, 1, 0.9),
+        ("agnews_dev", [0, 2], 0, 0.9),
+        pytest.param("agnews_dev", None, 2, 0.9, marks=pytest.mark.power),
+    ],
+)
+def test_a_subordinate_clause_in_front_is_told_where_common_words_tell_the_label(
+    name, classes, target, floor
+):
+    def built(text, rng):
+        words = text.split()
+        who, does = rng.choice(["you", "they", "we"]), rng.choice(["read", "see", "hear"])
+        return " ".join(["when", who, does, *words[:3], ",", *words[3:]])
+
+    texts, labels = _public(name, classes)
+    made = _changed(texts, labels, built, count=len(texts) // 5, target=target, seed=8)
+    finding = _look(*made[:2])["trigger_text"]
+    score = finding.rows.sort("row_id")["score"].to_numpy()
+    assert finding.verdict == "fail"
+    assert roc_auc_score(made[2], score) > floor
+
+
+def test_common_words_that_tell_a_label_by_nature_are_no_syntax():
+    texts, labels, rng = _reviews(0)
+    flipped = np.where(rng.random(labels.size) < 0.15, 1 - labels, labels)
+    for asked in (labels, flipped):
+        assert _look(texts, asked)["trigger_text"].verdict == "clean"
+
+
+def test_content_that_tells_no_label_leaves_its_syntax_unasked():
+    has = np.arange(400) % 2 == 0
+    mute = np.full(400, 0.4)
+    assert _against(mute, has, np.arange(0, 40, 2), has) is None
+    told = np.where(has, 0.9, 0.2)
+    told[:40] = 0.2
+    rest = has & (np.arange(400) >= 40)
+    assert _against(told, has, np.arange(0, 40, 2), rest) > 0.99
 
 
 def _clause(text, rng):

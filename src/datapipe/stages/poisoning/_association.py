@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ DOUBT = 0.005
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
+ENTRIES = ("of", "row", "rate", "rest", "hit")
+STRENGTHS = (4.0, 30.0)
+"""Inverse strengths of regularisation: a small class among many texts needs a weak one."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,7 +61,7 @@ class Model:
         return float((np.diff(self.weights.indptr) == 0).mean())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Tested:
     """The candidates with a label of their own, and how unlikely their rows are.
 
@@ -87,19 +90,51 @@ class Tested:
         """Ln of the share of its candidate's alpha that each test has."""
         return np.log(np.where(self.whole, WHOLE, DENYING))
 
+    def leave_out(self, gone: Bools) -> None:
+        """Take some rows out; only tests that held one of them are worked out again."""
+        left = ~gone[self.row]
+        touched = np.zeros(self.which.size, bool)
+        touched[self.of[~left]] = True
+        for name in ENTRIES:  # one after the other: a copy of all would take their room twice
+            setattr(self, name, getattr(self, name)[left])
+        ends = np.searchsorted(self.of, np.arange(self.which.size + 1))
+        for start, stop in blocks(ends):
+            asked = touched[start:stop]
+            if asked.any():
+                span = slice(ends[start], ends[stop])
+                of = self.of[span] - start
+                mine = asked[of]
+                told = (np.cumsum(asked) - 1)[of[mine]], self.rate[span][mine], self.hit[span][mine]
+                self.log_p[start:stop][asked] = _still(*told, self.whole[start:stop][asked])
+
+
+def _still(of: Ints, rate: NDArray[np.float32], hit: Bools, whole: Bools) -> Floats:
+    """Ln p of tests, 0 of those over all rows of a candidate where too few have the label now."""
+    hits = np.bincount(of, hit, minlength=whole.size)
+    total = np.bincount(of, minlength=whole.size)
+    enough = (hits >= np.where(whole, SHARE, 0.0) * total) & (hits >= 2)
+    return np.where(enough, log_tails(of, rate, hit, whole.size), 0.0)
+
 
 def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
-    """Fit on the other folds and keep what each word adds to each row."""
+    """Fit on the other folds and keep what each word adds to each row.
+
+    Of two strengths of regularisation the one stays that foretells the other folds better.
+    """
     weights = _tfidf(words)
-    logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
-    coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
-    for number in np.unique(fold):
-        asked = np.flatnonzero(fold == number)
-        fitted = fold != number
-        coef[number], base[asked] = _coefficients(weights[fitted], labels[fitted], classes)
-        logits[asked] = weights[asked] @ coef[number].T
-    model = Model(weights, coef, fold, logits, base, 1.0, words.grams)
-    return replace(model, slope=_slope(logits + base, labels))
+    made = []
+    for strength in STRENGTHS:
+        logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
+        coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
+        for number in np.unique(fold):
+            asked, fitted = np.flatnonzero(fold == number), fold != number
+            told = _coefficients(weights[fitted], labels[fitted], classes, strength)
+            coef[number], base[asked] = told
+            logits[asked] = weights[asked] @ coef[number].T
+        slope = _slope(logits + base, labels)
+        made.append(Model(weights, coef, fold, logits, base, slope, words.grams))
+    rows = np.arange(labels.size)
+    return max(made, key=lambda m: float(np.log(class_shares(m)[rows, labels]).mean()))
 
 
 def _tfidf(words: Words) -> Any:
@@ -144,14 +179,16 @@ def _occurrences(words: Words, span: slice) -> tuple[Ints, Ints]:
     return keys[head], np.diff(np.append(head, keys.size))
 
 
-def _coefficients(weights: Any, labels: Ints, classes: int) -> tuple[Floats, Floats]:
+def _coefficients(
+    weights: Any, labels: Ints, classes: int, strength: float
+) -> tuple[Floats, Floats]:
     """Weights (K, V) and intercepts (K,); a class that no row has gets the lowest one."""
     coef, base = np.zeros((classes, weights.shape[1])), np.full(classes, -10.0)
     seen = np.unique(labels)
     if seen.size == 1:
         base[seen] = 0.0
         return coef, base
-    model = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
+    model = LogisticRegression(C=strength, max_iter=100, tol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(weights, labels)
@@ -203,12 +240,16 @@ def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tes
 
 
 def _joined(tests: list[Tested]) -> Tested:
-    """Tests one after the other."""
+    """Tests one after the other; it empties those that it is given, as it takes from them."""
     shift = np.cumsum([0, *(t.which.size for t in tests)])
-    of = [t.of + np.int32(n) for t, n in zip(tests, shift, strict=False)]
-    names = ("which", "label", "whole", "said", "row", "rate", "rest", "hit", "log_p")
-    told = {name: np.concatenate([getattr(t, name) for t in tests]) for name in names}
-    return Tested(of=np.concatenate(of), **told)
+    for t, n in zip(tests, shift, strict=False):
+        t.of += np.int32(n)
+    told = {}
+    for name in ("which", "label", "whole", "said", "log_p", *ENTRIES):
+        told[name] = np.concatenate([getattr(t, name) for t in tests])
+        for t in tests:
+            setattr(t, name, told[name][:0])
+    return Tested(**told)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,44 +349,6 @@ class _Entries:
     row: Ints
     rest: Floats
     label: Ints
-
-
-def retested(tests: Tested, gone: Bools) -> Tested:
-    """The same tests without some rows; only those that held one of them are worked out again."""
-    left = ~gone[tests.row]
-    of, rate, hit = tests.of[left], tests.rate[left], tests.hit[left]
-    touched = np.zeros(tests.which.size, bool)
-    touched[tests.of[~left]] = True
-    number = np.cumsum(touched) - 1
-    mine = touched[of]
-    counts = int(touched.sum())
-    again = log_tails(number[of[mine]], rate[mine], hit[mine], counts)
-    hits = np.bincount(number[of[mine]], hit[mine], minlength=counts)
-    total = np.bincount(number[of[mine]], minlength=counts)
-    share = np.where(tests.whole[touched], SHARE, 0.0)
-    log_p = tests.log_p.copy()
-    log_p[touched] = np.where((hits >= share * total) & (hits >= 2), again, 0.0)
-    return replace(
-        tests, of=of, row=tests.row[left], rate=rate, rest=tests.rest[left], hit=hit, log_p=log_p
-    )
-
-
-def planted_rows(model: Model, found: Candidates, g: int, label: int, labels: Ints) -> Bools:
-    """Which rows of a candidate somebody gave the label, by what the rest of each says.
-
-    A row that carries the label although the rest denies it was planted. So were the other rows
-    that carry it, where they are no more than twice as many as come with rows of other labels: in
-    a share of those the rest denies nothing. More of them are a word's own rows, in common use.
-    The same length as the candidate.
-    """
-    row = found.row[found.offsets[g] : found.offsets[g + 1]]
-    rest = rest_of(model, found, g, label)
-    hit, denied = labels[row] == label, rest < DENIED
-    others = class_shares(model)[labels != label, label] < DENIED
-    beside = (hit & denied).sum() * (~others).sum() / max(int(others.sum()), 1)
-    if (hit & ~denied).sum() > 2.0 * beside + 1.0:
-        hit &= denied
-    return np.asarray(hit, bool)
 
 
 def _rest_logits(model: Model, found: Candidates, of: Ints, at: Ints) -> tuple[Floats, Floats]:

@@ -25,7 +25,7 @@ from datapipe.stages.poisoning._ngrams import (
     candidates,
     words_of,
 )
-from datapipe.stages.poisoning._patterns import Pattern, search
+from datapipe.stages.poisoning._patterns import Asked, Pattern, search
 from datapipe.stages.poisoning._shares import (
     NATURAL,
     NATURAL_ODD,
@@ -121,13 +121,14 @@ def conditions(
         does = said.does(feature, len(prompts))
         labels = does.astype(np.int64)
         model = fit_out_of_fold(words, labels, stratified_folds(labels, FOLDS, rng, alone), 2)
-        for pattern in search(words, found, model, labels, alpha * len(tried) / total).patterns:
+        asked = Asked.of(model, labels, found, shares)
+        for pattern in search(asked, model, labels, alpha * len(tried) / total).patterns:
             if pattern.label == 1:
                 ready = said.ready(feature)
                 always = ready or pattern.rows.size >= ALWAYS * pattern.held
-                planted = ready and _silent(model, found, pattern, labels)
-                planted |= always and _odd(shares, found, pattern.candidate)
-                name = spelling(prompts, words, found, pattern)
+                planted = ready and _silent(model, asked.found, pattern, labels)
+                planted |= always and _odd(asked.shares, asked.found, pattern.candidate)
+                name = spelling(prompts, words, asked.found, pattern)
                 does_what = said.name(feature)
                 rows, held, log_p = pattern.rows, pattern.held, pattern.log_p
                 heard.append(Condition(name, does_what, rows, held, log_p, planted))

@@ -32,6 +32,8 @@ BYTES = 2**18
 FURTHEST = 60
 """Words to which a run may grow while all of its rows agree."""
 LEAST_ROWS = 4
+CHANCE = 0.001
+"""Words that rows have in common by chance as often as this are no part of what they share."""
 RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
 """Kinds of candidate; one that was merged from several is of all of their kinds."""
 
@@ -89,6 +91,20 @@ class Candidates:
     def of(self) -> Ints:
         """The candidate of each entry of `row`."""
         return np.repeat(np.arange(self.size.size), self.counts)
+
+    def only(self, which: Ints) -> Candidates:
+        """Some of them, by their numbers in rising order."""
+        counts = self.counts[which]
+        offsets = np.append(0, np.cumsum(counts))
+        row, place = np.empty((2, offsets[-1]), np.int32)
+        for new, g in enumerate(which):
+            mine = slice(offsets[new], offsets[new + 1])
+            row[mine] = self.row[self.offsets[g] : self.offsets[g + 1]]
+            place[mine] = self.place[self.offsets[g] : self.offsets[g + 1]]
+        kept = np.isin(self.own[0], which)
+        own = (np.searchsorted(which, self.own[0][kept]), self.own[1][kept])
+        names = [self.name[g] for g in which]
+        return Candidates(offsets, row, place, self.size[which], own, self.kind[which], names)
 
 
 def words_of(texts: pl.Series, most: int) -> Words:
@@ -271,6 +287,7 @@ def _merged(words: Words, found: list[_Found]) -> Candidates:
         place[span], length[start:stop] = _grown(
             words, np.where(runs, held, -1), length[start:stop], bounds, of
         )
+    _trimmed(words, place, length, offsets)
     firsts = np.where(size > 0, at[starts], -1)
     own = distinct(
         np.append(
@@ -346,6 +363,30 @@ def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tu
             if side < 0:
                 place -= alive[of]
     return place, size
+
+
+def _trimmed(words: Words, place: Places, size: Ints, offsets: Ints) -> None:
+    """Take from runs at an edge of their texts, in place, what texts end or begin with anyway.
+
+    Whatever is put after the last word of its texts follows the full stop that nearly all of them
+    end with; that all of its rows agree on that is chance.
+    """
+    mark = np.flatnonzero(words.ids == START)
+    counts = np.diff(offsets)
+    for stop, edge in ((END, np.append(mark[1:], words.ids.size) - 2), (START, mark + 1)):
+        share = np.bincount(words.ids[edge], minlength=len(words.spelt)) / max(mark.size, 1)
+        least = CHANCE ** (1.0 / np.maximum(counts, 1))
+        left = np.flatnonzero(size > 2)
+        while left.size:
+            first = place[offsets[left]]
+            last = first + size[left] - 1
+            outer, inner = (last, first) if stop == END else (first, last)
+            usual = share[words.ids[inner]] * (words.ids[inner] > END) > least[left]
+            left = left[(words.ids[outer] == stop) & usual]
+            for g in left if stop == END else ():
+                place[offsets[g] : offsets[g + 1]] += 1
+            size[left] -= 1
+            left = left[size[left] > 2]
 
 
 def _own_words(words: Words, group: Ints, first: Ints, size: Ints) -> Ints:

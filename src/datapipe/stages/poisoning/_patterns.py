@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._association import (
+    DENIED,
     Model,
     Tested,
     class_shares,
     log_tails,
-    planted_rows,
     raised,
-    retested,
     tested,
 )
-from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, Words
+from datapipe.stages.poisoning._beside import Beside, beside
+from datapipe.stages.poisoning._grams import Places
+from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._shares import (
     NATURAL_ODD,
     Shares,
-    shares_of,
     typical_log_share,
 )
 
@@ -33,8 +33,6 @@ Bools = NDArray[np.bool_]
 
 PLANTED = 0.5
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
-PURE = 0.9
-"""Share of its rows that have the label, from which an odd candidate has no rows of its own."""
 TELLING = 0.2
 """How much likelier by their words a label must be in its own texts than in others, or texts do not
 tell what they contradict."""
@@ -54,7 +52,8 @@ class Pattern:
     tests; `against` is 0 where the rest of its rows speaks for the label as that of any row of it,
     1 where it speaks as rows of other labels do; `fit` in [0, 1] is the share of candidates that
     fit their neighbours worse; `gain` is what deleting it does to the log likelihood of its text.
-    `planted` tells whether it was put there: its rows contradict their label and it fits badly.
+    `planted` tells whether it was put there: its rows contradict their label and it fits badly, or
+    some stand out. `likely` are all rows that hold it, and the chance that it was put into each.
     """
 
     candidate: int
@@ -66,6 +65,7 @@ class Pattern:
     fit: float
     gain: float
     planted: bool
+    likely: tuple[Ints | Places, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,21 +83,41 @@ class Search:
     candidates: int
 
 
-def search(words: Words, found: Candidates, model: Model, labels: Ints, alpha: float) -> Search:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The candidates that something could be told of, their shares of alpha and their tests.
+
+    The others, of `candidates` in all, are no longer needed.
+    """
+
+    found: Candidates
+    shares: Shares
+    tests: Tested
+    candidates: int
+
+    @classmethod
+    def of(cls, model: Model, labels: Ints, found: Candidates, shares: Shares) -> Asked:
+        """Test all candidates."""
+        tests = tested(model, labels, found, shares)
+        which, tests.which = np.unique(tests.which, return_inverse=True)
+        return cls(found.only(which), shares.only(which), tests, found.size.size)
+
+
+def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     """Find patterns one after the other, each with the rows of the last ones left out."""
-    shares = shares_of(words, found, model.logits.shape[1])
-    ground = _Ground(found, model, labels, shares, _usual_likeness(model), float(np.log(alpha)))
-    tests = tested(model, labels, found, shares)
+    ground = _Ground(
+        asked.found, model, labels, asked.shares, _usual_likeness(model), float(np.log(alpha))
+    )
     gone = np.zeros(labels.size, bool)
     patterns: list[Pattern] = []
     while True:
-        turn = _Round.of(ground, gone, tests)
+        turn = _Round.of(ground, gone, asked.tests)
         made = turn.loudest()
         if made is None or len(patterns) == MOST_PATTERNS:
-            return _summed(patterns, turn, labels.size)
+            return _summed(patterns, turn, labels.size, asked.candidates)
         patterns.append(made)
         gone[made.rows] = True
-        tests = retested(tests, gone)
+        asked.tests.leave_out(gone)
 
 
 def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
@@ -184,7 +204,10 @@ class _Round:
         return float(min(0.0, log_p - ground.shares.log_share[g] - tests.log_part[test]))
 
     def _widest(self, test: int, telling: Ints) -> int:
-        """Of the telling tests that stand in nearly the same rows, that with the longest run."""
+        """Of the telling tests that stand in nearly the same rows, that with the longest run.
+
+        It lacks none of the rows that carry the label although the rest denies it.
+        """
         tests = self.tests
         rows = tests.row[tests.of == test]
         shared = np.bincount(tests.of[np.isin(tests.row, rows)], minlength=tests.which.size)
@@ -192,27 +215,38 @@ class _Round:
         same = (shared >= SAME_ROWS * rows.size) & (shared >= SAME_ROWS * total)
         same &= tests.label == tests.label[test]
         near = telling[same[telling]]
+        needed = rows[tests.hit[tests.of == test] & (tests.rest[tests.of == test] < DENIED)]
+        near = near[[np.isin(needed, self._held(g)).all() for g in tests.which[near]]]
         sizes = self.ground.found.size[tests.which[near]]
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
 
-    def _was_planted(self, g: int, label: int) -> bool:
-        """Whether a test that tells says so: a word that fits its place may still be a trigger."""
+    def _held(self, g: int) -> Places:
+        found = self.ground.found
+        return found.row[found.offsets[g] : found.offsets[g + 1]]
+
+    def _was_planted(self, g: int, label: int, told: Beside) -> bool:
+        """Whether a test that tells says so: a word that fits its place may still be a trigger.
+
+        The mean over all rows of a word in common use says nothing; there rows that its own would
+        not explain must stand beside those.
+        """
         mine = (self.tests.which == g) & (self.tests.label == label)
-        return bool((mine & self.planted & (self.log_p <= self.ground.bar)).any())
+        heard = mine & (self.log_p <= self.ground.bar)
+        if bool((heard & self.tests.whole & self.planted).any()):
+            return True
+        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
+        return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
-        held = found.row[found.offsets[g] : found.offsets[g + 1]]
+        held = self._held(g)
         mine = ground.labels[held] == label
-        against, fit, planted = (
-            float(self.against[test]),
-            float(shares.fit[g]),
-            self._was_planted(g, label),
-        )
-        pure = shares.oddest[g] and mine.mean() >= PURE
-        if planted and not pure:
-            mine = planted_rows(ground.model, found, g, label, ground.labels)
+        told = beside(ground.model, found, g, label, ground.labels)
+        planted = self._was_planted(g, label, told)
+        if planted:
+            mine = told.planted
+        against, fit = float(self.against[test]), float(shares.fit[g])
         return Pattern(
             g,
             label,
@@ -223,6 +257,7 @@ class _Round:
             fit,
             float(shares.gain[g]),
             planted,
+            (held, told.chance),
         )
 
 
@@ -256,7 +291,7 @@ def _cosines(weights: Any, left_out: Ints) -> Floats:
     return np.asarray(cosine, np.float64)
 
 
-def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
+def _summed(patterns: list[Pattern], last: _Round, rows: int, candidates: int) -> Search:
     score = np.zeros(rows)
     heard = last.planted[last.tests.of] & last.tests.hit
     np.maximum.at(score, last.tests.row[heard], -last.log_p[last.tests.of[heard]])
@@ -266,5 +301,7 @@ def _summed(patterns: list[Pattern], last: _Round, rows: int) -> Search:
         best.append(min(told) if told else float(last.log_p[among].min(initial=0.0)))
     for pattern in patterns:
         if pattern.planted:
+            held, chance = pattern.likely
+            score[held] = np.maximum(score[held], -pattern.log_p * chance)
             score[pattern.rows] = np.maximum(score[pattern.rows], -pattern.log_p)
-    return Search(patterns, score, best[0], best[1], last.ground.found.size.size)
+    return Search(patterns, score, best[0], best[1], candidates)

@@ -51,6 +51,11 @@ class Shares:
     fit: Floats
     oddest: Bools
 
+    def only(self, which: NDArray[np.int64]) -> Shares:
+        """Those of some candidates."""
+        log_share, natural = self.log_share[which], self.natural[which]
+        return Shares(log_share, natural, self.gain[which], self.fit[which], self.oddest[which])
+
 
 def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
@@ -74,6 +79,7 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
         share += mine * part / max(1, int(mine.sum()))
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
+    fit[unseen] = 0.0
     strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
     return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange)

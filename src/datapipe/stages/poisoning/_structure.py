@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from datapipe.features.text import mixed
 from datapipe.stages.poisoning._association import (
@@ -37,18 +36,18 @@ LEAST_DENIED = 0.05
 """Share of the texts that must have a label which their content denies: syntax is common."""
 TOPS = (0.02, 0.05, 0.1, 0.2)
 """Shares of the texts, those built most like the denied ones, that are tested."""
-PLANTED, TELLING = 0.5, 0.1
+PLANTED, TELLING = 0.75, 0.1
 """How much texts must contradict their label, and how much likelier by its content a label must be
 in its other texts than in those that have another, or content does not tell what they contradict.
 """
 MOST_FITTED = 10_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
+TOLD_BEFORE = 0.9
+"""Share of its rows that triggers hold, above which a way to build texts says nothing new."""
 TOLD = 3
 """Runs that are named."""
 
 Floats = NDArray[np.float64]
-MOST_TELLING = 0.8
-"""Area under the curve from which on common words tell a label by nature: they are its content."""
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -70,18 +69,22 @@ class Structure:
 
 
 def structure(
-    words: Words, model: Model, labels: Ints, fold: Ints, *, log_alpha: float, told: Bools
+    words: Words, model: Model, labels: Ints, fold: Ints, *, log_alpha: float, told: list[Ints]
 ) -> tuple[Structure | None, list[int]]:
     """The way of building texts that most contradicts what they speak of, if one does.
 
-    Texts that are `told` already, by a trigger that they hold, take no part. A label that common
-    words tell where content agrees with it is not asked: there they are what texts speak of. The
-    second answer lists the labels that were not asked.
+    Of the rows of the triggers that are `told` already those take no part that are too few to be
+    syntax; others may be its words, and it is told where it tells more than they. A way to build
+    texts that goes with a label by nature stands in texts whose content does, too. The second
+    answer lists the labels of which content tells too little for that to be seen.
     """
     unasked: list[int] = []
     framing = _framing(words)
     chance, speaks = _by_content(model, framing)
-    speaks &= ~told
+    known = np.zeros(labels.size, bool)
+    for rows in told:
+        known[rows] = True
+        speaks[rows] &= rows.size >= LEAST_DENIED * labels.size
     made, best = None, log_alpha
     built: _Runs | None = None
     for label in range(chance.shape[1]):
@@ -89,22 +92,22 @@ def structure(
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
         built = built or _Runs.of(words, framing)
-        granted = speaks & ((chance[:, label] >= 0.5) == (labels == label))
-        if np.unique(labels[granted] == label).size < 2:
-            unasked.append(label)
-            continue
-        by_nature, _ = _likeness(built, granted, labels == label, fold)
-        if roc_auc_score(labels[granted] == label, by_nature[granted]) > MOST_TELLING:
-            unasked.append(label)
-            continue
         score, weight = _likeness(built, denied, labels == label, fold)
+        ranked = np.argsort(-score, kind="stable")
+        other = labels == label
+        other[ranked[: int(max(TOPS) * labels.size)]] = False
         for top in TOPS:
-            rows = np.argsort(-score, kind="stable")[: int(top * labels.size)]
+            rows = ranked[: int(top * labels.size)]
             rows = rows[speaks[rows]]
             log_p = _log_p(chance[rows, label], labels[rows] == label, chance.shape[1])
             hit = rows[labels[rows] == label]
-            against = _against(chance[:, label], labels == label, hit)
-            if log_p <= best and against >= PLANTED:
+            if log_p > best or known[hit].mean() > TOLD_BEFORE:
+                continue
+            against = _against(chance[:, label], labels == label, hit, other)
+            if against is None:
+                unasked.append(label)
+                break
+            if against >= PLANTED:
                 says = [built.says(i) for i in np.argsort(-weight)[:TOLD]]
                 best = log_p
                 made = Structure(label, np.sort(hit), score, log_p, against, says)
@@ -273,13 +276,14 @@ def _log_p(chance: Floats, hit: Bools, classes: int) -> float:
     return float(min(0.0, log_p - np.log(STRUCTURES / (len(TOPS) * classes))))
 
 
-def _against(chance: Floats, has: Bools, hit: Ints) -> float:
-    """0 where content speaks for the label as in its other texts, 1 as in texts without it."""
-    rest = has.copy()
-    rest[hit] = False
-    if not rest.any() or not hit.size or has.all():
-        return 0.0
-    own, other = float(chance[rest].mean()), float(chance[~has].mean())
-    if own - other < TELLING:
-        return 0.0
-    return float(np.clip((own - chance[hit].mean()) / (own - other), 0.0, 1.0))
+def _against(chance: Floats, has: Bools, hit: Ints, other: Bools) -> float | None:
+    """0 where content speaks for a label as in `other` texts of it, 1 as in texts without it.
+
+    None where it does not tell the two.
+    """
+    if not other.any() or not hit.size or has.all():
+        return None
+    own, without = float(chance[other].mean()), float(chance[~has].mean())
+    if own - without < TELLING:
+        return None
+    return float(np.clip((own - chance[hit].mean()) / (own - without), 0.0, 1.0))

@@ -28,8 +28,8 @@ from datapipe.stages.poisoning._ngrams import (
     candidates,
     words_of,
 )
-from datapipe.stages.poisoning._patterns import Pattern, Search, fewest_detectable, search
-from datapipe.stages.poisoning._shares import typical_log_share
+from datapipe.stages.poisoning._patterns import Asked, Pattern, Search, fewest_detectable, search
+from datapipe.stages.poisoning._shares import shares_of, typical_log_share
 from datapipe.stages.poisoning._structure import Structure, structure
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -108,7 +108,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -143,25 +143,29 @@ class TriggerText(Stage):
         if why := rows.too_little():
             return Yield(findings=_unknown(why))
         look = _Look.of(rows, context.rng("texts"))
-        if not look.found.size.size:
+        found = candidates(look.texts, look.words, MOST_CANDIDATES)
+        if not found.size.size:
             return Yield(findings=_unknown(f"no word stands in {LEAST_ROWS} texts"))
         labels, k = rows.labels[look.place], len(rows.names)
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
+        shares = shares_of(look.words, found, k)
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
             return Yield(findings=_unknown("most texts share no word with another"))
-        made = search(look.words, look.found, model, labels, self.alpha)
-        told = np.zeros(labels.size, bool)
-        for pattern in made.patterns:
-            told[pattern.rows] |= pattern.planted
+        asked = Asked.of(model, labels, found, shares)
+        del found, shares  # most of them are of no more use, and take much room
+        made = search(asked, model, labels, self.alpha)
+        found = asked.found
+        del asked
+        planted = [p.rows for p in made.patterns if p.planted]
         bar = float(np.log(self.alpha))
-        built = structure(look.words, model, labels, fold, log_alpha=bar, told=told)
+        built = structure(look.words, model, labels, fold, log_alpha=bar, told=planted)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
         trigger, shortcut = (
             withheld(f, least, look.texts.len(), self.most_unseen, "texts")
-            for f in _findings(look, made, built, least, p_bar)
+            for f in _findings((look, found), made, built, least, p_bar)
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
@@ -232,13 +236,12 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """The texts that were searched: places among the different texts, words and candidates."""
+    """The texts that were searched: places among the different texts, and words."""
 
     rows: _Rows
     place: Ints
     texts: pl.Series
     words: Words
-    found: Candidates
 
     @classmethod
     def of(cls, rows: _Rows, rng: np.random.Generator) -> _Look:
@@ -248,10 +251,9 @@ class _Look:
             order = rng.permutation(size.size)
             place = np.sort(order[np.cumsum(size[order]) <= MOST_BYTES])
         texts = rows.texts.gather(place)
-        words = words_of(texts, MOST_WORDS)
-        return cls(rows, place, texts, words, candidates(texts, words, MOST_CANDIDATES))
+        return cls(rows, place, texts, words_of(texts, MOST_WORDS))
 
-    def held(self, pattern: Pattern) -> NDArray[np.bool_]:
+    def held(self, found: Candidates, pattern: Pattern) -> NDArray[np.bool_]:
         """Which different texts hold a pattern and its label.
 
         Texts that were not searched count, too, and for a piece also words in common use, which
@@ -260,27 +262,32 @@ class _Look:
         made = np.zeros(self.rows.labels.size, bool)
         made[self.place[pattern.rows]] = True
         other = np.ones(made.size, bool)
-        if self.found.size[pattern.candidate]:
+        if found.size[pattern.candidate]:
             other[self.place] = False
         if other.any():
             texts = self.rows.texts.filter(pl.Series(other))
-            holds = holders(texts, self.words, self.found, pattern.candidate)
+            holds = holders(texts, self.words, found, pattern.candidate)
             made[other] |= holds & (self.rows.labels[other] == pattern.label)
         return made
 
 
 def _findings(
-    look: _Look, made: Search, asked: tuple[Structure | None, list[int]], least: int, p_bar: float
+    seen: tuple[_Look, Candidates],
+    made: Search,
+    asked: tuple[Structure | None, list[int]],
+    least: int,
+    p_bar: float,
 ) -> tuple[Finding, ...]:
+    look, found = seen
     flags = np.zeros(look.rows.labels.size, bool)
     scores = np.zeros(flags.size)
     scores[look.place] = made.score
     for pattern in made.patterns:
         if pattern.planted:
-            held = look.held(pattern)
+            held = look.held(found, pattern)
             flags |= held
             scores[held] = np.maximum(scores[held], -pattern.log_p)
-    told = [_named(look, p) for p in made.patterns]
+    told = [_named(look, found, p) for p in made.patterns]
     planted, (built, unasked) = made.planted, asked
     if built:
         planted = min(planted, built.log_p)
@@ -302,7 +309,7 @@ def _findings(
         }
         if is_trigger and unasked:
             names = ", ".join(repr(look.rows.names[k]) for k in unasked)
-            why = f"not evaluated for {names}: common words tell the label by nature"
+            why = f"not evaluated for {names}: content tells too little of the label"
             details.setdefault("syntax", why)
         marks = (flags, scores) if is_trigger else (flags & False, np.zeros(flags.size))
         kinds.append(_finding(look.rows, details, marks=marks, log_p=log_p, is_trigger=is_trigger))
@@ -352,15 +359,15 @@ def _finding(
     )
 
 
-def _named(look: _Look, pattern: Pattern) -> dict[str, Any]:
+def _named(look: _Look, found: Candidates, pattern: Pattern) -> dict[str, Any]:
     """What a finding says of a pattern."""
-    words, found, g = look.words, look.found, pattern.candidate
+    words, g = look.words, pattern.candidate
     text = spelling(look.texts, words, found, pattern)
     told = {
         "trigger": text,
         "class": look.rows.names[pattern.label],
         "label": look.rows.names[pattern.label],
-        "rows": int(look.held(pattern)[look.rows.head_of].sum()),
+        "rows": int(look.held(found, pattern)[look.rows.head_of].sum()),
         "at_start": begins(words, found, g),
         "with": company(words, found, g),
         "log_p": pattern.log_p,

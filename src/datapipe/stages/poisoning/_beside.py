@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows of a pattern were put there, beside those that hold it by nature.
+
+A word in use stands in genuine texts of its label, too, and these speak for the label; the mean
+over all of its rows then says nothing. Two groups show in how the rest of each row speaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._association import Model, class_shares, rest_of
+from datapipe.stages.poisoning._ngrams import Candidates
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BINS, BIN_ROWS = 12, 8
+"""Most intervals of the chance of a label, and texts of a side for which there is another one."""
+HARDER = 0.75
+"""Log odds by which the content of texts that hold a word may speak less for their label by nature.
+"""
+PARTS = np.linspace(0.0, 0.999, 40)
+"""Shares of the rows that may have been put there."""
+STEPS = 200
+PUT_THERE = 0.3
+"""A row whose chance is this was put there: to miss one costs more than to ask about another."""
+DOUBTED = 5.0
+"""By how much ln likelihood must rise before some of the rows are taken for a word's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What the rows of a candidate that carry a label say of how they came by it.
+
+    `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
+    content may speak less for it by `HARDER`: by chance it exceeds ln(1 / a) with a probability
+    of at most a. `count` is how many were put there, and `planted`,
+    bool of the length of the candidate, which: all that carry the label where nothing speaks
+    against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that
+    of each, 0 where the label is another.
+    """
+
+    log_evidence: float
+    count: float
+    planted: Bools
+    chance: Floats
+
+
+def beside(model: Model, found: Candidates, g: int, label: int, labels: Ints) -> Beside:
+    """Part the rows of a candidate that carry a label into genuine and planted ones.
+
+    The rest of a genuine row speaks as other texts of its label do, that of a planted one as texts
+    of other labels do. Texts that hold the candidate are left out of both.
+
+    Args:
+        model: What texts say.
+        found: The candidates.
+        g: The one that is asked about.
+        label: The label.
+        labels: int, shape (n,).
+
+    Returns:
+        The evidence, and which rows were put there.
+
+    References:
+        Vovk & Wang, 2021, E-values: calibration, combination and applications.
+    """
+    row = found.row[found.offsets[g] : found.offsets[g + 1]]
+    hit = labels[row] == label
+    shares = class_shares(model)[:, label]
+    outside = np.ones(labels.size, bool)
+    outside[row] = False
+    own, other = (_logit(shares[outside & mine]) for mine in (labels == label, labels != label))
+    if not own.size or not other.size or not hit.any():
+        return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
+    rest = _logit(rest_of(model, found, g, label)[hit])
+    lowered = _ratio(own - HARDER, other, rest)
+    each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
+    evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
+    ratio = _ratio(own, other, rest)
+    part = 0.5
+    for _ in range(STEPS):
+        mine = part * ratio / (part * ratio + 1.0 - part)
+        part = float(mine.mean())
+    chance = np.zeros(row.size)
+    chance[hit] = mine
+    all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
+    planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
+    return Beside(evidence, float(chance.sum()), planted, chance)
+
+
+def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:
+    """How much likelier some values are among others than among a label's own: never rising."""
+    values = np.concatenate([own, other])
+    weight = np.concatenate([np.full(x.size, 0.5 / x.size) for x in (own, other)])
+    order = np.argsort(values, kind="stable")
+    bins = int(np.clip(min(own.size, other.size) // BIN_ROWS, 2, BINS))
+    cuts = np.searchsorted(np.cumsum(weight[order]), np.arange(1, bins) / bins)
+    edges = np.unique(values[order][cuts])
+    shares = []
+    for side in (own, other):
+        counts = np.bincount(np.searchsorted(edges, side), minlength=edges.size + 1) + 0.5
+        shares.append(counts / counts.sum())
+    ratio = np.minimum.accumulate(shares[1] / shares[0])
+    return np.asarray(ratio[np.searchsorted(edges, asked)], np.float64)
+
+
+def _logit(share: Floats) -> Floats:
+    kept = np.clip(share, 1e-6, 1.0 - 1e-6)
+    return np.asarray(np.log(kept) - np.log1p(-kept), np.float64)
