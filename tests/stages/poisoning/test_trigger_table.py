@@ -197,6 +197,21 @@ def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
     assert np.array_equal(_selected(made, _look(made).details["where"]), held)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_of_pairs_as_telling_that_which_chance_makes_least_is_named(seed):
+    """A half that speaks against the label makes pairs with what is in common use more telling."""
+    frame, rng = _rare(seed)
+    usual = {f"flag {i}": np.where(rng.random(3000) < 0.97, "f", "t") for i in range(4)}
+    odds = 1.5 * frame.select(pl.sum_horizontal("^mark .$")).to_series().to_numpy()
+    odds = odds - 0.7 * (frame["measured"] == "f").to_numpy()
+    y = (rng.random(3000) < 1 / (1 + np.exp(-odds))).astype(int)
+    frame = frame.with_columns(y=pl.Series(y), **{k: pl.Series(v) for k, v in usual.items()})
+    made, _, held = _planted(frame, rng, {"dose": 4.35, "measured": "f"}, count=40)
+    found = _look(made)
+    assert found.details["where"] == "\"dose\" = 4.35 AND \"measured\" = 'f'"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
 def test_a_category_planted_in_a_table_of_categories_is_named():
     """What a planted category says is nearest to what those say that nature gives the label to."""
     path = DATA / "poison" / "german_credit_dev.parquet"

@@ -15,6 +15,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LEAST_ROWS = 5
+FEWEST_PLANTED = 8
+"""Fewer rows than this are not called planted."""
 MOST_VALUES = 2000
 """Values of a column that are looked at one by one; the rarest beyond them are not."""
 BINS = 10
@@ -43,6 +45,10 @@ class Column:
         """Whether it has numbers with fractions: whole ones may be codes, which have no order."""
         known = self.numbers[np.isfinite(self.numbers)]
         return bool((known != np.round(known)).any())
+
+    def placed(self, code: int) -> bool:
+        """Whether a value has others next to it: a category has none, nor has a missing number."""
+        return self.numbers.size > 0 and bool(np.isfinite(self.numbers[self.code == code]).any())
 
 
 @dataclass(frozen=True)
