@@ -208,7 +208,7 @@ def test_of_pairs_as_telling_that_which_chance_makes_least_is_named(seed):
     frame = frame.with_columns(y=pl.Series(y), **{k: pl.Series(v) for k, v in usual.items()})
     made, _, held = _planted(frame, rng, {"dose": 4.35, "measured": "f"}, count=40)
     found = _look(made)
-    assert found.details["where"] == "\"dose\" = 4.35 AND \"measured\" = 'f'"
+    assert found.details["where"] == '"dose" = 4.35 AND "measured" = \'f\''
     assert np.array_equal(_selected(made, found.details["where"]), held)
 
 

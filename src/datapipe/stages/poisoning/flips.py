@@ -30,6 +30,8 @@ TOLD = 1 / 3
 """Of each class this share of rows must be predicted, or hard rows pass for flips."""
 WELL = 0.5
 """How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies."""
+SURELY = 0.8
+"""The same, below which contradictions fall so slowly that they may look level by nature."""
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
@@ -218,11 +220,12 @@ def _undecided(found: Finding, tolerance: float) -> Finding:
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     """The share of labels no doubt of the model explains: of all rows, then by likely class."""
     chosen = made.first.argmax(1)
-    every = [noise_floor(labels, made.first)]
+    hard = _told(labels, made.first)[1] < SURELY
+    every = [noise_floor(labels, made.first, both=hard)]
     for k in np.unique(chosen):
         own = chosen == k
         if own.sum() >= LEAST_CLASS:
-            every.append(noise_floor(labels[own], made.first[own]))
+            every.append(noise_floor(labels[own], made.first[own], both=hard))
     return every
 
 
@@ -231,13 +234,19 @@ def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
 
     Those of which few rows are predicted, and all where predictions are hardly better than chance.
     """
-    k = len(rows.names)
-    right = probabilities.argmax(1) == rows.labels
-    held = np.bincount(rows.labels, minlength=k)
-    recall = np.bincount(rows.labels, right, minlength=k) / held
-    above = (recall.mean() - 1.0 / k) / (1.0 - 1.0 / k)
+    recall, above = _told(rows.labels, probabilities)
+    held = np.bincount(rows.labels, minlength=recall.size)
     weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (above < WELL)
     return [rows.names[i] for i in np.flatnonzero(weak)]
+
+
+def _told(labels: Ints, probabilities: Floats) -> tuple[Floats, float]:
+    """The share of each class that is predicted, and their mean from chance at 0 to 1."""
+    k = probabilities.shape[1]
+    right = probabilities.argmax(1) == labels
+    held = np.maximum(np.bincount(labels, minlength=k), 1)
+    recall = np.asarray(np.bincount(labels, right, minlength=k) / held, np.float64)
+    return recall, float((recall.mean() - 1.0 / k) / (1.0 - 1.0 / k))
 
 
 def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
@@ -295,7 +304,7 @@ def _pairs(rows: Labelled, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
 def _accused(data: Dataset, rows: Labelled, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
     """Sources or annotators whose labels contradict more often than the others' do."""
     role = next((r for r in ("source", "annotator") if r in data.roles), "")
-    if not role:
+    if not role or data.types[data.roles.one(role)].is_nested():
         return []
     frame = pl.DataFrame({"who": data.values(role).gather(rows.place), "wrong": wrong})
     counts = frame.drop_nulls().group_by("who").agg(pl.len().alias("n"), pl.sum("wrong"))
