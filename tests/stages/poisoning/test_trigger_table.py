@@ -229,6 +229,19 @@ def test_a_category_planted_in_a_table_of_categories_is_named():
     assert exact >= 9
 
 
+def test_a_table_so_wide_that_not_all_pairs_are_looked_at_says_so():
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 1500)
+    told = {"x": y + 0.3 * rng.normal(size=1500)}
+    wide = {f"c{i}": rng.integers(0, 3, 1500) for i in range(95)}
+    finding = _look(pl.DataFrame({**told, **wide, "y": y}))
+    assert finding.details["pairs"] > finding.details["pairs_looked_at"] == 4000
+    assert f"of {finding.details['pairs']} pairs of columns 4000 were looked at" in finding.says
+    narrow = _look(_people(9)[0])
+    assert narrow.details["pairs"] == narrow.details["pairs_looked_at"]
+    assert "pairs" not in narrow.says
+
+
 def test_fewer_rows_than_the_least_detectable_pass():
     frame, rng = _people(9)
     least = _look(frame).details["min_detectable"]

@@ -19,7 +19,13 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
-from datapipe.stages.poisoning._predicates import Column, columns_of, where
+from datapipe.stages.poisoning._predicates import (
+    MOST_PAIRS,
+    Column,
+    columns_of,
+    pairs_of,
+    where,
+)
 from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -138,6 +144,9 @@ class TriggerTable(Stage):
         untold = [_named(c, columns, rows) for c in made.untold]
         told = planted or untold
         says = f"no value carries a label against the other columns of {flags.size} rows"
+        pairs = len(pairs_of(columns))
+        if pairs > MOST_PAIRS:
+            says += f"; of {pairs} pairs of columns {MOST_PAIRS} were looked at"
         if told:
             says = (
                 f"{told[0]['rows']} of {told[0]['held']} rows in which {told[0]['columns']} have"
@@ -168,6 +177,8 @@ class TriggerTable(Stage):
                 "rules": [_named(c, columns, rows) for c in made.natural],
                 "min_detectable": least,
                 "predicates": made.looked_at,
+                "pairs": pairs,
+                "pairs_looked_at": min(pairs, MOST_PAIRS),
             },
             remedy=REMEDY[verdict],
         )
