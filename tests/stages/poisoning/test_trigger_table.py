@@ -187,6 +187,27 @@ def test_a_rare_label_that_follows_a_rule_of_nature_raises_no_alarm(rule):
         )
 
 
+def test_a_number_that_was_made_null_is_named():
+    frame, rng = _people(55)
+    made, rows, _ = _planted(frame, rng, {"mark 1": 99.0}, count=40)
+    made = made.with_columns(
+        pl.when(pl.col("mark 1") == 99.0).then(None).otherwise("mark 1").alias("mark 1")
+    )
+    found = _look(made)
+    assert (found.verdict, found.details["where"]) == ("fail", '"mark 1" IS NULL')
+    assert np.array_equal(np.flatnonzero(found.rows["flagged"].to_numpy()), np.sort(rows))
+
+
+def test_a_category_planted_with_a_rare_label_is_suspect_and_named():
+    """A rule of nature looks the same, so nothing is flagged."""
+    frame, rng = _rare(7)
+    made, _, held = _planted(frame, rng, {"kind": "kind 99"}, target=2)
+    found = _look(made)
+    assert found.verdict == "suspect"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+    assert not found.rows["flagged"].any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
     """Natural rows hold the value without the other half: they are no sign that it is not asked."""

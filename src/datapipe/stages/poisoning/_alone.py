@@ -25,8 +25,6 @@ ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
 CLEAR = 0.9
 """From this far on the next numbers leave no doubt, and rows need not be near by their column."""
-RARE = 30
-"""A label that fewer other rows have than this is so rare that nobody near need have it."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,7 +58,7 @@ class Neighbourhood:
             left: bool, shape (n,); the rows that are looked at.
 
         Returns:
-            In [0, 1]; NaN where the label is so rare that no row near can say.
+            In [0, 1]; NaN where no row near can say: columns hardly tell the label, or it is rare.
         """
         held = holds(self._columns, predicate) & left
         least, asked = self._by_value(predicate, label, left, held)
@@ -73,8 +71,7 @@ class Neighbourhood:
         by_rows = self._by_rows(held, label, silent)
         if by_rows is not None:
             return min(by_rows, least)
-        others = int((~held & (self._labels == label)).sum())
-        if others >= RARE or self._amid_quantity(predicate, left):
+        if self._amid_quantity(predicate, left):
             return least
         return np.nan if least > 0 else 0.0
 

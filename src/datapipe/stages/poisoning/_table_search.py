@@ -53,7 +53,7 @@ class Carrier:
     predicates. `against` is 0 where the other columns speak for the label as they do in any row of
     it, 1 where they speak as in rows of other labels; `alone` says the same of the nearest rows
     that the predicate does not hold for: a rule of nature does not end at one value. NaN stands
-    where hardly any row has the label, and none is near.
+    where no row near can say.
     """
 
     predicate: Predicate
@@ -84,7 +84,7 @@ class _Tested:
 class Search:
     """Planted predicates, rules that may be natural, and how many predicates were looked at.
 
-    `untold` are predicates of a label so rare that no row near says whether they were planted.
+    `untold` are predicates of which no row near says whether they were planted.
     `best` is the least corrected ln p of a planted one, `score` of each row -ln p of its loudest.
     """
 

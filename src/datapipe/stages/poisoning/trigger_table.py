@@ -153,7 +153,7 @@ class TriggerTable(Stage):
                 f" certain values carry one label against their other columns"
             )
         if told and not planted:
-            says += ", one so rare that no other row tells whether this is a rule of nature"
+            says += "; no row near tells whether this is a rule of nature"
         verdict: Verdict = "fail" if planted else "suspect" if untold else "clean"
         return Finding(
             self.name,
