@@ -316,6 +316,26 @@ def _as_shares(scores: Floats) -> Floats:
     return shares
 
 
+def recalled(labels: Ints, probabilities: Floats) -> tuple[Floats, Ints]:
+    """The share of each class that is predicted, and its rows.
+
+    Args:
+        labels: int64 in 0..K-1, shape (n,).
+        probabilities: float64 in [0, 1], shape (n, K).
+
+    Returns:
+        float64 in [0, 1], shape (K,), 0 for a class without rows; and int64 >= 1, shape (K,).
+
+    Example:
+        >>> recalled(np.array([0, 0, 1]), np.eye(2)[[0, 1, 1]])[0].tolist()
+        [0.5, 1.0]
+    """
+    k = probabilities.shape[1]
+    right = probabilities.argmax(1) == labels
+    held = np.maximum(np.bincount(labels, minlength=k), 1)
+    return np.asarray(np.bincount(labels, right, minlength=k) / held, np.float64), held
+
+
 def telling(labels: Ints, probabilities: Floats) -> Estimate:
     """How well out-of-fold predictions tell the labels, whatever share of the rows a class has.
 
@@ -333,9 +353,7 @@ def telling(labels: Ints, probabilities: Floats) -> Estimate:
         0.5
     """
     k = probabilities.shape[1]
-    right = probabilities.argmax(1) == labels
-    held = np.bincount(labels, minlength=k)
-    recall = np.bincount(labels, right, minlength=k) / held
+    recall, held = recalled(labels, probabilities)
     spread = np.sqrt((recall * (1.0 - recall) / held).sum()) / k
     value, half = (x / (1.0 - 1.0 / k) for x in (recall.mean() - 1.0 / k, Z * spread))
     low, high = max(value - half, -1.0), min(value + half, 1.0)

@@ -85,7 +85,7 @@ class NoiseFloor:
 
         Returns:
             A probability: a binomial tail where the share is level, else the one-sided likelihood
-            ratio test.
+            ratio test; the larger of both where both were asked for.
 
         Example:
             >>> made = NoiseFloor(Estimate.rate(50, 500), True, np.zeros(SHARES.size))
@@ -95,7 +95,11 @@ class NoiseFloor:
         if self.rate.n == 0:
             return 1.0
         if self.level:
-            return binomial_tail(round(self.rate.value * self.rate.n), self.rate.n, tolerance)
+            tail = binomial_tail(round(self.rate.value * self.rate.n), self.rate.n, tolerance)
+            return max(tail, self._by_curve(tolerance)) if self.log_likelihoods.any() else tail
+        return self._by_curve(tolerance)
+
+    def _by_curve(self, tolerance: float) -> float:
         best = int(self.log_likelihoods.argmax())
         if SHARES[best] <= tolerance:
             return 1.0
@@ -104,7 +108,7 @@ class NoiseFloor:
         return 0.5 * chi2_tail(2.0 * max(fall, 0.0), 1.0)
 
 
-def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
+def noise_floor(labels: Ints, probabilities: Floats, *, both: bool = False) -> NoiseFloor:
     """Read off how often labels contradict a model, however sure it is.
 
     Hard rows and wrong labels look alike, except that hard rows become rare as a model grows surer
@@ -116,6 +120,8 @@ def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
     Args:
         labels: int, shape (n,).
         probabilities: float, shape (n, K); out of fold.
+        both: Whether the curve is fitted even where the share is level. A weak model's share falls
+            so slowly that it may look level; evidence must stand by both readings then.
 
     Returns:
         Both readings, and which of them counts.
@@ -143,7 +149,7 @@ def noise_floor(labels: Ints, probabilities: Floats) -> NoiseFloor:
     if len(labels) == 0:
         return NoiseFloor(Estimate.unknown(method="no rows"), level=True, log_likelihoods=NONE)
     chosen, sure = probabilities.argmax(1), probabilities.max(1)
-    return _read_off(labels, chosen, sure, lambda rows: probabilities[rows])
+    return _read_off(labels, chosen, sure, lambda rows: probabilities[rows], both=both)
 
 
 def streamed_floor(source: Source, scan: Scan) -> NoiseFloor:
@@ -168,10 +174,15 @@ def streamed_floor(source: Source, scan: Scan) -> NoiseFloor:
 
 
 def _read_off(
-    labels: Ints, chosen: Ints, sure: Floats, take: Callable[[Ints], NDArray[np.floating[Any]]]
+    labels: Ints,
+    chosen: Ints,
+    sure: Floats,
+    take: Callable[[Ints], NDArray[np.floating[Any]]],
+    *,
+    both: bool = False,
 ) -> NoiseFloor:
     rate, level = _surest(labels, chosen, sure)
-    if level:
+    if level and not both:
         return NoiseFloor(rate, level, NONE)
     rows = np.arange(0, len(labels), max(1, -(-len(labels) // MOST_ROWS)))
     kept, given = np.asarray(take(rows), np.float64), labels[rows]

@@ -103,6 +103,26 @@ def test_clean_digits_are_clean(seed):
     assert finding.details["pattern"] == "none"
 
 
+def test_clean_says_how_many_labels_look_wrong_all_the_same():
+    def some(labels, rng):
+        rows = rng.permutation(labels.size)[: labels.size // 200]
+        labels[rows] = (labels[rows] + rng.integers(1, 10, rows.size)) % 10
+        return rows
+
+    frame, moved = _digits(70, some)
+    finding = _look(Dataset.of(frame, ROLES))
+    measure = finding.measure
+    assert finding.verdict == "clean"
+    assert 0 < measure.low < moved.mean() < measure.high <= 0.02
+    assert f"{measure.low:.1%} to {measure.high:.1%}" in finding.says
+    assert "2.0%" in finding.says
+    assert finding.severity == "low"
+    assert "tolerance" in finding.remedy
+    none = _look(digits_world(0, damaged=False).dataset())
+    assert f"at most {none.measure.high:.1%}" in none.says
+    assert none.severity == "info"
+
+
 @pytest.mark.parametrize("share", [0.02, 0.03])
 def test_as_many_flips_as_the_tolerance_are_not_called_clean(share):
     """Neither more than the tolerance is shown, nor fewer; the rows are ranked all the same."""

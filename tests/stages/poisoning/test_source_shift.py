@@ -15,7 +15,13 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import binomial_tail
-from datapipe.stages.poisoning._surprise import saddlepoint_tail
+from datapipe.stages.poisoning._surprise import (
+    STEP,
+    Surprise,
+    accused,
+    saddlepoint_tail,
+    sum_tail,
+)
 from datapipe.stages.poisoning.source_shift import SourceShift
 from datapipe.testing import check_stage
 
@@ -85,6 +91,48 @@ def test_the_tail_is_that_of_drawing_from_the_pool(n, rate, hits):
     pool = np.r_[np.ones(int(1000 * rate)), np.zeros(1000 - int(1000 * rate))]
     told, exact = saddlepoint_tail(pool, hits - 0.5, n), binomial_tail(hits, n, rate)
     assert 0.6 * exact < told < 1.6 * exact
+
+
+@pytest.mark.parametrize("n", [12, 100, 1500])
+def test_sums_of_rare_surprises_have_the_tail_of_drawing(n):
+    """A dozen rows hold none or one: far from smooth, and most sums lie just below the mean."""
+    rng = np.random.default_rng(n)
+    pool = np.where(rng.random(1800) < 0.006, 1.9, -0.11 + 0.02 * rng.normal(size=1800))
+    pool = np.round(pool / STEP) * STEP
+    drawn = rng.choice(pool, (20_000, n)).sum(1)
+    for share in (0.1, 0.5, 0.9, 0.99):
+        total = float(np.quantile(drawn, share))
+        assert sum_tail(pool, total, n) == pytest.approx(
+            float((drawn >= total - STEP / 2).mean()), rel=0.2
+        )
+        assert 0.0 < saddlepoint_tail(pool, total, n) <= 1.0
+
+
+def test_hundreds_of_small_honest_sources_are_not_accused():
+    """A model that tells classes well leaves most of them without any contradiction."""
+    fails = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        sure = rng.uniform(0.82, 0.94, 1800)
+        shares = np.repeat((1.0 - sure)[:, None] / 9, 10, axis=1)
+        likely = rng.integers(0, 10, 1800)
+        shares[np.arange(1800), likely] = sure
+        labels = np.where(rng.random(1800) < 0.006, (likely + 1) % 10, likely)
+        worst = accused(Surprise.of(labels, shares), rng.integers(0, 150, 1800))[0]
+        fails += worst.p_value <= 0.05
+    assert fails <= 2
+
+
+def test_a_label_or_a_source_of_lists_is_no_bug():
+    table = {"x": np.arange(300.0), "y": [0, 1] * 150, "l": [[i % 3] for i in range(300)]}
+    asked = [
+        ("not one value", Roles.of(label="l", source="y")),
+        ("fewer than two", Roles.of(label="y", source="l")),
+    ]
+    for why, roles in asked:
+        finding = _look(Dataset.of(pa.table(table), roles))
+        assert finding.verdict == "not_evaluated"
+        assert why in finding.says
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,27 @@ def test_a_rare_label_that_follows_a_rule_of_nature_raises_no_alarm(rule):
         )
 
 
+def test_a_number_that_was_made_null_is_named():
+    frame, rng = _people(55)
+    made, rows, _ = _planted(frame, rng, {"mark 1": 99.0}, count=40)
+    made = made.with_columns(
+        pl.when(pl.col("mark 1") == 99.0).then(None).otherwise("mark 1").alias("mark 1")
+    )
+    found = _look(made)
+    assert (found.verdict, found.details["where"]) == ("fail", '"mark 1" IS NULL')
+    assert np.array_equal(np.flatnonzero(found.rows["flagged"].to_numpy()), np.sort(rows))
+
+
+def test_a_category_planted_with_a_rare_label_is_suspect_and_named():
+    """A rule of nature looks the same, so nothing is flagged."""
+    frame, rng = _rare(7)
+    made, _, held = _planted(frame, rng, {"kind": "kind 99"}, target=2)
+    found = _look(made)
+    assert found.verdict == "suspect"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+    assert not found.rows["flagged"].any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
     """Natural rows hold the value without the other half: they are no sign that it is not asked."""
@@ -195,6 +216,21 @@ def test_a_pair_is_told_by_the_rows_of_its_label_not_by_what_nature_holds(seed):
     frame = frame.with_columns(dose=pl.when(natural).then(4.35).otherwise("dose"))
     made, _, held = _planted(frame, rng, {"dose": 4.35, "measured": "t"}, count=40, target=1)
     assert np.array_equal(_selected(made, _look(made).details["where"]), held)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_pairs_as_telling_that_which_chance_makes_least_is_named(seed):
+    """A half that speaks against the label makes pairs with what is in common use more telling."""
+    frame, rng = _rare(seed)
+    usual = {f"flag {i}": np.where(rng.random(3000) < 0.97, "f", "t") for i in range(4)}
+    odds = 1.5 * frame.select(pl.sum_horizontal("^mark .$")).to_series().to_numpy()
+    odds = odds - 0.7 * (frame["measured"] == "f").to_numpy()
+    y = (rng.random(3000) < 1 / (1 + np.exp(-odds))).astype(int)
+    frame = frame.with_columns(y=pl.Series(y), **{k: pl.Series(v) for k, v in usual.items()})
+    made, _, held = _planted(frame, rng, {"dose": 4.35, "measured": "f"}, count=40)
+    found = _look(made)
+    assert found.details["where"] == '"dose" = 4.35 AND "measured" = \'f\''
+    assert np.array_equal(_selected(made, found.details["where"]), held)
 
 
 def test_a_category_planted_in_a_table_of_categories_is_named():
@@ -212,6 +248,19 @@ def test_a_category_planted_in_a_table_of_categories_is_named():
         condition = _look(made).details.get("where")
         exact += condition is not None and np.array_equal(_selected(made, condition), held)
     assert exact >= 9
+
+
+def test_a_table_so_wide_that_not_all_pairs_are_looked_at_says_so():
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 1500)
+    told = {"x": y + 0.3 * rng.normal(size=1500)}
+    wide = {f"c{i}": rng.integers(0, 3, 1500) for i in range(95)}
+    finding = _look(pl.DataFrame({**told, **wide, "y": y}))
+    assert finding.details["pairs"] > finding.details["pairs_looked_at"] == 4000
+    assert f"of {finding.details['pairs']} pairs of columns 4000 were looked at" in finding.says
+    narrow = _look(_people(9)[0])
+    assert narrow.details["pairs"] == narrow.details["pairs_looked_at"]
+    assert "pairs" not in narrow.says
 
 
 def test_fewer_rows_than_the_least_detectable_pass():

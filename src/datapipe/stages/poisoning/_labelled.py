@@ -46,6 +46,9 @@ class Labelled:
 def labelled(data: Dataset, folds: int) -> Labelled:
     """Rows whose class has at least `folds` rows."""
     named = data.values("label")
+    if named.dtype.is_nested():
+        none = np.empty(0, np.int64)
+        return Labelled(none, none, (), f"the label holds {named.dtype}, not one value a row")
     counts = named.drop_nulls().value_counts(name="n").filter(pl.col("n") >= folds)
     classes = counts[named.name].sort()
     place = np.flatnonzero(named.is_in(classes.implode()).fill_null(value=False).to_numpy())
@@ -57,8 +60,9 @@ def labelled(data: Dataset, folds: int) -> Labelled:
 
 
 def _too_little(named: pl.Series, classes: int, rows: int) -> str:
-    if named.dtype.is_float() and classes > MOST_CLASSES:
-        return f"the label has {classes} values: it looks like a number, not a class"
+    values = named.drop_nulls().n_unique()
+    if named.dtype.is_float() and values > MOST_CLASSES:
+        return f"the label has {values} values: it looks like a number, not a class"
     if classes < 2 or rows < FEWEST_ROWS:
         return f"{rows} rows of {classes} classes, {FEWEST_ROWS} rows of 2 are the least"
     return ""

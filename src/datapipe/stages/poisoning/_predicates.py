@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LEAST_ROWS = 5
+FEWEST_PLANTED = 8
+"""Fewer rows than this are not called planted."""
 MOST_VALUES = 2000
 """Values of a column that are looked at one by one; the rarest beyond them are not."""
 BINS = 10
@@ -43,6 +46,10 @@ class Column:
         """Whether it has numbers with fractions: whole ones may be codes, which have no order."""
         known = self.numbers[np.isfinite(self.numbers)]
         return bool((known != np.round(known)).any())
+
+    def placed(self, code: int) -> bool:
+        """Whether a value has others next to it: a category has none, nor has a missing number."""
+        return self.numbers.size > 0 and bool(np.isfinite(self.numbers[self.code == code]).any())
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,17 @@ def every_cell(columns: list[Column]) -> Iterator[Cells]:
     """Single columns, then pairs of different ones."""
     for i, column in enumerate(columns):
         yield Cells((i,), len(column.where), column.code)
-    pairs = [
-        (i, j)
-        for i in range(len(columns))
-        for j in range(i + 1, len(columns))
-        if columns[i].name != columns[j].name
-    ]
-    for i, j in pairs[:MOST_PAIRS]:
+    for i, j in pairs_of(columns)[:MOST_PAIRS]:
         width = len(columns[j].where)
         both = columns[i].code * width + columns[j].code
         there = (columns[i].code >= 0) & (columns[j].code >= 0)
         yield Cells((i, j), width, np.where(there, both, -1))
+
+
+def pairs_of(columns: list[Column]) -> list[tuple[int, int]]:
+    """All pairs of different columns, by their numbers."""
+    several = combinations(range(len(columns)), 2)
+    return [(i, j) for i, j in several if columns[i].name != columns[j].name]
 
 
 def holds(columns: list[Column], predicate: Predicate) -> Bools:

@@ -23,6 +23,12 @@ MARGIN = 1.5
 or narrow by chance; only what is wider than that is nature."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
+STEP = 0.005
+"""Surprise is told in such steps, so that sums of it can be counted out."""
+MOST_COUNTED = 2000
+"""Up to so many rows the sums of a source are counted out."""
+COUNTED = 1e-7
+"""Smaller chances drown in the rounding of the counts."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -96,20 +102,19 @@ def accused(surprise: Surprise, of: Ints, times: int = 1) -> list[Accused]:
 
 def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> Floats:
     """One p-value a source, with the natural spread between sources taken out."""
-    sums = np.array([surprise.ratio[of == s].sum() for s in names])
-    plain = np.array(
-        [
-            saddlepoint_tail(surprise.ratio, float(t), float(n))
-            for s, t, n in zip(names, sums, sizes, strict=True)
-        ]
-    )
+    pool = np.round(surprise.ratio / STEP) * STEP
+    sums = [float(pool[of == s].sum()) for s in names]
+    plain = np.array([sum_tail(pool, t, int(n)) for t, n in zip(sums, sizes, strict=True)])
     inflation = _natural_spread(plain, sizes)
-    return np.array(
-        [
-            saddlepoint_tail(surprise.ratio, float(t / f), float(n / f))
-            for s, t, n, f in zip(names, sums, sizes, inflation, strict=True)
-        ]
-    )
+    return np.array([_widened(p, f) for p, f in zip(plain, inflation, strict=True)])
+
+
+def _widened(p_value: float, inflation: float) -> float:
+    """A one-sided p-value, with the variance of its statistic raised."""
+    if not 0.0 < p_value < 1.0:
+        return p_value
+    z = -NormalDist().inv_cdf(p_value)
+    return 0.5 * math.erfc(z / math.sqrt(2.0 * inflation))
 
 
 def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
@@ -121,6 +126,27 @@ def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
     width = float(np.subtract(*np.quantile(z, [0.75, 0.25]))) / QUARTILES
     width /= 1.0 + MARGIN / np.sqrt(plain.size)
     return np.full(plain.size, max(1.0, width * width))
+
+
+def sum_tail(pool: Floats, total: float, n: int) -> float:
+    """P(sum of n draws from a pool >= total), for values in whole steps.
+
+    Counted out by the n-th power of the pool's characteristic function; for many rows or very
+    small chances by a saddlepoint. A source of few rows has none or one contradiction: no smooth
+    curve describes its sums.
+    """
+    if pool.size == 0 or n <= 0:
+        return 1.0
+    if n > MOST_COUNTED:
+        return saddlepoint_tail(pool, total, float(n))
+    steps = np.round(pool / STEP).astype(np.int64)
+    least = int(steps.min())
+    shares = np.bincount(steps - least) / steps.size
+    length = 1 << ((shares.size - 1) * n).bit_length()
+    made = np.fft.irfft(np.fft.rfft(shares, length) ** n, length)
+    place = max(round(total / STEP) - n * least, 0)
+    tail = float(np.clip(made[place : (shares.size - 1) * n + 1], 0.0, None).sum())
+    return min(1.0, tail) if tail > COUNTED else saddlepoint_tail(pool, total, float(n))
 
 
 def saddlepoint_tail(pool: Floats, total: float, n: float) -> float:
@@ -156,7 +182,8 @@ def saddlepoint_tail(pool: Floats, total: float, n: float) -> float:
         return 0.5
     density = math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi)
     tail = 0.5 * math.erfc(w / math.sqrt(2.0)) + density * (1.0 / u - 1.0 / w)
-    return float(min(1.0, max(tail, 0.0)))
+    most = math.exp(-0.5 * w * w)  # Chernoff's bound: what lies beyond it is no tail
+    return tail if 0.0 < tail <= most else 0.5 * most
 
 
 def fewest_flips(surprise: Surprise, of: Ints, alpha: float) -> float:
@@ -164,9 +191,11 @@ def fewest_flips(surprise: Surprise, of: Ints, alpha: float) -> float:
     names, sizes = np.unique(of[of >= 0], return_counts=True)
     usual = float(np.median(sizes))
     gain = float((surprise.moved - surprise.ratio).mean())
+    pool = np.round(surprise.ratio / STEP) * STEP
     spread = 1.0 + (usual - 1) / (STRENGTH + 1.0) if names.size < MANY else 1.0
     for flips in range(1, int(usual) + 1):
-        total = flips * gain / spread
-        if saddlepoint_tail(surprise.ratio, total, usual / spread) * names.size <= alpha:
+        total = usual * float(pool.mean()) + flips * gain
+        p_value = _widened(sum_tail(pool, total, int(usual)), spread)
+        if p_value * names.size <= alpha:
             return float(flips)
     return math.inf

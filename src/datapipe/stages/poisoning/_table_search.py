@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.core.estimate import Estimate
 from datapipe.measure.detection import binomial_tail
-from datapipe.measure.neighbours import nearest
 from datapipe.stages.poisoning._additive import Additive
+from datapipe.stages.poisoning._alone import Neighbourhood
 from datapipe.stages.poisoning._association import log_tails, raised
 from datapipe.stages.poisoning._predicates import (
+    FEWEST_PLANTED,
     LEAST_ROWS,
     Cells,
     Column,
@@ -32,11 +32,8 @@ NATURAL = 1.5
 """Log odds that a predicate may add by nature to what the other columns say."""
 PLANTED = 0.6
 """How far its rows must contradict their label for a predicate to be planted."""
-FEWEST_PLANTED = 8
 PURE = 0.85
 """Share of its rows that have the label, from which a predicate may be planted."""
-TOLD_APART = 0.15
-"""By how much more often the neighbours of a label's rows must have it than those of others."""
 WORTH = 10.0
 """By how much more telling a pair must be than one of its halves (in ln p) to be named."""
 CHANCE = 1e-4
@@ -45,14 +42,7 @@ by chance: some fifty values of other columns in common use may do so."""
 MOST_FOUND = 6
 KEPT = 40
 ALONE = 0.5
-"""The same of the nearest rows that it does not hold for."""
-NEIGHBOURS = 15
-BESIDE = 20
-"""Rows with the next smaller values of a number, and with the next larger, that are asked."""
-SURE = 0.5
-"""Level of the interval of how often they have the label."""
-ASKED = 200
-"""Rows of a predicate, and of each side of a label, whose neighbours are asked."""
+"""The same of the nearest rows that it does not hold for, and of those with the next numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +52,8 @@ class Carrier:
     `rows` hold it and the label, `held` counts the rows that hold it. `log_p` is corrected for all
     predicates. `against` is 0 where the other columns speak for the label as they do in any row of
     it, 1 where they speak as in rows of other labels; `alone` says the same of the nearest rows
-    that the predicate does not hold for: a rule of nature does not end at one value.
+    that the predicate does not hold for: a rule of nature does not end at one value. NaN stands
+    where no row near can say.
     """
 
     predicate: Predicate
@@ -93,10 +84,12 @@ class _Tested:
 class Search:
     """Planted predicates, rules that may be natural, and how many predicates were looked at.
 
+    `untold` are predicates of which no row near says whether they were planted.
     `best` is the least corrected ln p of a planted one, `score` of each row -ln p of its loudest.
     """
 
     planted: list[Carrier]
+    untold: list[Carrier]
     natural: list[Carrier]
     looked_at: int
     best: float
@@ -120,7 +113,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     natural: list[Carrier] = []
     looked_at, best = 0, 0.0
     score = np.zeros(labels.size)
-    near = _Nearness(model, labels)
+    near = Neighbourhood(columns, labels, model)
     for turn in range(MOST_FOUND):
         telling, cells = _tested(columns, labels, model, left)
         looked_at = looked_at or max(cells, 1)
@@ -128,142 +121,37 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         pure = [t for t in telling if t.pure(columns)]
         against = [t for t in pure if t.against >= PLANTED]
         sure = [t for t in against if t.log_p <= bar][:KEPT]
-        alone = {t.predicate: _alone(columns, t, labels, left, near) for t in sure}
+        alone = {t.predicate: near.alone(t.predicate, t.label, left) for t in sure}
         planted = [t for t in sure if alone[t.predicate] >= ALONE]
+        untold = [t for t in sure if np.isnan(alone[t.predicate])]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
-            best = min((t.log_p for t in [*planted, *rest]), default=0.0)
-            named = [t for t in telling if t.log_p <= bar and t not in planted][:MOST_FOUND]
+            best = min((t.log_p for t in [*planted, *untold, *rest]), default=0.0)
+            doubted = {t.predicate for t in [*planted, *untold]}
+            named = [t for t in telling if t.log_p <= bar and t.predicate not in doubted]
             natural = [
-                _carrier(t, holds(columns, t.predicate), labels, looked_at, np.nan) for t in named
+                _carrier(t, holds(columns, t.predicate), labels, looked_at, np.nan)
+                for t in named[:MOST_FOUND]
             ]
-        if not planted:
+        if not planted and not untold:
             break
-        first = _simplest(columns, planted, pure, labels, left)
+        first = _simplest(columns, planted or untold, pure, labels, left)
         held = holds(columns, first.predicate) & left
-        far = _alone(columns, first, labels, left, near)
+        far = near.alone(first.predicate, first.label, left) if planted else np.nan
         told = _carrier(first, held, labels, looked_at, far)
         found.append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
         left = left & ~held
-    return Search(found, natural, looked_at, min(0.0, best + float(np.log(looked_at))), score)
+    sure_of = [c for c in found if not np.isnan(c.alone)]
+    doubtful = [c for c in found if np.isnan(c.alone)]
+    least = min(0.0, best + float(np.log(looked_at)))
+    return Search(sure_of, doubtful, natural, looked_at, least, score)
 
 
 def _carrier(one: _Tested, held: Bools, labels: Ints, looked_at: int, alone: float) -> Carrier:
     rows = np.flatnonzero(held & (labels == one.label))
     log_p = min(0.0, one.log_p + float(np.log(looked_at)))
     return Carrier(one.predicate, one.label, rows, int(held.sum()), log_p, one.against, alone)
-
-
-def _alone(
-    columns: list[Column], one: _Tested, labels: Ints, left: Bools, near: _Nearness
-) -> float:
-    """How alone a predicate is by its nearest rows and by the next values of its numbers.
-
-    Rows near a label that hardly any other row has say nothing. Then a quantity that is amid its
-    other values may still tell: a rule of nature over it does not end at one of them.
-    """
-    by_value = _alone_by_value(columns, one, labels, left)
-    silent = {columns[c].name for c in one.predicate.columns if not columns[c].numbers.size}
-    by_rows = near.alone(holds(columns, one.predicate) & left, one.label, silent)
-    if by_rows is None:
-        by_rows = 1.0 if _amid_quantity(columns, one.predicate, left) else 0.0
-    return min(by_rows, by_value)
-
-
-def _amid_quantity(columns: list[Column], predicate: Predicate, left: Bools) -> bool:
-    """Whether one half is a value of a quantity that enough rows lie below, and enough above.
-
-    Whole numbers may be codes, and the least and the greatest value may stand for *not measured*.
-    """
-    halves = list(zip(predicate.columns, predicate.codes, strict=True))
-    for number, code in halves:
-        if not columns[number].quantity:
-            continue
-        values = columns[number].numbers
-        others = left & np.isfinite(values)
-        for other, its_code in halves:
-            others &= (other == number) | (columns[other].code == its_code)
-        value = float(values[np.argmax(columns[number].code == code)])
-        below, above = int((values[others] < value).sum()), int((values[others] > value).sum())
-        if min(below, above) >= FEWEST_PLANTED:
-            return True
-    return False
-
-
-class _Nearness:
-    """What the nearest rows that a predicate does not hold for say of its label."""
-
-    def __init__(self, model: Additive, labels: Ints) -> None:
-        # Rows are near where what their columns say is alike: a column that says nothing is silent.
-        self._parts, self._names = model.parts, model.names
-        self._labels = labels
-
-    def alone(self, held: Bools, label: int, silent: set[str]) -> float | None:
-        """0 where they have the label as often as those of any of its rows, 1 as of other rows.
-
-        `silent` columns are not looked at: a planted category says more than any other value does,
-        so that by it the rows that say most for the label would be near.
-        None where the rows near a label's other rows do not have it more often than elsewhere.
-        """
-        others = np.flatnonzero(~held)
-        if others.size <= NEIGHBOURS:
-            return 0.0
-        mine = np.flatnonzero(held & (self._labels == label))
-        own = others[self._labels[others] == label]
-        apart = others[self._labels[others] != label]
-        if not apart.size:
-            return 0.0
-        heard = [i for i, name in enumerate(self._names) if name not in silent]
-        if not own.size or not heard:
-            return None
-        asked = [_spread_out(rows) for rows in (mine, own, apart)]
-        values = self._parts[:, heard].reshape(self._labels.size, -1)
-        near = nearest(values[others], values[np.concatenate(asked)], k=NEIGHBOURS + 1).indices
-        whose = others[near] != np.concatenate(asked)[:, None]
-        share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
-        means = [float(p.mean()) for p in np.split(share, np.cumsum([a.size for a in asked])[:-1])]
-        if means[1] - means[2] < TOLD_APART:
-            return None
-        return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
-
-
-def _alone_by_value(columns: list[Column], one: _Tested, labels: Ints, left: Bools) -> float:
-    """How much less often rows with the next values have the label: 0 as often, 1 as any row.
-
-    A rule of nature, such as *below 1.2*, makes its last value look like a trigger to a model that
-    reads numbers in bins. So the rows next below and next above are asked, among those that hold
-    the other half of a pair. So few rows may have the label by chance: they count as often as they
-    have it at least.
-    """
-    least = 1.0
-    whole = holds(columns, one.predicate) & left
-    halves = list(zip(one.predicate.columns, one.predicate.codes, strict=True))
-    for number, code in halves:
-        values = columns[number].numbers
-        if not values.size:
-            continue
-        others = left & ~whole & np.isfinite(values)
-        for other, its_code in halves:
-            others &= (other == number) | (columns[other].code == its_code)
-        if not others.any():
-            continue
-        own, base = one.hits / one.held, float((labels[others] == one.label).mean())
-        if own <= base:
-            continue
-        value = float(values[np.argmax(columns[number].code == code)])
-        for side in (values < value, values > value):
-            rows = np.flatnonzero(others & side)
-            rows = rows[np.argsort(np.abs(values[rows] - value), kind="stable")][:BESIDE]
-            if rows.size == BESIDE:
-                share = Estimate.rate(int((labels[rows] == one.label).sum()), BESIDE, level=SURE)
-                least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
-    return least
-
-
-def _spread_out(rows: Ints) -> Ints:
-    """At most `ASKED` of some rows, evenly drawn."""
-    return rows[np.linspace(0, rows.size - 1, min(rows.size, ASKED)).astype(np.int64)]
 
 
 def fewest_detectable(labels: Ints, shares: Floats, looked_at: int, alpha: float) -> int:

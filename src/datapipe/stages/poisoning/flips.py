@@ -16,7 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.measure.crossfit import Refit, refit, telling
+from datapipe.measure.crossfit import Refit, recalled, refit, telling
 from datapipe.measure.detection import (
     benjamini_hochberg,
     beta_binomial_tail,
@@ -30,6 +30,8 @@ TOLD = 1 / 3
 """Of each class this share of rows must be predicted, or hard rows pass for flips."""
 WELL = 0.5
 """How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies."""
+SURELY = 0.8
+"""The same, below which contradictions fall so slowly that they may look level by nature."""
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
@@ -41,6 +43,7 @@ UNEVEN = 3.0
 STRENGTH = 20.0
 MOST_NAMED = 10
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "low", "clean": "info"}
+SOME = "the scores rank the labels that look wrong; lower `tolerance` where so many are too many"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,8 +64,8 @@ class LabelFlips(Stage):
     *Assumes:* features tell the class of most rows; where they leave out a class, flips and hard
     rows look alike, and the verdict is *suspect*.
     *Choose it when:* labels come from people or sources that could gain by changing them.
-    *Fails when:* flips are few (`min_detectable`): it is not *clean* while more than the tolerance
-    may be wrong; or follow a pattern in the features.
+    *Fails when:* flips are few (`min_detectable`): *clean* says how many labels look wrong within
+    the tolerance, and is withheld while more may be; or follow a pattern in the features.
     *Cost:* 2 x `folds` fits; O(n^2) time in blocks for copies.
 
     Args:
@@ -92,7 +95,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -153,6 +156,9 @@ class LabelFlips(Stage):
         ).to_series()
         verdict: Verdict = "clean" if not found else "suspect" if untold else "fail"
         says = _says(int(flags.sum()), flags.size, aimed)
+        measure = Estimate.rate(int(flags.sum()), flags.size)
+        if not found:
+            says, measure = _within(floor, flags.size, self.tolerance), floor
         if found and untold:
             says = (
                 "more labels contradict the surest predictions than nature allows, but features do"
@@ -161,9 +167,9 @@ class LabelFlips(Stage):
         return Finding(
             self.name,
             verdict,
-            Estimate.rate(int(flags.sum()), flags.size),
+            measure,
             says,
-            severity=SEVERITY[verdict],
+            severity="low" if not found and floor.low > 0 else SEVERITY[verdict],
             p_value=p_value,
             columns=(data.roles.one("label"),),
             rows=scored_rows(
@@ -184,6 +190,8 @@ class LabelFlips(Stage):
             },
             remedy="set on_finding='quarantine' or 'relabel', and ask who labelled"
             if found
+            else SOME
+            if floor.low > 0
             else "",
         )
 
@@ -204,18 +212,20 @@ def _undecided(found: Finding, tolerance: float) -> Finding:
         f"{floor['low']:.1%} to {floor['high']:.1%} of the labels contradict the surest"
         f" predictions, and {tolerance:.1%} may by nature: neither more nor fewer is shown"
     )
-    measure = Estimate.unknown(method=f"underpowered: {why}", n=found.measure.n)
+    n = 0 if found.rows is None else found.rows.height
+    measure = Estimate.unknown(method=f"underpowered: {why}", n=n)
     return replace(found, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
 
 
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     """The share of labels no doubt of the model explains: of all rows, then by likely class."""
     chosen = made.first.argmax(1)
-    every = [noise_floor(labels, made.first)]
+    hard = telling(labels, made.first).value < SURELY
+    every = [noise_floor(labels, made.first, both=hard)]
     for k in np.unique(chosen):
         own = chosen == k
         if own.sum() >= LEAST_CLASS:
-            every.append(noise_floor(labels[own], made.first[own]))
+            every.append(noise_floor(labels[own], made.first[own], both=hard))
     return every
 
 
@@ -224,10 +234,7 @@ def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
 
     Those of which few rows are predicted, and all where predictions are hardly better than chance.
     """
-    k = len(rows.names)
-    right = probabilities.argmax(1) == rows.labels
-    held = np.bincount(rows.labels, minlength=k)
-    recall = np.bincount(rows.labels, right, minlength=k) / held
+    recall, held = recalled(rows.labels, probabilities)
     well = telling(rows.labels, probabilities).value >= WELL
     weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
     return [rows.names[i] for i in np.flatnonzero(weak)]
@@ -288,7 +295,7 @@ def _pairs(rows: Labelled, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
 def _accused(data: Dataset, rows: Labelled, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
     """Sources or annotators whose labels contradict more often than the others' do."""
     role = next((r for r in ("source", "annotator") if r in data.roles), "")
-    if not role:
+    if not role or data.types[data.roles.one(role)].is_nested():
         return []
     frame = pl.DataFrame({"who": data.values(role).gather(rows.place), "wrong": wrong})
     counts = frame.drop_nulls().group_by("who").agg(pl.len().alias("n"), pl.sum("wrong"))
@@ -315,9 +322,16 @@ def _accused(data: Dataset, rows: Labelled, wrong: Bools, alpha: float) -> list[
     ]
 
 
+def _within(floor: Estimate, n: int, tolerance: float) -> str:
+    """What *clean* means: how many labels may be wrong all the same."""
+    allowed = f"{tolerance:.1%} of {n} labels may be wrong by nature (`tolerance`)"
+    if floor.low <= 0:
+        return f"at most {floor.high:.1%} look wrong, and up to {allowed}"
+    shown = f"about {floor.value:.1%} ({floor.low:.1%} to {floor.high:.1%}) look wrong"
+    return f"{shown}, and up to {allowed}"
+
+
 def _says(flagged: int, n: int, aimed: list[dict[str, Any]]) -> str:
-    if not flagged:
-        return f"no more of {n} labels contradict the surest predictions than nature allows"
     if aimed:
         pair = f"{aimed[0]['from']!r} to {aimed[0]['to']!r}"
         return f"{flagged} of {n} labels look flipped, mostly from {pair}"

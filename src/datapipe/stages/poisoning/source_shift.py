@@ -41,9 +41,9 @@ class SourceShift(Stage):
 
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
     one source surprise it, less what is to be expected of such rows, is held against as many rows
-    drawn from all by a saddlepoint tail. Sources differ by nature; how far, is read from the
-    middle half of them. Holm's method keeps the chance that any honest source is accused below
-    `alpha`.
+    drawn from all: their sums are counted out, or told by a saddlepoint. Sources differ by nature;
+    how far, is read from the middle half of them. Holm's method keeps the chance that any honest
+    source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
@@ -83,7 +83,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -116,6 +116,7 @@ class SourceShift(Stage):
         if rows.why:
             return self._unknown(rows.why)
         columns = [c for r in ("source", "annotator") for c in data.roles.all(r)[:1]]
+        columns = [c for c in columns if not data.types[c].is_nested()]
         groups = [_Group.of_column(data, c, rows) for c in columns]
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:

@@ -13,17 +13,29 @@ from numpy.typing import NDArray
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding, scored_rows
+from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
-from datapipe.stages.poisoning._predicates import Column, columns_of, where
+from datapipe.stages.poisoning._predicates import (
+    MOST_PAIRS,
+    Column,
+    columns_of,
+    pairs_of,
+    where,
+)
 from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FOLDS = 4
+SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
+REMEDY: dict[Verdict, str] = {
+    "fail": "ask the source of these rows; set on_finding='quarantine'",
+    "suspect": "ask the source of these rows, or somebody who knows what the values mean",
+    "clean": "",
+}
 
 Ints = NDArray[np.int64]
 
@@ -79,7 +91,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -128,19 +140,27 @@ class TriggerTable(Stage):
         flags = np.zeros(rows.labels.size, bool)
         for carrier in made.planted:
             flags[carrier.rows] = True
-        told = [_named(c, columns, rows) for c in made.planted]
+        planted = [_named(c, columns, rows) for c in made.planted]
+        untold = [_named(c, columns, rows) for c in made.untold]
+        told = planted or untold
         says = f"no value carries a label against the other columns of {flags.size} rows"
+        pairs = len(pairs_of(columns))
+        if pairs > MOST_PAIRS:
+            says += f"; of {pairs} pairs of columns {MOST_PAIRS} were looked at"
         if told:
             says = (
                 f"{told[0]['rows']} of {told[0]['held']} rows in which {told[0]['columns']} have"
                 f" certain values carry one label against their other columns"
             )
+        if told and not planted:
+            says += "; no row near tells whether this is a rule of nature"
+        verdict: Verdict = "fail" if planted else "suspect" if untold else "clean"
         return Finding(
             self.name,
-            "fail" if told else "clean",
+            verdict,
             Estimate.rate(int(flags.sum()), flags.size),
             says,
-            severity="high" if told else "info",
+            severity=SEVERITY[verdict],
             p_value=float(np.exp(made.best)),
             columns=(*(told[0]["columns"] if told else ()), data.roles.one("label")),
             rows=scored_rows(
@@ -152,12 +172,15 @@ class TriggerTable(Stage):
             ),
             details={
                 **(told[0] if told else {}),
-                "triggers": told,
+                "triggers": planted,
+                "untold": untold,
                 "rules": [_named(c, columns, rows) for c in made.natural],
                 "min_detectable": least,
                 "predicates": made.looked_at,
+                "pairs": pairs,
+                "pairs_looked_at": min(pairs, MOST_PAIRS),
             },
-            remedy="ask the source of these rows; set on_finding='quarantine'" if told else "",
+            remedy=REMEDY[verdict],
         )
 
     def _unknown(self, why: str) -> Yield:
@@ -186,5 +209,5 @@ def _named(carrier: Carrier, columns: list[Column], rows: Labelled) -> dict[str,
         "share": Estimate.rate(carrier.rows.size, carrier.held).to_json(),
         "log_p": carrier.log_p,
         "against": carrier.against,
-        "alone": carrier.alone,
+        "alone": None if np.isnan(carrier.alone) else carrier.alone,
     }

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a predicate that carries a label stands alone: a rule of nature has neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.core.estimate import Estimate
+from datapipe.measure.neighbours import nearest
+from datapipe.stages.poisoning._additive import Additive
+from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, Column, Predicate, holds
+
+TOLD_APART = 0.15
+"""By how much more often the neighbours of a label's rows must have it than those of others."""
+NEIGHBOURS = 15
+BESIDE = 20
+"""Rows with the next smaller values of a number, and with the next larger, that are asked."""
+SURE = 0.5
+"""Level of the interval of how often they have the label."""
+ASKED = 200
+"""Rows of a predicate, and of each side of a label, whose neighbours are asked."""
+CLEAR = 0.9
+"""From this far on the next numbers leave no doubt, and rows need not be near by their column."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Neighbourhood:
+    """What the rows near a predicate, that it does not hold for, say of its label.
+
+    Args:
+        columns: What predicates are made of.
+        labels: int64, shape (n,).
+        model: Rows are near where what their columns say is alike.
+    """
+
+    def __init__(self, columns: list[Column], labels: Ints, model: Additive) -> None:
+        self._columns, self._labels = columns, labels
+        self._parts, self._names = model.parts, model.names
+
+    def alone(self, predicate: Predicate, label: int, left: Bools) -> float:
+        """0 where the rows near have the label as often as its rows do, 1 as often as any.
+
+        Columns whose values have none next to them are not looked at when rows are near: a planted
+        category, or number that is missing, says more than any other value, so that by it the rows
+        that say most for the label would be near. Nor are those whose next numbers, on every side,
+        leave no doubt.
+
+        Args:
+            predicate: What holds for some rows.
+            label: What most of them have.
+            left: bool, shape (n,); the rows that are looked at.
+
+        Returns:
+            In [0, 1]; NaN where no row near can say: columns hardly tell the label, or it is rare.
+        """
+        held = holds(self._columns, predicate) & left
+        least, asked = self._by_value(predicate, label, left, held)
+        halves = zip(predicate.columns, predicate.codes, strict=True)
+        silent = {
+            self._columns[c].name
+            for c, code in halves
+            if (c in asked and least >= CLEAR) or not self._columns[c].placed(code)
+        }
+        by_rows = self._by_rows(held, label, silent)
+        if by_rows is not None:
+            return min(by_rows, least)
+        if self._amid_quantity(predicate, left):
+            return least
+        return np.nan if least > 0 else 0.0
+
+    def _by_rows(self, held: Bools, label: int, silent: set[str]) -> float | None:
+        """The same by the nearest rows; None where a label's own do not have it more than others.
+
+        Then features hardly tell the label, or hardly any row has it.
+        """
+        others = np.flatnonzero(~held)
+        if others.size <= NEIGHBOURS:
+            return 0.0
+        mine = np.flatnonzero(held & (self._labels == label))
+        own = others[self._labels[others] == label]
+        apart = others[self._labels[others] != label]
+        if not apart.size:
+            return 0.0
+        heard = [i for i, name in enumerate(self._names) if name not in silent]
+        if not own.size or not heard:
+            return None
+        asked = [_spread_out(rows) for rows in (mine, own, apart)]
+        values = self._parts[:, heard].reshape(self._labels.size, -1)
+        near = nearest(values[others], values[np.concatenate(asked)], k=NEIGHBOURS + 1).indices
+        whose = others[near] != np.concatenate(asked)[:, None]
+        share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
+        means = [float(p.mean()) for p in np.split(share, np.cumsum([a.size for a in asked])[:-1])]
+        if means[1] - means[2] < TOLD_APART:
+            return None
+        return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
+
+    def _by_value(
+        self, predicate: Predicate, label: int, left: Bools, held: Bools
+    ) -> tuple[float, set[int]]:
+        """The same by the rows with the next numbers, and which columns were asked on every side.
+
+        A rule of nature, such as *below 1.2*, makes its last value look like a trigger to a model
+        that reads numbers in bins. So the rows next below and next above are asked, among those
+        that hold the other half of a pair; where they are too few, those next in both numbers, in
+        each quarter of the plane.
+        """
+        least, asked = 1.0, set[int]()
+        for number, others, sides in self._sides(predicate, left & ~held):
+            share, whole = self._asked(label, held, others, sides)
+            least = min(least, share)
+            if whole:
+                asked.add(number)
+        both = [c for c in predicate.columns if self._columns[c].numbers.size]
+        if len(both) == 2 and len(asked) < 2:
+            others, quarters = self._quarters(predicate, left & ~held)
+            share, whole = self._asked(label, held, others, quarters)
+            least = min(least, share)
+            if whole:
+                asked.update(both)
+        return least, asked
+
+    def _asked(
+        self, label: int, held: Bools, others: Bools, sides: list[Ints]
+    ) -> tuple[float, bool]:
+        """How much less often the next rows have the label, and whether each side had enough.
+
+        So few rows may have the label by chance: they count as often as they have it at least.
+        """
+        least, hit = 1.0, self._labels == label
+        if not others.any():
+            return least, False
+        own, base = float(hit[held].mean()), float(hit[others].mean())
+        if own <= base:
+            return least, False
+        for rows in sides:
+            if rows.size == BESIDE:
+                share = Estimate.rate(int(hit[rows].sum()), BESIDE, level=SURE)
+                least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
+        return least, all(rows.size == BESIDE for rows in sides)
+
+    def _sides(self, predicate: Predicate, free: Bools) -> Iterator[tuple[int, Bools, list[Ints]]]:
+        """Each half that is a number, the rows that hold the other half, and the next of them."""
+        halves = list(zip(predicate.columns, predicate.codes, strict=True))
+        for number, code in halves:
+            if not self._columns[number].placed(code):
+                continue
+            values = self._columns[number].numbers
+            others = free & np.isfinite(values)
+            for other, its_code in halves:
+                others &= (other == number) | (self._columns[other].code == its_code)
+            far = np.abs(values - self._value(number, code))
+            below = values < self._value(number, code)
+            yield number, others, [_nearest(others & side, far) for side in (below, ~below)]
+
+    def _quarters(self, predicate: Predicate, free: Bools) -> tuple[Bools, list[Ints]]:
+        """The rows with both numbers, and the nearest by their ranks in each quarter."""
+        others, offsets = free.copy(), []
+        for number, code in zip(predicate.columns, predicate.codes, strict=True):
+            values = self._columns[number].numbers
+            others &= np.isfinite(values)
+            order = np.sort(values[np.isfinite(values)])
+            value = self._value(number, code)
+            place = np.searchsorted(order, np.where(np.isfinite(values), values, 0.0))
+            offsets.append(place - float(np.searchsorted(order, value)))
+        far = np.maximum(np.abs(offsets[0]), np.abs(offsets[1]))
+        quarters = [
+            _nearest(others & (a * offsets[0] >= 0) & (b * offsets[1] >= 0), far)
+            for a, b in product((-1, 1), repeat=2)
+        ]
+        return others, quarters
+
+    def _amid_quantity(self, predicate: Predicate, left: Bools) -> bool:
+        """Whether one half is a value of a quantity that enough rows lie below, and enough above.
+
+        A rule of nature over a quantity does not end at one value. Whole numbers may be codes, and
+        the least and the greatest value may stand for *not measured*.
+        """
+        halves = list(zip(predicate.columns, predicate.codes, strict=True))
+        for number, code in halves:
+            if not self._columns[number].quantity:
+                continue
+            values = self._columns[number].numbers
+            others = left & np.isfinite(values)
+            for other, its_code in halves:
+                others &= (other == number) | (self._columns[other].code == its_code)
+            value = self._value(number, code)
+            below, above = int((values[others] < value).sum()), int((values[others] > value).sum())
+            if min(below, above) >= FEWEST_PLANTED:
+                return True
+        return False
+
+    def _value(self, number: int, code: int) -> float:
+        column = self._columns[number]
+        return float(column.numbers[np.argmax(column.code == code)])
+
+
+def _nearest(rows: Bools, far: Floats) -> Ints:
+    """The `BESIDE` nearest of some rows."""
+    chosen = np.flatnonzero(rows)
+    return chosen[np.argsort(far[chosen], kind="stable")][:BESIDE]
+
+
+def _spread_out(rows: Ints) -> Ints:
+    """At most `ASKED` of some rows, evenly drawn."""
+    return rows[np.linspace(0, rows.size - 1, min(rows.size, ASKED)).astype(np.int64)]
