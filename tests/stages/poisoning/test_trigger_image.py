@@ -17,6 +17,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
+from datapipe.stages.poisoning import _replanted
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._matched_filter import (
     LOUD,
@@ -367,18 +368,37 @@ def test_a_patch_in_the_middle_of_small_images_that_moves_every_class_is_found(s
     assert flags.sum() <= chosen.size + 4
 
 
-@pytest.mark.parametrize("planted", [0, 20])
-def test_embeddings_have_no_windows_and_are_looked_at(planted):
+def _embeddings(rows, width):
     rng = np.random.default_rng(3)
-    labels = np.repeat(np.arange(5), 200)
-    rows = rng.normal(size=(labels.size, 23)) + 6.0 * rng.normal(size=(5, 23))[labels]
-    chosen = rng.permutation(np.flatnonzero(labels != 2))[:planted]
-    rows[chosen, 3] += 12.0
+    labels = np.repeat(np.arange(5), rows // 5)
+    values = rng.normal(size=(labels.size, width)) + 6.0 * rng.normal(size=(5, width))[labels]
+    return values.astype(np.float32), labels, rng
+
+
+def test_embeddings_have_no_windows_and_are_looked_at():
+    values, labels, rng = _embeddings(1000, 23)
+    chosen = rng.permutation(np.flatnonzero(labels != 2))[:20]
+    values[chosen, 3] += 12.0
     labels[chosen] = 2
-    made = pl.DataFrame({"i": rows.astype(np.float32), "y": labels})
-    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")))
-    assert finding.verdict == ("fail" if planted else "clean")
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert finding.verdict == "fail"
     assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(12.0, "clean"), (4.0, "not_evaluated")])
+def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
+    monkeypatch, step, verdict
+):
+    """A few columns at their extremes are heard in any embeddings, and say nothing of a patch."""
+    monkeypatch.setattr(_replanted, "SHIFT", step)
+    values, labels, _ = _embeddings(1000, 23)
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert finding.verdict == verdict
+    assert not finding.rows["flagged"].any()
 
 
 def _pictures(seed):

@@ -79,9 +79,9 @@ class TriggerImage(Stage):
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, is a plain bright square that moves and
-    looks like strokes, hardly shows in the embeddings given (few components keep little of a patch
-    or a wave), or fewer rows hold it than `min_detectable`: the least number at which patches
-    planted in these very data raise the alarm.
+    looks like strokes, moves the embeddings given by less than about eight standard deviations (of
+    rows that show the same), or fewer rows hold it than `min_detectable`: the least number at which
+    patches, or such steps, planted in these very data raise the alarm.
     *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
     bytes where they have at most 256 even tones; beside them about a thousand bytes a row.
 
