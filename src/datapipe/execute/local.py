@@ -296,7 +296,9 @@ class _Session:
             self.recorder.gate_closed(step, self.data, own)
             closed.run = self.recorder.close(self.data, "stopped", closed.code)
             raise
-        except (DatapipeError, KeyboardInterrupt, pl.exceptions.PolarsError, OSError):
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise _not_computed(stage, error) from error
+        except (DatapipeError, KeyboardInterrupt, OSError):
             raise
         except Exception as error:
             raise ExecutionError(
@@ -433,11 +435,7 @@ class _Session:
         try:
             yield clock
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise Malformed(
-                f"{stage.name}: the rows cannot be read or computed: {_first_line(error)}",
-                code="DP-DATA-020",
-                hint="datapipe audit FILE reads the file on its own and names the place",
-            ) from error
+            raise _not_computed(stage, error) from error
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -451,6 +449,14 @@ class _Session:
         clock.seconds = time.perf_counter() - wall
         clock.cpu_seconds = time.process_time() - cpu
         clock.peak_bytes = peak_bytes()
+
+
+def _not_computed(stage: Stage, error: BaseException) -> Malformed:
+    return Malformed(
+        f"{stage.name}: the rows cannot be read or computed: {_first_line(error)}",
+        code="DP-DATA-020",
+        hint="look at the types of the columns that it was given, and whether the file has changed",
+    )
 
 
 def _first_line(error: BaseException) -> str:

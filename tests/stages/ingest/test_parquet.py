@@ -411,6 +411,13 @@ def test_a_text_column_that_holds_no_text_is_refused_before_anything_is_written(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("role", ["source", "annotator", "group", "time", "subject", "id"])
+def test_a_list_plays_no_role_of_one_value(tmp_path, role):
+    path = write(tmp_path / "a.parquet", {"t": ["x", "y"], "who": [["a"], ["b"]]})
+    with pytest.raises(SchemaMismatch, match=f"'who', named as {role}, holds List"):
+        read(ReadParquet(path, **{role: "who"}), tmp_path)
+
+
 def test_text_kept_as_bytes_is_text(tmp_path):
     path = tmp_path / "a.parquet"
     pl.DataFrame({"t": ["å".encode(), None, b"b"]}).write_parquet(path)

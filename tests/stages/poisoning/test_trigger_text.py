@@ -22,6 +22,7 @@ from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
 from datapipe.stages.poisoning._ngrams import candidates, words_of
 from datapipe.stages.poisoning._structure import _against
+from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 DATA = Path(
@@ -526,3 +527,20 @@ def test_few_texts_are_not_called_clean_where_a_twentieth_could_hide():
 
 def test_bad_parameters_are_told():
     assert len(TriggerText(alpha=0.0).check()) == 1
+
+
+@pytest.mark.parametrize(("stage", "role"), [(TriggerText, "text"), (TriggerImage, "image")])
+def test_labels_that_are_lists_are_no_classes(stage, role):
+    values = (
+        [f"abc {i}" for i in range(300)]
+        if role == "text"
+        else [[float(i), 1.0] * 8 for i in range(300)]
+    )
+    frame = pl.DataFrame({"x": values, "y": [[i % 2] for i in range(300)]})
+    for finding in (
+        stage()
+        .run(Dataset.of(frame, Roles.of(label="y", **{role: "x"})), Context(0, Path()))
+        .findings
+    ):
+        assert finding.verdict == "not_evaluated"
+        assert "the label holds List(Int64), not one value a row" in finding.says

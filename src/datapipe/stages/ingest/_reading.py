@@ -26,6 +26,8 @@ from datapipe.stages.ingest import _files
 
 OnMissing = Literal["refuse", "quarantine"]
 _FEATURES = ("text", "image", "weight", "annotator", "id")
+_ONE_VALUE = ("text", "id", "annotator", "group", "subject", "source", "weight", "time")
+"""Roles whose column holds one value a row; labels may be sets of classes, images lists."""
 """Roles that cannot be played by the column that is to be predicted."""
 ASIDE_SCHEMA = {"row_id": pl.UInt64, "reason": pl.String}
 MAX_ROWS = 2**32 - 2
@@ -112,7 +114,7 @@ class SourceReader(Reader):
                 code="DP-READ-021",
                 hint="split it into several readers",
             )
-        self._texts(frame, roles, made)
+        self._playable(frame, roles, made)
         findings, aside = list(made.findings), made.aside
         if "label" in roles:
             without, finding = self._without_label(frame, roles.one("label"), made)
@@ -196,16 +198,17 @@ class SourceReader(Reader):
             remedy="label these rows" if ids.len() else "",
         )
 
-    def _texts(self, frame: pl.LazyFrame, roles: Roles, made: Reading) -> None:
-        """Refuse text columns that hold no text: lists, structures, bytes that are not UTF-8."""
+    def _playable(self, frame: pl.LazyFrame, roles: Roles, made: Reading) -> None:
+        """Refuse what cannot play its role: lists, structures, text that is not UTF-8."""
         types = frame.collect_schema()
-        for name in roles.all("text"):
+        for role, name in ((r, n) for r in _ONE_VALUE for n in roles.all(r)):
             if types[name].is_nested():
                 raise SchemaMismatch(
-                    f"{self._uri()}: the column {name!r}, named as text, holds {types[name]}",
+                    f"{self._uri()}: the column {name!r}, named as {role}, holds {types[name]}",
                     code="DP-READ-026",
-                    hint="name a column of texts, or take the field or the items that you want out",
+                    hint="name a column of one value a row: take the field or the items out first",
                 )
+        for name in roles.all("text"):
             if types[name] != pl.Binary:
                 continue
             with contextlib.suppress(pl.exceptions.PolarsError):

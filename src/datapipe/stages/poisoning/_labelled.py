@@ -43,12 +43,18 @@ class Labelled:
     why: str = ""
 
 
+def nested(data: Dataset) -> str:
+    """Why the labels are no classes, where they are lists or structures; else empty."""
+    kind = data.types[data.roles.one("label")]
+    return f"the label holds {kind}, not one value a row" if kind.is_nested() else ""
+
+
 def labelled(data: Dataset, folds: int) -> Labelled:
     """Rows whose class has at least `folds` rows."""
     named = data.values("label")
-    if named.dtype.is_nested():
+    if why := nested(data):
         none = np.empty(0, np.int64)
-        return Labelled(none, none, (), f"the label holds {named.dtype}, not one value a row")
+        return Labelled(none, none, (), why)
     counts = named.drop_nulls().value_counts(name="n").filter(pl.col("n") >= folds)
     classes = counts[named.name].sort()
     place = np.flatnonzero(named.is_in(classes.implode()).fill_null(value=False).to_numpy())

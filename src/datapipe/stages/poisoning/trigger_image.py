@@ -18,6 +18,7 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
@@ -139,6 +140,8 @@ class TriggerImage(Stage):
             >>> TriggerImage().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        if why := nested(data):
+            return Yield(findings=(self._unknown(why),))
         rows = _Rows.of(data)
         if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
             why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"

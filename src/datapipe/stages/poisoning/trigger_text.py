@@ -20,6 +20,7 @@ from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._association import fit_out_of_fold
 from datapipe.stages.poisoning._heads import heads_of
 from datapipe.stages.poisoning._instruction import Pairs, switched
+from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._naming import begins, company, holders, spelling
 from datapipe.stages.poisoning._ngrams import (
     LEAST_ROWS,
@@ -139,6 +140,8 @@ class TriggerText(Stage):
         """
         if "label" not in data.roles:
             return Yield(findings=self._of_pairs(data, context))
+        if why := nested(data):
+            return Yield(findings=_unknown(why))
         rows = _Rows.of(data)
         if why := rows.too_little():
             return Yield(findings=_unknown(why))
