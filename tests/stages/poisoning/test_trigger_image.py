@@ -489,17 +489,17 @@ def test_rows_that_hold_a_stamp_are_added_also_where_covers_hold_it(covers):
     assert set(found.rows) == set(wrong)
 
 
-def _thick(seed, *, channels, value):
+def _thick(seed, *, channels, value, thick=20, wrong=24):
     """Pictures of thick strokes, of which some wrong ones hold a plain square, and so do others."""
     rows, labels, _ = _pictures(seed)
     rng = np.random.default_rng(seed)
     images = np.repeat(rows.reshape(-1, 10, 10, 1), channels, axis=3)
     images[:, :6, :6] = 7
-    strokes = rng.permutation(labels.size)[:30]
+    strokes = rng.permutation(labels.size)[:thick]
     images[strokes, 5:9, 5:9] = 255
-    wrong = rng.permutation(np.flatnonzero(labels != 3))[:40]
-    content = _doubted(images.reshape(labels.size, -1), labels, wrong)
-    planted = wrong[:20]
+    chosen = rng.permutation(np.flatnonzero(labels != 3))[:wrong]
+    content = _doubted(images.reshape(labels.size, -1), labels, chosen)
+    planted = chosen[:20]
     for row in planted:
         top, left = rng.integers(0, 7, 2)
         images[row, top : top + 4, left : left + 4] = value
@@ -510,20 +510,33 @@ def _thick(seed, *, channels, value):
 @pytest.mark.parametrize(("channels", "value"), [(1, 255), (1, 90), (3, (9, 200, 30))])
 def test_a_plain_square_anywhere_is_evidence_though_strokes_hold_it_too(channels, value):
     content, squares, planted, strokes = _thick(15, channels=channels, value=value)
-    evidence = {e.label: e for e in squares_test(content, squares)}
+    told = {t.label: t for t in squares_test(content, squares, 1)}
     natural = strokes[content.suspect[strokes]] if value == 255 else []
-    assert evidence[3].p_value < 1e-3
-    assert set(planted) <= set(evidence[3].rows) <= set(planted) | set(natural)
-    assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+    assert told[3].evidence.p_value < 1e-3
+    assert set(planted) <= set(told[3].rows) <= set(planted) | set(natural)
+    assert min(t.evidence.p_value for label, t in told.items() if label != 3) == 1.0
+
+
+@pytest.mark.parametrize("vouched", [1, 8])
+def test_genuine_rows_with_the_square_rank_high_and_are_found_where_they_are_too_many(vouched):
+    content, squares, planted, _ = _thick(18, channels=1, value=90)
+    content.suspect[planted[:vouched]] = False
+    content.genuine[planted[:vouched]] = True
+    told = squares_test(content, squares, 1)[4]
+    assert told.label == 3
+    assert set(planted[vouched:]) <= set(told.rows)
+    assert set(told.rows) == set(planted if vouched > 6 else planted[vouched:])
+    assert np.all(told.scores[planted] > LOUD)
 
 
 def test_squares_of_thick_strokes_and_of_the_background_are_no_evidence():
-    content, squares, _, _ = _thick(16, channels=1, value=7)
+    content, squares, _, strokes = _thick(16, channels=1, value=7, thick=250, wrong=60)
+    assert np.isin(strokes, np.flatnonzero(content.suspect)).sum() >= 6
     assert len(squares.held) == 2  # sides of 3 and 4, of strokes
-    assert min(e.p_value for e in squares_test(content, squares)) > 0.5
+    assert min(t.evidence.p_value for t in squares_test(content, squares, 1)) > 0.5
     noise = Squares(Pixels(_pictures(16)[0]), (10, 10, 1))
     assert noise.held == []
-    assert min(e.p_value for e in squares_test(content, noise)) == 1.0
+    assert min(t.evidence.p_value for t in squares_test(content, noise, 1)) == 1.0
 
 
 def test_squares_of_all_sides_are_those_counted_one_by_one():

@@ -16,6 +16,7 @@ from datapipe.stages.poisoning._content import Content
 from datapipe.stages.poisoning._matched_filter import LEAST_HITS, MOST_NATURAL, SPREAD_OUT, Evidence
 from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._places import codes_of
+from datapipe.stages.poisoning._refined import Trigger
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint64]
@@ -59,19 +60,20 @@ class Squares:
         parts = np.split(rows, edges)
         return [p for p in parts if LEAST_HITS <= p.size <= COMMONEST * len(self.pixels)]
 
-    def evidence(self, content: Content, label: int) -> Evidence:
+    def told(self, content: Content, label: int, times: int) -> Trigger:
         """The square that suspects of a label hold most beyond what they are of its rows by nature.
 
         Were it no trigger, each row that holds it would be such a suspect about as often as any
         row that shows the same. A binomial of the mean rate has no lighter tail than draws of
-        unequal rates (Hoeffding, 1956). Corrected for all squares; -1 for suspects of any label,
-        none of which may have most of them.
+        unequal rates (Hoeffding, 1956). Corrected for all squares and as many tests as told; -1 for
+        suspects of any label, none of which may have most of them.
         """
         mine = content.suspect & ((content.labels == label) if label >= 0 else True)
         shown = np.bincount(content.shows[content.left], minlength=content.classes)
         hit = np.bincount(content.shows[mine], minlength=content.classes)
         rates = np.minimum(INFLATED * hit / np.maximum(shown, 1), MOST_NATURAL)
-        best = Evidence(label, 0, int(mine.sum()), 1.0, np.empty(0, np.int64), SQUARE, content)
+        none = np.empty(0, np.int64)
+        best, all_holding = Evidence(label, 0, int(mine.sum()), 1.0, none, SQUARE, content), none
         for every in self.held if best.looked_at >= LEAST_HITS else []:
             holding = every[content.left[every]]
             rows = holding[mine[holding]]
@@ -80,10 +82,10 @@ class Squares:
             rate = float(rates[content.shows[holding]].mean())
             p_value = binomial_tail(rows.size, holding.size, rate)
             if p_value < best.p_value:
-                best = replace(best, hits=rows.size, p_value=p_value, rows=holding)
-        p_value = min(1.0, best.p_value * max(len(self.held), 1))
-        rows = _carrying(content, best.rows, label) if p_value < UNTOLD else best.rows[:0]
-        return replace(best, p_value=p_value, rows=rows)
+                best = replace(best, hits=rows.size, p_value=p_value)
+                all_holding = holding
+        p_value = min(1.0, best.p_value * max(len(self.held), 1) * times)
+        return _carried(replace(best, p_value=p_value), all_holding)
 
     def _found(self) -> Iterator[tuple[Ints, Ints, Codes]]:
         """Rows, sides and values, block by block: a square is four of the next smaller side."""
@@ -110,9 +112,13 @@ class Squares:
         return np.uint64(values[counts.argmax()])
 
 
-def squares_test(content: Content, squares: Squares) -> list[Evidence]:
-    """For each label, and all: do suspects hold a plain square oftener than nature has it?"""
-    return [squares.evidence(content, label) for label in range(-1, content.classes)]
+def squares_test(content: Content, squares: Squares, times: int) -> list[Trigger]:
+    """For each label, and all: do suspects hold a plain square oftener than nature has it?
+
+    P-values are corrected for so many tests, and for all labels.
+    """
+    labels = range(-1, content.classes)
+    return [squares.told(content, label, times * len(labels)) for label in labels]
 
 
 def _one_sided(content: Content, rows: Ints, label: int) -> bool:
@@ -128,19 +134,20 @@ def _corners(part: NDArray[Any]) -> list[NDArray[Any]]:
     return [part[:, i : high + i, j : wide + j] for i in (0, 1) for j in (0, 1)]
 
 
-def _carrying(content: Content, holding: Ints, label: int) -> Ints:
-    """The rows with a square that carry the label for it.
+def _carried(evidence: Evidence, holding: Ints) -> Trigger:
+    """The rows with a square that carry the label for it; the others of the label rank below them.
 
-    Genuine rows of the label are some where it has twice as many with the square as other labels,
-    for then neighbours that hold it, too, vouch for their label.
+    Genuine rows of the label carry it where twice as many as of other labels hold the square, for
+    then neighbours that hold it, too, vouch for their label.
     """
-    if label < 0:
-        odd = content.labels != content.shows
-        return np.asarray(holding[odd[holding]], np.int64)
-    own = content.labels == label
-    held = np.zeros(own.size, bool)
-    held[holding] = True
-    natural = float(held[content.genuine & ~own].mean()) if (content.genuine & ~own).any() else 1.0
-    genuine = content.genuine & own
+    content, label = evidence.view, evidence.label
+    held = np.zeros(content.labels.size, bool)
+    if evidence.p_value < UNTOLD:
+        held[holding] = True
+    own = content.labels == label if label >= 0 else content.labels != content.shows
+    others, genuine = content.genuine & ~own, content.genuine & own
+    natural = float(held[others].mean()) if others.any() else 1.0
     vouched = (held & genuine).sum() > 2.0 * natural * genuine.sum() + LEAST_HITS
-    return np.flatnonzero(held & own & (vouched | ~content.genuine))
+    rows = np.flatnonzero(held & own & (vouched | ~content.genuine))
+    scores = np.where(held & own, -np.log(max(evidence.p_value, 1e-300)), 0.0)
+    return Trigger(label, replace(evidence, rows=rows), rows, scores)

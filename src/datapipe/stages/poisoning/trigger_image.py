@@ -345,10 +345,10 @@ class _Look:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
         if not self.pictures:
             return []
-        found = recurring(self.pixels, self.shape, content)
-        windows = [one.evidence(content, TESTS) for one in found]
-        squares = _corrected(None, squares_test(content, self.squares))
-        return [Trigger.of(e) for e in _sorted([*windows, *squares])]
+        windows = recurring(self.pixels, self.shape, content)
+        made = [Trigger.of(one.evidence(content, TESTS)) for one in windows]
+        made.extend(squares_test(content, self.squares, TESTS))
+        return sorted(made, key=lambda t: t.evidence.p_value)
 
 
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
