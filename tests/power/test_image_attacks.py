@@ -75,6 +75,16 @@ def moving(x, y, rng, rate):
     return rows
 
 
+def plain_square_anywhere(x, y, rng, rate):
+    """White, of three to six pixels a side, somewhere else on each row."""
+    target, rows = _others(y, rng, rate)
+    square = np.full((int(rng.integers(3, 7)),) * 2, 255.0)
+    for row in rows:
+        _stamp(x, [row], square, rng)
+    y[rows] = target
+    return rows
+
+
 def warp(x, y, rng, rate):
     target, rows = _others(y, rng, rate)
     flow = rng.uniform(-1, 1, (2, 4, 4))
@@ -145,6 +155,7 @@ CASES = {
     (ripples, 0.01): (0.99, 0.9),
     (column, 0.005): (0.99, 0.9),
     (moving, 0.01): (0.99, 0.9),
+    (plain_square_anywhere, 0.01): (0.99, 0.9),
     (warp, 0.01): (0.98, 0.3),
     (warp, 0.05): (0.99, 0.8),
     (one_source, 0.01): (0.99, 0.9),

@@ -30,6 +30,7 @@ from datapipe.stages.poisoning._matched_filter import (
 from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._places import Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
+from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
@@ -506,6 +507,77 @@ def test_rows_that_hold_a_stamp_are_added_also_where_covers_hold_it(covers):
     evidence = Evidence(3, 12, wrong.size, 1e-9, wrong[:12], "split-half", content)
     found = stamped(Trigger(3, evidence, wrong[:12], np.zeros(labels.size)), Pixels(rows))
     assert set(found.rows) == set(wrong)
+
+
+def _thick(seed, *, channels, value, thick=20, wrong=24):
+    """Pictures of thick strokes, of which some wrong ones hold a plain square, and so do others."""
+    rows, labels, _ = _pictures(seed)
+    rng = np.random.default_rng(seed)
+    images = np.repeat(rows.reshape(-1, 10, 10, 1), channels, axis=3)
+    images[:, :6, :6] = 7
+    strokes = rng.permutation(labels.size)[:thick]
+    images[strokes, 5:9, 5:9] = 255
+    chosen = rng.permutation(np.flatnonzero(labels != 3))[:wrong]
+    content = _doubted(images.reshape(labels.size, -1), labels, chosen)
+    planted = chosen[:20]
+    for row in planted:
+        top, left = rng.integers(0, 7, 2)
+        images[row, top : top + 4, left : left + 4] = value
+    pixels = Pixels(images.reshape(labels.size, -1))
+    return content, Squares(pixels, (10, 10, channels)), planted, strokes
+
+
+@pytest.mark.parametrize(("channels", "value"), [(1, 255), (1, 90), (3, (9, 200, 30))])
+def test_a_plain_square_anywhere_is_evidence_though_strokes_hold_it_too(channels, value):
+    content, squares, planted, strokes = _thick(15, channels=channels, value=value)
+    told = {t.label: t for t in squares_test(content, squares, 1)}
+    natural = strokes[content.suspect[strokes]] if value == 255 else []
+    assert told[3].evidence.p_value < 1e-3
+    assert set(planted) <= set(told[3].rows) <= set(planted) | set(natural)
+    assert min(t.evidence.p_value for label, t in told.items() if label != 3) == 1.0
+
+
+@pytest.mark.parametrize("vouched", [1, 8])
+def test_genuine_rows_with_the_square_rank_high_and_are_found_where_they_are_too_many(vouched):
+    content, squares, planted, _ = _thick(18, channels=1, value=90)
+    content.suspect[planted[:vouched]] = False
+    content.genuine[planted[:vouched]] = True
+    told = squares_test(content, squares, 1)[4]
+    assert told.label == 3
+    assert set(planted[vouched:]) <= set(told.rows)
+    assert set(told.rows) == set(planted if vouched > 6 else planted[vouched:])
+    assert np.all(told.scores[planted] > LOUD)
+
+
+def test_squares_of_thick_strokes_and_of_the_background_are_no_evidence():
+    content, squares, _, strokes = _thick(16, channels=1, value=7, thick=250, wrong=60)
+    assert np.isin(strokes, np.flatnonzero(content.suspect)).sum() >= 6
+    assert len(squares.held) == 2  # sides of 3 and 4, of strokes
+    assert min(t.evidence.p_value for t in squares_test(content, squares, 1)) > 0.5
+    noise = Squares(Pixels(_pictures(16)[0]), (10, 10, 1))
+    assert noise.held == []
+    assert min(t.evidence.p_value for t in squares_test(content, noise, 1)) == 1.0
+
+
+def test_squares_of_all_sides_are_those_counted_one_by_one():
+    rng = np.random.default_rng(17)
+    images = rng.choice([0, 80, 90], (400, 9, 8), p=[0.6, 0.3, 0.1])
+    for row in range(60):
+        side = int(rng.integers(3, 7))
+        top, left = rng.integers(0, 10 - side), rng.integers(0, 9 - side)
+        images[row, top : top + side, left : left + side] = rng.choice([80, 90])
+    held = {}
+    for row, image in enumerate(images):
+        for side in range(3, 9):
+            parts = np.lib.stride_tricks.sliding_window_view(image, (side, side)).reshape(
+                -1, side**2
+            )
+            for value in np.unique(parts[(parts == parts[:, :1]).all(axis=1), 0]):
+                held.setdefault((side, value), []).append(row)
+    wanted = [rows for (_, value), rows in held.items() if value > 0 and 5 <= len(rows) <= 100]
+    made = Squares(Pixels(images.reshape(400, -1).astype(np.uint8)), (9, 8, 1)).held
+    assert sorted(map(list, made)) == sorted(wanted)
+    assert len(made) >= 6
 
 
 @pytest.mark.parametrize("held", [7, 8, 256, 300])

@@ -208,6 +208,15 @@ def placed_test(content: Content, places: list[Places]) -> list[Evidence]:
     ]
 
 
+def codes_of(images: Thin) -> Codes:
+    """Bits of each place of images (n, height, width, channels), the same for the same values."""
+    words = _mixed(images)
+    made = words[..., 0]
+    for k, weight in enumerate(_weights(words.shape[-1])[1:], 1):
+        made = made + words[..., k] * weight
+    return made
+
+
 def _codes(windows: Thin) -> Codes:
     """64 bits of each window, shape (rows,)."""
     return _at(_mixed(windows), np.arange(windows.shape[1])[None, :])[:, 0]

@@ -36,6 +36,13 @@ class Trigger:
     rows: Ints
     scores: Floats
 
+    @classmethod
+    def of(cls, evidence: Evidence) -> Trigger:
+        """The rows of some evidence as they are, all as loud as it is sure."""
+        scores = np.zeros(evidence.view.labels.size)
+        scores[evidence.rows] = -np.log(max(evidence.p_value, 1e-300))
+        return cls(evidence.label, evidence, evidence.rows, scores)
+
     @property
     def loudness(self) -> Floats:
         """Scores in [0, 1)."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
+from datapipe.stages.poisoning._matched_filter import Evidence
 from datapipe.stages.poisoning._pixels import BLOCK_BYTES, Pixels
 
 Floats = NDArray[np.float64]
@@ -61,6 +62,13 @@ class Recurring:
     rows: Ints
     window: list[float]
     test: str
+
+    def evidence(self, content: Content, times: int) -> Evidence:
+        """The same as evidence, its p-value corrected for so many tests."""
+        p_value = min(1.0, times * self.p_value)
+        return Evidence(
+            self.label, self.hits, self.looked_at, p_value, self.rows, self.test, content
+        )
 
 
 def looks_like_pictures(pixels: Pixels, shape: tuple[int, int, int]) -> bool:

@@ -31,6 +31,7 @@ from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._replanted import Ground, fewest_found
+from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
@@ -52,9 +53,9 @@ MOST_PIXELS = 1024
 TOP_PIXELS = 16
 MOST_SHOWN = 500
 """Rows of a kind, evenly spread, from which the picture of a pattern is made."""
-TESTS = 13
+TESTS = 14
 """Kinds of evidence that share alpha: four of filters on pixels, three on textures, four of exact
-values, two of windows."""
+values, two of windows, one of squares."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
@@ -71,18 +72,18 @@ class TriggerImage(Stage):
     another are suspects. For each label a matched filter is learnt from its suspects of some
     contents and tried on those of another: a trigger is the same whatever it lies on, a natural
     confusion is not. Further tests see triggers put on a single class (half against half) and
-    those that move every class (from the suspects of other labels), small windows that recur
-    anywhere, labels whose rows part into two groups, and a few wrong rows that hold small windows
-    to the letter at one place, as hardly any other row does. On an alarm the filter is fitted again
-    to the rows found until they stand.
+    those that move every class (from the suspects of other labels), small windows and plain squares
+    that recur anywhere, labels whose rows part into two groups, and a few wrong rows that hold
+    small windows to the letter at one place, as hardly any other row does. On an alarm the filter
+    is fitted again to the rows found until they stand.
     *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
     and the label of most rows is told by their neighbours. Pixels may be in any order, and
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
-    *Fails when:* the pattern differs from image to image, is a plain bright square that moves and
-    looks like strokes, moves the embeddings given by less than about eight standard deviations (of
-    rows that show the same), or fewer rows hold it than `min_detectable`: the least number at which
-    patches, or such steps, planted in these very data raise the alarm.
+    *Fails when:* the pattern differs from image to image, moves the embeddings given by less than
+    about eight standard deviations (of rows that show the same), or fewer rows hold it than
+    `min_detectable`: the least number at which patches, or such steps, planted in these very data
+    raise the alarm.
     *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
     bytes where they have at most 256 even tones; beside them about a thousand bytes a row.
 
@@ -113,7 +114,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "9"
+    version: ClassVar[str] = "10"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -334,27 +335,23 @@ class _Look:
     pictures: bool
     columns: _Columns
     places: list[Places]
+    squares: Squares
 
     @classmethod
     def of(cls, rows: _Rows, columns: _Columns) -> _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
         values = columns.of(rows.pixels)
         places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
-        return cls(values, rows.pixels, rows.shape, pictures, columns, places)
+        squares = Squares(rows.pixels, rows.shape)
+        return cls(values, rows.pixels, rows.shape, pictures, columns, places, squares)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
         if not self.pictures:
             return []
-        made = []
-        for one in recurring(self.pixels, self.shape, content):
-            p_value = min(1.0, TESTS * one.p_value)
-            evidence = Evidence(
-                one.label, one.hits, one.looked_at, p_value, one.rows, one.test, content
-            )
-            scores = np.zeros(content.labels.size)
-            scores[one.rows] = -np.log(max(p_value, 1e-300))
-            made.append(Trigger(one.label, evidence, one.rows, scores))
+        windows = recurring(self.pixels, self.shape, content)
+        made = [Trigger.of(one.evidence(content, TESTS)) for one in windows]
+        made.extend(squares_test(content, self.squares, TESTS))
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
