@@ -29,6 +29,15 @@ MOST_COUNTED = 2000
 """Up to so many rows the sums of a source are counted out."""
 COUNTED = 1e-7
 """Smaller chances drown in the rounding of the counts."""
+DOUBTED = 0.5
+"""Sources less likely than this, all being judged, are held against like rows, too."""
+FEWEST_OTHERS = 10
+"""Rows of others that tell what a kind of row is like."""
+EXCUSE = 1e5
+"""By how much a chance is raised at most because rows with the same labels are told as badly: a
+liar's own rows are told as badly as a rare class, too."""
+BINS, FEWEST_OF_BIN = 4, 30
+"""Into so many kinds by certainty the rows of a likely class are parted, of so many rows each."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,7 +50,8 @@ class Surprise:
 
     `ratio` is the log likelihood ratio of a moved label, less its mean over the labels that the
     model deems possible: 0 on average whatever a row holds. `moved` is what it would be on average
-    had the label of the row been moved. `unlikely` is the chance of any other label.
+    had the label of the row been moved. `unlikely` is the chance of any other label. `thoughts`
+    numbers what the model thinks of a row: its likeliest class, and how sure of it it is.
     """
 
     ratio: Floats
@@ -49,6 +59,8 @@ class Surprise:
     unlikely: Floats
     likeliest: Ints
     contradicts: Bools
+    labels: Ints
+    thoughts: Ints
 
     @classmethod
     def of(cls, labels: Ints, shares: Floats) -> Surprise:
@@ -63,17 +75,41 @@ class Surprise:
         own = shares[rows, labels]
         likeliest = shares.argmax(1)
         contradicts = (likeliest != labels) & (shares.max(1) > 2.0 * own)
-        return cls(each[rows, labels] - mean, other - mean, 1.0 - own, likeliest, contradicts)
+        return cls(
+            ratio=each[rows, labels] - mean,
+            moved=other - mean,
+            unlikely=1.0 - own,
+            likeliest=likeliest,
+            contradicts=contradicts,
+            labels=labels,
+            thoughts=_thoughts(likeliest, shares.max(1)),
+        )
+
+
+def _thoughts(likeliest: Ints, sure: Floats) -> Ints:
+    """Numbers rows by their likeliest class, and within it by how sure the model is of it."""
+    made = likeliest * BINS
+    for k in np.unique(likeliest):
+        mine = np.flatnonzero(likeliest == k)
+        bins = min(BINS, max(1, mine.size // FEWEST_OF_BIN))
+        made[mine[np.argsort(sure[mine], kind="stable")]] += (
+            np.arange(mine.size) * bins // mine.size
+        )
+    return made
 
 
 @dataclass(frozen=True)
 class Accused:
-    """A source with its p-value, corrected for all sources that were judged."""
+    """A source with its p-value, corrected for all sources that were judged.
+
+    `by_labels` tells that its mix of labels might explain it: others' rows of them surprise, too.
+    """
 
     number: int
     rows: int
     contradicted: int
     p_value: float
+    by_labels: bool = False
 
 
 def accused(surprise: Surprise, of: Ints, times: int = 1) -> list[Accused]:
@@ -89,24 +125,54 @@ def accused(surprise: Surprise, of: Ints, times: int = 1) -> list[Accused]:
     """
     names = np.unique(of[of >= 0])
     sizes = np.array([int((of == s).sum()) for s in names])
-    tails = _tails(surprise, of, names, sizes)
+    tails, by_labels = _tails(surprise, of, names, sizes)
     order = np.argsort(tails, kind="stable")
     made, running = [], 0.0
     for place, i in enumerate(order):
         running = max(running, min(1.0, float(tails[i]) * (names.size - place) * times))
         mine = of == names[i]
         hits = int(surprise.contradicts[mine].sum())
-        made.append(Accused(int(names[i]), int(sizes[i]), hits, running))
+        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, bool(by_labels[i])))
     return made
 
 
-def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> Floats:
-    """One p-value a source, with the natural spread between sources taken out."""
+def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> tuple[Floats, Bools]:
+    """One p-value a source, with the natural spread between sources taken out.
+
+    A source rich in a class that the model tells badly, or in rows near a border, is no liar: what
+    is told of it against all rows must hold against rows of which the model thinks alike, and,
+    unless it is beyond `EXCUSE`, against rows of the same labels. The second array says of which
+    sources the latter does not hold.
+    """
     pool = np.round(surprise.ratio / STEP) * STEP
     sums = [float(pool[of == s].sum()) for s in names]
     plain = np.array([sum_tail(pool, t, int(n)) for t, n in zip(sums, sizes, strict=True)])
     inflation = _natural_spread(plain, sizes)
-    return np.array([_widened(p, f) for p, f in zip(plain, inflation, strict=True)])
+    tails = np.array([_widened(p, f) for p, f in zip(plain, inflation, strict=True)])
+    by_labels = np.zeros(names.size, bool)
+    for i in np.flatnonzero(tails * names.size <= DOUBTED):
+        mine = of == names[i]
+        thought, labelled = (
+            _widened(stratified_tail(_like(pool, mine, kinds), sums[i]), inflation[i])
+            for kinds in (surprise.thoughts, surprise.labels)
+        )
+        by_labels[i] = labelled > tails[i] * EXCUSE
+        tails[i] = max(tails[i], thought, min(labelled, tails[i] * EXCUSE))
+    return tails, by_labels
+
+
+def _like(pool: Floats, mine: Bools, kinds: Ints) -> list[tuple[Floats, int]]:
+    """Of each kind of rows a source has: what the others' are like, and how many it has.
+
+    Its own would vouch for themselves where it brought most of a rare label. Of a kind that hardly
+    anybody else has, nothing is known of honest ones but its own.
+    """
+    made = []
+    for k in np.unique(kinds[mine]):
+        others = pool[(kinds == k) & ~mine]
+        like = others if others.size >= FEWEST_OTHERS else pool[kinds == k]
+        made.append((like, int((mine & (kinds == k)).sum())))
+    return made
 
 
 def _widened(p_value: float, inflation: float) -> float:
@@ -129,61 +195,82 @@ def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
 
 
 def sum_tail(pool: Floats, total: float, n: int) -> float:
-    """P(sum of n draws from a pool >= total), for values in whole steps.
+    """P(sum of n draws from a pool >= total), for values in whole steps."""
+    return stratified_tail([(pool, n)], total)
 
-    Counted out by the n-th power of the pool's characteristic function; for many rows or very
-    small chances by a saddlepoint. A source of few rows has none or one contradiction: no smooth
-    curve describes its sums.
+
+def stratified_tail(like: list[tuple[Floats, int]], total: float) -> float:
+    """P(sum of n draws from each pool >= total), for values in whole steps.
+
+    Counted out by the powers of the pools' characteristic functions; for many rows or very small
+    chances by a saddlepoint. A source of few rows has none or one contradiction: no smooth curve
+    describes its sums.
     """
-    if pool.size == 0 or n <= 0:
+    like = [(pool, n) for pool, n in like if pool.size and n > 0]
+    if not like:
         return 1.0
-    if n > MOST_COUNTED:
-        return saddlepoint_tail(pool, total, float(n))
-    steps = np.round(pool / STEP).astype(np.int64)
-    least = int(steps.min())
-    shares = np.bincount(steps - least) / steps.size
-    length = 1 << ((shares.size - 1) * n).bit_length()
-    made = np.fft.irfft(np.fft.rfft(shares, length) ** n, length)
-    place = max(round(total / STEP) - n * least, 0)
-    tail = float(np.clip(made[place : (shares.size - 1) * n + 1], 0.0, None).sum())
-    return min(1.0, tail) if tail > COUNTED else saddlepoint_tail(pool, total, float(n))
+    if sum(n for _, n in like) > MOST_COUNTED:
+        return saddlepoint_tail(like, total)
+    steps = [np.round(pool / STEP).astype(np.int64) for pool, _ in like]
+    lows = [int(s.min()) for s in steps]
+    widest = sum(n * int(np.ptp(s)) for s, (_, n) in zip(steps, like, strict=True))
+    length = 1 << max(widest, 1).bit_length()
+    shape = np.ones(length // 2 + 1, np.complex128)
+    for s, low, (_, n) in zip(steps, lows, like, strict=True):
+        shape *= np.fft.rfft(np.bincount(s - low) / s.size, length) ** n
+    made = np.fft.irfft(shape, length)
+    least = sum(n * low for low, (_, n) in zip(lows, like, strict=True))
+    place = max(round(total / STEP) - least, 0)
+    tail = float(np.clip(made[place : widest + 1], 0.0, None).sum())
+    return min(1.0, tail) if tail > COUNTED else saddlepoint_tail(like, total)
 
 
-def saddlepoint_tail(pool: Floats, total: float, n: float) -> float:
-    """P(sum of n draws from a pool >= total), by Lugannani and Rice.
+def saddlepoint_tail(like: list[tuple[Floats, int]], total: float) -> float:
+    """P(sum of n draws from each pool >= total), by Lugannani and Rice.
 
     A normal tail would accuse honest sources: surprise is rare and large, its sum is skewed.
     """
-    if pool.size == 0 or n <= 0:
+    like = [(pool, n) for pool, n in like if pool.size and n > 0]
+    if not like:
         return 1.0
-    mean, top = float(pool.mean()), float(pool.max())
-    if total <= n * mean:
-        return 1.0 - saddlepoint_tail(-pool, -total, n) if total < n * mean else 0.5
-    if total >= n * top:
-        return float(np.mean(pool >= top) ** n)
-    values, counts = np.unique(np.round(pool, 3), return_counts=True)
-    weight = np.log(counts / counts.sum())
+    mean = sum(n * float(pool.mean()) for pool, n in like)
+    if total <= mean:
+        other = [(-pool, n) for pool, n in like]
+        return 1.0 - saddlepoint_tail(other, -total) if total < mean else 0.5
+    if total >= sum(n * float(pool.max()) for pool, n in like):
+        return float(np.prod([np.mean(pool >= pool.max()) ** n for pool, n in like]))
+    drawn = [(*np.unique(np.round(pool, 3), return_counts=True), n) for pool, n in like]
     low, high = 0.0, MOST_TILT
     for _ in range(60):
         tilt = 0.5 * (low + high)
-        logs = weight + tilt * values
-        shares = np.exp(logs - logs.max())
-        shares /= shares.sum()
-        if float((shares * values).sum()) * n < total:
+        grown, first, second = _tilted(drawn, tilt)
+        if first < total:
             low = tilt
         else:
             high = tilt
-    grown = float(logs.max() + math.log(np.exp(logs - logs.max()).sum()))
-    first = float((shares * values).sum())
-    second = max(float((shares * values**2).sum()) - first * first, 1e-12)
-    w = math.sqrt(max(2.0 * (tilt * total - n * grown), 0.0))
-    u = tilt * math.sqrt(n * second)
+    w = math.sqrt(max(2.0 * (tilt * total - grown), 0.0))
+    u = tilt * math.sqrt(max(second, 1e-12))
     if w < 1e-3 or u < 1e-3:
         return 0.5
     density = math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi)
     tail = 0.5 * math.erfc(w / math.sqrt(2.0)) + density * (1.0 / u - 1.0 / w)
     most = math.exp(-0.5 * w * w)  # Chernoff's bound: what lies beyond it is no tail
     return tail if 0.0 < tail <= most else 0.5 * most
+
+
+def _tilted(drawn: list[tuple[Floats, Ints, int]], tilt: float) -> tuple[float, float, float]:
+    """The cumulant function of a sum of draws at a tilt, and its first two derivatives."""
+    grown = first = second = 0.0
+    for values, counts, n in drawn:
+        logs = np.log(counts / counts.sum()) + tilt * values
+        most = float(logs.max())
+        shares = np.exp(logs - most)
+        whole = float(shares.sum())
+        mean = float((shares * values).sum()) / whole
+        grown += n * (most + math.log(whole))
+        first += n * mean
+        second += n * (float((shares * values**2).sum()) / whole - mean * mean)
+    return grown, first, second
 
 
 def fewest_flips(surprise: Surprise, of: Ints, alpha: float) -> float:
