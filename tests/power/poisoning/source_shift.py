@@ -10,7 +10,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.source_shift import SourceShift
 
-SEEDS, CLEAN_SEEDS = range(20), range(120)
+SEEDS, CLEAN_SEEDS = range(60), range(120)
 FLOORS = {"power": 0.8, "source named": 0.8}
 CEILINGS = {"alarms": 0.12}
 SOURCES, EACH, MOVED = 30, 40, 0.4

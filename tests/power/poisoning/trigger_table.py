@@ -10,7 +10,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 
-SEEDS, CLEAN_SEEDS = range(20), range(40)
+SEEDS, CLEAN_SEEDS = range(60), range(40)
 FLOORS = {"power": 0.6, "predicate exact": 0.6, "recall": 0.6, "precision": 0.85}
 CEILINGS = {"alarms": 0.1}
 ROWS, POISONED = 2000, 30
