@@ -267,3 +267,21 @@ def test_functions_without_a_version_are_never_reused(
     pipeline.run(seed=1, store=tmp_path / "s")
     again = pipeline.run(seed=1, store=tmp_path / "s")
     assert [s.reused for s in again.steps] == [True, False, True]
+
+
+@dataclass(frozen=True)
+class Uncastable(Stage):
+    """Asks the engine for what the column's type does not allow."""
+
+    name: ClassVar[str] = "test.uncastable"
+
+    def run(self, data: Dataset, context: Context) -> Yield:
+        data.scan().select(pl.col("l").cast(pl.String)).collect()
+        return Yield()
+
+
+def test_an_engines_error_names_the_stage_that_met_it_not_the_first_of_its_group(tmp_path):
+    frame = pl.DataFrame({"a": [1, 2], "l": [[1], [2]]})
+    beside = Pipeline("p", [[Odd(), Uncastable()]])
+    with pytest.raises(DataError, match=r"^test\.uncastable: the rows cannot be read or computed"):
+        beside.run(frame, seed=0, store=tmp_path, roles=Roles.of(label="a"))
