@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from datapipe import Lineage, Pipeline
-from datapipe.core.stage import stage
+from datapipe.core.function import stage
 from datapipe.stages import ExactDuplicates, ReadCSV
 
 

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from datapipe.core.dataset import Dataset
     from datapipe.core.estimate import Estimate
     from datapipe.core.finding import Finding
+    from datapipe.core.function import stage
     from datapipe.core.gate import Gate, at_least, at_most, not_failed
     from datapipe.core.pipeline import Pipeline
     from datapipe.core.roles import Roles
-    from datapipe.core.stage import RowStage, Stage, Yield, stage
+    from datapipe.core.stage import RowStage, Stage, Yield
     from datapipe.lineage.store import Lineage
     from datapipe.manifest.manifest import Manifest
 
@@ -46,7 +47,7 @@ _HOMES = {
     "RowStage": "datapipe.core.stage",
     "Stage": "datapipe.core.stage",
     "Yield": "datapipe.core.stage",
-    "stage": "datapipe.core.stage",
+    "stage": "datapipe.core.function",
     "Lineage": "datapipe.lineage.store",
     "Manifest": "datapipe.manifest.manifest",
 }

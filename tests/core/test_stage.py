@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
-from datapipe.core.stage import RowStage, Stage, Yield, first_reason, stage
+from datapipe.core.function import stage
+from datapipe.core.stage import RowStage, Stage, Yield, first_reason
 from datapipe.errors import DeclarationError, SchemaMismatch
 
 ROWS = pl.DataFrame({"t": ["a", "bb", None, "dddd"], "n": [1, 2, 3, 4]})

@@ -21,8 +21,8 @@ import polars as pl
 import pytest
 
 from datapipe.core.dataset import Dataset
+from datapipe.core.function import stage
 from datapipe.core.pipeline import Pipeline
-from datapipe.core.stage import stage
 from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.execute.bucket import Bucket
 from datapipe.execute.publish import publish

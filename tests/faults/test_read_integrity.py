@@ -200,8 +200,8 @@ def test_a_file_found_sound_is_looked_at_again_when_it_changes(tmp_path):
 def test_a_source_that_rotted_since_it_was_digested_is_refused(tmp_path, monkeypatch):
     import os
 
+    from datapipe.core.function import stage
     from datapipe.core.pipeline import Pipeline
-    from datapipe.core.stage import stage
 
     @stage("demo.one", version="1")
     def one(frame):

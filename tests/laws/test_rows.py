@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe import Pipeline
+from datapipe.core.function import stage
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID
-from datapipe.core.stage import RowStage, stage
+from datapipe.core.stage import RowStage
 from datapipe.stages import ExactDuplicates, ReadArrow, ReadCSV, ReadJSONL, ReadParquet
 
 BELOW = (1 << ORDINAL_BITS) - 1

@@ -194,7 +194,7 @@ class Pipeline:
 
         Example:
             >>> import tempfile, pyarrow as pa
-            >>> from datapipe.core.stage import stage
+            >>> from datapipe.core.function import stage
             >>> @stage("demo.pass", version="1")
             ... def nothing(frame):
             ...     return frame
@@ -224,16 +224,20 @@ class Pipeline:
             return ["it has no stages"], []
         wrong = [_not_a_stage(s) for g in self.stages for s in g if not isinstance(s, Stage)]
         groups = [[s for s in group if isinstance(s, Stage)] for group in self.stages]
+        amiss = False  # whether a reader's own parameters are not as they should be
         for number, group in enumerate(groups):
-            wrong.extend(problem for stage in group for problem in stage.check())
+            for stage in group:
+                said = stage.check()
+                wrong.extend(said)
+                amiss |= bool(said) and isinstance(stage, Reader)
             wrong.extend(_group_problems(number, group, has_data=has_data))
         first = next((s for group in groups for s in group), None)
         if not has_data and not isinstance(first, Reader):
             if first is not None:
                 wrong.append("it starts with no reader and no data was given")
             return wrong, []  # which roles there are is not known
-        if any(s.check() for group in groups for s in group if isinstance(s, Reader)):
-            return wrong, []  # nor what a reader declares that is not as it should be
+        if amiss:
+            return wrong, []  # nor what such a reader declares
         missing, unmade = _unmet(groups, self._roles(given))
         return [*wrong, *unmade], missing
 

@@ -13,11 +13,12 @@ import polars as pl
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import label_text
+from datapipe.core.function import stage
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.core.run import Run
 from datapipe.core.source import Source
-from datapipe.core.stage import Yield, stage
+from datapipe.core.stage import Yield
 from datapipe.errors import DeclarationError, SchemaMismatch, TrustError
 from datapipe.execute._record import stored
 from datapipe.execute.act import CHANGE_SCHEMA

@@ -17,9 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from datapipe.core.digest import canonical
+from datapipe.core.function import FunctionStage
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import ROLES
-from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, FunctionStage, Reader
+from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader
 from datapipe.errors import DeclarationError
 from datapipe.testing.trial import Skip, Trial
 

@@ -11,10 +11,10 @@ import tempfile
 import polars as pl
 import pyarrow as pa
 
+from datapipe.core.function import stage
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
-from datapipe.core.stage import stage
 
 
 @stage("text.long_enough", version="1", needs=("text",))

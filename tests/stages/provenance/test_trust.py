@@ -17,7 +17,7 @@ from datapipe import Pipeline
 from datapipe.core.ancestry import joined
 from datapipe.core.context import Context
 from datapipe.core.dataset import empty
-from datapipe.core.stage import stage
+from datapipe.core.function import stage
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.bundle import sign_path
 from datapipe.manifest.checks import Reason
