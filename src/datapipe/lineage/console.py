@@ -26,6 +26,7 @@ import pyarrow as pa
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
+from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import watched
 
 Kept = TypeVar("Kept")
@@ -134,7 +135,7 @@ def answered(
     _refuse_orders(connection, query)
     with watched(connection, limits.seconds) as watch:
         try:
-            return _answer(connection, query, values, limits)
+            return _answer(connection, *narrowed(connection, query, values), limits)
         except (duckdb.Error, OSError, RuntimeError) as error:
             if watch.cause is not None:
                 raise watch.cause from error
