@@ -20,8 +20,9 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
-from datapipe.stages.poisoning._ngrams import candidates, words_of
+from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._structure import _against
+from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
@@ -453,7 +454,7 @@ def test_runs_are_those_that_a_plain_count_finds(seed, rows):
             for at in range(len(marked) - size + 1):
                 rows_of.setdefault(tuple(marked[at : at + size]), set()).add(i)
     expected = {frozenset(r) for run, r in rows_of.items() if len(r) >= 4 and run not in MARKS}
-    told = {frozenset(part.tolist()) for part in np.split(found.row, found.offsets[1:-1])}
+    told = {frozenset(found.rows(g).tolist()) for g in range(found.size.size)}
     assert told - {frozenset()} == expected
 
 
@@ -477,11 +478,7 @@ def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     found = candidates(pl.Series(made[0]), words, 1_000_000)
     gain = deletion_gain(words, found)
     planted = set(np.flatnonzero(made[2]).tolist())
-    same = [
-        g
-        for g in np.flatnonzero(found.counts == 20)
-        if set(found.row[found.offsets[g] : found.offsets[g + 1]].tolist()) == planted
-    ]
+    same = [g for g in np.flatnonzero(found.counts == 20) if set(found.rows(g).tolist()) == planted]
     assert len(same) == 1
     ranked = np.argsort(-gain * np.sqrt(found.counts))
     assert np.flatnonzero(ranked == same[0])[0] < 200
