@@ -213,7 +213,7 @@ def _common(words: Words, digit: Ints, base: int) -> Ints:
 
 def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
     """Counts by key with those of some more keys, of which the list is emptied."""
-    more = np.sort(np.concatenate(fresh))
+    more = np.sort(np.concatenate([keys[:0], *fresh]))
     fresh.clear()
     head = np.flatnonzero(np.append(True, more[1:] != more[:-1])[: more.size])
     often = np.diff(np.append(head, more.size))
