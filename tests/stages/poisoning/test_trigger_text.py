@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from sklearn.metrics import roc_auc_score
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning import trigger_text
+from datapipe.stages.poisoning import _structure, trigger_text
 from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
-from datapipe.stages.poisoning._ngrams import candidates, words_of
+from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._structure import _against
+from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
@@ -453,7 +455,7 @@ def test_runs_are_those_that_a_plain_count_finds(seed, rows):
             for at in range(len(marked) - size + 1):
                 rows_of.setdefault(tuple(marked[at : at + size]), set()).add(i)
     expected = {frozenset(r) for run, r in rows_of.items() if len(r) >= 4 and run not in MARKS}
-    told = {frozenset(part.tolist()) for part in np.split(found.row, found.offsets[1:-1])}
+    told = {frozenset(found.rows(g).tolist()) for g in range(found.size.size)}
     assert told - {frozenset()} == expected
 
 
@@ -477,11 +479,7 @@ def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     found = candidates(pl.Series(made[0]), words, 1_000_000)
     gain = deletion_gain(words, found)
     planted = set(np.flatnonzero(made[2]).tolist())
-    same = [
-        g
-        for g in np.flatnonzero(found.counts == 20)
-        if set(found.row[found.offsets[g] : found.offsets[g + 1]].tolist()) == planted
-    ]
+    same = [g for g in np.flatnonzero(found.counts == 20) if set(found.rows(g).tolist()) == planted]
     assert len(same) == 1
     ranked = np.argsort(-gain * np.sqrt(found.counts))
     assert np.flatnonzero(ranked == same[0])[0] < 200
@@ -544,3 +542,30 @@ def test_labels_that_are_lists_are_no_classes(stage, role):
     ):
         assert finding.verdict == "not_evaluated"
         assert "the label holds List(Int64), not one value a row" in finding.says
+
+
+def _many_words(rows):
+    """Twenty of Zipf's words a text: as many kinds of words and runs as public texts hold."""
+    rng = np.random.default_rng(0)
+    rank = np.arange(1, 20_001)
+    made = rng.choice(np.array([f"w{i}" for i in rank]), (rows, 20), p=1 / rank / (1 / rank).sum())
+    return [" ".join(t) for t in made], rng.integers(0, 2, rows)
+
+
+def test_memory_grows_by_less_than_nine_times_the_texts():
+    size, peak = [], []
+    for rows in (3_000, 9_000):
+        texts, labels = _many_words(rows)
+        size.append(sum(len(t) for t in texts))
+        tracemalloc.start()  # counts every array, the same on every machine
+        _look(texts, labels)
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peak[1] - peak[0]) / (size[1] - size[0]) < 9.0
+
+
+def test_syntax_is_counted_where_the_last_texts_fill_the_waiting_list(monkeypatch):
+    monkeypatch.setattr(_structure, "BUCKETS", 8)
+    words = words_of(pl.Series(["the cat , and the dog ."] * 40), 100)
+    digit = np.arange(len(words.spelt))
+    assert _structure._common(words, digit, digit.size + 1).size

@@ -16,7 +16,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._conditions import _copied
-from datapipe.stages.poisoning._ngrams import candidates, words_of
+from datapipe.stages.poisoning._ngrams import candidates
+from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 PAIRS = 800
@@ -114,7 +115,7 @@ def test_what_a_response_repeats_of_its_prompt_is_no_behaviour():
     responses = pl.Series(["blue it is", "blue it is", "so blue", "blue"] * 2)
     words = words_of(responses, 50)
     found = candidates(responses, words, 1000)
-    copied = _copied(words_of(prompts, 50), words, found)
+    copied = _copied(words_of(prompts, 50), found, found.entries(np.arange(found.size.size)))
     blue = next(g for g in range(found.size.size) if found.counts[g] == 8 and found.size[g] >= 1)
     span = slice(found.offsets[blue], found.offsets[blue + 1])
     assert copied[span].tolist() == [True, False, True, False] * 2

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
-from datapipe.stages.poisoning._grams import BLOCK, Grams, Places, blocks, distinct
-from datapipe.stages.poisoning._ngrams import END, Candidates, Words
+from datapipe.stages.poisoning._bag import Bag, fitted
+from datapipe.stages.poisoning._grams import Grams, Places, blocks, distinct, spread, stretches
+from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._shares import Shares
+from datapipe.stages.poisoning._words import Words
 
 SHARE = 0.7
 """A pattern is tested for the label that at least this share of its rows has."""
@@ -30,7 +27,6 @@ DOUBT = 0.005
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS = 50
-ENTRIES = ("of", "row", "rate", "rest", "hit")
 STRENGTHS = (4.0, 30.0)
 """Inverse strengths of regularisation: a small class among many texts needs a weak one."""
 
@@ -43,22 +39,27 @@ Bools = NDArray[np.bool_]
 class Model:
     """Out-of-fold logistic regression on words.
 
-    `weights` is sparse (n, V), rows of length 1. `coef[j]` (K, V) was fitted on the rows whose
-    `fold` is not j; `logits` is (n, K) without the intercept, which `base` (n, K) holds.
+    `coef[j]` (K, V) and `intercepts[j]` (K,) were fitted on the rows whose `fold` is not j;
+    `logits` is (n, K) without the intercept, which `base` (n, K) holds.
     """
 
-    weights: Any
-    coef: Floats
+    bag: Bag
+    coef: NDArray[np.float32]
     fold: Ints
-    logits: Floats
-    base: Floats
+    logits: NDArray[np.float32]
+    intercepts: Floats
     slope: float
     grams: Grams
 
     @property
+    def base(self) -> Floats:
+        """The intercepts of each row."""
+        return self.intercepts[self.fold]
+
+    @property
     def silent(self) -> float:
         """The share of texts none of whose words another text holds."""
-        return float((np.diff(self.weights.indptr) == 0).mean())
+        return float((np.diff(self.bag.ends) == 0).mean())
 
 
 @dataclass(eq=False)
@@ -68,22 +69,35 @@ class Tested:
     `which` numbers them among all candidates, `label` is the one tested, and `log_p` bounds
     ln P(as many rows carry it) from above. `whole` tells tests over all rows of a candidate from
     those over the rows whose rest denies the label; the latter see a word in common use. `said` is
-    the mean chance of the label by the rest of all rows that hold the candidate and have it. The
-    others have one entry for each row of each test: which test, which row, the chance that the row
-    carries the label by nature, the same as the rest of the text alone tells it, and whether it
-    does. Tests that no part of their rows could bring below a corrected p of 1 are left out.
+    the mean chance of the label by the rest of all rows that hold the candidate and have it, and
+    `natural` the log odds that it may add. Test t has the entries `ends[t]` to `ends[t + 1]`:
+    `row`, and `spoken`, the chance of the label as the rest of the row tells it, negative where the
+    row has another. Tests that no part of their rows could bring below a corrected p of 1 are left
+    out.
     """
 
     which: Ints
     label: Ints
     whole: Bools
     said: Floats
-    of: Places
-    row: Places
-    rate: NDArray[np.float32]
-    rest: NDArray[np.float32]
-    hit: Bools
+    natural: Floats
     log_p: Floats
+    ends: Ints
+    row: Places
+    spoken: NDArray[np.float32]
+
+    def entries(self, start: int, stop: int) -> Entries:
+        """Those of some consecutive tests, which they number from 0."""
+        span = slice(self.ends[start], self.ends[stop])
+        of = np.repeat(np.arange(stop - start), np.diff(self.ends[start : stop + 1]))
+        rest = np.abs(self.spoken[span]).astype(np.float64)
+        rate = raised(rest, self.natural[start:stop][of])
+        return Entries(of, self.row[span], rate, rest, ~np.signbit(self.spoken[span]))
+
+    def blocks(self) -> Iterator[tuple[slice, Entries]]:
+        """Some tests after the other, and their entries."""
+        for start, stop in blocks(self.ends):
+            yield slice(start, stop), self.entries(start, stop)
 
     @property
     def log_part(self) -> Floats:
@@ -91,24 +105,38 @@ class Tested:
         return np.log(np.where(self.whole, WHOLE, DENYING))
 
     def leave_out(self, gone: Bools) -> None:
-        """Take some rows out; only tests that held one of them are worked out again."""
-        left = ~gone[self.row]
-        touched = np.zeros(self.which.size, bool)
-        touched[self.of[~left]] = True
-        for name in ENTRIES:  # one after the other: a copy of all would take their room twice
-            setattr(self, name, getattr(self, name)[left])
-        ends = np.searchsorted(self.of, np.arange(self.which.size + 1))
-        for start, stop in blocks(ends):
-            asked = touched[start:stop]
-            if asked.any():
-                span = slice(ends[start], ends[stop])
-                of = self.of[span] - start
-                mine = asked[of]
-                told = (np.cumsum(asked) - 1)[of[mine]], self.rate[span][mine], self.hit[span][mine]
-                self.log_p[start:stop][asked] = _still(*told, self.whole[start:stop][asked])
+        """Take some rows out, in place; only tests that held one of them are worked out again."""
+        at, counts = 0, np.diff(self.ends)
+        for tests, told in self.blocks():
+            left = ~gone[told.row]
+            span = slice(self.ends[tests.start], self.ends[tests.stop])
+            counts[tests] = np.bincount(told.of[left], minlength=tests.stop - tests.start)
+            touched = counts[tests] < np.diff(self.ends[tests.start : tests.stop + 1])
+            mine = left & touched[told.of]
+            if touched.any():
+                of = (np.cumsum(touched) - 1)[told.of[mine]]
+                whole = self.whole[tests][touched]
+                self.log_p[tests][touched] = _still(of, told.rate[mine], told.hit[mine], whole)
+            rows, spoken = self.row[span][left], self.spoken[span][left]
+            self.row[at : at + rows.size], self.spoken[at : at + rows.size] = rows, spoken
+            at += rows.size
+        self.ends = np.append(0, np.cumsum(counts))
 
 
-def _still(of: Ints, rate: NDArray[np.float32], hit: Bools, whole: Bools) -> Floats:
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Rows of tests: which test, which row, the chance that it carries the label by nature, the
+    same as the rest of its text alone tells it, and whether it does.
+    """
+
+    of: Ints
+    row: Places
+    rate: Floats
+    rest: Floats
+    hit: Bools
+
+
+def _still(of: Ints, rate: Floats, hit: Bools, whole: Bools) -> Floats:
     """Ln p of tests, 0 of those over all rows of a candidate where too few have the label now."""
     hits = np.bincount(of, hit, minlength=whole.size)
     total = np.bincount(of, minlength=whole.size)
@@ -121,82 +149,34 @@ def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Mod
 
     Of two strengths of regularisation the one stays that foretells the other folds better.
     """
-    weights = _tfidf(words)
-    made = []
-    for strength in STRENGTHS:
-        logits, base = np.zeros((words.rows, classes)), np.zeros((words.rows, classes))
-        coef = np.zeros((int(fold.max()) + 1, classes, weights.shape[1]))
-        for number in np.unique(fold):
-            asked, fitted = np.flatnonzero(fold == number), fold != number
-            told = _coefficients(weights[fitted], labels[fitted], classes, strength)
-            coef[number], base[asked] = told
-            logits[asked] = weights[asked] @ coef[number].T
-        slope = _slope(logits + base, labels)
-        made.append(Model(weights, coef, fold, logits, base, slope, words.grams))
+    bag = Bag.of(words)
     rows = np.arange(labels.size)
-    return max(made, key=lambda m: float(np.log(class_shares(m)[rows, labels]).mean()))
+    return max(
+        (
+            _fitted_with(strength, (bag, words.grams), labels, fold, classes)
+            for strength in STRENGTHS
+        ),
+        key=lambda m: float(np.log(class_shares(m)[rows, labels]).mean()),
+    )
 
 
-def _tfidf(words: Words) -> Any:
-    """Sublinear TF-IDF of the words that two rows hold, rows of length 1, column = word number."""
-    width = words.grams.width
-    texts = np.append(words.texts, np.zeros(width - words.texts.size, np.int64))
-    texts[: END + 1] = 0
-    ends = np.searchsorted(words.row, np.arange(words.rows + 1))
-    if width > words.texts.size:
-        for start, stop in blocks(ends):
-            key, _ = _occurrences(words, slice(ends[start], ends[stop]))
-            texts[words.texts.size :] += np.bincount(key % width, minlength=width)[
-                words.texts.size :
-            ]
-    idf = np.where(texts >= 2, np.log((1.0 + words.rows) / (1.0 + texts)) + 1.0, 0.0)
-    known = int(texts[texts >= 2].sum())
-    data, indices = np.empty(known), np.empty(known, np.int32)
-    indptr, at = np.zeros(words.rows + 1, np.int64), 0
-    for start, stop in blocks(ends):
-        key, often = _occurrences(words, slice(ends[start], ends[stop]))
-        row, word = key // width - start, key % width
-        kept = idf[word] > 0.0
-        row, word = row[kept], word[kept]
-        some = (1.0 + np.log(often[kept])) * idf[word]
-        norm = np.sqrt(np.bincount(row, some**2, minlength=stop - start))
-        data[at : at + row.size], indices[at : at + row.size] = some / norm[row], word
-        at += row.size
-        indptr[start + 1 : stop + 1] = np.bincount(row, minlength=stop - start)
-    return sparse.csr_matrix((data, indices, np.cumsum(indptr)), shape=(words.rows, width))
-
-
-def _occurrences(words: Words, span: slice) -> tuple[Ints, Ints]:
-    """Distinct pairs (row, word or run) in some places, as row times `width` plus number.
-
-    The second array has how often each occurs.
-    """
-    row = words.row[span].astype(np.int64) * words.grams.width
-    key = [row + words.ids[span]]
-    key += [(row + at[span])[at[span] >= 0] for at in words.grams.at]
-    keys = np.sort(np.concatenate(key))
-    head = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: keys.size])
-    return keys[head], np.diff(np.append(head, keys.size))
-
-
-def _coefficients(
-    weights: Any, labels: Ints, classes: int, strength: float
-) -> tuple[Floats, Floats]:
-    """Weights (K, V) and intercepts (K,); a class that no row has gets the lowest one."""
-    coef, base = np.zeros((classes, weights.shape[1])), np.full(classes, -10.0)
-    seen = np.unique(labels)
-    if seen.size == 1:
-        base[seen] = 0.0
-        return coef, base
-    model = LogisticRegression(C=strength, max_iter=100, tol=1e-3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(weights, labels)
-    if seen.size == 2:  # one row of weights stands for the second class
-        coef[seen[1]], base[seen] = model.coef_[0], [0.0, model.intercept_[0]]
-    else:
-        coef[seen], base[seen] = model.coef_, model.intercept_
-    return coef, base
+def _fitted_with(
+    strength: float, texts: tuple[Bag, Grams], labels: Ints, fold: Ints, classes: int
+) -> Model:
+    bag, grams = texts
+    folds = int(fold.max()) + 1
+    coef = np.zeros((folds, classes, bag.idf.size), np.float32)
+    intercepts, logits = np.zeros((folds, classes)), np.zeros((labels.size, classes), np.float32)
+    for number in np.unique(fold):
+        asked = fold == number
+        coef[number], intercepts[number] = fitted(bag, labels, ~asked, classes, strength)
+        weights = (coef[number] * bag.idf).T
+        for block_rows, block in bag.blocks():
+            mine = np.flatnonzero(asked[block_rows])
+            told = (block[mine] @ weights) * bag.scale[block_rows][mine, None]
+            logits[block_rows.start + mine] = told
+    slope = _slope(logits + intercepts[fold], labels)
+    return Model(bag, coef, fold, logits, intercepts, slope, grams)
 
 
 def _slope(logits: Floats, labels: Ints) -> float:
@@ -231,25 +211,22 @@ def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tes
     add by nature, and which share of alpha it has.
     """
     parts: list[list[Tested]] = [[] for _ in range(model.logits.shape[1] + 1)]
-    for start, stop in blocks(found.offsets):
-        for part, made in zip(
-            parts, _Block(model, labels, found, shares, start, stop).tests(), strict=True
-        ):
+    for which in found.spans():
+        block = _Block(model, labels, found, shares, int(which[0]), int(which[-1]) + 1)
+        for part, made in zip(parts, block.tests(), strict=True):
             part.append(made)
     return _joined([made for part in parts for made in part])
 
 
 def _joined(tests: list[Tested]) -> Tested:
     """Tests one after the other; it empties those that it is given, as it takes from them."""
-    shift = np.cumsum([0, *(t.which.size for t in tests)])
-    for t, n in zip(tests, shift, strict=False):
-        t.of += np.int32(n)
+    ends = np.append(0, np.cumsum(np.concatenate([np.diff(t.ends) for t in tests])))
     told = {}
-    for name in ("which", "label", "whole", "said", "log_p", *ENTRIES):
+    for name in ("which", "label", "whole", "said", "natural", "log_p", "row", "spoken"):
         told[name] = np.concatenate([getattr(t, name) for t in tests])
         for t in tests:
             setattr(t, name, told[name][:0])
-    return Tested(**told)
+    return Tested(**told, ends=ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,15 +244,14 @@ class _Block:
         """The tests of all rows, then those of the rows whose rest denies each label."""
         model, found, labels = self.model, self.found, self.labels
         natural = self.shares.natural[self.start : self.stop]
-        at = np.arange(found.offsets[self.start], found.offsets[self.stop])
-        of = np.repeat(np.arange(self.stop - self.start), found.counts[self.start : self.stop])
-        row = found.row[at].astype(np.int64)
+        held = found.entries(np.arange(self.start, self.stop))
+        of, row, _ = held
         mine = self._mostly(of, labels[row])
-        own, speaks = _rest(model, found, self.start + of, at, labels[row])
+        own, speaks = self._rest(held, labels[row])
         asked = np.where(mine[of] >= 0, mine[of], labels[row])
         rest = own.copy()
         other = np.flatnonzero(asked != labels[row])
-        rest[other], _ = _rest(model, found, self.start + of[other], at[other], asked[other])
+        rest[other], _ = self._rest(held, asked[other], other)
         key = of * model.logits.shape[1] + labels[row]
         size = natural.size * model.logits.shape[1]
         sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
@@ -287,11 +263,18 @@ class _Block:
             hits = np.bincount(of[doubted & (labels[row] == label)], minlength=natural.size)
             some = np.flatnonzero(hits[of] >= FEWEST_HITS)
             asked = np.full(some.size, label)
-            rest, speaking = _rest(model, found, self.start + of[some], at[some], asked)
+            rest, speaking = self._rest(held, asked, some)
             denied = speaking & (raised(rest, natural[of[some]]) < DENIED)
             some = some[denied]
             told = _Entries(of[some], row[some], rest[denied], asked[denied])
             yield self._of(told, said, whole=False)
+
+    def _rest(
+        self, held: tuple[Ints, Ints, Ints], label: Ints, some: Ints | None = None
+    ) -> tuple[Floats, Bools]:
+        """The chance of a label by the rest of some entries, and whether that says anything."""
+        of, row, place = held if some is None else tuple(part[some] for part in held)
+        return _rest(self.model, self.found, (self.start + of, row, place), label)
 
     def _mostly(self, of: Ints, labels: Ints) -> Ints:
         """The label that most rows of each candidate have, -1 where none is frequent enough."""
@@ -315,30 +298,34 @@ class _Block:
         which, label = which[heard], label[heard]
         log_p = log_tails(test, rate, hit, which.size)
         wholes, mean = np.full(which.size, whole), said[which, label]
-        rest, row = entries.rest[mine], entries.row[mine]
-        test, row = test.astype(np.int32), row.astype(np.int32)
-        rate, rest = rate.astype(np.float32), rest.astype(np.float32)
-        return Tested(self.start + which, label, wholes, mean, test, row, rate, rest, hit, log_p)
+        spoken = np.copysign(entries.rest[mine], np.where(hit, 1.0, -1.0)).astype(np.float32)
+        row, ends = entries.row[mine].astype(np.int32), np.searchsorted(test, range(which.size + 1))
+        which += self.start
+        natural = self.shares.natural[which]
+        return Tested(which, label, wholes, mean, natural, log_p, ends, row, spoken)
 
 
 def rest_of(model: Model, found: Candidates, g: int, label: int) -> Floats:
     """The chance of a label in each row of a candidate, by the rest of the row."""
-    made = np.empty(found.counts[g])
-    for start in range(0, made.size, BLOCK):
-        at = np.arange(start, min(start + BLOCK, made.size)) + found.offsets[g]
-        of, asked = np.full(at.size, g), np.full(at.size, label)
-        made[start : start + BLOCK] = _rest(model, found, of, at, asked)[0]
-    return made
+    of, row, place = found.entries(np.array([g]))
+    return _rest(model, found, (of + g, row, place), np.full(row.size, label))[0]
 
 
-def _rest(model: Model, found: Candidates, of: Ints, at: Ints, label: Ints) -> tuple[Floats, Bools]:
+def _rest(
+    model: Model, found: Candidates, entries: tuple[Ints, Ints, Ints], label: Ints
+) -> tuple[Floats, Bools]:
     """The chance of a label by the rest of a row, and whether the rest says anything.
 
-    `at` numbers the rows of candidates, as `found.row` has them, and `of` are the candidates.
+    Entries are candidates, rows and places.
     """
-    logits, left_over = _rest_logits(model, found, of, at)
-    shares = _softmax(model.slope * logits)
-    return shares[np.arange(at.size), label], left_over >= LEAST_REST
+    made, speaks = np.empty(label.size), np.empty(label.size, bool)
+    for some in stretches(label.size):
+        of, row, place = (part[some] for part in entries)
+        logits, left_over = _rest_logits(model, found, (of, row, place))
+        shares = _softmax(model.slope * logits)
+        made[some] = shares[np.arange(of.size), label[some]]
+        speaks[some] = left_over >= LEAST_REST
+    return made, speaks
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,47 +338,33 @@ class _Entries:
     label: Ints
 
 
-def _rest_logits(model: Model, found: Candidates, of: Ints, at: Ints) -> tuple[Floats, Floats]:
+def _rest_logits(
+    model: Model, found: Candidates, entries: tuple[Ints, Ints, Ints]
+) -> tuple[Floats, Floats]:
     """Logits of rows with a candidate's own words taken out and the rest brought to length 1.
 
     The second array has the share of a row's squared weight that is left.
     """
-    owners, owned = found.own
-    row, place = found.row[at].astype(np.int64), found.place[at]
-    first, last = (np.searchsorted(owners, of, side) for side in ("left", "right"))
-    sizes = last - first
+    of, row, place = entries
+    sizes = found.own[of + 1] - found.own[of]
     occurrence = np.repeat(np.arange(of.size), sizes)
-    word = owned[np.arange(occurrence.size) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)]
+    word = found.owned[spread(found.own[of], sizes)].astype(np.int64)
     if model.grams.at.size:
-        width = model.weights.shape[1]
+        width = model.grams.width
         spans, runs = model.grams.across(place, found.size[of])
         both = distinct(np.append(occurrence * width + word, spans * width + runs))
         occurrence, word = both // width, both % width
-    entry, there = _places(model.weights, row[occurrence], word)
+    entry, there = model.bag.find(row[occurrence], word)
     entry, occurrence, word = entry[there], occurrence[there], word[there]
-    weight, fold = model.weights.data[entry], model.fold[row[occurrence]]
+    weight, fold = model.bag.weight(entry, row[occurrence]), model.fold[row[occurrence]]
     square = 1.0 - np.bincount(occurrence, weight**2, minlength=of.size)
     scale = 1.0 / np.sqrt(np.maximum(square, LEAST_REST))
-    left = model.logits[row]
+    left = model.logits[row].astype(np.float64)
     for k in range(left.shape[1]):
         part = weight * model.coef[fold, k, word]
         left[:, k] -= np.bincount(occurrence, part, minlength=of.size)
-    return np.asarray(left * scale[:, None] + model.base[row]), np.asarray(square, np.float64)
-
-
-def _places(weights: Any, row: Ints, column: Ints) -> tuple[Ints, Bools]:
-    """Where a sparse matrix holds its values of some rows and columns, and whether it has them."""
-    low, high = weights.indptr[row].astype(np.int64), weights.indptr[row + 1].astype(np.int64)
-    stop = high.copy()
-    for _ in range(int((high - low).max(initial=0)).bit_length()):
-        middle = (low + high) // 2
-        less = weights.indices[np.minimum(middle, weights.indices.size - 1)] < column
-        open_ = low < high
-        low = np.where(open_ & less, middle + 1, low)
-        high = np.where(open_ & ~less, middle, high)
-    there = low < stop
-    there[there] = weights.indices[low[there]] == column[there]
-    return low, there
+    logits = left * scale[:, None] + model.intercepts[model.fold[row]]
+    return np.asarray(logits), np.asarray(square, np.float64)
 
 
 def raised(share: Floats, by: Floats | float) -> Floats:
@@ -401,9 +374,7 @@ def raised(share: Floats, by: Floats | float) -> Floats:
     return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float64)
 
 
-def log_tails(
-    of: Ints | Places, rate: Floats | NDArray[np.float32], hit: Bools, tests: int
-) -> Floats:
+def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
     """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
     logs = np.bincount(of, np.log(rate), minlength=tests)
     hits = np.bincount(of, hit, minlength=tests).astype(np.float64)
@@ -418,7 +389,7 @@ def log_tails(
     return np.asarray(made, np.float64)
 
 
-def _chernoff(of: Ints, rate: Floats | NDArray[np.float32], hits: Floats) -> Floats:
+def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
     """The tilt at which the expected count equals the hits, by bisection over all tests at once."""
     low, high = np.zeros(hits.size), np.full(hits.size, 40.0)
     for _ in range(40):

@@ -70,7 +70,7 @@ def beside(model: Model, found: Candidates, g: int, label: int, labels: Ints) ->
     References:
         Vovk & Wang, 2021, E-values: calibration, combination and applications.
     """
-    row = found.row[found.offsets[g] : found.offsets[g + 1]]
+    row = found.rows(g)
     hit = labels[row] == label
     shares = class_shares(model)[:, label]
     outside = np.ones(labels.size, bool)

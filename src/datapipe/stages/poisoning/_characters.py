@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._grams import Places, blocks, distinct
+from datapipe.stages.poisoning._words import Words
 
 Ints = NDArray[np.int64]
 
@@ -90,7 +91,7 @@ def odd_characters(texts: pl.Series, least: int) -> tuple[Pieces, set[str]]:
     return made, set(names.filter(hidden))
 
 
-def strange_pieces(ids: Places, row: Places, spelt: pl.Series, texts: Ints, least: int) -> Pieces:
+def strange_pieces(told: Words, least: int) -> Pieces:
     """Runs of characters within rare words that no longer word in common use vouches for.
 
     An affix put on one word here and another there makes words that are all different and share
@@ -98,16 +99,14 @@ def strange_pieces(ids: Places, row: Places, spelt: pl.Series, texts: Ints, leas
     is left without the piece is in common use, too.
 
     Args:
-        ids: The word at each place.
-        row: The text of each place.
-        spelt: The words.
-        texts: How many texts hold each word.
+        told: The words of all texts.
         least: Texts that must hold a piece.
 
     Returns:
         Which texts hold each.
     """
-    words = pl.DataFrame({"id": np.arange(len(spelt)), "word": spelt, "rows": texts})
+    ids = np.arange(len(told.spelt))
+    words = pl.DataFrame({"id": ids, "word": told.spelt, "rows": told.texts})
     usual = words.filter(pl.col("rows") >= RARE)
     rare = words.filter(pl.col("rows") < RARE)
     known = pl.col("left").is_in(usual["word"].implode())
@@ -123,23 +122,18 @@ def strange_pieces(ids: Places, row: Places, spelt: pl.Series, texts: Ints, leas
     pairs = pl.concat(made)
     names = pairs["name"].unique()
     number = pairs["name"].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64)
-    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), (ids, row), least)
+    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), told, least)
 
 
-def _held(
-    names: pl.Series, number: Ints, word: Ints, at: tuple[Places, Places], least: int
-) -> Pieces:
-    """Which texts hold pieces, from pairs (piece, word that has it) and the word and text at each
-    place.
-    """
-    ids, row = at
+def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -> Pieces:
+    """Which texts hold pieces, from pairs (piece, word that has it)."""
     if not number.size:
         return Pieces([], np.empty(0, np.int64), np.empty(0, np.int32))
-    carries = np.zeros(int(ids.max()) + 1, bool)
+    carries = np.zeros(len(told.spelt), bool)
     carries[word] = True
-    place = np.flatnonzero(carries[ids])
-    rows = int(row.max()) + 1
-    once = distinct(ids[place].astype(np.int64) * rows + row[place])
+    place = np.flatnonzero(carries[told.ids])
+    rows = told.rows
+    once = distinct(told.ids[place].astype(np.int64) * rows + told.row(place))
     order = np.argsort(number, kind="stable")
     number, word = number[order], word[order]
     first, last = (np.searchsorted(once // rows, word, side) for side in ("left", "right"))

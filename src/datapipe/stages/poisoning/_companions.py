@@ -7,11 +7,13 @@ label. Words that keep company are therefore taken out together.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
-from datapipe.stages.poisoning._grams import Places, blocks, distinct
+from datapipe.stages.poisoning._grams import Places, blocks, distinct, spread
 
 Ints = NDArray[np.int64]
 
@@ -23,47 +25,57 @@ MOST_ALIKE = 25
 """More words than this with one least hash are a template, not a trigger."""
 
 
-def companions(offsets: Ints, row: Places, among: Ints) -> tuple[Ints, Ints]:
+class Held(Protocol):
+    """Which texts hold each of some candidates."""
+
+    @property
+    def counts(self) -> Places:
+        """How many texts hold each."""
+        ...
+
+    def entries(self, which: Ints) -> tuple[Ints, Ints, Ints]:
+        """Which of some candidates, the text, and the place in it."""
+        ...
+
+    def rows(self, g: int) -> Ints:
+        """The texts that hold one, in rising order."""
+        ...
+
+
+def companions(found: Held, among: Ints) -> tuple[Ints, Ints]:
     """Pairs of candidates, both ways, that stand in nearly the same rows.
 
-    `row[offsets[g]:offsets[g + 1]]` are the rows of candidate g, in rising order; only those in
-    `among` are paired.
+    Only those in `among` are paired.
     """
     if among.size < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    counts = np.diff(offsets)[among]
+    counts = found.counts[among].astype(np.int64)
     ends = np.append(0, np.cumsum(counts))
     least = np.empty((HASHES, among.size), np.uint64)
     for start, stop in blocks(ends):
-        taken = _spread(offsets[among[start:stop]], counts[start:stop])
-        rows = row[taken].astype(np.uint64) * np.uint64(HASHES)
+        _, row, _ = found.entries(among[start:stop])
+        rows = row.astype(np.uint64) * np.uint64(HASHES)
         for salt in range(HASHES):
             hashes = mixed(rows + np.uint64(salt + 1))
             least[salt, start:stop] = np.minimum.reduceat(hashes, ends[start:stop] - ends[start])
     keys = np.sort(np.concatenate([_equal_pairs(hashes) for hashes in least]))
     agreed = keys[AGREED - 1 :] == keys[: max(keys.size - AGREED + 1, 0)]
-    found = distinct(keys[AGREED - 1 :][agreed])
-    left, right = found // among.size, found % among.size
+    both = distinct(keys[AGREED - 1 :][agreed])
+    left, right = both // among.size, both % among.size
     near = np.minimum(counts[left], counts[right]) >= TOGETHER * np.maximum(
         counts[left], counts[right]
     )
     left, right = among[left[near]], among[right[near]]
     close = np.array(
-        [_share(offsets, row, a, b) for a, b in zip(left, right, strict=True)], np.float64
+        [_share(found, int(a), int(b)) for a, b in zip(left, right, strict=True)], np.float64
     )
     left, right = left[close >= TOGETHER], right[close >= TOGETHER]
     return np.concatenate([left, right]), np.concatenate([right, left])
 
 
-def _spread(starts: Ints, counts: Ints) -> Ints:
-    """The numbers `start, start + 1, ...` of every span, one span after the other."""
-    ends = np.cumsum(counts)
-    return np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
-
-
-def _share(offsets: Ints, row: Places, a: int, b: int) -> float:
+def _share(found: Held, a: int, b: int) -> float:
     """How many rows two candidates have in common, as a share of those of the commoner one."""
-    one, other = (row[offsets[g] : offsets[g + 1]] for g in (a, b))
+    one, other = found.rows(a), found.rows(b)
     both = np.intersect1d(one, other, assume_unique=True).size
     return both / max(one.size, other.size)
 
@@ -76,7 +88,7 @@ def _equal_pairs(least: NDArray[np.uint64]) -> Ints:
     sizes = np.diff(np.append(first, order.size))
     made = [np.empty(0, np.int64)]
     for step in range(1, min(int(sizes.max()), MOST_ALIKE)):
-        has = _spread(first, np.where(sizes <= MOST_ALIKE, np.maximum(sizes - step, 0), 0))
+        has = spread(first, np.where(sizes <= MOST_ALIKE, np.maximum(sizes - step, 0), 0))
         one, other = order[has], order[has + step]
         made.append(np.minimum(one, other) * order.size + np.maximum(one, other))
     return np.concatenate(made)

@@ -17,13 +17,10 @@ from datapipe.stages.poisoning._association import Model, fit_out_of_fold, raise
 from datapipe.stages.poisoning._grams import Places, distinct
 from datapipe.stages.poisoning._naming import spelling, spelt
 from datapipe.stages.poisoning._ngrams import (
-    END,
     LEAST_ROWS,
     UNSEEN,
     Candidates,
-    Words,
     candidates,
-    words_of,
 )
 from datapipe.stages.poisoning._patterns import Asked, Pattern, search
 from datapipe.stages.poisoning._shares import (
@@ -33,6 +30,7 @@ from datapipe.stages.poisoning._shares import (
     shares_of,
     typical_log_share,
 )
+from datapipe.stages.poisoning._words import END, Words, words_of
 
 MOST_SAID = 60
 """Words of a response that are read: what it does shows at its beginning."""
@@ -158,14 +156,13 @@ class _Said:
     def of(cls, prompts: Words, responses: pl.Series) -> _Said:
         words = words_of(responses, MOST_SAID)
         found = candidates(responses, words, MOST_FEATURES)
-        own = ~_copied(prompts, words, found)
-        counts = np.bincount(found.of[own], minlength=found.size.size)
+        of, row, _ = held = found.entries(np.arange(found.size.size))
+        own = ~_copied(prompts, found, held)
+        counts = np.bincount(of[own], minlength=found.size.size)
         which = np.flatnonzero((counts >= LEAST_ROWS) & (counts <= USUAL * prompts.rows))
-        keep = own & np.isin(found.of, which)
+        keep = own & np.isin(of, which)
         offsets = np.concatenate([[0], np.cumsum(counts[which])])
-        return cls(
-            responses, words, found, counts[which], offsets, found.row[keep].astype(np.int64), which
-        )
+        return cls(responses, words, found, counts[which], offsets, row[keep], which)
 
     def does(self, feature: int, n: int) -> Bools:
         """Which responses have a feature."""
@@ -176,20 +173,20 @@ class _Said:
     def ready(self, feature: int) -> bool:
         """Whether a feature is a run of so many words that it is a ready-made answer."""
         g = self.which[feature]
-        place = self.found.place[self.found.offsets[g]]
-        return int((self.words.ids[place : place + self.found.size[g]] > END).sum()) >= LONG
+        return int((self.found.run(int(g)) > END).sum()) >= LONG
 
     def name(self, feature: int) -> str:
         """A feature as people read it."""
         g = int(self.which[feature])
-        return self.found.name[g] or " ".join(spelt(self.words, self.found, g))
+        return self.found.named.get(g) or " ".join(spelt(self.words, self.found, g))
 
 
-def _copied(prompts: Words, words: Words, found: Candidates) -> Bools:
+def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) -> Bools:
     """Of every entry of the candidates, whether the row's prompt holds all words of it.
 
     What a response repeats of its prompt is no behaviour.
     """
+    words, (of, row, place) = found.words, held
     theirs = prompts.spelt.to_frame("word").with_row_index("theirs").filter(pl.col("word") != "")
     ours = words.spelt.to_frame("word").with_row_index("ours")
     both = theirs.join(ours, on="word")
@@ -197,17 +194,18 @@ def _copied(prompts: Words, words: Words, found: Candidates) -> Bools:
     number[both["theirs"].to_numpy()] = both["ours"].to_numpy()
     known = number[prompts.ids] >= 0
     width = len(words.spelt)
-    held = distinct(prompts.row[known].astype(np.int64) * width + number[prompts.ids[known]])
-    copied = found.place >= 0
-    size = found.size[found.of]
+    at = np.flatnonzero(known)
+    asked = distinct(prompts.row(at) * width + number[prompts.ids[at]])
+    copied = place >= 0
+    size = found.size[of]
     for step in range(int(size.max(initial=0))):
         at = np.flatnonzero(copied & (size > step))
-        word = words.ids[found.place[at] + step]
-        key = found.row[at].astype(np.int64) * width + word
-        there = np.searchsorted(held, key)
-        same = (
-            held[np.minimum(there, held.size - 1)] == key if held.size else np.zeros(at.size, bool)
-        )
+        word = words.ids[place[at] + step]
+        key = row[at] * width + word
+        there = np.searchsorted(asked, key)
+        same = np.zeros(at.size, bool)
+        if asked.size:
+            same = asked[np.minimum(there, asked.size - 1)] == key
         copied[at] = same | (word <= END)
     return copied
 
@@ -217,7 +215,8 @@ def _screened(said: _Said, found: Candidates, n: int, alpha: float) -> list[int]
 
     That bound is for choosing only: it does not know what the rest of a prompt says.
     """
-    patterns = _incidence(found.row, found.offsets, n)
+    _, row, _ = found.entries(np.arange(found.size.size))
+    patterns = _incidence(row, found.offsets, n)
     held = found.counts.astype(np.float64)
     total = max(said.counts.size, 1)
     log_p = np.zeros(said.counts.size)
@@ -262,7 +261,7 @@ def _odd(shares: Shares, found: Candidates, g: int) -> bool:
 def _silent(model: Model, found: Candidates, pattern: Pattern, labels: Ints) -> bool:
     """Whether the rest of a pattern's prompts hardly asks for the answer more than any prompt."""
     g = pattern.candidate
-    mine = np.isin(found.row[found.offsets[g] : found.offsets[g + 1]], pattern.rows)
+    mine = np.isin(found.rows(g), pattern.rows)
     usual = (int(labels.sum()) + LEAST_ROWS) / labels.size
     return bool(np.median(rest_of(model, found, g, pattern.label)[mine]) <= UNTOLD * usual)
 

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._grams import Places, blocks
-from datapipe.stages.poisoning._ngrams import END, START, Candidates, Words
+from datapipe.stages.poisoning._grams import Places, Whole, blocks, stretches
+from datapipe.stages.poisoning._ngrams import Candidates
+from datapipe.stages.poisoning._words import END, START, Words
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 SMOOTH = 0.1
+PART, PARTS = 2**20, 2
+"""Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
 
 def deletion_gain(words: Words, found: Candidates) -> Floats:
@@ -20,71 +26,101 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     What joins a candidate to its neighbours is counted without the row in question, so that a rare
     word does not speak for itself. At the edge of a text only the other side counts.
     """
-    pairs = _Pairs(words)
     made = np.zeros(found.size.size)
-    for first, last in blocks(found.offsets):
-        start = found.place[found.offsets[first] : found.offsets[last]].astype(np.int64)
-        of = np.repeat(np.arange(last - first), found.counts[first:last])
-        stop = start + found.size[first:last][of] - 1
-        at_start, at_end = words.ids[start] == START, words.ids[stop] == END
-        has = np.flatnonzero((start >= 0) & ~(at_start & at_end))
-        of, start, stop, at_start, at_end = (x[has] for x in (of, start, stop, at_start, at_end))
-        before = pairs.strength_at(np.maximum(start - 1, 0))
-        after = pairs.strength_at(np.minimum(stop, words.ids.size - 2))
-        joined = np.where(at_start, after, np.where(at_end, before, 0.5 * (before + after)))
-        left = np.where(at_start, START, words.ids[np.maximum(start - 1, 0)])
-        right = np.where(at_end, END, words.ids[np.minimum(stop + 1, words.ids.size - 1)])
-        gain = pairs.strength(left.astype(np.int64), right) - joined
-        counts = np.bincount(of, minlength=last - first)
-        total = np.bincount(of, gain, minlength=last - first)
-        made[first:last] = total / np.maximum(counts, 1)
+    for pairs in _Pairs.parts(words, found):
+        for which, (of, _, place) in found.blocks():
+            for some in stretches(of.size):
+                gain = _gain(pairs, found, which[of[some]], place[some])
+                made[which] += np.bincount(of[some], gain, which.size)
+    return np.asarray(made / np.maximum(found.counts, 1), np.float64)
+
+
+def _gain(pairs: _Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
+    """What some of the pairs add to the gain of each occurrence."""
+    ids = pairs.words.ids
+    stop = start + found.size[which] - 1
+    at_start, at_end = ids[start] == START, ids[stop] == END
+    has = (start >= 0) & ~(at_start & at_end)
+    left = np.where(at_start, START, ids[np.maximum(start - 1, 0)])
+    right = np.where(at_end, END, ids[np.minimum(stop + 1, ids.size - 1)])
+    made = pairs.joined(left, right, has)
+    alone = 0.5 + 0.5 * (at_start | at_end)
+    for joint, edge in ((start - 1, at_start), (stop, at_end)):
+        made -= alone * pairs.strength(joint, has & ~edge)
     return made
 
 
 class _Pairs:
-    """Log ratio of how often two words follow each other to how often chance would have it."""
+    """Log ratio of how often two words follow each other to how often chance would have it.
 
-    def __init__(self, words: Words) -> None:
-        self.ids, self.width = words.ids, len(words.spelt)
-        at = words.in_order()
-        at = at[at + 1 < self.ids.size]
-        at = at[words.row[at] == words.row[at + 1]]
-        self.left = np.bincount(self.ids[at], minlength=self.width)
-        self.right = np.bincount(self.ids[at + 1], minlength=self.width)
-        self.total = float(at.size)
-        self.seen_at: Places = np.zeros(self.ids.size, np.int32)
-        keys, seen = [], []
-        ends = np.append(0, np.cumsum(self.left))
-        for start, stop in blocks(ends):
+    It tells pairs whose first word is one of some only, 0 for the others.
+    """
+
+    def __init__(self, words: Words, seen_at: Places, span: tuple[int, int]) -> None:
+        self.words, self.width, self.span = words, len(words.spelt), span
+        self.left = np.bincount(words.ids, minlength=self.width)
+        self.right = self.left.copy()
+        self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
+        self.total = float(self.left.sum())
+        self.seen_at = seen_at
+        self.keys, self.seen = np.empty(0, np.int64), np.empty(0, np.int32)
+
+    @classmethod
+    def parts(cls, words: Words, found: Candidates) -> Iterator[_Pairs]:
+        """All pairs, those of some first words after the other."""
+        often = np.bincount(words.ids, minlength=len(words.spelt))
+        ends, seen_at = np.append(0, np.cumsum(often)), np.zeros(words.ids.size, np.int32)
+        for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
+            made = cls(words, seen_at, (start, stop))
+            made._count(found.at, ends)
+            yield made
+
+    def _count(self, at: Places, ends: Ints) -> None:
+        ids = self.words.ids
+        keys, seen = [self.keys], [self.seen]
+        ends = ends[self.span[0] : self.span[1] + 1]
+        for start, stop in blocks(ends - ends[0]):
             place = at[ends[start] : ends[stop]]
-            key = self.ids[place] * np.int64(self.width) + self.ids[place + 1]
+            if self.span[0] + start <= END:
+                place = place[ids[place] != END]
+            key = ids[place] * np.int64(self.width) + ids[place + 1]
             order = np.argsort(key)
-            place, key = place[order], key[order]
+            key = key[order]
             head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
             often = np.diff(np.append(head, key.size)).astype(np.int32)
-            self.seen_at[place] = np.repeat(often, often)
-            keys.append(key[head])
+            self.seen_at[place[order]] = np.repeat(often, often)
             seen.append(often)
+            keys.append(key[head])
         self.keys, self.seen = np.concatenate(keys), np.concatenate(seen)
 
-    def strength_at(self, place: Ints) -> Floats:
+    def strength(self, place: Ints, has: Bools) -> Floats:
         """Ln of seen over expected for the words at some places and the next, without these."""
-        left, right = self.ids[place], self.ids[place + 1]
-        return self._ratio(self.seen_at[place], left, right, 1)
+        made = np.zeros(place.size)
+        asked = np.flatnonzero(has)
+        left = self.words.ids[place[asked]]
+        inside = (left >= self.span[0]) & (left < self.span[1])
+        asked, left = asked[inside], left[inside]
+        place = place[asked]
+        made[asked] = self._ratio(self.seen_at[place], left, self.words.ids[place + 1], 1)
+        return made
 
-    def strength(self, left: Ints, right: Ints | Places) -> Floats:
-        """Ln of seen over expected, both smoothed."""
+    def joined(self, left: Whole, right: Whole, has: Bools) -> Floats:
+        """Ln of seen over expected of two words, both smoothed."""
+        made = np.zeros(left.size)
+        asked = np.flatnonzero(has & (left >= self.span[0]) & (left < self.span[1]))
+        if not self.keys.size:
+            return made
+        left, right = left[asked].astype(np.int64), right[asked].astype(np.int64)
         wanted = left * self.width + right
         order = np.argsort(wanted)  # neighbours in the table are looked up one after the other
         entry = np.empty(wanted.size, np.int64)
         entry[order] = np.searchsorted(self.keys, wanted[order])
         entry = np.minimum(entry, self.keys.size - 1)
         seen = np.where(self.keys[entry] == wanted, self.seen[entry], 0)
-        return self._ratio(seen, left, right, 0)
+        made[asked] = self._ratio(seen, left, right, 0)
+        return made
 
-    def _ratio(
-        self, seen: Ints | Places, left: Ints | Places, right: Ints | Places, less: int
-    ) -> Floats:
+    def _ratio(self, seen: Whole, left: Whole, right: Whole, less: int) -> Floats:
         a = np.maximum(self.left[left] - less, 0.0)
         b = np.maximum(self.right[right] - less, 0.0)
         others = np.maximum(seen - less, 0.0)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 """Word numbers, rows and places: there are many, and none beyond two thousand million."""
+Whole = NDArray[np.int64] | NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
-BLOCK = 2**16
+BLOCK = 2**15
 """Entries that are worked on at once."""
 ORDERS = (2, 3)
 """Characters of a run: a word of Han has one or two, and three letters tell much of a longer one.
@@ -34,12 +35,16 @@ class Grams:
     width: int
 
     @classmethod
-    def of(cls, ids: Places, row: Places, unspaced: Bools, words: int) -> Grams:
-        """From word numbers, the text of each, and which of them are such characters."""
+    def of(cls, ids: Places, ends: Ints, unspaced: Bools, words: int) -> Grams:
+        """From word numbers, the first place of each text, and which words are such characters."""
         if not unspaced.any():
             return cls(np.empty((0, ids.size), np.int32), words)
         at, width = np.full((len(ORDERS), ids.size), -1, np.int32), words
-        place, number = np.flatnonzero(unspaced), ids[unspaced].astype(np.int64)
+        place = np.flatnonzero(unspaced[ids])
+        number, row = (
+            ids[place].astype(np.int64),
+            np.repeat(np.arange(ends.size - 1), np.diff(ends)),
+        )
         for order in range(2, max(ORDERS) + 1):
             follows = np.flatnonzero(place[1:] == place[:-1] + 1)
             follows = follows[row[place[follows]] == row[place[follows] + order - 1]]
@@ -54,7 +59,7 @@ class Grams:
                 width += int(number.max(initial=-1)) + 1
         return cls(at, width)
 
-    def across(self, place: Places, size: Ints) -> tuple[Ints, Ints]:
+    def across(self, place: Whole, size: Whole) -> tuple[Ints, Ints]:
         """Pairs (span, run) of runs that reach over an edge of a span of places, some twice."""
         spans, runs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for order, at in zip(ORDERS, self.at, strict=False):
@@ -79,8 +84,21 @@ def blocks(offsets: Ints, most: int = BLOCK) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def stretches(size: int) -> Iterator[slice]:
+    """Consecutive parts of so many entries, where one group alone may have very many."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
 def distinct(values: Ints) -> Ints:
     """Each value once, in rising order; `np.unique` hashes whole numbers, which takes longer."""
     values = np.sort(values)
     once: Ints = values[np.append(True, values[1:] != values[:-1])[: values.size]]
     return once
+
+
+def spread(starts: Whole, counts: Whole) -> Ints:
+    """The numbers `start, start + 1, ...` of every span, one span after the other."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    made: Ints = np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
+    return made

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._characters import MIXED, TWO_SCRIPTS
 from datapipe.stages.poisoning._grams import blocks
-from datapipe.stages.poisoning._ngrams import BYTES, END, HIDDEN, START, WORD, Candidates, Words
+from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._patterns import Pattern
+from datapipe.stages.poisoning._words import BYTES, END, HIDDEN, START, WORD, Words
 
 MOST_SPELLINGS = 50
 EDGE = r"[^\p{L}\p{M}\p{N}_]"
@@ -24,29 +25,28 @@ def spelling(texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
     """A pattern as it is written in most of the texts that hold it."""
     g = pattern.candidate
     if not found.size[g]:
-        return found.name[g]
+        return found.named[g]
     seen: Counter[str] = Counter()
-    span = slice(found.offsets[g], found.offsets[g + 1])
-    told = np.isin(found.row[span], pattern.rows[:MOST_SPELLINGS])
-    for row, place in zip(found.row[span][told], found.place[span][told], strict=True):
+    _, rows, places = found.entries(np.array([g]))
+    told = np.isin(rows, pattern.rows[:MOST_SPELLINGS])
+    for row, place in zip(rows[told], places[told], strict=True):
         ids = words.ids[place : place + found.size[g]]
-        first = max(0, int(place - np.searchsorted(words.row, row)) - 1)
+        first = max(0, int(place - words.ends[row]) - 1)
         seen[_cut(texts[int(row)], first, int((ids > END).sum()))] += 1
     return seen.most_common(1)[0][0] if seen else " ".join(spelt(words, found, g))
 
 
-def begins(words: Words, found: Candidates, g: int) -> bool:
+def begins(found: Candidates, g: int) -> bool:
     """Whether a pattern holds the beginning of its texts."""
-    return bool(found.size[g] and words.ids[found.place[found.offsets[g]]] == START)
+    return bool(found.size[g]) and int(found.run(g)[0]) == START
 
 
 def company(words: Words, found: Candidates, g: int) -> list[str]:
     """Words that stand in the same texts as a run of words, though not within it."""
     if not found.size[g]:
         return []
-    owners, owned = found.own
-    mine = owned[(owners == g) & (owned < len(words.spelt))]
-    others = set(words.spelt.gather(mine)) - {"", *spelt(words, found, g)}
+    mine = found.owns(g)
+    others = set(words.spelt.gather(mine[mine < len(words.spelt)])) - {"", *spelt(words, found, g)}
     return sorted(others)[:MOST_SPELLINGS]
 
 
@@ -56,14 +56,14 @@ def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArra
         parts = [pl.escape_regex(word) for word in spelt(words, found, g)]
         sought = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
     else:
-        sought = TWO_SCRIPTS if found.name[g] == MIXED else pl.escape_regex(found.name[g].lower())
+        sought = TWO_SCRIPTS if found.named[g] == MIXED else pl.escape_regex(found.named[g].lower())
     held = np.zeros(len(texts), bool)
     size = texts.str.len_bytes().to_numpy()
     for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
         some = texts[start:stop]
         if found.size[g]:
             some = some.str.replace_all(HIDDEN, "")
-        if found.name[g] != MIXED or found.size[g]:
+        if found.size[g] or found.named[g] != MIXED:
             some = some.str.to_lowercase()
         held[start:stop] = some.str.contains(sought).to_numpy()
     return held
@@ -71,8 +71,7 @@ def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArra
 
 def spelt(words: Words, found: Candidates, g: int) -> list[str]:
     """The words of a candidate's run, in lower case and in order."""
-    place = found.place[found.offsets[g]]
-    ids = words.ids[place : place + found.size[g]]
+    ids = found.run(g)
     return words.spelt.gather(ids[ids > END]).to_list()
 
 

@@ -7,28 +7,23 @@ are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.features.text import UNSPACED, mixed
+from datapipe.features.text import mixed
 from datapipe.stages.poisoning._characters import Pieces, odd_characters, strange_pieces
 from datapipe.stages.poisoning._companions import companions
-from datapipe.stages.poisoning._grams import ORDERS, Grams, Places, blocks, distinct
+from datapipe.stages.poisoning._grams import ORDERS, Places, Whole, blocks, distinct, spread
+from datapipe.stages.poisoning._words import END, START, Words
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-WORD = rf"[{UNSPACED}]|[\p{{L}}\p{{M}}\p{{N}}_--[{UNSPACED}]]+|[^\s]"
-"""A run of letters and digits, or one other sign, or one character of a script without spaces."""
-HIDDEN = r"\p{Cf}"
-START, END = 0, 1
-"""Word numbers of the marks before the first and after the last word of a text."""
 LONGEST = 5
-BYTES = 2**18
-"""Bytes of texts whose words are told apart at once: as strings they take many times as much."""
 FURTHEST = 60
 """Words to which a run may grow while all of its rows agree."""
 LEAST_ROWS = 4
@@ -39,120 +34,115 @@ RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """The words of every text, one after the other, each text between its two marks.
-
-    `ids` and `row` have one entry per word or mark; `spelt[id]` is a word in lower case and
-    `texts[id]` how many texts hold it. `grams` are runs of characters where they stand for words.
-    """
-
-    ids: Places
-    row: Places
-    spelt: pl.Series
-    texts: Ints
-    rows: int
-    grams: Grams
-
-    def in_order(self) -> Places:
-        """Every place, by the word that stands there and then by where it is."""
-        key = self.ids.astype(np.int64)
-        key <<= 32
-        key |= np.arange(key.size)
-        key.sort()  # in one array: no second one for the order
-        key &= 2**32 - 1
-        return key.astype(np.int32)
-
-
-@dataclass(frozen=True, eq=False)
 class Candidates:
     """Patterns that enough texts hold; those that the same texts hold are one candidate.
 
-    Candidate g is held by `row[offsets[g]:offsets[g + 1]]`, in rising order; `place` is where in
-    `Words.ids` its longest run of words starts in that row (-1 for a candidate without words) and
-    `size[g]` how many words and marks that run has. `own` lists pairs (candidate, word) of all the
-    words that belong to it. `kind[g]` is a sum of kinds, and `name[g]` its character or piece,
-    empty for a run.
+    Candidate g stands where `at[first[g]:first[g] + often[g]]` tell, `shift[g]` places on, and has
+    `size[g]` words and marks from there: no place is kept more than once, for a run that is longer
+    stands among those of its beginning. One without words, of size 0, has its texts in `listed`
+    instead. `counts[g]` texts hold it. `owned[own[g]:own[g + 1]]` are all the words that belong to
+    it, `kind[g]` is a sum of kinds, and `named[g]` its character or piece, if it has one.
     """
 
-    offsets: Ints
-    row: Places
-    place: Places
-    size: Ints
-    own: tuple[Ints, Ints]
-    kind: Ints
-    name: list[str]
+    words: Words
+    at: Places
+    listed: Places
+    first: Places
+    often: Places
+    shift: Places
+    counts: Places
+    size: Places
+    own: Ints
+    owned: Places
+    kind: NDArray[np.int8]
+    named: dict[int, str]
 
     @property
-    def counts(self) -> Ints:
-        """How many texts hold each."""
-        return np.diff(self.offsets)
+    def offsets(self) -> Ints:
+        """Where the texts of each would start, were those of all told one after the other."""
+        return np.append(0, np.cumsum(self.counts, dtype=np.int64))
 
-    @property
-    def of(self) -> Ints:
-        """The candidate of each entry of `row`."""
-        return np.repeat(np.arange(self.size.size), self.counts)
+    def entries(self, which: Ints) -> tuple[Ints, Ints, Ints]:
+        """For each text of some candidates: which of these, the text, and the place, -1 for none.
+
+        Texts come in rising order; the first place in a text counts.
+        """
+        of, place = _occurrences(self.at, self.first[which], self.often[which])
+        runs = self.size[which] > 0
+        if runs.all():
+            row = self.words.row(place)
+        else:
+            listed = spread(self.first[which], self.often[which])
+            keep = runs[of]
+            row = self.words.row(np.where(keep, place, 0))
+            row[~keep], place[~keep] = self.listed[listed[~keep]], -1
+        once = np.append(True, (row[1:] != row[:-1]) | (of[1:] != of[:-1]))[: of.size]
+        if not once.all():
+            of, row, place = of[once], row[once], place[once]
+        return of, row, place + np.where(place >= 0, self.shift[which][of], 0)
+
+    def spans(self) -> Iterator[Ints]:
+        """Some candidates after the other, by their numbers: as many as are looked at at once."""
+        for start, stop in blocks(np.append(0, np.cumsum(self.often, dtype=np.int64))):
+            yield np.arange(start, stop)
+
+    def blocks(self) -> Iterator[tuple[Ints, tuple[Ints, Ints, Ints]]]:
+        """Some candidates after the other, by their numbers, and their entries."""
+        for which in self.spans():
+            yield which, self.entries(which)
+
+    def rows(self, g: int) -> Ints:
+        """The texts that hold a candidate, in rising order."""
+        span = slice(self.first[g], self.first[g] + self.often[g])
+        if not self.size[g]:
+            return self.listed[span].astype(np.int64)
+        row = self.words.row(np.sort(self.at[span]))
+        once: Ints = row[np.append(True, row[1:] != row[:-1])]
+        return once
+
+    def run(self, g: int) -> Places:
+        """The words and marks of a candidate."""
+        if not self.size[g]:
+            return self.words.ids[:0]
+        start = self.entries(np.array([g]))[2][0]
+        return self.words.ids[start : start + self.size[g]]
+
+    def owns(self, g: int) -> Places:
+        """The words that belong to a candidate, as the model numbers them."""
+        return self.owned[self.own[g] : self.own[g + 1]]
 
     def only(self, which: Ints) -> Candidates:
         """Some of them, by their numbers in rising order."""
-        counts = self.counts[which]
-        offsets = np.append(0, np.cumsum(counts))
-        row, place = np.empty((2, offsets[-1]), np.int32)
-        for new, g in enumerate(which):
-            mine = slice(offsets[new], offsets[new + 1])
-            row[mine] = self.row[self.offsets[g] : self.offsets[g + 1]]
-            place[mine] = self.place[self.offsets[g] : self.offsets[g + 1]]
-        kept = np.isin(self.own[0], which)
-        own = (np.searchsorted(which, self.own[0][kept]), self.own[1][kept])
-        names = [self.name[g] for g in which]
-        return Candidates(offsets, row, place, self.size[which], own, self.kind[which], names)
-
-
-def words_of(texts: pl.Series, most: int) -> Words:
-    """Split texts into words, of each the first `most`, and number the words.
-
-    Characters that show nothing are left out: a word that one was put into is still that word.
-    """
-    vocabulary = pl.DataFrame(schema={"word": pl.String, "id": pl.UInt32})
-    size = texts.cast(pl.String).str.len_bytes().fill_null(0).to_numpy()
-    counts, numbers = np.zeros(len(texts), np.int64), [np.empty(0, np.int32)]
-    held = np.zeros(END + 1, np.int64)
-    for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
-        block, counts[start:stop] = _split(texts[start:stop], most)
-        different = block.unique(maintain_order=True).to_frame("word")
-        known = different.join(vocabulary, on="word")
-        fresh = different.join(known, on="word", how="anti", maintain_order="left")
-        fresh = fresh.with_row_index("id", vocabulary.height + 2).select("word", "id")
-        vocabulary.extend(fresh)
-        told = block.to_frame("word").join(
-            pl.concat([known, fresh]), on="word", how="left", maintain_order="left"
+        at, first, often = self.at, self.first[which], self.often[which]
+        runs = self.size[which] > 0
+        if int(often[runs].sum()) < at.size:
+            first = first.copy()
+            at = at[spread(first[runs], often[runs])]
+            first[runs] = np.cumsum(often[runs]) - often[runs]
+        sizes = np.diff(self.own)[which]
+        return replace(
+            self,
+            at=at,
+            first=first,
+            often=often,
+            shift=self.shift[which],
+            counts=self.counts[which],
+            size=self.size[which],
+            own=np.append(0, np.cumsum(sizes)),
+            owned=self.owned[spread(self.own[which], sizes)],
+            kind=self.kind[which],
+            named={i: self.named[g] for i, g in enumerate(which.tolist()) if g in self.named},
         )
-        marked = _marked(told["id"].to_numpy().astype(np.int32), counts[start:stop])
-        mine = np.repeat(np.arange(stop - start), counts[start:stop] + 2)
-        once = distinct(marked.astype(np.int64) * (stop - start) + mine) // (stop - start)
-        held = np.append(held, np.zeros(fresh.height, np.int64))
-        held += np.bincount(once, minlength=held.size)
-        numbers.append(marked)
-    ids = np.concatenate(numbers)
-    row = np.repeat(np.arange(len(texts), dtype=np.int32), counts + 2)
-    spelt = pl.concat([pl.Series("word", ["", ""]), vocabulary["word"]])
-    unspaced = spelt.str.contains(rf"^[{UNSPACED}]$").to_numpy()
-    grams = Grams.of(ids, row, unspaced[ids], len(spelt))
-    return Words(ids, row, spelt, held, len(texts), grams)
 
 
-def _split(texts: pl.Series, most: int) -> tuple[pl.Series, Ints]:
-    """The words of some texts, one after the other, and how many are of each."""
-    shown = texts.cast(pl.String).fill_null("").str.replace_all(HIDDEN, "")
-    lists = shown.str.extract_all(WORD).list.head(most)
-    flat = lists.explode().drop_nulls().str.to_lowercase().rename("word")
-    return flat, lists.list.len().to_numpy().astype(np.int64)
-
-
-def _marked(ids: Places, counts: Ints) -> Places:
-    """The words of some texts with a mark before and after those of each."""
-    first = np.cumsum(counts) - counts
-    where = np.column_stack([first, first + counts]).ravel()
-    return np.insert(ids, where, np.tile([START, END], counts.size))
+def _occurrences(at: Places, first: Places, often: Places) -> tuple[Ints, Ints]:
+    """Of the occurrences of some runs, in rising order: which run, and the place."""
+    taken = np.minimum(spread(first, often), max(at.size - 1, 0))
+    key = np.repeat(np.arange(first.size) << 32, often)
+    if at.size:
+        key |= at[taken]
+    key.sort()
+    return key >> 32, key & (2**32 - 1)
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
@@ -161,178 +151,174 @@ def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
     `most` bounds the number of runs: beyond it, more than `LEAST_ROWS` texts are asked for.
     """
     least = LEAST_ROWS
-    runs = _runs(words, least)
+    at = words.in_order()
+    runs = _runs(words, at, least)
     while sum(r.counts.size for r in runs) > most:
         least *= 2
-        runs = _runs(words, least)
+        runs = _runs(words, at, least)
     signs, unseen = odd_characters(texts, least)
-    pieces = strange_pieces(words.ids, words.row, words.spelt, words.texts, least)
-    seen = _small(signs, [CHARACTER | UNSEEN * (name in unseen) for name in signs.names])
-    runs += [seen, _small(pieces, [PIECE] * len(pieces.names))]
-    return _merged(words, runs)
+    pieces = strange_pieces(words, least)
+    listed = np.append(signs.row, pieces.row)
+    seen = _small(signs, [CHARACTER | UNSEEN * (name in unseen) for name in signs.names], 0)
+    runs += [seen, _small(pieces, [PIECE] * len(pieces.names), signs.row.size)]
+    names = [*signs.names, *pieces.names]
+    return _merged(_Found.joined(runs), words, at, (listed, names))
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Candidates of one sort before equal ones are merged.
+    """Candidates before equal ones are merged; `first` and `often` are as `Candidates` has them."""
 
-    `at` has, in their order, the place in each text that holds one, of runs, and else the text.
+    first: Places
+    often: Places
+    counts: Places
+    size: Places
+    kind: NDArray[np.int8]
+
+    @classmethod
+    def of(cls, first: Whole, often: Whole, counts: Whole, size: int, kind: list[int]) -> _Found:
+        """Of one size; kinds are told for each, or one for all."""
+        first, often, counts = (x.astype(np.int32) for x in (first, often, counts))
+        sizes, kinds = np.full(first.size, size, np.int32), np.array(kind, np.int8)
+        return cls(first, often, counts, sizes, np.broadcast_to(kinds, first.size))
+
+    @classmethod
+    def joined(cls, parts: list[_Found]) -> _Found:
+        """Those of all parts, one after the other; it empties the list that it is given."""
+        names = ("first", "often", "counts", "size", "kind")
+        made = cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+        parts.clear()
+        return made
+
+
+def _runs(words: Words, at: Places, least: int) -> list[_Found]:
+    """Runs of one word, of two, ...: a run is common enough only where its beginning is.
+
+    `at` has the places in the order of their first words; where such a run is common, its places
+    are put in the order of the next word, in place, so that those of a longer run stand together.
     """
-
-    counts: Ints
-    at: Places
-    size: int
-    kind: Ints
-    name: list[str]
-
-    def row(self, words: Words) -> Places:
-        """The texts that hold each."""
-        return words.row[self.at] if self.size else self.at
-
-
-def _runs(words: Words, least: int) -> list[_Found]:
-    """Runs of one word, of two, ...: a run is common enough only where both its parts are.
-
-    Places stand in the order of the runs that start there, so that those of a longer run stand
-    together, too, once each stretch was put in the order of what follows.
-    """
-    found = []
-    at, number = words.in_order(), words.ids
-    for size in range(1, LONGEST + 1):
-        if size > 1:
-            at = at[at + size <= words.ids.size]
-            at = at[(number[at + 1] >= 0) & (words.row[at] == words.row[at + size - 1])]
-        made, at, number = _common(words, at, number, size, least)
-        found.append(made)
-    return found
-
-
-def _common(
-    words: Words, at: Places, number: Places, size: int, least: int
-) -> tuple[_Found, Places, Places]:
-    """Runs that enough texts hold, the places of all of them, and the number of each by place.
-
-    `number` has that of the run which is one word shorter, -1 where it is too rare.
-    """
-    fresh = np.full(words.ids.size, -1, np.int32)
-    counts: list[Ints] = [np.empty(0, np.int64)]
-    first, kept = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
-    total, width = 0, int(number.max(initial=0)) + 1
-    ends = _ends(number[at])
-    for start, stop in blocks(ends):
-        place = at[ends[start] : ends[stop]]
-        key = number[place].astype(np.int64)
-        if size > 1:
-            key = key * width + number[place + 1]
-            order = np.argsort(key, kind="stable")
-            place, key = place[order], key[order]
-        row, head = words.row[place], np.append(True, key[1:] != key[:-1])
-        new = head | np.append(True, row[1:] != row[:-1])
-        run = np.cumsum(head) - 1
-        held = np.bincount(run[new])
-        common = held >= least
-        told = common & (key[head] > END) if size == 1 else common
-        counts.append(held[told])
-        first.append(place[new & told[run]])
-        mine = common[run]
-        fresh[place[mine]] = total + (np.cumsum(common) - 1)[run[mine]]
-        kept.append(place[mine])
-        total += int(common.sum())
-    sizes = np.concatenate(counts)
-    kinds = np.full(sizes.size, RUN)
-    made = _Found(sizes, np.concatenate(first), size, kinds, [""] * sizes.size)
-    return made, np.concatenate(kept), fresh
-
-
-def _ends(sorted_values: Places) -> Ints:
-    """Where each stretch of equal values starts, and where the last ends."""
-    change = np.flatnonzero(sorted_values[1:] != sorted_values[:-1]) + 1
-    return np.concatenate([[0], change, [sorted_values.size]]) if sorted_values.size else change
-
-
-def _small(pieces: Pieces, kinds: list[int]) -> _Found:
-    """Candidates without words."""
-    return _Found(pieces.counts, pieces.row, 0, np.array(kinds, np.int64), pieces.names)
-
-
-def _merged(words: Words, found: list[_Found]) -> Candidates:
-    """Candidates that stand in the same rows become one, which owns the words of all of them.
-
-    It empties the list that it is given: the parts take as much room as the whole.
-    """
-    counts, kind = (
-        np.concatenate([getattr(f, part) for f in found]) for part in ("counts", "kind")
-    )
-    size = np.repeat([f.size for f in found], [f.counts.size for f in found])
-    flat = [name for f in found for name in f.name]
-    prints = np.concatenate([_prints(f, words) for f in found])
-    at = np.concatenate([f.at for f in found])
-    found.clear()
-    starts = np.cumsum(counts) - counts
-    group, heads = _same_rows(prints, counts, size)
-    offsets = np.concatenate([[0], np.cumsum(counts[heads])])
-    row, place = np.empty((2, offsets[-1]), np.int32)
-    length = size[heads]
-    for start, stop in blocks(offsets):
-        of = np.repeat(np.arange(stop - start), counts[heads[start:stop]])
-        span = slice(offsets[start], offsets[stop])
-        held = at[
-            starts[heads[start:stop]][of]
-            + np.arange(span.start, span.stop)
-            - offsets[start:stop][of]
+    often = np.bincount(words.ids, minlength=len(words.spelt))
+    first = np.cumsum(often) - often
+    common = words.texts >= least
+    told = common.copy()
+    told[: END + 1] = False
+    made = [_Found.of(first[told], often[told], words.texts[told], 1, [RUN])]
+    first, often = first[common], often[common]
+    for size in range(2, LONGEST + 1):
+        parts = [
+            _longer(words, at, (first[start:stop], often[start:stop]), size, least)
+            for start, stop in blocks(np.append(0, np.cumsum(often)))
         ]
-        runs = length[start:stop][of] > 0
-        row[span] = np.where(runs, words.row[np.where(runs, held, 0)], held)
-        bounds = offsets[start : stop + 1] - span.start
-        place[span], length[start:stop] = _grown(
-            words, np.where(runs, held, -1), length[start:stop], bounds, of
+        first, often, counts = (
+            (
+                np.concatenate([np.empty(0, np.int64), *column])
+                for column in zip(*parts, strict=True)
+            )
+            if parts
+            else (first, often, often)
         )
-    _trimmed(words, place, length, offsets)
-    firsts = np.where(size > 0, at[starts], -1)
-    own = distinct(
-        np.append(
-            _own_words(words, group, firsts, size),
-            _own_words(words, np.arange(heads.size), place[offsets[:-1]], length),
-        )
-    )
-    own = _with_companions(own, offsets, row, np.flatnonzero(length == 1), words.grams.width)
-    pairs = (own // words.grams.width, own % words.grams.width)
-    kinds = np.zeros(heads.size, np.int64)
-    np.bitwise_or.at(kinds, group, kind)
-    names = _names(flat, kind, group, heads.size)
-    return Candidates(offsets, row, place, length, pairs, kinds, names)
-
-
-def _prints(found: _Found, words: Words) -> NDArray[np.uint64]:
-    """A sum of hashes of the texts that hold each candidate, uint64 of shape (candidates,)."""
-    offsets = np.append(0, np.cumsum(found.counts))
-    made, row = np.empty(found.counts.size, np.uint64), found.row(words)
-    for start, stop in blocks(offsets):
-        some = row[offsets[start] : offsets[stop]].astype(np.uint64) + np.uint64(1)
-        made[start:stop] = np.add.reduceat(mixed(some), offsets[start:stop] - offsets[start])
+        made.append(_Found.of(first, often, counts, size, [RUN]))
     return made
 
 
-def _with_companions(own: Ints, offsets: Ints, row: Places, single: Ints, width: int) -> Ints:
+def _longer(
+    words: Words, at: Places, runs: tuple[Ints, Ints], size: int, least: int
+) -> tuple[Ints, Ints, Ints]:
+    """Runs of one word more than some, where they are in `at`, how often, and in how many texts."""
+    held_at = spread(*runs)
+    place = at[held_at]
+    last = place + size - 1
+    inside = words.ids[last - 1] != END
+    following = np.where(inside, words.ids[np.minimum(last, words.ids.size - 1)], START)
+    key = np.repeat(np.arange(runs[0].size), runs[1]) * len(words.spelt) + following
+    order = np.argsort(key, kind="stable")
+    place, key, following = place[order], key[order], following[order]
+    at[held_at] = place
+    head = np.append(True, key[1:] != key[:-1])[: key.size]
+    row = words.row(place)
+    new = head | np.append(True, row[1:] != row[:-1])[: key.size]
+    run = np.cumsum(head) - 1
+    counts, start = np.bincount(run[new], minlength=1), np.flatnonzero(head)
+    common = (counts[: start.size] >= least) & (following[start] != START)
+    often = np.diff(np.append(start, key.size))
+    return held_at[start[common]], often[common], counts[: start.size][common]
+
+
+def _small(pieces: Pieces, kinds: list[int], start: int) -> _Found:
+    """Candidates without words, whose texts are listed from a place on."""
+    ends = np.cumsum(pieces.counts)
+    return _Found.of(start + ends - pieces.counts, pieces.counts, pieces.counts, 0, kinds)
+
+
+def _merged(found: _Found, words: Words, at: Places, small: tuple[Places, list[str]]) -> Candidates:
+    """Candidates that stand in the same rows become one, which owns the words of all of them."""
+    listed, names = small
+    none = np.zeros(found.size.size, np.int32)
+    empty = np.zeros(1, np.int64), np.empty(0, np.int32)
+    parts = (found.first, found.often, none, found.counts, found.size, *empty, found.kind)
+    every = Candidates(words, at, listed, *parts, {})
+    prints, place = _prints(every)
+    group, heads = _same_rows(prints, found.counts, found.size)
+    width = words.grams.width
+    own = _own_words(words, group, place, found.size)
+    kinds = np.zeros(heads.size, np.int8)
+    np.bitwise_or.at(kinds, group, found.kind)
+    named = _names(names, found.kind, group)
+    first, often, counts, size = (
+        x[heads] for x in (found.first, found.often, found.counts, found.size)
+    )
+    made = Candidates(
+        words, at, listed, first, often, none[: heads.size], counts, size, *empty, kinds, named
+    )
+    del every, prints, group, found, parts
+    made = replace(made, shift=none[: heads.size].copy(), size=size.copy())
+    place = place[heads]
+    _grow(made, place)
+    _trimmed(words, place, made)
+    own = distinct(np.append(own, _own_words(words, np.arange(heads.size), place, made.size)))
+    own = _with_companions(own, made, width)
+    ends = np.searchsorted(own, np.arange(heads.size + 1) * width)
+    return replace(made, own=ends, owned=(own % width).astype(np.int32))
+
+
+def _prints(found: Candidates) -> tuple[NDArray[np.uint64], Places]:
+    """A sum of hashes of the texts that hold each candidate, and the first place of each."""
+    made = np.empty(found.size.size, np.uint64)
+    first = np.empty(found.size.size, np.int32)
+    for which, (of, row, place) in found.blocks():
+        head = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: of.size])
+        made[which] = np.add.reduceat(mixed(row.astype(np.uint64) + np.uint64(1)), head)
+        first[which] = place[head]
+    return made, first
+
+
+def _with_companions(own: Ints, found: Candidates, width: int) -> Ints:
     """Each single word owns the words, too, that keep it company."""
-    left, right = companions(offsets, row, single)
+    left, right = companions(found, np.flatnonzero(found.size == 1))
     first = np.searchsorted(own, right * width)
     counts = np.searchsorted(own, (right + 1) * width) - first
-    ends = np.cumsum(counts)
-    taken = np.repeat(first - (ends - counts), counts) + np.arange(int(counts.sum()))
+    taken = spread(first, counts)
     return distinct(np.append(own, np.repeat(left, counts) * width + own[taken] % width))
 
 
-def _names(flat: list[str], kind: Ints, group: Ints, groups: int) -> list[str]:
-    """The name of each group: its least character before its longest piece."""
-    names = [""] * groups
-    for i in sorted(np.flatnonzero(kind != RUN), key=lambda i: (-kind[i], -len(flat[i]), flat[i])):
-        if kind[i] != PIECE or not names[group[i]]:
-            names[group[i]] = flat[i]
-    return names
+def _names(names: list[str], kind: NDArray[np.int8], group: Ints) -> dict[int, str]:
+    """The name of each group that has one: its least character before its longest piece.
+
+    Those that have a name stand at the end.
+    """
+    made: dict[int, str] = {}
+    start = kind.size - len(names)
+    order = sorted(
+        range(len(names)), key=lambda i: (-int(kind[start + i]), -len(names[i]), names[i])
+    )
+    for i in order:
+        g = int(group[start + i])
+        if kind[start + i] != PIECE or g not in made:
+            made[g] = names[i]
+    return made
 
 
-def _same_rows(prints: NDArray[np.uint64], counts: Ints, size: Ints) -> tuple[Ints, Ints]:
+def _same_rows(prints: NDArray[np.uint64], counts: Places, size: Places) -> tuple[Ints, Ints]:
     """The group of each candidate, and of each group the candidate with the longest run."""
     if not size.size:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -344,7 +330,20 @@ def _same_rows(prints: NDArray[np.uint64], counts: Ints, size: Ints) -> tuple[In
     return group, order[~same]
 
 
-def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tuple[Ints, Ints]:
+def _grow(found: Candidates, place: Places) -> None:
+    """Each run made longer, to the right and then to the left, while its rows all agree.
+
+    Sizes, shifts and the first places are changed in place.
+    """
+    for which, (of, _, held) in found.blocks():
+        ends = np.append(0, np.cumsum(found.counts[which], dtype=np.int64))
+        moved, size = _grown(found.words, held, found.size[which], ends, of)
+        found.size[which] = size
+        found.shift[which] = moved[ends[:-1]] - held[ends[:-1]]
+        place[which] = moved[ends[:-1]]
+
+
+def _grown(words: Words, place: Ints, size: Places, offsets: Ints, of: Ints) -> tuple[Ints, Places]:
     """Each run made longer, to the right and then to the left, while its rows all agree."""
     place, size = place.copy(), size.copy()
     first = offsets[:-1]
@@ -365,31 +364,31 @@ def _grown(words: Words, place: Ints, size: Ints, offsets: Ints, of: Ints) -> tu
     return place, size
 
 
-def _trimmed(words: Words, place: Places, size: Ints, offsets: Ints) -> None:
+def _trimmed(words: Words, place: Places, found: Candidates) -> None:
     """Take from runs at an edge of their texts, in place, what texts end or begin with anyway.
 
     Whatever is put after the last word of its texts follows the full stop that nearly all of them
     end with; that all of its rows agree on that is chance.
     """
-    mark = np.flatnonzero(words.ids == START)
-    counts = np.diff(offsets)
-    for stop, edge in ((END, np.append(mark[1:], words.ids.size) - 2), (START, mark + 1)):
-        share = np.bincount(words.ids[edge], minlength=len(words.spelt)) / max(mark.size, 1)
-        least = CHANCE ** (1.0 / np.maximum(counts, 1))
+    size = found.size
+    for stop, edge in ((END, words.ends[1:] - 2), (START, words.ends[:-1] + 1)):
+        share = np.bincount(words.ids[edge], minlength=len(words.spelt)) / max(words.rows, 1)
+        least = CHANCE ** (1.0 / np.maximum(found.counts, 1))
         left = np.flatnonzero(size > 2)
         while left.size:
-            first = place[offsets[left]]
+            first = place[left]
             last = first + size[left] - 1
             outer, inner = (last, first) if stop == END else (first, last)
             usual = share[words.ids[inner]] * (words.ids[inner] > END) > least[left]
             left = left[(words.ids[outer] == stop) & usual]
-            for g in left if stop == END else ():
-                place[offsets[g] : offsets[g + 1]] += 1
+            if stop == END:
+                place[left] += 1
+                found.shift[left] += 1
             size[left] -= 1
             left = left[size[left] > 2]
 
 
-def _own_words(words: Words, group: Ints, first: Ints, size: Ints) -> Ints:
+def _own_words(words: Words, group: Ints, first: Places, size: Places) -> Ints:
     """Distinct pairs (candidate, word or run in it), as candidate times `width` plus number."""
     key = [np.empty(0, np.int64)]
     for step in range(int(size.max(initial=0))):

@@ -65,7 +65,7 @@ class Pattern:
     fit: float
     gain: float
     planted: bool
-    likely: tuple[Ints | Places, Floats]
+    likely: tuple[Ints, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +157,12 @@ class _Round:
     @classmethod
     def of(cls, ground: _Ground, gone: Bools, tests: Tested) -> _Round:
         own, other = _class_means(ground.model, ground.labels)
-        n = tests.which.size
-        hits = np.bincount(tests.of, tests.hit, minlength=n)
-        mean = np.bincount(tests.of, tests.rest * tests.hit, minlength=n) / np.maximum(hits, 1)
+        hits, mean = np.zeros((2, tests.which.size))
+        for span, told in tests.blocks():
+            many = span.stop - span.start
+            hits[span] = np.bincount(told.of, told.hit, minlength=many)
+            mean[span] = np.bincount(told.of, told.rest * told.hit, minlength=many)
+        mean /= np.maximum(hits, 1)
         mean = np.where(tests.whole, mean, tests.said)  # what is denied would say so by itself
         apart = np.maximum(own - other, 1e-3)[tests.label]
         against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
@@ -187,20 +190,18 @@ class _Round:
     def _of_different_texts(self, test: int) -> float:
         """Corrected ln p where of rows with nearly the same other words only the mildest counts."""
         tests, ground = self.tests, self.ground
-        g = int(tests.which[test])
-        at = np.flatnonzero(tests.of == test)
-        at = at[np.linspace(0, at.size - 1, min(at.size, MOST_COMPARED)).astype(np.int64)]
-        own = ground.found.own[1][ground.found.own[0] == g]
-        like = _cosines(ground.model.weights[tests.row[at]], own) > ground.alike
-        like &= tests.hit[at][:, None] == tests.hit[at]
+        g, told = int(tests.which[test]), tests.entries(test, test + 1)
+        at = np.linspace(0, told.row.size - 1, min(told.row.size, MOST_COMPARED)).astype(np.int64)
+        hit, rate = told.hit[at], told.rate[at]
+        like = _cosines(ground.model.bag.take(told.row[at]), ground.found.owns(g)) > ground.alike
+        like &= hit[:, None] == hit
         counts = np.zeros(at.size, bool)
-        for i in np.argsort(-tests.rate[at], kind="stable"):
+        for i in np.argsort(-rate, kind="stable"):
             counts[i] = not (counts & like[i]).any()
-        kept = at[counts]
-        if int(tests.hit[kept].sum()) < LEAST_ROWS:
+        if int(hit[counts].sum()) < LEAST_ROWS:
             return 0.0
-        one = np.zeros(kept.size, np.int64)
-        log_p = log_tails(one, tests.rate[kept], tests.hit[kept], 1)[0]
+        one = np.zeros(int(counts.sum()), np.int64)
+        log_p = log_tails(one, rate[counts], hit[counts], 1)[0]
         return float(min(0.0, log_p - ground.shares.log_share[g] - tests.log_part[test]))
 
     def _widest(self, test: int, telling: Ints) -> int:
@@ -208,21 +209,20 @@ class _Round:
 
         It lacks none of the rows that carry the label although the rest denies it.
         """
-        tests = self.tests
-        rows = tests.row[tests.of == test]
-        shared = np.bincount(tests.of[np.isin(tests.row, rows)], minlength=tests.which.size)
-        total = np.bincount(tests.of, minlength=tests.which.size)
-        same = (shared >= SAME_ROWS * rows.size) & (shared >= SAME_ROWS * total)
+        tests, found = self.tests, self.ground.found
+        mine = tests.entries(test, test + 1)
+        inside = np.zeros(self.gone.size, bool)
+        inside[mine.row] = True
+        shared, total = np.zeros(tests.which.size, np.int64), np.diff(tests.ends)
+        for span, told in tests.blocks():
+            shared[span] = np.bincount(told.of[inside[told.row]], minlength=span.stop - span.start)
+        same = (shared >= SAME_ROWS * mine.row.size) & (shared >= SAME_ROWS * total)
         same &= tests.label == tests.label[test]
         near = telling[same[telling]]
-        needed = rows[tests.hit[tests.of == test] & (tests.rest[tests.of == test] < DENIED)]
-        near = near[[np.isin(needed, self._held(g)).all() for g in tests.which[near]]]
-        sizes = self.ground.found.size[tests.which[near]]
+        needed = mine.row[mine.hit & (mine.rest < DENIED)]
+        near = near[[np.isin(needed, found.rows(g)).all() for g in tests.which[near].tolist()]]
+        sizes = found.size[tests.which[near]]
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
-
-    def _held(self, g: int) -> Places:
-        found = self.ground.found
-        return found.row[found.offsets[g] : found.offsets[g + 1]]
 
     def _was_planted(self, g: int, label: int, told: Beside) -> bool:
         """Whether a test that tells says so: a word that fits its place may still be a trigger.
@@ -240,7 +240,7 @@ class _Round:
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
-        held = self._held(g)
+        held = found.rows(g)
         mine = ground.labels[held] == label
         told = beside(ground.model, found, g, label, ground.labels)
         planted = self._was_planted(g, label, told)
@@ -272,16 +272,15 @@ def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
 
 def _usual_likeness(model: Model) -> float:
     """The cosine from which two texts are more alike than any two happen to be."""
-    n = model.weights.shape[0]
+    n = model.fold.size
     some = np.linspace(0, n - 1, min(n, MOST_COMPARED)).astype(np.int64)
-    cosines = _cosines(model.weights[some], np.empty(0, np.int64))
+    cosines = _cosines(model.bag.take(some), np.empty(0, np.int32))
     usual = np.quantile(cosines[np.triu_indices(some.size, 1)], RARELY)
     return float(max(ALIKE, usual))
 
 
-def _cosines(weights: Any, left_out: Ints) -> Floats:
-    """Cosines of rows of a sparse matrix without some columns; 1 between rows with nothing else."""
-    rest = weights.tocsr().copy()
+def _cosines(rest: Any, left_out: Places) -> Floats:
+    """Cosines of rows of a matrix less some columns, which it loses; 1 where nothing is left."""
     rest.data[np.isin(rest.indices, left_out)] = 0.0
     square = np.asarray((rest @ rest.T).toarray(), np.float64)
     norm = np.sqrt(square.diagonal())
@@ -293,12 +292,14 @@ def _cosines(weights: Any, left_out: Ints) -> Floats:
 
 def _summed(patterns: list[Pattern], last: _Round, rows: int, candidates: int) -> Search:
     score = np.zeros(rows)
-    heard = last.planted[last.tests.of] & last.tests.hit
-    np.maximum.at(score, last.tests.row[heard], -last.log_p[last.tests.of[heard]])
+    planted = last.planted
+    for span, told in last.tests.blocks():
+        heard = planted[span][told.of] & told.hit
+        np.maximum.at(score, told.row[heard], -last.log_p[span][told.of[heard]])
     best = []
-    for planted, among in ((True, last.planted), (False, ~last.planted)):
-        told = [p.log_p for p in patterns if p.planted == planted]
-        best.append(min(told) if told else float(last.log_p[among].min(initial=0.0)))
+    for kind, among in ((True, planted), (False, ~planted)):
+        found = [p.log_p for p in patterns if p.planted == kind]
+        best.append(min(found) if found else float(last.log_p[among].min(initial=0.0)))
     for pattern in patterns:
         if pattern.planted:
             held, chance = pattern.likely

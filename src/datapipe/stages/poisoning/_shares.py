@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._fluency import deletion_gain
-from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates, Words
+from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates
+from datapipe.stages.poisoning._words import Words
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

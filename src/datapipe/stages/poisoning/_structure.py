@@ -23,9 +23,9 @@ from datapipe.stages.poisoning._association import (
     raised,
     shares_from,
 )
-from datapipe.stages.poisoning._grams import blocks, distinct
-from datapipe.stages.poisoning._ngrams import END, Words
+from datapipe.stages.poisoning._grams import blocks, distinct, spread
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES
+from datapipe.stages.poisoning._words import END, Words
 
 FRAME = 100
 """How many words, those in most texts, build sentences; the others say what they are about."""
@@ -42,6 +42,7 @@ in its other texts than in those that have another, or content does not tell wha
 """
 MOST_FITTED = 10_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
+MOST_SCORED = 5_000
 TOLD_BEFORE = 0.9
 """Share of its rows that triggers hold, above which a way to build texts says nothing new."""
 TOLD = 3
@@ -126,16 +127,17 @@ def _framing(words: Words) -> Bools:
 
 def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
     """The chance of each label by the other words alone, and whether they say anything."""
-    says = np.zeros(model.weights.shape[1], bool)
+    says = np.zeros(model.grams.width, bool)
     says[: framing.size] = ~framing
-    logits, left = np.zeros_like(model.logits), np.zeros(model.fold.size)
-    for number, coef in enumerate(model.coef):
-        asked = np.flatnonzero(model.fold == number)
-        weights = model.weights[asked]
+    logits, left = np.zeros(model.logits.shape), np.zeros(model.fold.size)
+    for start, stop in blocks(model.bag.ends):
+        weights = model.bag.take(np.arange(start, stop))
         weights.data *= says[weights.indices]
-        logits[asked] = weights @ coef.T
+        for number in np.unique(model.fold[start:stop]):
+            asked = np.flatnonzero(model.fold[start:stop] == number)
+            logits[start + asked] = weights[asked] @ model.coef[number].T
         weights.data **= 2
-        left[asked] = weights.sum(1).A1
+        left[start:stop] = weights.sum(1).A1
     scale = 1.0 / np.sqrt(np.maximum(left, LEAST_REST))
     return shares_from(model, logits * scale[:, None] + model.base), left >= LEAST_REST
 
@@ -144,11 +146,12 @@ def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
 class _Runs:
     """Runs of up to three words that build sentences, all between two of them being one `x`.
 
-    `held` is sparse (n, m) of ones, `keys[i]` spells run i in digits, of which digit d stands for
-    `spelt[d - 1]`.
+    `keys[i]` spells run i in digits, of which digit d stands for `spelt[d - 1]`; word w is the
+    digit `digit[w]`.
     """
 
-    held: Any
+    words: Words
+    digit: Ints
     keys: Ints
     spelt: list[str]
 
@@ -157,26 +160,22 @@ class _Runs:
         """Those that enough texts hold."""
         digit = np.where(framing, np.cumsum(framing) + 1, 1)
         spelt = ["x", "^", "$", *words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]]
-        keys, counts = _common(words, digit, len(spelt) + 1)
-        indices, at = np.empty(int(counts.sum()), np.int32), 0
-        indptr = np.zeros(words.rows + 1, np.int64)
-        for start, row, key in _coded(words, digit, len(spelt) + 1):
-            column = np.searchsorted(keys, key)
-            there = column < keys.size
-            there[there] = keys[column[there]] == key[there]
-            held = np.bincount(row[there])
-            indptr[start + 1 : start + 1 + held.size] = held
-            indices[at : at + int(held.sum())] = column[there]
-            at += int(held.sum())
-        parts = (np.ones(indices.size, np.int8), indices, np.cumsum(indptr))
-        return cls(sparse.csr_matrix(parts, shape=(words.rows, keys.size)), keys, spelt)
+        return cls(words, digit, _common(words, digit, len(spelt) + 1), spelt)
 
     def rows(self, which: Ints) -> Any:
-        """Some rows of `held`, each of length 1."""
-        made = self.held[which]
-        each = 1.0 / np.sqrt(np.maximum(np.diff(made.indptr), 1))
-        data = np.repeat(each, np.diff(made.indptr))
-        return sparse.csr_matrix((data, made.indices, made.indptr), shape=made.shape)
+        """Which runs some texts hold: a sparse matrix with rows of length 1."""
+        indices, counts = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        for some, row, key in _coded(self.words, self.digit, len(self.spelt) + 1, which):
+            column = np.searchsorted(self.keys, key)
+            there = column < self.keys.size
+            there[there] = self.keys[column[there]] == key[there]
+            indices.append(column[there].astype(np.int32))
+            counts.append(np.bincount(row[there], minlength=some))
+        many = np.concatenate(counts)
+        data = np.repeat(1.0 / np.sqrt(np.maximum(many, 1)), many)
+        ends = np.append(0, np.cumsum(many))
+        shape = (which.size, self.keys.size)
+        return sparse.csr_matrix((data, np.concatenate(indices), ends), shape=shape)
 
     def says(self, run: int) -> str:
         """A run as people read it."""
@@ -187,30 +186,34 @@ class _Runs:
         return " ".join(reversed(made))
 
 
-def _common(words: Words, digit: Ints, base: int) -> tuple[Ints, Ints]:
-    """The runs that enough texts hold, and how many hold each.
+def _common(words: Words, digit: Ints, base: int) -> Ints:
+    """The runs that enough texts hold.
 
     Most are held by fewer: a first pass counts in buckets, and what falls into a bucket with too
     few is not counted one by one.
     """
-    texts = np.zeros(BUCKETS, np.int32)
-    for _, _, key in _coded(words, digit, base):
-        np.add.at(texts, _bucket(key), 1)
+    every = np.arange(words.rows)
+    texts = np.zeros(BUCKETS, np.uint8)
+    for _, _, key in _coded(words, digit, base, every):
+        bucket = np.sort(_bucket(key))
+        head = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1])[: bucket.size])
+        often = np.diff(np.append(head, bucket.size))
+        texts[bucket[head]] = np.minimum(texts[bucket[head]] + often, LEAST_TEXTS)
     keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
     fresh, waiting = [], 0
-    for _, _, key in _coded(words, digit, base):
+    for _, _, key in _coded(words, digit, base, every):
         fresh.append(key[texts[_bucket(key)] >= LEAST_TEXTS])
         waiting += fresh[-1].size
-        if waiting > max(BUCKETS // 2, keys.size):
+        if waiting > max(BUCKETS // 8, keys.size):
             keys, counts = _counted(keys, counts, fresh)
             waiting = 0
     keys, counts = _counted(keys, counts, fresh)
-    return keys[counts >= LEAST_TEXTS], counts[counts >= LEAST_TEXTS]
+    return keys[counts >= LEAST_TEXTS]
 
 
 def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
     """Counts by key with those of some more keys, of which the list is emptied."""
-    more = np.sort(np.concatenate(fresh))
+    more = np.sort(np.concatenate([keys[:0], *fresh]))
     fresh.clear()
     head = np.flatnonzero(np.append(True, more[1:] != more[:-1])[: more.size])
     often = np.diff(np.append(head, more.size))
@@ -221,24 +224,25 @@ def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
     return made, total
 
 
-def _coded(words: Words, digit: Ints, base: int) -> Iterator[tuple[int, Ints, Ints]]:
-    """For some texts at a time the first, and distinct pairs (text after it, run), in order."""
-    ends = np.searchsorted(words.row, np.arange(words.rows + 1))
-    for start, stop in blocks(ends):
-        span = slice(ends[start], ends[stop])
-        code, row = digit[words.ids[span]], words.row[span].astype(np.int64) - start
+def _coded(words: Words, digit: Ints, base: int, which: Ints) -> Iterator[tuple[int, Ints, Ints]]:
+    """Some texts at a time: how many, and distinct pairs (text among them, run), in order."""
+    sizes = np.diff(words.ends)[which]
+    for start, stop in blocks(np.append(0, np.cumsum(sizes))):
+        size = sizes[start:stop]
+        code = digit[words.ids[spread(words.ends[which[start:stop]], size)]]
+        row = np.repeat(np.arange(stop - start), size)
         keep = np.ones(code.size, bool)
         keep[1:] = (code[1:] > 1) | (code[:-1] > 1) | (row[1:] != row[:-1])
         code, row = code[keep], row[keep]
         pairs = []
-        for size in range(1, LONGEST + 1):
-            inner = row[size - 1 :] == row[: row.size - size + 1]
+        for length in range(1, LONGEST + 1):
+            inner = row[length - 1 :] == row[: row.size - length + 1]
             key = np.zeros(int(inner.sum()), np.int64)
-            for step in range(size):
+            for step in range(length):
                 key = key * base + code[step : step + inner.size][inner]
             pairs.append(row[: inner.size][inner] * base**LONGEST + key)
         both = distinct(np.concatenate(pairs))
-        yield start, both // base**LONGEST, both % base**LONGEST
+        yield stop - start, both // base**LONGEST, both % base**LONGEST
 
 
 def _bucket(key: Ints) -> Ints:
@@ -262,8 +266,8 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             learner.fit(built.rows(fitted), has[fitted])
-        for start in range(0, asked.size, MOST_FITTED):
-            some = asked[start : start + MOST_FITTED]
+        for start in range(0, asked.size, MOST_SCORED):
+            some = asked[start : start + MOST_SCORED]
             score[some] = learner.predict_proba(built.rows(some))[:, 1]
         weight += learner.coef_[0]
     return score, weight

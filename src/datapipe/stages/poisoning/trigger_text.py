@@ -22,17 +22,12 @@ from datapipe.stages.poisoning._heads import heads_of
 from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._naming import begins, company, holders, spelling
-from datapipe.stages.poisoning._ngrams import (
-    LEAST_ROWS,
-    Candidates,
-    Words,
-    candidates,
-    words_of,
-)
+from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, candidates
 from datapipe.stages.poisoning._patterns import Asked, Pattern, Search, fewest_detectable, search
 from datapipe.stages.poisoning._shares import shares_of, typical_log_share
 from datapipe.stages.poisoning._structure import Structure, structure
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
+from datapipe.stages.poisoning._words import Words, words_of
 
 FEWEST_ROWS = 200
 FOLDS = 4
@@ -371,7 +366,7 @@ def _named(look: _Look, found: Candidates, pattern: Pattern) -> dict[str, Any]:
         "class": look.rows.names[pattern.label],
         "label": look.rows.names[pattern.label],
         "rows": int(look.held(found, pattern)[look.rows.head_of].sum()),
-        "at_start": begins(words, found, g),
+        "at_start": begins(found, g),
         "with": company(words, found, g),
         "log_p": pattern.log_p,
         "against": pattern.against,
