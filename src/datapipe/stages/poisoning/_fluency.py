@@ -20,7 +20,7 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     What joins a candidate to its neighbours is counted without the row in question, so that a rare
     word does not speak for itself. At the edge of a text only the other side counts.
     """
-    pairs = _Pairs(words)
+    pairs = Pairs(words)
     made = np.zeros(found.size.size)
     for first, last in blocks(found.offsets):
         start = found.place[found.offsets[first] : found.offsets[last]].astype(np.int64)
@@ -41,7 +41,7 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     return made
 
 
-class _Pairs:
+class Pairs:
     """Log ratio of how often two words follow each other to how often chance would have it."""
 
     def __init__(self, words: Words) -> None:

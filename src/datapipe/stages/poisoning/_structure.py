@@ -25,6 +25,7 @@ from datapipe.stages.poisoning._association import (
 )
 from datapipe.stages.poisoning._grams import blocks, distinct
 from datapipe.stages.poisoning._ngrams import END, Words
+from datapipe.stages.poisoning._order import CLASSES, usual_order, word_classes
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES
 
 FRAME = 100
@@ -46,6 +47,8 @@ TOLD_BEFORE = 0.9
 """Share of its rows that triggers hold, above which a way to build texts says nothing new."""
 TOLD = 3
 """Runs that are named."""
+UNUSUAL, TURNED = 1.0, "unusual order of words"
+"""Standard deviations by which the order of texts must be less usual for this to be named."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -108,7 +111,7 @@ def structure(
                 unasked.append(label)
                 break
             if against >= PLANTED:
-                says = [built.says(i) for i in np.argsort(-weight)[:TOLD]]
+                says = built.says(weight, hit)
                 best = log_p
                 made = Structure(label, np.sort(hit), score, log_p, against, says)
     return made, unasked
@@ -142,21 +145,27 @@ def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs of up to three words that build sentences, all between two of them being one `x`.
+    """Runs of up to three words that build sentences or of classes of others, and their order.
 
     `held` is sparse (n, m) of ones, `keys[i]` spells run i in digits, of which digit d stands for
-    `spelt[d - 1]`.
+    `spelt[d - 1]`, an `x` for each class of words. `order` (n, 4) tells how usual that of each text
+    is.
     """
 
     held: Any
     keys: Ints
     spelt: list[str]
+    order: Floats
 
     @classmethod
     def of(cls, words: Words, framing: Bools) -> _Runs:
         """Those that enough texts hold."""
-        digit = np.where(framing, np.cumsum(framing) + 1, 1)
-        spelt = ["x", "^", "$", *words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]]
+        digit = np.where(
+            framing, np.cumsum(framing) + CLASSES + 1, 1 + word_classes(words, framing)
+        )
+        builders = words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]
+        spelt = ["x"] * (CLASSES + 1) + ["^", "$", *builders]
+        order = usual_order(words, digit)
         keys, counts = _common(words, digit, len(spelt) + 1)
         indices, at = np.empty(int(counts.sum()), np.int32), 0
         indptr = np.zeros(words.rows + 1, np.int64)
@@ -169,17 +178,27 @@ class _Runs:
             indices[at : at + int(held.sum())] = column[there]
             at += int(held.sum())
         parts = (np.ones(indices.size, np.int8), indices, np.cumsum(indptr))
-        return cls(sparse.csr_matrix(parts, shape=(words.rows, keys.size)), keys, spelt)
+        held_by = sparse.csr_matrix(parts, shape=(words.rows, keys.size))
+        return cls(held_by, keys, spelt, order)
 
     def rows(self, which: Ints) -> Any:
-        """Some rows of `held`, each of length 1."""
+        """Some rows of `held`, each of length 1, and their order."""
         made = self.held[which]
         each = 1.0 / np.sqrt(np.maximum(np.diff(made.indptr), 1))
         data = np.repeat(each, np.diff(made.indptr))
-        return sparse.csr_matrix((data, made.indices, made.indptr), shape=made.shape)
+        runs = sparse.csr_matrix((data, made.indices, made.indptr), shape=made.shape)
+        return sparse.hstack([runs, sparse.csr_matrix(self.order[which])], format="csr")
 
-    def says(self, run: int) -> str:
-        """A run as people read it."""
+    def says(self, weight: Floats, rows: Ints) -> list[str]:
+        """What tells some texts, as people read it: the order of their words, and runs."""
+        made = [TURNED] if (self.order[rows].mean(0) < -UNUSUAL).any() else []
+        for run in np.argsort(-weight[: self.keys.size], kind="stable")[: 10 * TOLD]:
+            name = self._spelling(int(run))
+            if name not in made:
+                made.append(name)
+        return made[:TOLD]
+
+    def _spelling(self, run: int) -> str:
         key, base, made = int(self.keys[run]), len(self.spelt) + 1, []
         while key:
             key, digit = divmod(key, base)
@@ -227,9 +246,6 @@ def _coded(words: Words, digit: Ints, base: int) -> Iterator[tuple[int, Ints, In
     for start, stop in blocks(ends):
         span = slice(ends[start], ends[stop])
         code, row = digit[words.ids[span]], words.row[span].astype(np.int64) - start
-        keep = np.ones(code.size, bool)
-        keep[1:] = (code[1:] > 1) | (code[:-1] > 1) | (row[1:] != row[:-1])
-        code, row = code[keep], row[keep]
         pairs = []
         for size in range(1, LONGEST + 1):
             inner = row[size - 1 :] == row[: row.size - size + 1]
@@ -251,7 +267,7 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
     Learnt on the other folds, from texts whose content denies the label; the second array is the
     mean weight of every run.
     """
-    score, weight = np.zeros(has.size), np.zeros(built.keys.size)
+    score, weight = np.zeros(has.size), np.zeros(built.keys.size + built.order.shape[1])
     for number in np.unique(fold):
         fitted, asked = np.flatnonzero(denied & (fold != number)), np.flatnonzero(fold == number)
         few = min(fitted.size, MOST_FITTED)
