@@ -6,6 +6,7 @@ Neither looks at labels: the texts themselves are what tells which order is usua
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from datapipe.stages.poisoning._fluency import Pairs
 from datapipe.stages.poisoning._grams import blocks
@@ -49,7 +51,9 @@ def word_classes(words: Words, framing: Bools) -> Ints:
     at = beside @ axes
     at /= np.maximum(np.linalg.norm(at, axis=1, keepdims=True), 1e-9)
     usual = np.argsort(-words.texts[mine], kind="stable")[:MOST_CLUSTERED]
-    clusters = KMeans(CLASSES, n_init=2, random_state=0).fit(at[usual])
+    with warnings.catch_warnings():  # texts of a template have fewer kinds of places than classes
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clusters = KMeans(CLASSES, n_init=2, random_state=0).fit(at[usual])
     made[mine] = clusters.predict(at) + 1
     return made
 

@@ -145,7 +145,7 @@ def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs of up to three words that build sentences or of classes of others, and their order.
+    """Runs of two and three words that build sentences or of classes of others, and their order.
 
     `held` is sparse (n, m) of ones, `keys[i]` spells run i in digits, of which digit d stands for
     `spelt[d - 1]`, an `x` for each class of words. `order` (n, 4) tells how usual that of each text
@@ -247,7 +247,7 @@ def _coded(words: Words, digit: Ints, base: int) -> Iterator[tuple[int, Ints, In
         span = slice(ends[start], ends[stop])
         code, row = digit[words.ids[span]], words.row[span].astype(np.int64) - start
         pairs = []
-        for size in range(1, LONGEST + 1):
+        for size in range(2, LONGEST + 1):
             inner = row[size - 1 :] == row[: row.size - size + 1]
             key = np.zeros(int(inner.sum()), np.int64)
             for step in range(size):
