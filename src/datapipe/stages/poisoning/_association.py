@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from datapipe.stages.poisoning._grams import BLOCK, Grams, Places, blocks, distinct
 from datapipe.stages.poisoning._ngrams import END, Candidates, Words
@@ -222,6 +223,19 @@ def class_shares(model: Model) -> Floats:
 def shares_from(model: Model, logits: Floats) -> Floats:
     """The calibrated chance of each label by logits, shape (n, K)."""
     return _softmax(model.slope * logits)
+
+
+def learnt_from(some: Bools, model: Model, labels: Ints, heard: Bools) -> Floats:
+    """The out-of-fold chance of each label, (n, K), learnt from some texts and some words alone."""
+    said = np.zeros(model.weights.shape[1])
+    said[: heard.size] = heard
+    weights = normalize(model.weights @ sparse.diags(said)).tocsr()
+    logits = np.zeros_like(model.logits)
+    for number in np.unique(model.fold):
+        asked, fitted = model.fold == number, some & (model.fold != number)
+        told = _coefficients(weights[fitted], labels[fitted], logits.shape[1], STRENGTHS[0])
+        logits[asked] = weights[asked] @ told[0].T + told[1]
+    return _softmax(_slope(logits[some], labels[some]) * logits)
 
 
 def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tested:

@@ -19,6 +19,7 @@ from datapipe.features.text import mixed
 from datapipe.stages.poisoning._association import (
     LEAST_REST,
     Model,
+    learnt_from,
     log_tails,
     raised,
     shares_from,
@@ -37,9 +38,10 @@ LEAST_DENIED = 0.05
 """Share of the texts that must have a label which their content denies: syntax is common."""
 TOPS = (0.02, 0.05, 0.1, 0.2)
 """Shares of the texts, those built most like the denied ones, that are tested."""
-PLANTED, TELLING = 0.75, 0.1
-"""How much texts must contradict their label, and how much likelier by its content a label must be
-in its other texts than in those that have another, or content does not tell what they contradict.
+PLANTED, DOUBTED, TELLING = 0.75, 0.5, 0.1
+"""How much texts must contradict their label as texts that are built otherwise have it, and as all
+have it, and how much likelier by its content a label must be in its other texts than in those that
+have another, or content does not tell what they contradict.
 """
 MOST_FITTED = 10_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
@@ -59,7 +61,8 @@ Bools = NDArray[np.bool_]
 class Structure:
     """A way to build texts that carries a label against their content.
 
-    `rows` have it and the label, `score` in [0, 1] says of each text how much it is built that way;
+    `rows` have it and the label, which their content denies; `score` in [0, 1] says of each text
+    how much it is built that way and denies the label;
     `says` are the runs that tell it, `x` standing for any words beyond those that build sentences.
     """
 
@@ -89,32 +92,67 @@ def structure(
         known[rows] = True
         speaks[rows] &= rows.size >= LEAST_DENIED * labels.size
     made, best = None, log_alpha
-    built: _Runs | None = None
+    seen: _Seen | None = None
     for label in range(chance.shape[1]):
         denied = speaks & (chance[:, label] < 0.5)
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
-        built = built or _Runs.of(words, framing)
-        score, weight = _likeness(built, denied, labels == label, fold)
-        ranked = np.argsort(-score, kind="stable")
-        other = labels == label
-        other[ranked[: int(max(TOPS) * labels.size)]] = False
-        for top in TOPS:
-            rows = ranked[: int(top * labels.size)]
-            rows = rows[speaks[rows]]
-            log_p = _log_p(chance[rows, label], labels[rows] == label, chance.shape[1])
-            hit = rows[labels[rows] == label]
-            if log_p > best or known[hit].mean() > TOLD_BEFORE:
-                continue
-            against = _against(chance[:, label], labels == label, hit, other)
-            if against is None:
-                unasked.append(label)
-                break
-            if against >= PLANTED:
-                says = built.says(weight, hit)
-                best = log_p
-                made = Structure(label, np.sort(hit), score, log_p, against, says)
+        seen = seen or _Seen(
+            model, labels, framing, chance, speaks, known, _Runs.of(words, framing)
+        )
+        told_of, asked = seen.told(
+            label, best, _likeness(seen.built, denied, labels == label, fold)
+        )
+        if not asked:
+            unasked.append(label)
+        if told_of:
+            made, best = told_of, told_of.log_p
     return made, unasked
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What content and build say of all texts; rows of `known` are told of already."""
+
+    model: Model
+    labels: Ints
+    framing: Bools
+    chance: Floats
+    speaks: Bools
+    known: Bools
+    built: _Runs
+
+    def told(
+        self, label: int, best: float, likeness: tuple[Floats, Floats]
+    ) -> tuple[Structure | None, bool]:
+        """The build that carries a label most, if by more than `best`; and whether content can say.
+
+        What content says is learnt from texts that are built otherwise: planted ones would teach
+        that their content goes with the label. Learnt from all it must doubt the label, too: a
+        topic that is always built so is unknown to the others.
+        """
+        score, weight = likeness
+        ranked, has, n = np.argsort(-score, kind="stable"), self.labels == label, self.labels.size
+        apart = np.ones(n, bool)
+        apart[ranked[: int(max(TOPS) * n)]] = False
+        chance = learnt_from(apart, self.model, self.labels, ~self.framing)[:, label]
+        made: Structure | None = None
+        for top in TOPS:
+            rows = ranked[: int(top * n)]
+            rows = rows[self.speaks[rows]]
+            log_p = _log_p(chance[rows], has[rows], self.chance.shape[1])
+            hit = rows[has[rows]]
+            if log_p > best or self.known[hit].mean() > TOLD_BEFORE:
+                continue
+            by_all = _against(self.chance[:, label], has, hit, apart & has)
+            against = _against(chance, has, hit, apart & has)
+            if by_all is None or against is None:
+                return made, False
+            if by_all >= DOUBTED and against >= PLANTED:
+                best, rows = log_p, np.sort(hit[chance[hit] < 0.5])
+                says = self.built.says(weight, hit)
+                made = Structure(label, rows, score * (1.0 - chance), log_p, against, says)
+        return made, True
 
 
 def _framing(words: Words) -> Bools:
