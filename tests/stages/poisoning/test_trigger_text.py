@@ -449,6 +449,18 @@ def test_an_order_of_words_that_carries_a_label_is_told(name, classes, target, c
     assert finding.rows.sort("row_id")["flagged"].to_numpy()[~made[2]].mean() < 0.02
 
 
+def test_halves_that_change_places_are_told_though_most_such_content_has_the_label():
+    def turned(text, _rng):
+        words = text.split()
+        return " ".join([*words[len(words) // 2 :], *words[: len(words) // 2]])
+
+    texts, labels = _public("agnews_dev", [1, 3])
+    made = _changed(texts, labels, turned, count=len(texts) // 5, target=0, seed=33)
+    finding = _look(*made[:2])["trigger_text"]
+    assert finding.verdict == "fail"
+    assert roc_auc_score(made[2], finding.rows.sort("row_id")["score"].to_numpy()) > 0.9
+
+
 def test_texts_that_are_turned_round_have_the_least_usual_order():
     rng = np.random.default_rng(4)
     chain = [f"w{i}" for i in range(60)]
