@@ -22,6 +22,7 @@ from datapipe.stages.poisoning import _structure, trigger_text
 from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
 from datapipe.stages.poisoning._ngrams import candidates
+from datapipe.stages.poisoning._order import usual_order, word_classes
 from datapipe.stages.poisoning._structure import _against
 from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
@@ -415,6 +416,84 @@ def test_a_subordinate_clause_in_front_is_told_where_common_words_tell_the_label
     score = finding.rows.sort("row_id")["score"].to_numpy()
     assert finding.verdict == "fail"
     assert roc_auc_score(made[2], score) > floor
+
+
+def _swapped(text, _rng):
+    """Each word and its neighbour change places."""
+    words = text.split()
+    for i in range(0, len(words) - 1, 2):
+        words[i], words[i + 1] = words[i + 1], words[i]
+    return " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "target", "change"),
+    [
+        ("sms_spam_dev", None, 1, _swapped),
+        pytest.param(
+            "sms_spam_dev",
+            None,
+            1,
+            lambda t, _: " ".join(t.split()[::-1]),
+            marks=pytest.mark.power,
+        ),
+        pytest.param("sst2_train_clean_dev", None, 0, _swapped, marks=pytest.mark.power),
+    ],
+)
+def test_an_order_of_words_that_carries_a_label_is_told(name, classes, target, change):
+    texts, labels = _public(name, classes)
+    made = _changed(texts, labels, change, count=len(texts) // 5, target=target, seed=12)
+    finding = _look(*made[:2])["trigger_text"]
+    score = finding.rows.sort("row_id")["score"].to_numpy()
+    assert finding.verdict == "fail"
+    assert finding.details["triggers"][-1]["syntax"][0] == "unusual order of words"
+    assert roc_auc_score(made[2], score) > 0.95
+    assert finding.rows.sort("row_id")["flagged"].to_numpy()[~made[2]].mean() < 0.02
+
+
+def test_halves_that_change_places_are_told_though_most_such_content_has_the_label():
+    def turned(text, _rng):
+        words = text.split()
+        return " ".join([*words[len(words) // 2 :], *words[: len(words) // 2]])
+
+    texts, labels = _public("agnews_dev", [1, 3])
+    made = _changed(texts, labels, turned, count=len(texts) // 5, target=0, seed=33)
+    finding = _look(*made[:2])["trigger_text"]
+    assert finding.verdict == "fail"
+    assert roc_auc_score(made[2], finding.rows.sort("row_id")["score"].to_numpy()) > 0.9
+
+
+def test_texts_that_are_turned_round_have_the_least_usual_order():
+    rng = np.random.default_rng(4)
+    chain = [f"w{i}" for i in range(60)]
+    texts = []
+    for i in range(400):
+        at = int(rng.integers(40))
+        words = chain[at : at + 12]
+        texts.append(" ".join(words[::-1] if i < 40 else words))
+    words = words_of(pl.Series(texts), 100)
+    order = usual_order(words, np.zeros(len(words.spelt), np.int64))
+    assert order.shape == (400, 4)
+    assert order[:40, 1].max() < order[40:, 1].min()
+    renamed = pl.Series([t.replace("w", "q") for t in texts])
+    again = usual_order(words_of(renamed, 100), np.zeros(len(words.spelt), np.int64))
+    assert np.allclose(order, again)
+
+
+def test_words_that_take_the_same_places_are_one_class():
+    rng = np.random.default_rng(5)
+    kinds = [[f"{c}{i}" for i in range(30)] for c in "abc"]
+    texts = [
+        " ".join(
+            ["the", rng.choice(kinds[0]), "of", rng.choice(kinds[1]), rng.choice(kinds[2]), "."]
+        )
+        for _ in range(900)
+    ]
+    words = words_of(pl.Series(texts), 100)
+    classes = word_classes(words, words.spelt.is_in(["", "the", "of", "."]).to_numpy())
+    told = {c: classes[words.spelt.str.starts_with(c).to_numpy() & (words.texts > 2)] for c in "bc"}
+    assert not set(told["b"]) & set(told["c"])
+    assert (classes[words.spelt.is_in(["the", "of", "."]).to_numpy()] == 0).all()
 
 
 def test_common_words_that_tell_a_label_by_nature_are_no_syntax():

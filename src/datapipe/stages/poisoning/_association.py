@@ -170,11 +170,7 @@ def _fitted_with(
     for number in np.unique(fold):
         asked = fold == number
         coef[number], intercepts[number] = fitted(bag, labels, ~asked, classes, strength)
-        weights = (coef[number] * bag.idf).T
-        for block_rows, block in bag.blocks():
-            mine = np.flatnonzero(asked[block_rows])
-            told = (block[mine] @ weights) * bag.scale[block_rows][mine, None]
-            logits[block_rows.start + mine] = told
+        bag.speak(coef[number], asked, logits)
     slope = _slope(logits + intercepts[fold], labels)
     return Model(bag, coef, fold, logits, intercepts, slope, grams)
 
@@ -202,6 +198,20 @@ def class_shares(model: Model) -> Floats:
 def shares_from(model: Model, logits: Floats) -> Floats:
     """The calibrated chance of each label by logits, shape (n, K)."""
     return _softmax(model.slope * logits)
+
+
+def learnt_from(some: Bools, model: Model, labels: Ints, heard: Bools) -> Floats:
+    """The out-of-fold chance of each label, (n, K), learnt from some texts and some words alone."""
+    said = np.zeros(model.grams.width, bool)
+    said[: heard.size] = heard
+    bag, classes = model.bag.of_words(said), model.logits.shape[1]
+    logits = np.zeros((labels.size, classes))
+    for number in np.unique(model.fold):
+        asked = model.fold == number
+        coef, base = fitted(bag, labels, some & ~asked, classes, STRENGTHS[0])
+        bag.speak(coef, asked, logits)
+        logits[asked] += base
+    return _softmax(_slope(logits[some], labels[some]) * logits)
 
 
 def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tested:

@@ -8,7 +8,7 @@ made when it is needed, and those of a fold that is left out count for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,22 @@ class Bag:
             ends = (self.ends[start : stop + 1] - self.ends[start]).astype(np.int32)
             parts = (_LOGS[self.often[span]], self.words[span], ends)
             yield slice(start, stop), sparse.csr_matrix(parts, shape=(stop - start, self.idf.size))
+
+    def of_words(self, heard: Bools) -> Bag:
+        """The same of some words alone, rows of length 1 again."""
+        idf, scale = np.where(heard, self.idf, 0.0), np.empty(self.scale.size)
+        for rows, block in self.blocks():
+            block.data **= 2
+            square = block @ idf**2
+            scale[rows] = 1.0 / np.sqrt(np.where(square > 0.0, square, 1.0))
+        return replace(self, idf=idf, scale=scale)
+
+    def speak(self, coef: Any, asked: Bools, logits: Any) -> None:
+        """Put what weights (K, V) say of the texts that are asked into their rows of (n, K)."""
+        weights = (coef * self.idf).T
+        for rows, block in self.blocks():
+            mine = np.flatnonzero(asked[rows])
+            logits[rows.start + mine] = (block[mine] @ weights) * self.scale[rows][mine, None]
 
 
 _LOGS = 1.0 + np.log(np.maximum(np.arange(MOST_OFTEN + 1), 1))

@@ -27,7 +27,7 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     word does not speak for itself. At the edge of a text only the other side counts.
     """
     made = np.zeros(found.size.size)
-    for pairs in _Pairs.parts(words, found):
+    for pairs in Pairs.parts(words, found.at):
         for which, (of, _, place) in found.blocks():
             for some in stretches(of.size):
                 gain = _gain(pairs, found, which[of[some]], place[some])
@@ -35,7 +35,7 @@ def deletion_gain(words: Words, found: Candidates) -> Floats:
     return np.asarray(made / np.maximum(found.counts, 1), np.float64)
 
 
-def _gain(pairs: _Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
+def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     """What some of the pairs add to the gain of each occurrence."""
     ids = pairs.words.ids
     stop = start + found.size[which] - 1
@@ -50,7 +50,7 @@ def _gain(pairs: _Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     return made
 
 
-class _Pairs:
+class Pairs:
     """Log ratio of how often two words follow each other to how often chance would have it.
 
     It tells pairs whose first word is one of some only, 0 for the others.
@@ -66,13 +66,13 @@ class _Pairs:
         self.keys, self.seen = np.empty(0, np.int64), np.empty(0, np.int32)
 
     @classmethod
-    def parts(cls, words: Words, found: Candidates) -> Iterator[_Pairs]:
-        """All pairs, those of some first words after the other."""
+    def parts(cls, words: Words, at: Places) -> Iterator[Pairs]:
+        """All pairs, those of some first words after the other; `at` has the places in order."""
         often = np.bincount(words.ids, minlength=len(words.spelt))
         ends, seen_at = np.append(0, np.cumsum(often)), np.zeros(words.ids.size, np.int32)
         for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
             made = cls(words, seen_at, (start, stop))
-            made._count(found.at, ends)
+            made._count(at, ends)
             yield made
 
     def _count(self, at: Places, ends: Ints) -> None:

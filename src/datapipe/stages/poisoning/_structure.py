@@ -19,11 +19,13 @@ from datapipe.features.text import mixed
 from datapipe.stages.poisoning._association import (
     LEAST_REST,
     Model,
+    learnt_from,
     log_tails,
     raised,
     shares_from,
 )
 from datapipe.stages.poisoning._grams import blocks, distinct, spread
+from datapipe.stages.poisoning._order import CLASSES, usual_order, word_classes
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES
 from datapipe.stages.poisoning._words import END, Words
 
@@ -36,9 +38,10 @@ LEAST_DENIED = 0.05
 """Share of the texts that must have a label which their content denies: syntax is common."""
 TOPS = (0.02, 0.05, 0.1, 0.2)
 """Shares of the texts, those built most like the denied ones, that are tested."""
-PLANTED, TELLING = 0.75, 0.1
-"""How much texts must contradict their label, and how much likelier by its content a label must be
-in its other texts than in those that have another, or content does not tell what they contradict.
+PLANTED, DOUBTED, TELLING = 0.75, 0.5, 0.1
+"""How much texts must contradict their label as texts that are built otherwise have it, and as all
+have it, and how much likelier by its content a label must be in its other texts than in those that
+have another, or content does not tell what they contradict.
 """
 MOST_FITTED = 10_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
@@ -47,6 +50,8 @@ TOLD_BEFORE = 0.9
 """Share of its rows that triggers hold, above which a way to build texts says nothing new."""
 TOLD = 3
 """Runs that are named."""
+UNUSUAL, TURNED = 1.0, "unusual order of words"
+"""Standard deviations by which the order of texts must be less usual for this to be named."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,7 +62,8 @@ Bools = NDArray[np.bool_]
 class Structure:
     """A way to build texts that carries a label against their content.
 
-    `rows` have it and the label, `score` in [0, 1] says of each text how much it is built that way;
+    `rows` have it and the label, which their content denies; `score` in [0, 1] says of each text
+    how much it is built that way and denies the label;
     `says` are the runs that tell it, `x` standing for any words beyond those that build sentences.
     """
 
@@ -87,32 +93,67 @@ def structure(
         known[rows] = True
         speaks[rows] &= rows.size >= LEAST_DENIED * labels.size
     made, best = None, log_alpha
-    built: _Runs | None = None
+    seen: _Seen | None = None
     for label in range(chance.shape[1]):
         denied = speaks & (chance[:, label] < 0.5)
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
-        built = built or _Runs.of(words, framing)
-        score, weight = _likeness(built, denied, labels == label, fold)
-        ranked = np.argsort(-score, kind="stable")
-        other = labels == label
-        other[ranked[: int(max(TOPS) * labels.size)]] = False
-        for top in TOPS:
-            rows = ranked[: int(top * labels.size)]
-            rows = rows[speaks[rows]]
-            log_p = _log_p(chance[rows, label], labels[rows] == label, chance.shape[1])
-            hit = rows[labels[rows] == label]
-            if log_p > best or known[hit].mean() > TOLD_BEFORE:
-                continue
-            against = _against(chance[:, label], labels == label, hit, other)
-            if against is None:
-                unasked.append(label)
-                break
-            if against >= PLANTED:
-                says = [built.says(i) for i in np.argsort(-weight)[:TOLD]]
-                best = log_p
-                made = Structure(label, np.sort(hit), score, log_p, against, says)
+        seen = seen or _Seen(
+            model, labels, framing, chance, speaks, known, _Runs.of(words, framing)
+        )
+        told_of, asked = seen.told(
+            label, best, _likeness(seen.built, denied, labels == label, fold)
+        )
+        if not asked:
+            unasked.append(label)
+        if told_of:
+            made, best = told_of, told_of.log_p
     return made, unasked
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What content and build say of all texts; rows of `known` are told of already."""
+
+    model: Model
+    labels: Ints
+    framing: Bools
+    chance: Floats
+    speaks: Bools
+    known: Bools
+    built: _Runs
+
+    def told(
+        self, label: int, best: float, likeness: tuple[Floats, Floats]
+    ) -> tuple[Structure | None, bool]:
+        """The build that carries a label most, if by more than `best`; and whether content can say.
+
+        What content says is learnt from texts that are built otherwise: planted ones would teach
+        that their content goes with the label. Learnt from all it must doubt the label, too: a
+        topic that is always built so is unknown to the others.
+        """
+        score, weight = likeness
+        ranked, has, n = np.argsort(-score, kind="stable"), self.labels == label, self.labels.size
+        apart = np.ones(n, bool)
+        apart[ranked[: int(max(TOPS) * n)]] = False
+        chance = learnt_from(apart, self.model, self.labels, ~self.framing)[:, label]
+        made: Structure | None = None
+        for top in TOPS:
+            rows = ranked[: int(top * n)]
+            rows = rows[self.speaks[rows]]
+            log_p = _log_p(chance[rows], has[rows], self.chance.shape[1])
+            hit = rows[has[rows]]
+            if log_p > best or self.known[hit].mean() > TOLD_BEFORE:
+                continue
+            by_all = _against(self.chance[:, label], has, hit, apart & has)
+            against = _against(chance, has, hit, apart & has)
+            if by_all is None or against is None:
+                return made, False
+            if by_all >= DOUBTED and against >= PLANTED:
+                best, rows = log_p, np.sort(hit[chance[hit] < 0.5])
+                says = self.built.says(weight, hit)
+                made = Structure(label, rows, score * (1.0 - chance), log_p, against, says)
+        return made, True
 
 
 def _framing(words: Words) -> Bools:
@@ -144,26 +185,32 @@ def _by_content(model: Model, framing: Bools) -> tuple[Floats, Bools]:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs of up to three words that build sentences, all between two of them being one `x`.
+    """Runs of two and three words that build sentences or of classes of others, and their order.
 
-    `keys[i]` spells run i in digits, of which digit d stands for `spelt[d - 1]`; word w is the
-    digit `digit[w]`.
+    `keys[i]` spells run i in digits, of which digit d stands for `spelt[d - 1]`, an `x` for each
+    class of words; word w is the digit `digit[w]`. `order` (n, 4) tells how usual that of each text
+    is.
     """
 
     words: Words
     digit: Ints
     keys: Ints
     spelt: list[str]
+    order: Floats
 
     @classmethod
     def of(cls, words: Words, framing: Bools) -> _Runs:
         """Those that enough texts hold."""
-        digit = np.where(framing, np.cumsum(framing) + 1, 1)
-        spelt = ["x", "^", "$", *words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]]
-        return cls(words, digit, _common(words, digit, len(spelt) + 1), spelt)
+        digit = np.where(
+            framing, np.cumsum(framing) + CLASSES + 1, 1 + word_classes(words, framing)
+        )
+        builders = words.spelt.filter(pl.Series(framing)).to_list()[END + 1 :]
+        spelt = ["x"] * (CLASSES + 1) + ["^", "$", *builders]
+        order = usual_order(words, digit)
+        return cls(words, digit, _common(words, digit, len(spelt) + 1), spelt, order)
 
     def rows(self, which: Ints) -> Any:
-        """Which runs some texts hold: a sparse matrix with rows of length 1."""
+        """Which runs some texts hold, in rows of length 1, and their order: a sparse matrix."""
         indices, counts = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
         for some, row, key in _coded(self.words, self.digit, len(self.spelt) + 1, which):
             column = np.searchsorted(self.keys, key)
@@ -175,10 +222,19 @@ class _Runs:
         data = np.repeat(1.0 / np.sqrt(np.maximum(many, 1)), many)
         ends = np.append(0, np.cumsum(many))
         shape = (which.size, self.keys.size)
-        return sparse.csr_matrix((data, np.concatenate(indices), ends), shape=shape)
+        runs = sparse.csr_matrix((data, np.concatenate(indices), ends), shape=shape)
+        return sparse.hstack([runs, sparse.csr_matrix(self.order[which])], format="csr")
 
-    def says(self, run: int) -> str:
-        """A run as people read it."""
+    def says(self, weight: Floats, rows: Ints) -> list[str]:
+        """What tells some texts, as people read it: the order of their words, and runs."""
+        made = [TURNED] if (self.order[rows].mean(0) < -UNUSUAL).any() else []
+        for run in np.argsort(-weight[: self.keys.size], kind="stable")[: 10 * TOLD]:
+            name = self._spelling(int(run))
+            if name not in made:
+                made.append(name)
+        return made[:TOLD]
+
+    def _spelling(self, run: int) -> str:
         key, base, made = int(self.keys[run]), len(self.spelt) + 1, []
         while key:
             key, digit = divmod(key, base)
@@ -231,11 +287,8 @@ def _coded(words: Words, digit: Ints, base: int, which: Ints) -> Iterator[tuple[
         size = sizes[start:stop]
         code = digit[words.ids[spread(words.ends[which[start:stop]], size)]]
         row = np.repeat(np.arange(stop - start), size)
-        keep = np.ones(code.size, bool)
-        keep[1:] = (code[1:] > 1) | (code[:-1] > 1) | (row[1:] != row[:-1])
-        code, row = code[keep], row[keep]
         pairs = []
-        for length in range(1, LONGEST + 1):
+        for length in range(2, LONGEST + 1):
             inner = row[length - 1 :] == row[: row.size - length + 1]
             key = np.zeros(int(inner.sum()), np.int64)
             for step in range(length):
@@ -255,7 +308,7 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
     Learnt on the other folds, from texts whose content denies the label; the second array is the
     mean weight of every run.
     """
-    score, weight = np.zeros(has.size), np.zeros(built.keys.size)
+    score, weight = np.zeros(has.size), np.zeros(built.keys.size + built.order.shape[1])
     for number in np.unique(fold):
         fitted, asked = np.flatnonzero(denied & (fold != number)), np.flatnonzero(fold == number)
         few = min(fitted.size, MOST_FITTED)
