@@ -30,6 +30,8 @@ SURE = 0.5
 """Level of the interval of how often they have the label."""
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
+NEAR = 0.75
+"""Share of `bar` (in ln p) by which the next rows must fail to explain a predicate."""
 LIKE = 0.75
 """Rows are asked that are as unlike a label as this share of those that a predicate gives it."""
 
@@ -61,7 +63,7 @@ class Neighbourhood:
             predicate: What holds for some rows.
             label: What most of them have.
             left: bool, shape (n,); the rows that are looked at.
-            bar: Ln of the chance by which rows so near must fail to explain it.
+            bar: Ln p from which a predicate is telling, corrected for all.
 
         Returns:
             In [0, 1]; NaN where no row near can say: columns hardly tell the label, or it is rare.
@@ -211,7 +213,7 @@ def _asked(
 
     So few rows may have the label by chance: they count as often as they have it at least, and the
     more sides are asked, the wider is the interval of each. Where a side has it so often that as
-    many hits of as few rows are within `bar`, the rows held are no other than their neighbours.
+    many hits of as few rows are no wonder, the rows held are no other than their neighbours.
     """
     if not others.any():
         return 1.0, False
@@ -227,7 +229,7 @@ def _asked(
         share = Estimate.rate(hits, rows.size, level=level)
         least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
         rate = np.full(one.size, (hits + 1.0) / (rows.size + 2.0))
-        if log_tails(one, rate, hit[held], 1)[0] > bar:
+        if log_tails(one, rate, hit[held], 1)[0] > NEAR * bar:
             least = 0.0
     return least, sum(rows.size for rows in sides) >= BESIDE
 
