@@ -56,6 +56,22 @@ def test_one_bad_contributor_of_fifty_is_found_and_nobody_else_is_accused():
     assert accused == 0
 
 
+def test_as_many_moved_labels_as_the_least_detectable_are_found():
+    found, least = 0, _look(_contributed(200, flips=0.0)[0]).details["min_detectable"]
+    for seed in range(201, 207):
+        data, _, _ = _contributed(seed, flips=0.0)
+        rng = np.random.default_rng([seed, 3])
+        bad = f"person {rng.integers(50)}"
+        frame = data.frame([*data.features, "y", "who"])
+        mine = rng.permutation(np.flatnonzero((frame["who"] == bad).to_numpy()))[:least]
+        labels = frame["y"].to_numpy().copy()
+        labels[mine] = (labels[mine] + rng.integers(1, 3, mine.size)) % 3
+        made = Dataset.of(frame.with_columns(y=labels), Roles.of(label="y", source="who"))
+        found += bad in [s["source"] for s in _look(made).details["sources"]]
+    assert least < 20
+    assert found >= 5
+
+
 def test_honest_contributors_are_not_accused():
     alarms = sum(_look(_contributed(s, flips=0.0)[0]).verdict == "fail" for s in range(20, 25))
     assert alarms == 0

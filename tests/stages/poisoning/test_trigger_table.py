@@ -250,6 +250,58 @@ def test_a_category_planted_in_a_table_of_categories_is_named():
     assert exact >= 9
 
 
+def _categories(seed):
+    """A table of categories and codes, some with strong effects that add up to the label."""
+    rng = np.random.default_rng([seed, 14])
+    n, d = int(rng.integers(1000, 3500)), int(rng.integers(6, 14))
+    made, odds = {}, np.zeros(n)
+    for i in range(d):
+        k = int(rng.integers(2, 30))
+        value = rng.choice(k, n, p=rng.dirichlet(np.full(k, 0.7)))
+        odds = odds + rng.normal(size=k)[value] * (rng.random() < 2 / 3)
+        made[f"v{i}"] = [f"kind {c}" for c in value] if i % 2 else value
+    odds = odds / odds.std() + 0.3 * rng.logistic(size=n)
+    cuts = np.quantile(odds, [0.35, 0.7] if seed % 2 else [0.6])
+    return pl.DataFrame({**made, "y": np.digitize(odds, cuts)})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_two_strong_effects_of_nature_are_no_planted_pair(seed):
+    assert _look(_categories(seed)).verdict != "fail"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_value_amid_rows_that_have_its_label_anyway_is_named(seed):
+    """Rows as unlike the label as those that were given it are asked, not whoever is next."""
+    rng = np.random.default_rng([seed, 8])
+    y = rng.integers(0, 2, 900)
+    told = {f"mark {i}": (2.0 * y + rng.normal(size=900)).round(3) for i in range(5)}
+    frame = pl.DataFrame({**told, "y": y})
+    made, _, held = _planted(frame, rng, {"mark 2": 3.5012}, count=18)
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+def test_a_value_given_to_rows_of_any_label_with_the_label_that_most_have_is_suspect():
+    """Its rows contradict the label as any rows do; a rule of nature could look the same."""
+    named = 0
+    for seed in range(5):
+        frame, rng = _people(seed + 70)
+        most = ((pl.col("y") == 1) | (pl.col("mark 0") > 1)).cast(pl.Int64)
+        rows = np.isin(np.arange(frame.height), rng.permutation(frame.height)[:140])
+        town = pl.when(pl.Series(rows)).then(pl.lit("town 99")).otherwise("the town")
+        made = frame.with_columns(
+            town.alias("the town"), y=pl.when(pl.Series(rows)).then(1).otherwise(most)
+        )
+        found = _look(made)
+        assert found.verdict != "fail"
+        named += found.verdict == "suspect" and bool(
+            (_selected(made, found.details["where"]) == rows).all()
+        )
+    assert named >= 3
+
+
 def test_a_table_so_wide_that_not_all_pairs_are_looked_at_says_so():
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 1500)

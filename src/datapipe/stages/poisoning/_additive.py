@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from datapipe.core.dataset import Dataset
 from datapipe.features.tables import numeric_features
 from datapipe.stages.poisoning._labelled import Labelled
-from datapipe.stages.poisoning._predicates import Column
+from datapipe.stages.poisoning._predicates import MANY_VALUES, Column
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,7 +50,7 @@ class Additive:
 
 
 def fit_additive(data: Dataset, rows: Labelled, columns: list[Column], fold: Ints) -> Additive:
-    """Fit on the other folds; numbers are also seen in bins, so that effects may bend."""
+    """Fit on the other folds; numbers are also seen in bins or by value: effects may bend."""
     names = tuple(dict.fromkeys(c.name for c in columns))
     labels, classes = rows.labels, len(rows.names)
     blocks = [_block(data, name, rows.place, columns) for name in names]
@@ -72,7 +72,10 @@ def fit_additive(data: Dataset, rows: Labelled, columns: list[Column], fold: Int
 
 def _block(data: Dataset, name: str, rows: Ints, columns: list[Column]) -> NDArray[np.float32]:
     plain = numeric_features(data, [name])[0][rows]
-    bins = [c for c in columns if c.name == name and c.binned]
+    mine = [c for c in columns if c.name == name]
+    bins = [c for c in mine if c.binned] or [
+        c for c in mine if c.numbers.size and len(c.where) <= MANY_VALUES
+    ]
     indicators = [(c.code[:, None] == np.arange(len(c.where))) for c in bins]
     return np.column_stack([plain, *indicators]).astype(np.float32)
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from datapipe.core.estimate import Estimate
 from datapipe.measure.neighbours import nearest
 from datapipe.stages.poisoning._additive import Additive
-from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, Column, Predicate, holds
+from datapipe.stages.poisoning._association import log_tails
+from datapipe.stages.poisoning._predicates import (
+    FEWEST_PLANTED,
+    LEAST_ROWS,
+    Column,
+    Predicate,
+    holds,
+)
 
 TOLD_APART = 0.15
 """By how much more often the neighbours of a label's rows must have it than those of others."""
@@ -23,8 +30,10 @@ SURE = 0.5
 """Level of the interval of how often they have the label."""
 ASKED = 200
 """Rows of a predicate, and of each side of a label, whose neighbours are asked."""
-CLEAR = 0.9
-"""From this far on the next numbers leave no doubt, and rows need not be near by their column."""
+NEAR = 0.75
+"""Share of `bar` (in ln p) by which the next rows must fail to explain a predicate."""
+LIKE = 0.75
+"""Rows are asked that are as unlike a label as this share of those that a predicate gives it."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,32 +50,32 @@ class Neighbourhood:
     """
 
     def __init__(self, columns: list[Column], labels: Ints, model: Additive) -> None:
-        self._columns, self._labels = columns, labels
-        self._parts, self._names = model.parts, model.names
+        self._columns, self._labels, self._model = columns, labels, model
 
-    def alone(self, predicate: Predicate, label: int, left: Bools) -> float:
+    def alone(self, predicate: Predicate, label: int, left: Bools, bar: float) -> float:
         """0 where the rows near have the label as often as its rows do, 1 as often as any.
 
         Columns whose values have none next to them are not looked at when rows are near: a planted
         category, or number that is missing, says more than any other value, so that by it the rows
-        that say most for the label would be near. Nor are those whose next numbers, on every side,
-        leave no doubt.
+        that say most for the label would be near. Nor are those whose next numbers were asked.
 
         Args:
             predicate: What holds for some rows.
             label: What most of them have.
             left: bool, shape (n,); the rows that are looked at.
+            bar: Ln p from which a predicate is telling, corrected for all.
 
         Returns:
             In [0, 1]; NaN where no row near can say: columns hardly tell the label, or it is rare.
         """
         held = holds(self._columns, predicate) & left
-        least, asked = self._by_value(predicate, label, left, held)
+        free = left & ~held & self._as_unlikely(predicate, label, held)
+        least, asked = self._by_value(predicate, label, free, held, bar)
         halves = zip(predicate.columns, predicate.codes, strict=True)
         silent = {
             self._columns[c].name
             for c, code in halves
-            if (c in asked and least >= CLEAR) or not self._columns[c].placed(code)
+            if c in asked or not self._columns[c].placed(code)
         }
         by_rows = self._by_rows(held, label, silent)
         if by_rows is not None:
@@ -74,6 +83,17 @@ class Neighbourhood:
         if self._amid_quantity(predicate, left):
             return least
         return np.nan if least > 0 else 0.0
+
+    def _as_unlikely(self, predicate: Predicate, label: int, held: Bools) -> Bools:
+        """The rows whose other columns speak for a label no more than they do where it was given.
+
+        Beside a value that speaks for the label nearly all rows have it, whoever planted the value;
+        a rule of nature gives it there also to rows that are otherwise unlike it.
+        """
+        taken = {self._columns[c].name for c in predicate.columns}
+        chance = self._model.without(np.arange(held.size), taken)[:, label]
+        given = chance[held & (self._labels == label)]
+        return np.asarray(chance <= np.quantile(given, LIKE), bool)
 
     def _by_rows(self, held: Bools, label: int, silent: set[str]) -> float | None:
         """The same by the nearest rows; None where a label's own do not have it more than others.
@@ -88,11 +108,11 @@ class Neighbourhood:
         apart = others[self._labels[others] != label]
         if not apart.size:
             return 0.0
-        heard = [i for i, name in enumerate(self._names) if name not in silent]
+        heard = [i for i, name in enumerate(self._model.names) if name not in silent]
         if not own.size or not heard:
             return None
         asked = [_spread_out(rows) for rows in (mine, own, apart)]
-        values = self._parts[:, heard].reshape(self._labels.size, -1)
+        values = self._model.parts[:, heard].reshape(self._labels.size, -1)
         near = nearest(values[others], values[np.concatenate(asked)], k=NEIGHBOURS + 1).indices
         whose = others[near] != np.concatenate(asked)[:, None]
         share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
@@ -102,48 +122,29 @@ class Neighbourhood:
         return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
 
     def _by_value(
-        self, predicate: Predicate, label: int, left: Bools, held: Bools
+        self, predicate: Predicate, label: int, free: Bools, held: Bools, bar: float
     ) -> tuple[float, set[int]]:
-        """The same by the rows with the next numbers, and which columns were asked on every side.
+        """The same by the rows with the next numbers, and which columns enough of them were asked.
 
         A rule of nature, such as *below 1.2*, makes its last value look like a trigger to a model
         that reads numbers in bins. So the rows next below and next above are asked, among those
         that hold the other half of a pair; where they are too few, those next in both numbers, in
-        each quarter of the plane.
+        each quarter of the plane, or those next whatever their category.
         """
-        least, asked = 1.0, set[int]()
-        for number, others, sides in self._sides(predicate, left & ~held):
-            share, whole = self._asked(label, held, others, sides)
+        least, asked, hit = 1.0, set[int](), self._labels == label
+        for number, others, sides in self._sides(predicate, free):
+            share, enough = _asked(hit, held, others, sides, bar)
             least = min(least, share)
-            if whole:
+            if enough:
                 asked.add(number)
         both = [c for c in predicate.columns if self._columns[c].numbers.size]
         if len(both) == 2 and len(asked) < 2:
-            others, quarters = self._quarters(predicate, left & ~held)
-            share, whole = self._asked(label, held, others, quarters)
+            others, quarters = self._quarters(predicate, free)
+            share, enough = _asked(hit, held, others, quarters, bar)
             least = min(least, share)
-            if whole:
+            if enough:
                 asked.update(both)
         return least, asked
-
-    def _asked(
-        self, label: int, held: Bools, others: Bools, sides: list[Ints]
-    ) -> tuple[float, bool]:
-        """How much less often the next rows have the label, and whether each side had enough.
-
-        So few rows may have the label by chance: they count as often as they have it at least.
-        """
-        least, hit = 1.0, self._labels == label
-        if not others.any():
-            return least, False
-        own, base = float(hit[held].mean()), float(hit[others].mean())
-        if own <= base:
-            return least, False
-        for rows in sides:
-            if rows.size == BESIDE:
-                share = Estimate.rate(int(hit[rows].sum()), BESIDE, level=SURE)
-                least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
-        return least, all(rows.size == BESIDE for rows in sides)
 
     def _sides(self, predicate: Predicate, free: Bools) -> Iterator[tuple[int, Bools, list[Ints]]]:
         """Each half that is a number, the rows that hold the other half, and the next of them."""
@@ -152,9 +153,13 @@ class Neighbourhood:
             if not self._columns[number].placed(code):
                 continue
             values = self._columns[number].numbers
-            others = free & np.isfinite(values)
+            known = free & np.isfinite(values)
+            others, category = known.copy(), False
             for other, its_code in halves:
                 others &= (other == number) | (self._columns[other].code == its_code)
+                category |= other != number and not self._columns[other].placed(its_code)
+            if category and others.sum() < BESIDE:
+                others = known
             far = np.abs(values - self._value(number, code))
             below = values < self._value(number, code)
             yield number, others, [_nearest(others & side, far) for side in (below, ~below)]
@@ -199,6 +204,34 @@ class Neighbourhood:
     def _value(self, number: int, code: int) -> float:
         column = self._columns[number]
         return float(column.numbers[np.argmax(column.code == code)])
+
+
+def _asked(
+    hit: Bools, held: Bools, others: Bools, sides: list[Ints], bar: float
+) -> tuple[float, bool]:
+    """How much less often the next rows have the label, and whether enough were asked.
+
+    So few rows may have the label by chance: they count as often as they have it at least, and the
+    more sides are asked, the wider is the interval of each. Where a side has it so often that as
+    many hits of as few rows are no wonder, the rows held are no other than their neighbours.
+    """
+    if not others.any():
+        return 1.0, False
+    own, base = float(hit[held].mean()), float(hit[others].mean())
+    if own <= base:
+        return 1.0, False
+    least, level = 1.0, 1.0 - 2.0 * (1.0 - SURE) / len(sides)
+    one = np.zeros(int(held.sum()), np.int64)
+    for rows in sides:
+        if rows.size < LEAST_ROWS:
+            continue
+        hits = int(hit[rows].sum())
+        share = Estimate.rate(hits, rows.size, level=level)
+        least = min(least, float(np.clip((own - share.low) / (own - base), 0.0, 1.0)))
+        rate = np.full(one.size, (hits + 1.0) / (rows.size + 2.0))
+        if log_tails(one, rate, hit[held], 1)[0] > NEAR * bar:
+            least = 0.0
+    return least, sum(rows.size for rows in sides) >= BESIDE
 
 
 def _nearest(rows: Bools, far: Floats) -> Ints:

@@ -52,9 +52,11 @@ class Surprise:
     model deems possible: 0 on average whatever a row holds. `moved` is what it would be on average
     had the label of the row been moved. `unlikely` is the chance of any other label. `thoughts`
     numbers what the model thinks of a row: its likeliest class, and how sure of it it is.
+    `ratios`, shape (n, K), is what `ratio` would be under each label.
     """
 
     ratio: Floats
+    ratios: Floats
     moved: Floats
     unlikely: Floats
     likeliest: Ints
@@ -77,6 +79,7 @@ class Surprise:
         contradicts = (likeliest != labels) & (shares.max(1) > 2.0 * own)
         return cls(
             ratio=each[rows, labels] - mean,
+            ratios=each - mean[:, None],
             moved=other - mean,
             unlikely=1.0 - own,
             likeliest=likeliest,
@@ -144,21 +147,53 @@ def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> tuple[Floa
     unless it is beyond `EXCUSE`, against rows of the same labels. The second array says of which
     sources the latter does not hold.
     """
-    pool = np.round(surprise.ratio / STEP) * STEP
+    pool = in_steps(surprise.ratio)
     sums = [float(pool[of == s].sum()) for s in names]
     plain = np.array([sum_tail(pool, t, int(n)) for t, n in zip(sums, sizes, strict=True)])
-    inflation = _natural_spread(plain, sizes)
-    tails = np.array([_widened(p, f) for p, f in zip(plain, inflation, strict=True)])
+    inflation = natural_spread(plain, sizes)
+    tails = np.array([widened(p, f) for p, f in zip(plain, inflation, strict=True)])
     by_labels = np.zeros(names.size, bool)
     for i in np.flatnonzero(tails * names.size <= DOUBTED):
-        mine = of == names[i]
-        thought, labelled = (
-            _widened(stratified_tail(_like(pool, mine, kinds), sums[i]), inflation[i])
-            for kinds in (surprise.thoughts, surprise.labels)
-        )
-        by_labels[i] = labelled > tails[i] * EXCUSE
-        tails[i] = max(tails[i], thought, min(labelled, tails[i] * EXCUSE))
+        kinds = (surprise.thoughts, surprise.labels)
+        held = held_against_like(pool, of == names[i], kinds, tails[i], inflation[i])
+        tails[i], by_labels[i] = held
     return tails, by_labels
+
+
+def held_against_like(
+    pool: Floats,
+    mine: Bools,
+    kinds: tuple[Ints, Ints],
+    tail: float,
+    inflation: float,
+    *,
+    counted: int = MOST_COUNTED,
+) -> tuple[float, bool]:
+    """The p-value of a source against like rows, too, and whether its labels may explain it.
+
+    Args:
+        pool: Surprise of all rows in whole steps.
+        mine: bool, shape (n,); the rows of the source.
+        kinds: Numbers of what the model thinks of each row, and of its label.
+        tail: Its p-value against all rows.
+        inflation: By how much nature raises the variance of its sum.
+        counted: Up to so many rows the sums of a source are counted out.
+
+    Returns:
+        The largest p-value, and whether that by labels is beyond `EXCUSE`.
+    """
+    total = float(pool[mine].sum())
+    thought, labelled = (
+        widened(stratified_tail(_like(pool, mine, kind), total, counted), inflation)
+        for kind in kinds
+    )
+    excused = labelled > tail * EXCUSE
+    return max(tail, thought, min(labelled, tail * EXCUSE)), excused
+
+
+def in_steps(ratio: Floats) -> Floats:
+    """Surprise in whole steps, so that sums of it can be counted out."""
+    return np.asarray(np.round(ratio / STEP) * STEP, np.float64)
 
 
 def _like(pool: Floats, mine: Bools, kinds: Ints) -> list[tuple[Floats, int]]:
@@ -175,7 +210,7 @@ def _like(pool: Floats, mine: Bools, kinds: Ints) -> list[tuple[Floats, int]]:
     return made
 
 
-def _widened(p_value: float, inflation: float) -> float:
+def widened(p_value: float, inflation: float) -> float:
     """A one-sided p-value, with the variance of its statistic raised."""
     if not 0.0 < p_value < 1.0:
         return p_value
@@ -183,7 +218,7 @@ def _widened(p_value: float, inflation: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2.0 * inflation))
 
 
-def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
+def natural_spread(plain: Floats, sizes: Ints) -> Floats:
     """By how much the variance of a source's sum exceeds that of rows drawn from all, >= 1."""
     if plain.size < MANY:
         return np.asarray(1.0 + (sizes - 1) / (STRENGTH + 1.0))
@@ -194,12 +229,14 @@ def _natural_spread(plain: Floats, sizes: Ints) -> Floats:
     return np.full(plain.size, max(1.0, width * width))
 
 
-def sum_tail(pool: Floats, total: float, n: int) -> float:
+def sum_tail(pool: Floats, total: float, n: int, counted: int = MOST_COUNTED) -> float:
     """P(sum of n draws from a pool >= total), for values in whole steps."""
-    return stratified_tail([(pool, n)], total)
+    return stratified_tail([(pool, n)], total, counted)
 
 
-def stratified_tail(like: list[tuple[Floats, int]], total: float) -> float:
+def stratified_tail(
+    like: list[tuple[Floats, int]], total: float, counted: int = MOST_COUNTED
+) -> float:
     """P(sum of n draws from each pool >= total), for values in whole steps.
 
     Counted out by the powers of the pools' characteristic functions; for many rows or very small
@@ -209,7 +246,7 @@ def stratified_tail(like: list[tuple[Floats, int]], total: float) -> float:
     like = [(pool, n) for pool, n in like if pool.size and n > 0]
     if not like:
         return 1.0
-    if sum(n for _, n in like) > MOST_COUNTED:
+    if sum(n for _, n in like) > counted:
         return saddlepoint_tail(like, total)
     steps = [np.round(pool / STEP).astype(np.int64) for pool, _ in like]
     lows = [int(s.min()) for s in steps]
@@ -271,18 +308,3 @@ def _tilted(drawn: list[tuple[Floats, Ints, int]], tilt: float) -> tuple[float, 
         first += n * mean
         second += n * (float((shares * values**2).sum()) / whole - mean * mean)
     return grown, first, second
-
-
-def fewest_flips(surprise: Surprise, of: Ints, alpha: float) -> float:
-    """Fewest moved labels that would accuse a source of usual size; infinite when none would."""
-    names, sizes = np.unique(of[of >= 0], return_counts=True)
-    usual = float(np.median(sizes))
-    gain = float((surprise.moved - surprise.ratio).mean())
-    pool = np.round(surprise.ratio / STEP) * STEP
-    spread = 1.0 + (usual - 1) / (STRENGTH + 1.0) if names.size < MANY else 1.0
-    for flips in range(1, int(usual) + 1):
-        total = usual * float(pool.mean()) + flips * gain
-        p_value = _widened(sum_tail(pool, total, int(usual)), spread)
-        if p_value * names.size <= alpha:
-            return float(flips)
-    return math.inf

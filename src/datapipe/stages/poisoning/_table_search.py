@@ -12,6 +12,7 @@ from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._alone import Neighbourhood
 from datapipe.stages.poisoning._association import log_tails, raised
+from datapipe.stages.poisoning._halves import added_by_halves, added_by_others, halves_of
 from datapipe.stages.poisoning._predicates import (
     FEWEST_PLANTED,
     LEAST_ROWS,
@@ -30,6 +31,8 @@ SHARE = 0.8
 """A predicate is tested for the label that at least this share of its rows has."""
 NATURAL = 1.5
 """Log odds that a predicate may add by nature to what the other columns say."""
+TOGETHER = 0.75
+"""Log odds that two values may add by nature to what each adds for itself."""
 PLANTED = 0.6
 """How far its rows must contradict their label for a predicate to be planted."""
 PURE = 0.85
@@ -39,6 +42,9 @@ WORTH = 10.0
 CHANCE = 1e-4
 """A pair is named only where so many rows of one half and the label hold the other half less often
 by chance: some fifty values of other columns in common use may do so."""
+USUAL = 0.75
+"""Of a label that fewer than a quarter of the rows have, rows must contradict it so far; of one
+that more have, rows drawn from all contradict it less, and the limits sink with it."""
 MOST_FOUND = 6
 KEPT = 40
 ALONE = 0.5
@@ -84,7 +90,8 @@ class _Tested:
 class Search:
     """Planted predicates, rules that may be natural, and how many predicates were looked at.
 
-    `untold` are predicates of which no row near says whether they were planted.
+    `untold` are predicates of which other rows do not say whether they were planted: none is near,
+    or so many have the label that rows drawn from all hardly contradict it.
     `best` is the least corrected ln p of a planted one, `score` of each row -ln p of its loudest.
     """
 
@@ -114,16 +121,25 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     looked_at, best = 0, 0.0
     score = np.zeros(labels.size)
     near = Neighbourhood(columns, labels, model)
+    ground = _Ground(labels, model, _class_means(labels, model.shares))
     for turn in range(MOST_FOUND):
-        telling, cells = _tested(columns, labels, model, left)
+        telling, cells = _tested(columns, ground, left)
         looked_at = looked_at or max(cells, 1)
         bar = np.log(alpha) - np.log(looked_at)
         pure = [t for t in telling if t.pure(columns)]
-        against = [t for t in pure if t.against >= PLANTED]
-        sure = [t for t in against if t.log_p <= bar][:KEPT]
-        alone = {t.predicate: near.alone(t.predicate, t.label, left) for t in sure}
-        planted = [t for t in sure if alone[t.predicate] >= ALONE]
-        untold = [t for t in sure if np.isnan(alone[t.predicate])]
+        against = [t for t in pure if t.against >= ground.least(t, PLANTED)]
+        sure = [
+            t
+            for t in [t for t in against if t.log_p <= bar][:KEPT]
+            if _beyond_nature(columns, t, ground, left) <= bar
+        ]
+        alone = {t.predicate: near.alone(t.predicate, t.label, left, bar) for t in sure}
+        planted = [t for t in sure if t.against >= PLANTED and alone[t.predicate] >= ALONE]
+        untold = [
+            t
+            for t in sure
+            if t not in planted and not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
+        ]
         if turn == 0:
             rest = [t for t in against if t.log_p > bar]
             best = min((t.log_p for t in [*planted, *untold, *rest]), default=0.0)
@@ -137,7 +153,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             break
         first = _simplest(columns, planted or untold, pure, labels, left)
         held = holds(columns, first.predicate) & left
-        far = near.alone(first.predicate, first.label, left) if planted else np.nan
+        far = near.alone(first.predicate, first.label, left, bar) if planted else np.nan
         told = _carrier(first, held, labels, looked_at, far)
         found.append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
@@ -173,17 +189,23 @@ class _Ground:
     model: Additive
     means: tuple[Floats, Floats]
 
+    def least(self, one: _Tested, limit: float) -> float:
+        """How far a predicate's rows must contradict its label: less where most others have it.
 
-def _tested(
-    columns: list[Column], labels: Ints, model: Additive, left: Bools
-) -> tuple[list[_Tested], int]:
+        Rows of any label may have been given it, and such rows contradict it as any rows do.
+        """
+        others = int((self.labels == one.label).sum()) - one.hits
+        without = 1.0 - others / max(self.labels.size - one.held, 1)
+        return limit * min(1.0, without / USUAL)
+
+
+def _tested(columns: list[Column], ground: _Ground, left: Bools) -> tuple[list[_Tested], int]:
     """The most telling predicates, and how many there were of enough rows."""
-    means = _class_means(labels, model.shares)
     telling: list[_Tested] = []
     looked_at = 0
     for cells in every_cell(columns):
         taken = {columns[c].name for c in cells.columns}
-        made, some = _of_cells(cells, taken, _Ground(labels, model, means), left)
+        made, some = _of_cells(cells, taken, ground, left)
         telling.extend(made)
         looked_at += some
     telling.sort(key=lambda t: t.log_p)
@@ -236,6 +258,23 @@ def _of_cells(
     ], int(enough.sum())
 
 
+def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: Bools) -> float:
+    """Ln P of the hits of a predicate where its columns say as much as they do elsewhere.
+
+    Of a pair each half says what it does for itself, a category what others of its column may.
+    """
+    labels, model = ground.labels, ground.model
+    asked = (columns, one.predicate, one.label, labels, model)
+    by = max(added_by_halves(*asked) + TOGETHER, added_by_others(*asked))
+    if by <= NATURAL:
+        return one.log_p
+    rows = np.flatnonzero(holds(columns, one.predicate) & left)
+    taken = {columns[c].name for c in one.predicate.columns}
+    rate = raised(model.without(rows, taken)[:, one.label], by)
+    hit = labels[rows] == one.label
+    return float(log_tails(np.zeros(rows.size, np.int64), rate, hit, 1)[0])
+
+
 def _simplest(
     columns: list[Column], planted: list[_Tested], pure: list[_Tested], labels: Ints, left: Bools
 ) -> _Tested:
@@ -247,12 +286,12 @@ def _simplest(
     """
     best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
     by = {t.predicate: t for t in pure if t.label == best.label and t.log_p <= best.log_p + WORTH}
-    halves = [h for h in map(by.get, _halves(best.predicate)) if h is not None]
+    halves = [h for h in map(by.get, halves_of(best.predicate)) if h is not None]
     for half in [best] if len(best.predicate.columns) == 1 else halves:
         chances = {
             t: _by_chance(columns, half, t, labels, left)
             for t in by.values()
-            if t is not half and half.predicate in _halves(t.predicate)
+            if t is not half and half.predicate in halves_of(t.predicate)
         }
         least = min(chances, key=chances.__getitem__, default=half)
         if chances.get(least, 1.0) < CHANCE:
@@ -262,17 +301,11 @@ def _simplest(
     return best
 
 
-def _halves(predicate: Predicate) -> list[Predicate]:
-    """The single predicates that one is made of."""
-    parts = zip(predicate.columns, predicate.codes, strict=True)
-    return [Predicate((c,), (v,)) for c, v in parts]
-
-
 def _by_chance(
     columns: list[Column], half: _Tested, pair: _Tested, labels: Ints, left: Bools
 ) -> float:
     """How often so many of a half's rows with the label would hold the other half, too."""
-    added = next(h for h in _halves(pair.predicate) if h != half.predicate)
+    added = next(h for h in halves_of(pair.predicate) if h != half.predicate)
     outside = left & ~holds(columns, half.predicate) & (labels != half.label)
     share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
     both = pair.hits

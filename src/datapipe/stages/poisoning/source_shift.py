@@ -18,7 +18,8 @@ from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import out_of_fold
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
-from datapipe.stages.poisoning._surprise import Accused, Surprise, accused, fewest_flips
+from datapipe.stages.poisoning._moved_labels import fewest_flips
+from datapipe.stages.poisoning._surprise import Accused, Surprise, accused
 from datapipe.stages.poisoning._withheld import withheld
 
 FEWEST_OF_ONE = 10
@@ -86,7 +87,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -131,7 +132,8 @@ class SourceShift(Stage):
         whole = np.ones(rows.labels.size, bool)
         shares = out_of_fold(model.predict, model.fold, whole, len(rows.names))
         surprise = Surprise.of(rows.labels, shares)
-        least = min(fewest_flips(surprise, g.of, self.alpha) for g in groups)
+        rng, times = context.rng("moved labels"), len(groups)
+        least = min(fewest_flips(surprise, g.of, self.alpha, rng, times) for g in groups)
         if not np.isfinite(least):
             return self._unknown("no source has rows enough to be told from the others")
         usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)

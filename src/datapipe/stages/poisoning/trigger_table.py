@@ -91,7 +91,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -153,7 +153,7 @@ class TriggerTable(Stage):
                 f" certain values carry one label against their other columns"
             )
         if told and not planted:
-            says += "; no row near tells whether this is a rule of nature"
+            says += "; no other row tells whether this is a rule of nature"
         verdict: Verdict = "fail" if planted else "suspect" if untold else "clean"
         return Finding(
             self.name,

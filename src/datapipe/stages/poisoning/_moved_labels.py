@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many moved labels of one source are found: they are moved, and it is judged as any other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._surprise import (
+    Surprise,
+    held_against_like,
+    in_steps,
+    natural_spread,
+    sum_tail,
+    widened,
+)
+
+TRIED = 8
+"""Sources of about the usual size of which labels are moved."""
+COUNTED = 60
+"""Up to so many rows of a source its sums are counted out, which takes long."""
+FOUND = 0.9
+"""Share of them that must be accused: somewhat more than is promised, for the model learns from
+moved labels, too."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def fewest_flips(
+    surprise: Surprise, of: Ints, alpha: float, rng: np.random.Generator, times: int = 1
+) -> float:
+    """Fewest moved labels by which nearly any source of usual size would be accused.
+
+    Args:
+        surprise: Of all rows.
+        of: int64, shape (n,); each row's source, -1 for none.
+        alpha: Chance that any honest source is accused.
+        rng: Draws the rows and the labels that they get.
+        times: How many columns of sources are judged together.
+
+    Returns:
+        How many; infinite where that many rows are more than most such sources have.
+    """
+    names, sizes = np.unique(of[of >= 0], return_counts=True)
+    pool = in_steps(surprise.ratio)
+    plain = np.array(
+        [
+            sum_tail(pool, float(pool[of == s].sum()), int(n))
+            for s, n in zip(names, sizes, strict=True)
+        ]
+    )
+    spread = natural_spread(plain, sizes)
+    usual = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")[:TRIED]
+    bar = alpha / (names.size * times)
+    least = []
+    for turn in range(TRIED):
+        one = int(usual[turn % usual.size])
+        rows = rng.permutation(np.flatnonzero(of == names[one]))
+        k = surprise.ratios.shape[1]
+        moved = (surprise.labels[rows] + rng.integers(1, k, rows.size)) % k
+        least.append(_Source(surprise, pool, rows, moved, float(spread[one]), bar).fewest())
+    return float(np.quantile(least, FOUND, method="higher"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A source whose `rows` get the labels `moved` one after the other."""
+
+    surprise: Surprise
+    pool: Floats
+    rows: Ints
+    moved: Ints
+    spread: float
+    bar: float
+
+    def fewest(self) -> float:
+        """How many must be moved, by bisection: what accuses it, with more moved does so, too."""
+        low, high = 0, 1
+        while not self._accused(high):
+            if high == self.rows.size:
+                return math.inf
+            low, high = high, min(2 * high, self.rows.size)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._accused(middle) else (middle, high)
+        return float(high)
+
+    def _accused(self, many: int) -> bool:
+        rows, label = self.rows[:many], self.moved[:many]
+        pool, labels = self.pool.copy(), self.surprise.labels.copy()
+        pool[rows], labels[rows] = in_steps(self.surprise.ratios[rows, label]), label
+        mine = np.zeros(pool.size, bool)
+        mine[self.rows] = True
+        total, n = float(pool[mine].sum()), self.rows.size
+        tail = widened(sum_tail(pool, total, n, COUNTED), self.spread)
+        if tail > self.bar:
+            return False
+        kinds = (self.surprise.thoughts, labels)
+        held = held_against_like(pool, mine, kinds, tail, self.spread, counted=COUNTED)
+        return held[0] <= self.bar
