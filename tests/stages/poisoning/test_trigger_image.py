@@ -19,8 +19,8 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning import _replanted
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._levels import LOUD
 from datapipe.stages.poisoning._matched_filter import (
-    LOUD,
     Evidence,
     Filters,
     Tried,
@@ -388,7 +388,30 @@ def test_embeddings_have_no_windows_and_are_looked_at():
     assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
 
 
-@pytest.mark.parametrize(("step", "verdict"), [(12.0, "clean"), (4.0, "not_evaluated")])
+def test_a_step_of_four_deviations_is_heard_in_embeddings_and_wrong_labels_alone_are_not():
+    """No row is loud by itself; that most wrong rows of a label lean one way is no accident."""
+    values, labels, rng = _embeddings(2000, 64)
+    order = rng.permutation(np.flatnonzero(labels != 2))
+    chosen, others = order[:30], order[30:60]
+    step = rng.normal(size=64)
+    values[chosen] += (4.0 * step / np.linalg.norm(step)).astype(np.float32)
+    labels[chosen] = 2
+    labels[others] = (labels[others] + 1) % 5
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("fail", "2")
+    assert flags[chosen].mean() > 0.6
+    assert flags.sum() <= flags[chosen].sum() + 2
+    values[chosen] -= (4.0 * step / np.linalg.norm(step)).astype(np.float32)
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert finding.verdict == "clean"
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(4.0, "clean"), (1.5, "not_evaluated")])
 def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     monkeypatch, step, verdict
 ):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._matched_filter import LEAST_HITS, MOST_NATURAL, SPREAD_OUT, Evidence
+from datapipe.stages.poisoning._levels import LEAST_HITS, MOST_NATURAL
+from datapipe.stages.poisoning._matched_filter import SPREAD_OUT, Evidence
 from datapipe.stages.poisoning._pixels import Pixels, Thin, some
 
 Ints = NDArray[np.int64]

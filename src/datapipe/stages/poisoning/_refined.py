@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._content import Content, without_direction
-from datapipe.stages.poisoning._matched_filter import LOUD, Evidence, Filters
+from datapipe.stages.poisoning._levels import LOUD
+from datapipe.stages.poisoning._matched_filter import Evidence, Filters
 from datapipe.stages.poisoning._parted import width, without_crowd
 
 Floats = NDArray[np.float64]
