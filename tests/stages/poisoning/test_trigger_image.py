@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy.ndimage import map_coordinates, zoom
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -28,7 +29,7 @@ from datapipe.stages.poisoning._matched_filter import (
     apart,
 )
 from datapipe.stages.poisoning._pixels import Pixels
-from datapipe.stages.poisoning._places import Places, placed_test
+from datapipe.stages.poisoning._places import LINES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
@@ -261,6 +262,32 @@ def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(clean):
     assert auroc(planted, score).value > 0.99
 
 
+def test_a_warp_of_one_image_in_a_hundred_is_heard_among_many_natural_suspects():
+    path = DATA / "poison" / "mnist_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    rows = np.random.default_rng([202, 99]).permutation(5000)[:3000]
+    frame = pl.read_parquet(path)[rows.tolist()]
+    images = np.frombuffer(b"".join(frame["pixels"]), np.uint8).reshape(-1, 28, 28).copy()
+    labels = frame["label"].to_numpy().copy()
+    rng = np.random.default_rng([202, 5])
+    target = int(rng.integers(10))
+    chosen = rng.permutation(np.flatnonzero(labels != target))[:30]
+    flow = rng.uniform(-1, 1, (2, 4, 4))
+    flow = np.stack([zoom(f, 7, order=3) for f in flow / np.abs(flow).mean()])
+    where = np.stack(np.mgrid[:28, :28]) + flow
+    for row in chosen:
+        warped = map_coordinates(images[row].astype(float), where, order=1, mode="nearest")
+        images[row] = warped.round()
+    labels[chosen] = target
+    made = pl.DataFrame({"i": [i.tobytes() for i in images], "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")), 202)
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("fail", str(target))
+    assert flags[chosen].mean() > 0.7
+    assert flags.sum() <= flags[chosen].sum() + 2
+
+
 def test_textures_do_not_depend_on_where_a_patch_lies():
     rng = np.random.default_rng(0)
     plain = rng.normal(0.0, 0.01, (40, 12, 12, 1)).astype(np.float32)
@@ -421,6 +448,7 @@ def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     finding = _look(
         Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
     )
+    assert finding.details["min_detectable_of"].startswith(f"one step of {step:g} standard")
     assert finding.verdict == verdict
     assert not finding.rows["flagged"].any()
 
@@ -454,6 +482,25 @@ def test_one_window_at_one_place_on_a_few_wrong_rows_of_several_kinds_is_evidenc
     evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), (10, 10, 1), 3)])}
     assert (evidence[3].p_value < 1e-3) == found
     assert set(evidence[3].rows) == (set(mine) if found else set(evidence[3].rows))
+    assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+
+
+@pytest.mark.parametrize(("shape", "down"), [((10, 10, 1), True), ((5, 20, 1), False)])
+def test_a_dark_line_is_evidence_though_each_of_its_pixels_is_often_dark(shape, down):
+    rows, labels, wrong = _pictures(1)
+    rows = np.where(np.random.default_rng(6).random(rows.shape) < 0.5, 0, rows).astype(np.uint8)
+    content = content_of(Pixels(rows), labels, np.random.default_rng(2))
+    mine = wrong[content.suspect[wrong]][:10]
+    pictures = rows.reshape(-1, *shape[:2])
+    if down:
+        pictures[mine, :, 4] = 0
+    else:
+        pictures[mine, 2, :] = 0
+    content = content_of(Pixels(rows), labels, np.random.default_rng(2))
+    mine = mine[content.suspect[mine]]
+    evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), shape, LINES)])}
+    assert evidence[3].p_value < 1e-3
+    assert set(mine) <= set(evidence[3].rows)
     assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
 
 

@@ -103,6 +103,16 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
     return asked[low] if low < len(asked) else n
 
 
+def planted_in(ground: Ground) -> str:
+    """In words, the patterns of which `fewest_found` counts rows; others may need more of them."""
+    low, high = SIDES
+    if ground.embedded:
+        return f"one step of {SHIFT:g} standard deviations in all columns"
+    if ground.pictures:
+        return f"one patch of {low} to {high} pixels a side, at the same place in each image"
+    return f"the same {low * low} to {high * high} columns at their extremes"
+
+
 @dataclass(frozen=True, eq=False)
 class _Planting:
     """A pattern, the label it carries and the rows it is put on, first ones first."""

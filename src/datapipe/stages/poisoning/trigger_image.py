@@ -19,7 +19,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._labelled import nested
-from datapipe.stages.poisoning._levels import FAINT, LEVELS
+from datapipe.stages.poisoning._levels import FAINT, LEVELS, TEXTURED
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
@@ -31,7 +31,7 @@ from datapipe.stages.poisoning._matched_filter import (
 from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, some
 from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
-from datapipe.stages.poisoning._replanted import Ground, fewest_found
+from datapipe.stages.poisoning._replanted import Ground, fewest_found, planted_in
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
@@ -158,8 +158,10 @@ class TriggerImage(Stage):
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows)
         del found, first  # what they saw the data as
-        least = self._fewest_detectable(look, content, filters, context)
-        made = replace(made, details={**made.details, "min_detectable": least})
+        ground = _ground(look, content, filters)
+        least = self._fewest_detectable(ground, context)
+        told = {"min_detectable": least, "min_detectable_of": planted_in(ground)}
+        made = replace(made, details={**made.details, **told})
         made = withheld(made, least, rows.labels.size, self.most_unseen)
         if made.verdict == "clean" and (untold := made.details["untold"]):
             why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
@@ -246,14 +248,9 @@ class TriggerImage(Stage):
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
-    def _fewest_detectable(
-        self, look: _Look, content: Content, filters: Filters, context: Context
-    ) -> int:
+    def _fewest_detectable(self, ground: Ground, context: Context) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
-        stamps = Stamps(content, look.pixels)
-        ground = Ground(
-            content, filters, stamps, look.places, look.shape, look.pictures, look.columns.seen
-        )
+        content = ground.content
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -359,6 +356,12 @@ class _Look:
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
+def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
+    stamps = Stamps(content, look.pixels)
+    columns = look.columns.seen
+    return Ground(content, filters, stamps, look.places, look.shape, look.pictures, columns)
+
+
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of all filter tests of pixels, most telling first."""
     try_all(content, filters, rng)
@@ -373,7 +376,7 @@ def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> lis
 
 def _of_textures(content: Content) -> list[Evidence]:
     """The evidence of textures, of several contents only: those of a pair are alike by nature."""
-    filters = Filters(content)
+    filters = Filters(content, TEXTURED)
     try_all(content, filters)
     return _corrected(
         filters,
