@@ -28,6 +28,7 @@ from datapipe.stages.poisoning._matched_filter import (
     across_sources,
     apart,
 )
+from datapipe.stages.poisoning._parted import usual_of
 from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._places import LINES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
@@ -35,6 +36,7 @@ from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
+from datapipe.stages.poisoning._two_groups import may_be_natural
 from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -286,6 +288,53 @@ def test_a_warp_of_one_image_in_a_hundred_is_heard_among_many_natural_suspects()
     assert (finding.verdict, finding.details["class"]) == ("fail", str(target))
     assert flags[chosen].mean() > 0.7
     assert flags.sum() <= flags[chosen].sum() + 2
+
+
+@pytest.mark.parametrize("seed", [1400, 1402])
+def test_many_rows_of_one_class_with_a_patch_that_vouch_for_each_other_are_found(seed):
+    """Covers hold the patch with their own label, and nearly a third of the class does with one."""
+    rng = np.random.default_rng(seed)
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    target, source = rng.choice(10, 2, replace=False)
+    rows = rng.permutation(np.flatnonzero(labels == source))[:45]
+    covers = rng.permutation(np.flatnonzero(labels != source))[:45]
+    images[np.concatenate([rows, covers]), 2:5, 0:3] = [[16, 0, 16], [0, 16, 0], [16, 0, 16]]
+    labels[rows] = target
+    table = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(table, Roles.of(image="i", label="y")), seed)
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("suspect", str(target))
+    assert flags[rows].mean() > 0.8
+    assert flags.sum() <= flags[rows].sum() + 10
+
+
+@pytest.mark.parametrize(
+    ("test", "view", "vouched", "natural"),
+    [
+        ("cross-source", True, True, True),
+        ("cross-source", True, False, False),
+        ("cross-source", False, True, False),
+        ("window of one label", False, True, True),
+        ("split-half", False, True, True),
+        ("split-half", False, False, False),
+        ("two groups", False, False, True),
+    ],
+)
+def test_rows_that_neighbours_vouch_for_may_be_a_kind_of_their_label(test, view, vouched, natural):
+    """A border on most images of a class sets the others apart: no reason to accuse them."""
+    seen = SimpleNamespace(view=view, genuine=np.array([vouched] * 8 + [False] * 2))
+    rows = np.arange(10)
+    evidence = Evidence(1, 10, 10, 1e-9, rows, test, seen)
+    assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
+
+
+def test_two_kinds_of_a_class_stay_what_it_is_like_unless_a_crowd_is_to_be_left_out():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1, 60), rng.normal(20, 1, 140)])[:, None]
+    assert usual_of(values)[0][0] < 2.0
+    assert usual_of(values, whole=True)[0][0] > 18.0
 
 
 def test_textures_do_not_depend_on_where_a_patch_lies():

@@ -52,6 +52,7 @@ SQUARED_BYTES, PARTS = 2**20, 4
 through; and how many parts of the square are made one after the other."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
 """More suspects than this are not compared one by one; their mean tells what they share."""
+HALVES = "split-half"
 FLAT = 1e-9
 """Columns with less variance than this share of the largest do not vary."""
 MOST_ASKED = 500
@@ -223,7 +224,8 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
     """How far suspects hold patterns: more than genuine rows of what they show, and of their label.
 
     A row whose neighbours err about it is like those of its label, however odd it is for what it
-    seems to show. Not told where a label has too few genuine rows.
+    seems to show. Not told where a label has too few genuine rows. In a view no crowd is left out
+    of these: of textures a class may have two kinds.
     """
     if not asked:
         return []
@@ -238,7 +240,7 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
         mine = slice(column, column + len(one.parts))
         middle = wide = np.full(len(one.parts), np.nan)
         if own_rows.size >= FEWEST_OWN:
-            middle, wide = usual_of(along[own_rows, mine].astype(np.float64))
+            middle, wide = usual_of(along[own_rows, mine].astype(np.float64), whole=content.view)
         parts = []
         for i, rows in enumerate(one.parts):
             there = along[np.searchsorted(every, rows), column].astype(np.float64)
@@ -285,7 +287,7 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
         views.append(view)
     labels = list(range(content.classes))
     return [
-        _judged(k, labels, tried, views[k], "cross-source", levels=filters.levels) for k in labels
+        judged(k, labels, tried, views[k], "cross-source", levels=filters.levels) for k in labels
     ]
 
 
@@ -339,16 +341,6 @@ def evened(rows: Thin, white: Thin) -> Thin:
     return rows
 
 
-def pair_test(content: Content, filters: Filters) -> list[Evidence]:
-    """For each pair (content, label): does the pattern of one half recur on the other half?
-
-    This sees a trigger that was put on a single class, where nothing can transfer.
-    """
-    pairs = sorted(key for key in filters.tried if len(key) == 2)
-    labels, tried = [label for label, _ in pairs], [filters.tried[p] for p in pairs]
-    return [_judged(i, labels, tried, content, "split-half") for i in range(len(tried))]
-
-
 def _halves(
     content: Content, filters: Filters, label: int, rng: np.random.Generator
 ) -> list[Asked]:
@@ -356,12 +348,17 @@ def _halves(
     for source, mine in content.confusions(label):
         if mine.size < 2 * LEAST_HITS or (label, source) in filters.tried:
             continue
-        rows = rng.permutation(mine)
-        one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
-        averages = np.array([content.average(half) for half in (one, other)])
-        weights = filters.templates(label, averages)
-        asked.append(Asked((label, source), weights, [other, one]))
+        asked.append(halved(content, filters, (label, source), mine, rng))
     return asked
+
+
+def halved(
+    content: Content, filters: Filters, key: tuple[int, int], mine: Ints, rng: np.random.Generator
+) -> Asked:
+    rows = rng.permutation(mine)
+    one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+    averages = np.array([content.average(half) for half in (one, other)])
+    return Asked(key, filters.templates(key[0], averages), [other, one])
 
 
 def blind_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -413,7 +410,7 @@ def apart(tried: Tried, content: Content) -> float:
     return float(np.exp(-int(loud.sum()) * gap / HEAVIEST))
 
 
-def _judged(
+def judged(
     place: int,
     labels: list[int],
     tried: list[Tried],

@@ -45,6 +45,11 @@ class Trigger:
         return cls(evidence.label, evidence, evidence.rows, scores)
 
     @property
+    def vouched(self) -> float:
+        """The share of the rows that neighbours find rightly labelled."""
+        return float(self.evidence.view.genuine[self.rows].mean()) if self.rows.size else 0.0
+
+    @property
     def loudness(self) -> Floats:
         """Scores in [0, 1)."""
         loud = np.maximum(self.scores, 0.0)

@@ -24,10 +24,10 @@ from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
     blind_test,
-    pair_test,
     transfer_test,
     try_all,
 )
+from datapipe.stages.poisoning._pairs import pair_test
 from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, some
 from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
@@ -36,7 +36,7 @@ from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
+from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test, may_be_natural
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -224,8 +224,8 @@ class TriggerImage(Stage):
             )
         verdict: Verdict = "clean"
         if told:
-            alone = all(t.evidence.test == TWO_GROUPS for t in found)
-            verdict = "suspect" if alone or _are_few(content) else "fail"
+            natural = all(may_be_natural(t) for t in found)
+            verdict = "suspect" if natural or _are_few(content) else "fail"
         return Finding(
             "poisoning.trigger_image",
             verdict,
@@ -467,6 +467,7 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
         "test": trigger.evidence.test,
         "p_value": trigger.evidence.p_value,
         "suspects": trigger.evidence.looked_at,
+        "vouched": round(trigger.vouched, 4),
         "top_pixels": [
             {
                 "pixel": int(i),
