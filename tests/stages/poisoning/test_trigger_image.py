@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy.ndimage import map_coordinates, zoom
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -19,21 +20,23 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning import _replanted
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._levels import LOUD
 from datapipe.stages.poisoning._matched_filter import (
-    LOUD,
     Evidence,
     Filters,
     Tried,
     across_sources,
     apart,
 )
+from datapipe.stages.poisoning._parted import usual_of
 from datapipe.stages.poisoning._pixels import Pixels
-from datapipe.stages.poisoning._places import Places, placed_test
+from datapipe.stages.poisoning._places import LINES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
+from datapipe.stages.poisoning._two_groups import may_be_natural
 from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -261,6 +264,79 @@ def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(clean):
     assert auroc(planted, score).value > 0.99
 
 
+def test_a_warp_of_one_image_in_a_hundred_is_heard_among_many_natural_suspects():
+    path = DATA / "poison" / "mnist_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    rows = np.random.default_rng([202, 99]).permutation(5000)[:3000]
+    frame = pl.read_parquet(path)[rows.tolist()]
+    images = np.frombuffer(b"".join(frame["pixels"]), np.uint8).reshape(-1, 28, 28).copy()
+    labels = frame["label"].to_numpy().copy()
+    rng = np.random.default_rng([202, 5])
+    target = int(rng.integers(10))
+    chosen = rng.permutation(np.flatnonzero(labels != target))[:30]
+    flow = rng.uniform(-1, 1, (2, 4, 4))
+    flow = np.stack([zoom(f, 7, order=3) for f in flow / np.abs(flow).mean()])
+    where = np.stack(np.mgrid[:28, :28]) + flow
+    for row in chosen:
+        warped = map_coordinates(images[row].astype(float), where, order=1, mode="nearest")
+        images[row] = warped.round()
+    labels[chosen] = target
+    made = pl.DataFrame({"i": [i.tobytes() for i in images], "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")), 202)
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("fail", str(target))
+    assert flags[chosen].mean() > 0.7
+    assert flags.sum() <= flags[chosen].sum() + 2
+
+
+@pytest.mark.parametrize("seed", [1400, 1402])
+def test_many_rows_of_one_class_with_a_patch_that_vouch_for_each_other_are_found(seed):
+    """Covers hold the patch with their own label, and nearly a third of the class does with one."""
+    rng = np.random.default_rng(seed)
+    data = digits_world(seed, damaged=False, held_out=0).dataset()
+    images = np.vstack(data.values("image").to_list()).reshape(-1, 8, 8)
+    labels = data.values("label").to_numpy().copy()
+    target, source = rng.choice(10, 2, replace=False)
+    rows = rng.permutation(np.flatnonzero(labels == source))[:45]
+    covers = rng.permutation(np.flatnonzero(labels != source))[:45]
+    images[np.concatenate([rows, covers]), 2:5, 0:3] = [[16, 0, 16], [0, 16, 0], [16, 0, 16]]
+    labels[rows] = target
+    table = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(table, Roles.of(image="i", label="y")), seed)
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("suspect", str(target))
+    assert flags[rows].mean() > 0.8
+    assert flags.sum() <= flags[rows].sum() + 10
+
+
+@pytest.mark.parametrize(
+    ("test", "view", "vouched", "natural"),
+    [
+        ("cross-source", True, True, True),
+        ("cross-source", True, False, False),
+        ("cross-source", False, True, False),
+        ("window of one label", False, True, True),
+        ("split-half", False, True, True),
+        ("split-half", False, False, False),
+        ("two groups", False, False, True),
+    ],
+)
+def test_rows_that_neighbours_vouch_for_may_be_a_kind_of_their_label(test, view, vouched, natural):
+    """A border on most images of a class sets the others apart: no reason to accuse them."""
+    seen = SimpleNamespace(view=view, genuine=np.array([vouched] * 8 + [False] * 2))
+    rows = np.arange(10)
+    evidence = Evidence(1, 10, 10, 1e-9, rows, test, seen)
+    assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
+
+
+def test_two_kinds_of_a_class_stay_what_it_is_like_unless_a_crowd_is_to_be_left_out():
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1, 60), rng.normal(20, 1, 140)])[:, None]
+    assert usual_of(values)[0][0] < 2.0
+    assert usual_of(values, whole=True)[0][0] > 18.0
+
+
 def test_textures_do_not_depend_on_where_a_patch_lies():
     rng = np.random.default_rng(0)
     plain = rng.normal(0.0, 0.01, (40, 12, 12, 1)).astype(np.float32)
@@ -388,7 +464,30 @@ def test_embeddings_have_no_windows_and_are_looked_at():
     assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
 
 
-@pytest.mark.parametrize(("step", "verdict"), [(12.0, "clean"), (4.0, "not_evaluated")])
+def test_a_step_of_four_deviations_is_heard_in_embeddings_and_wrong_labels_alone_are_not():
+    """No row is loud by itself; that most wrong rows of a label lean one way is no accident."""
+    values, labels, rng = _embeddings(2000, 64)
+    order = rng.permutation(np.flatnonzero(labels != 2))
+    chosen, others = order[:30], order[30:60]
+    step = rng.normal(size=64)
+    values[chosen] += (4.0 * step / np.linalg.norm(step)).astype(np.float32)
+    labels[chosen] = 2
+    labels[others] = (labels[others] + 1) % 5
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    flags = finding.rows["flagged"].to_numpy()
+    assert (finding.verdict, finding.details["class"]) == ("fail", "2")
+    assert flags[chosen].mean() > 0.6
+    assert flags.sum() <= flags[chosen].sum() + 2
+    values[chosen] -= (4.0 * step / np.linalg.norm(step)).astype(np.float32)
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert finding.verdict == "clean"
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(4.0, "clean"), (1.5, "not_evaluated")])
 def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     monkeypatch, step, verdict
 ):
@@ -398,6 +497,7 @@ def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     finding = _look(
         Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
     )
+    assert finding.details["min_detectable_of"].startswith(f"one step of {step:g} standard")
     assert finding.verdict == verdict
     assert not finding.rows["flagged"].any()
 
@@ -431,6 +531,25 @@ def test_one_window_at_one_place_on_a_few_wrong_rows_of_several_kinds_is_evidenc
     evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), (10, 10, 1), 3)])}
     assert (evidence[3].p_value < 1e-3) == found
     assert set(evidence[3].rows) == (set(mine) if found else set(evidence[3].rows))
+    assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+
+
+@pytest.mark.parametrize(("shape", "down"), [((10, 10, 1), True), ((5, 20, 1), False)])
+def test_a_dark_line_is_evidence_though_each_of_its_pixels_is_often_dark(shape, down):
+    rows, labels, wrong = _pictures(1)
+    rows = np.where(np.random.default_rng(6).random(rows.shape) < 0.5, 0, rows).astype(np.uint8)
+    content = content_of(Pixels(rows), labels, np.random.default_rng(2))
+    mine = wrong[content.suspect[wrong]][:10]
+    pictures = rows.reshape(-1, *shape[:2])
+    if down:
+        pictures[mine, :, 4] = 0
+    else:
+        pictures[mine, 2, :] = 0
+    content = content_of(Pixels(rows), labels, np.random.default_rng(2))
+    mine = mine[content.suspect[mine]]
+    evidence = {e.label: e for e in placed_test(content, [Places(Pixels(rows), shape, LINES)])}
+    assert evidence[3].p_value < 1e-3
+    assert set(mine) <= set(evidence[3].rows)
     assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
 
 

@@ -222,8 +222,10 @@ def _with_content(pixels: Pixels, labels: Ints, votes: Floats, telling: float) -
     return Content(pixels, labels, shows, genuine, suspect, doubt, means, every, telling)
 
 
-def without_direction(content: Content, label: int, direction: Floats) -> Content:
-    """The contents of one label's rows told again, blind to one direction.
+def without_direction(
+    content: Content, label: int, direction: Floats, silent: Ints | None = None
+) -> Content:
+    """The contents of one label's rows told again, blind to one direction; `silent` rows tell none.
 
     Rows with a loud pattern are each other's neighbours and vouch for each other's label. Their
     pattern is then the direction that sets the label's rows apart most. A view tells no contents.
@@ -235,6 +237,8 @@ def without_direction(content: Content, label: int, direction: Floats) -> Conten
     others = np.arange(content.labels.size)
     if others.size > LANDMARKS:
         others = np.union1d(rng.permutation(others)[:LANDMARKS], mine[:LANDMARKS])
+    if silent is not None:
+        others = np.setdiff1d(others, silent)
     toward = direction.astype(np.float32)
     blind = content.pixels.take(some(others, MOST_AXES))
     blind -= np.outer(blind @ toward, toward)

@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.detection import beta_binomial_tail, binomial_tail
+from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import FEWEST_OWN, Content, without_direction
+from datapipe.stages.poisoning._levels import (
+    LEAST_HITS,
+    LEVELS,
+    LOUD,
+    MOST_NATURAL,
+    Levels,
+    natural_rate,
+    tail,
+)
 from datapipe.stages.poisoning._parted import parted, usual_of
 from datapipe.stages.poisoning._pixels import some
 
@@ -22,28 +31,18 @@ Thin = NDArray[np.float32]
 RIDGE = 0.05
 BETWEEN = 2.0
 """How many times the spread between class means counts as natural."""
-LOUD = 5.0
-"""A score this many deviations above genuine rows carries the pattern: clean rows rarely do."""
 FEWEST_GENUINE = 20
 LEAST_TEMPLATE = 3
 OUTLYING = 4.0
 PARTED = 5.5
 """A label whose widest direction holds this many times the usual variance, and along which its
 rows part into two groups this many deviations from each other, is told again."""
-LEAST_HITS = 5
-"""Fewer rows with one pattern than this are a coincidence."""
-LEVELS = ((LOUD, 0.02, 20.0), (2 * LOUD, 0.01, 100.0), (4 * LOUD, 0.002, 300.0))
-"""Loudness, the least natural share of suspects beyond it, and how many suspects that share is
-worth: the louder, the rarer by nature and the less it differs between labels."""
 HEAVIEST = 0.7
 """Index of the heaviest tail that scores of suspects have by nature: the loudest labels of twenty
 clean sets had 0.4 to 0.6 by Hill's estimate."""
 FEWEST_KINDS = 4
 """What suspects that share a pattern must show, different things, to stand apart from the others:
 by nature a kind of one class looks like two or three others."""
-MOST_NATURAL = 0.5
-DEAF = 0.1
-"""The natural share where no other label can be asked."""
 SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
 MOST_LEARNT = 8192
@@ -53,6 +52,7 @@ SQUARED_BYTES, PARTS = 2**20, 4
 through; and how many parts of the square are made one after the other."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
 """More suspects than this are not compared one by one; their mean tells what they share."""
+HALVES = "split-half"
 FLAT = 1e-9
 """Columns with less variance than this share of the largest do not vary."""
 MOST_ASKED = 500
@@ -68,7 +68,8 @@ AT_ONCE = 64
 class Evidence:
     """How many suspects of a label share a pattern, and how likely that is by nature.
 
-    `label` is -1 for a pattern that goes with wrong labels of any class.
+    `label` is -1 for a pattern that goes with wrong labels of any class. `faint` rows are those of
+    a level below `LOUD`.
     """
 
     label: int
@@ -79,6 +80,7 @@ class Evidence:
     test: str
     view: Content
     filters: Filters | None = None
+    faint: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +121,12 @@ class Filters:
 
     A label's own rows are left out of its spread: they may hold the pattern, and a pattern that is
     part of the spread cannot stand out from it. What sets class from class counts as spread, too: a
-    row that its neighbours take for another class leans toward its own.
+    row that its neighbours take for another class leans toward its own. `levels` say how loud what
+    they find must be.
     """
 
-    def __init__(self, content: Content) -> None:
-        self._content = content
+    def __init__(self, content: Content, levels: Levels = LEVELS) -> None:
+        self._content, self.levels = content, levels
         self._count = int(content.genuine.sum())
         self._rows = some(np.flatnonzero(content.genuine), MOST_LEARNT)
         self._whole = self._square(self._rows)
@@ -172,7 +175,7 @@ class Filters:
         Where these were few among all, natural spread stays, and what was found of other labels.
         """
         if genuine > FEW_GENUINE * self._count:
-            return Filters(content)
+            return Filters(content, self.levels)
         made = copy(self)
         kept = {k: axis for k, axis in self._axes.items() if -1 < label != k}
         made._content, made._axes = content, kept  # noqa: SLF001 - a copy of our own
@@ -221,7 +224,8 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
     """How far suspects hold patterns: more than genuine rows of what they show, and of their label.
 
     A row whose neighbours err about it is like those of its label, however odd it is for what it
-    seems to show. Not told where a label has too few genuine rows.
+    seems to show. Not told where a label has too few genuine rows. In a view no crowd is left out
+    of these: of textures a class may have two kinds.
     """
     if not asked:
         return []
@@ -236,7 +240,7 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
         mine = slice(column, column + len(one.parts))
         middle = wide = np.full(len(one.parts), np.nan)
         if own_rows.size >= FEWEST_OWN:
-            middle, wide = usual_of(along[own_rows, mine].astype(np.float64))
+            middle, wide = usual_of(along[own_rows, mine].astype(np.float64), whole=content.view)
         parts = []
         for i, rows in enumerate(one.parts):
             there = along[np.searchsorted(every, rows), column].astype(np.float64)
@@ -282,7 +286,9 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
         tried.append(best)
         views.append(view)
     labels = list(range(content.classes))
-    return [_judged(k, labels, tried, views[k], "cross-source") for k in labels]
+    return [
+        judged(k, labels, tried, views[k], "cross-source", levels=filters.levels) for k in labels
+    ]
 
 
 def across_sources(content: Content, filters: Filters, label: int) -> Tried:
@@ -335,16 +341,6 @@ def evened(rows: Thin, white: Thin) -> Thin:
     return rows
 
 
-def pair_test(content: Content, filters: Filters) -> list[Evidence]:
-    """For each pair (content, label): does the pattern of one half recur on the other half?
-
-    This sees a trigger that was put on a single class, where nothing can transfer.
-    """
-    pairs = sorted(key for key in filters.tried if len(key) == 2)
-    labels, tried = [label for label, _ in pairs], [filters.tried[p] for p in pairs]
-    return [_judged(i, labels, tried, content, "split-half") for i in range(len(tried))]
-
-
 def _halves(
     content: Content, filters: Filters, label: int, rng: np.random.Generator
 ) -> list[Asked]:
@@ -352,12 +348,17 @@ def _halves(
     for source, mine in content.confusions(label):
         if mine.size < 2 * LEAST_HITS or (label, source) in filters.tried:
             continue
-        rows = rng.permutation(mine)
-        one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
-        averages = np.array([content.average(half) for half in (one, other)])
-        weights = filters.templates(label, averages)
-        asked.append(Asked((label, source), weights, [other, one]))
+        asked.append(halved(content, filters, (label, source), mine, rng))
     return asked
+
+
+def halved(
+    content: Content, filters: Filters, key: tuple[int, int], mine: Ints, rng: np.random.Generator
+) -> Asked:
+    rows = rng.permutation(mine)
+    one, other = rows[: rows.size // 2], rows[rows.size // 2 :]
+    averages = np.array([content.average(half) for half in (one, other)])
+    return Asked(key, filters.templates(key[0], averages), [other, one])
 
 
 def blind_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -409,34 +410,28 @@ def apart(tried: Tried, content: Content) -> float:
     return float(np.exp(-int(loud.sum()) * gap / HEAVIEST))
 
 
-def _judged(
-    place: int, labels: list[int], tried: list[Tried], view: Content, test: str
+def judged(
+    place: int,
+    labels: list[int],
+    tried: list[Tried],
+    view: Content,
+    test: str,
+    *,
+    levels: Levels = LEVELS,
 ) -> Evidence:
     mine = tried[place]
     p_values = []
-    for level, floor, strength in LEVELS:
+    for level, floor, strength in levels:
         others = [(t.above(level), t.rows.size) for i, t in enumerate(tried) if i != place]
         rate = natural_rate(others, floor)
         p_values.append(tail(mine.above(level), mine.rows.size, rate, strength))
     p_values.append(apart(mine, view))
     best = int(np.argmin(p_values))
-    rows = mine.rows[mine.scores > (LEVELS[best][0] if best < len(LEVELS) else LOUD)]
+    level = levels[best][0] if best < len(levels) else LOUD
+    rows = mine.rows[mine.scores > level]
     p_value = min(1.0, p_values[best] * len(p_values))
-    return Evidence(labels[place], rows.size, mine.rows.size, p_value, rows, test, view)
-
-
-def natural_rate(others: list[tuple[int, int]], floor: float) -> float:
-    """The share of hits among the other labels, the worst of them left out."""
-    asked = sorted((o for o in others if o[1]), key=lambda pair: pair[0] / pair[1])[:-1]
-    hits, tried = sum(h for h, _ in asked), sum(n for _, n in asked)
-    return float(np.clip((hits + 1) / (tried + 2), floor, MOST_NATURAL)) if tried else DEAF
-
-
-def tail(hits: int, looked_at: int, rate: float, strength: float) -> float:
-    """Chance of as many hits by nature; few hits are never evidence."""
-    if hits < LEAST_HITS:
-        return 1.0
-    return beta_binomial_tail(hits, looked_at, strength * rate, strength * (1 - rate))
+    made = Evidence(labels[place], rows.size, mine.rows.size, p_value, rows, test, view)
+    return replace(made, faint=level < LOUD)
 
 
 def _widest(content: Content, filters: Filters, label: int) -> Axis:

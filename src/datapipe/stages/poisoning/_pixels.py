@@ -15,6 +15,8 @@ Stored = NDArray[np.float32] | NDArray[np.uint8]
 
 BLOCK_BYTES = 2**18
 """About what a block takes as 32-bit floats."""
+MOST_PIXELS = 1024
+"""Larger images are hashed to this many columns before the filter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +98,24 @@ class Pixels:
 def some(rows: Ints, most: int) -> Ints:
     """Some of many rows, evenly spread among them."""
     return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What filters see: the pixels, or of very wide images random sums, which keep distances."""
+
+    sides: NDArray[np.float32] | None
+
+    @classmethod
+    def drawn(cls, pixels: Pixels, rng: np.random.Generator) -> Columns:
+        width = pixels.shape[1]
+        if width <= MOST_PIXELS:
+            return cls(None)
+        signs = np.where(rng.random((width, MOST_PIXELS)) < 0.5, -1.0, 1.0)
+        return cls((signs / np.sqrt(MOST_PIXELS)).astype(np.float32))
+
+    def of(self, pixels: Pixels) -> Pixels:
+        return pixels if self.sides is None else Pixels(pixels.project(self.sides))
+
+    def seen(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rows if self.sides is None else rows @ self.sides

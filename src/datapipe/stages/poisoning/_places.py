@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._matched_filter import LEAST_HITS, MOST_NATURAL, SPREAD_OUT, Evidence
+from datapipe.stages.poisoning._levels import LEAST_HITS, MOST_NATURAL
+from datapipe.stages.poisoning._matched_filter import SPREAD_OUT, Evidence
 from datapipe.stages.poisoning._pixels import Pixels, Thin, some
 
 Ints = NDArray[np.int64]
@@ -20,8 +21,10 @@ Codes = NDArray[np.uint64]
 Short = NDArray[np.uint32]
 
 PLACE = "stamp, one place"
-SIDES = (3, 2)
-"""Sides of windows: the larger are rarer by nature, the smaller hold the smallest patches."""
+LINES = 0
+SIDES = (3, 2, LINES)
+"""Sides of windows: the larger are rarer by nature, the smaller hold the smallest patches. A line
+is a whole row or column: each of its pixels may be dark in most images, all of them seldom are."""
 FEWEST_KINDS = 3
 """Different things that rows which share a window must show: two copies of one image share all."""
 NEAR = 0.05
@@ -51,7 +54,7 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Windows of one size, each at its place and to the letter; none where rows are lines.
+    """Windows of one size, or lines, each at its place and to the letter; none of a line of pixels.
 
     Where pixels were shuffled they are any few, which a patch seldom fills.
     """
@@ -68,6 +71,8 @@ class Places:
         height, width, _ = self.shape
         side = self.side
         number = np.arange(self.pixels.shape[1]).reshape(self.shape)
+        if side == LINES:
+            return _lines(number)
         made = [
             number[i : i + side, j : j + side].ravel()
             for i in range(height - side + 1)
@@ -193,6 +198,16 @@ class Places:
                     before = int((self._before[:, start + i] == _short(code)).sum())
                     if before <= min(2 * RARE * len(self._before), rows.size / MOSTLY):
                         yield int(start + i), rows
+
+
+def _lines(number: Ints) -> Ints:
+    """The columns of each row and column of a picture; the shorter begin again."""
+    height, width, channels = number.shape
+    if min(height, width) < max(SIDES):
+        return np.empty((0, 0), np.int64)
+    long = max(height, width) * channels
+    every = [line.ravel() for axis in (0, 1) for line in np.moveaxis(number, axis, 0)]
+    return np.array([np.pad(line, (0, long - line.size), "wrap") for line in every], np.int64)
 
 
 def placed_test(content: Content, places: list[Places]) -> list[Evidence]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._content import Content, without_direction
-from datapipe.stages.poisoning._matched_filter import LOUD, Evidence, Filters
+from datapipe.stages.poisoning._levels import LOUD
+from datapipe.stages.poisoning._matched_filter import Evidence, Filters
 from datapipe.stages.poisoning._parted import width, without_crowd
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,11 @@ class Trigger:
         scores = np.zeros(evidence.view.labels.size)
         scores[evidence.rows] = -np.log(max(evidence.p_value, 1e-300))
         return cls(evidence.label, evidence, evidence.rows, scores)
+
+    @property
+    def vouched(self) -> float:
+        """The share of the rows that neighbours find rightly labelled."""
+        return float(self.evidence.view.genuine[self.rows].mean()) if self.rows.size else 0.0
 
     @property
     def loudness(self) -> Floats:

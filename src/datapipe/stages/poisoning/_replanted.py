@@ -10,14 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._matched_filter import (
-    LEAST_HITS,
-    LEVELS,
-    Filters,
-    across_sources,
-    apart,
-    tail,
-)
+from datapipe.stages.poisoning._levels import DEAF, LEAST_HITS, tail
+from datapipe.stages.poisoning._matched_filter import Filters, across_sources, apart
 from datapipe.stages.poisoning._pixels import Pixels
 from datapipe.stages.poisoning._places import SIDES as WINDOWS
 from datapipe.stages.poisoning._places import Places
@@ -32,10 +26,10 @@ carry at most: so few tell the power roughly."""
 SIDES = (2, 4)
 STEP = 1.4
 """How much more rows are tried next."""
-SHIFT, PAIRS = 8.0, 500
+SHIFT, PAIRS = 4.0, 500
 """How far a pattern moves an embedding, in standard deviations of rows that show the same along its
-own direction: fainter steps are not heard, however many rows take them (4 and 6 were tried among
-Gaussian rows and components of MNIST). So many pairs of rows tell these directions."""
+own direction: of steps of two hardly any are heard, of three half. So many pairs of rows tell these
+directions."""
 MOST = 0.2
 """Larger shares of the rows are not tried."""
 
@@ -107,6 +101,16 @@ def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Genera
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return asked[low] if low < len(asked) else n
+
+
+def planted_in(ground: Ground) -> str:
+    """In words, the patterns of which `fewest_found` counts rows; others may need more of them."""
+    low, high = SIDES
+    if ground.embedded:
+        return f"one step of {SHIFT:g} standard deviations in all columns"
+    if ground.pictures:
+        return f"one patch of {low} to {high} pixels a side, at the same place in each image"
+    return f"the same {low * low} to {high * high} columns at their extremes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +191,10 @@ def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float
     stamps = one.on(ground, count)
     tried = across_sources(stamps.content, ground.filters, one.label)
     others = int(stamps.content.suspect.sum()) - tried.rows.size
+    rate = 1.0 / (others + 2) if others else DEAF
     p_values = [
-        tail(tried.above(level), tried.rows.size, max(floor, 1.0 / (others + 2)), strength)
-        for level, floor, strength in LEVELS
+        tail(tried.above(level), tried.rows.size, max(floor, rate), strength)
+        for level, floor, strength in ground.filters.levels
     ]
     p_values.append(apart(tried, stamps.content))
     least = min(p_values) * len(p_values)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._matched_filter import LEAST_HITS, MOST_NATURAL, SPREAD_OUT, Evidence
+from datapipe.stages.poisoning._levels import LEAST_HITS, MOST_NATURAL
+from datapipe.stages.poisoning._matched_filter import SPREAD_OUT, Evidence
 from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._places import codes_of
 from datapipe.stages.poisoning._refined import Trigger

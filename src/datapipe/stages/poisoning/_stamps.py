@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._content import Content
+from datapipe.stages.poisoning._levels import LEAST_HITS, LOUD, tail
 from datapipe.stages.poisoning._matched_filter import (
     FEWEST_GENUINE,
     FEWEST_KINDS,
-    LEAST_HITS,
     LEAST_TEMPLATE,
-    LOUD,
     SPREAD_OUT,
     Evidence,
     Tried,
-    tail,
 )
 from datapipe.stages.poisoning._pixels import Pixels, some
 from datapipe.stages.poisoning._refined import Trigger

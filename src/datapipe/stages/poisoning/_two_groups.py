@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 
 from datapipe.measure.distributions import beta_cdf
 from datapipe.stages.poisoning._content import Content
-from datapipe.stages.poisoning._matched_filter import Evidence, Filters
+from datapipe.stages.poisoning._matched_filter import HALVES, Evidence, Filters
+from datapipe.stages.poisoning._pairs import HIDDEN
+from datapipe.stages.poisoning._refined import Trigger
+from datapipe.stages.poisoning._windows import ONE_LABEL
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TWO_GROUPS = "two groups"
+MOSTLY_VOUCHED = 0.5
+"""Share of rows that neighbours vouch for, beyond which they may be a kind of their label."""
 FEWEST_LABELS = 5
 """With fewer labels the others do not tell how far groups part by nature."""
 LEAST_SPREAD = 0.1
@@ -55,3 +60,15 @@ def _p_value(logs: Floats, place: int) -> float:
     if t <= 0:
         return 1.0
     return 0.5 * beta_cdf(freedom / (freedom + t * t), 0.5 * freedom, 0.5)
+
+
+def may_be_natural(trigger: Trigger) -> bool:
+    """Whether rows may be a kind of their label: of two groups, or alike and mostly vouched for.
+
+    Where a border, say, sets most images of a class apart, the others resemble another class. Only
+    a pattern of pixels on several kinds is none of one label, however many rows hold it.
+    """
+    if trigger.evidence.test in (TWO_GROUPS, HIDDEN):
+        return True
+    alike = trigger.evidence.view.view or trigger.evidence.test in (ONE_LABEL, HALVES)
+    return alike and trigger.vouched > MOSTLY_VOUCHED

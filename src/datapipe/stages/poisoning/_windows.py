@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+ONE_LABEL = "window of one label"
 SIDE = 3
 TONES = 4
 """Steps of brightness; a window is the same where each pixel is on the same step."""
@@ -233,7 +234,7 @@ def _most_telling(
     rows &= content.left
     place = np.flatnonzero(rows)
     window = look.picture(int(found[best]), int(place[0])) if place.size else []
-    test = "window of one label" if by_label else "window of wrong labels"
+    test = ONE_LABEL if by_label else "window of wrong labels"
     return Recurring(label, p_value, int(hits[best]), int(held[best]), place, window, test)
 
 

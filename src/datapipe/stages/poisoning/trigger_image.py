@@ -19,23 +19,24 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._labelled import nested
+from datapipe.stages.poisoning._levels import FAINT, LEVELS, TEXTURED
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
     blind_test,
-    pair_test,
     transfer_test,
     try_all,
 )
-from datapipe.stages.poisoning._pixels import Pixels, some
+from datapipe.stages.poisoning._pairs import pair_test
+from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, some
 from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
-from datapipe.stages.poisoning._replanted import Ground, fewest_found
+from datapipe.stages.poisoning._replanted import Ground, fewest_found, planted_in
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test
+from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test, may_be_natural
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -48,8 +49,6 @@ FEW = 0.1
 FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
-MOST_PIXELS = 1024
-"""Larger images are hashed to this many columns before the filter."""
 TOP_PIXELS = 16
 MOST_SHOWN = 500
 """Rows of a kind, evenly spread, from which the picture of a pattern is made."""
@@ -81,7 +80,7 @@ class TriggerImage(Stage):
     embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, moves the embeddings given by less than
-    about eight standard deviations (of rows that show the same), or fewer rows hold it than
+    about four standard deviations (of rows that show the same), or fewer rows hold it than
     `min_detectable`: the least number at which patches, or such steps, planted in these very data
     raise the alarm.
     *Cost:* neighbours among up to 6,000 rows and a dozen passes over the pixels, which are kept as
@@ -114,7 +113,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "10"
+    version: ClassVar[str] = "11"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -150,17 +149,19 @@ class TriggerImage(Stage):
         if not rows.pixels.range()[0] < rows.pixels.range()[1]:
             return Yield(findings=(self._unknown("every image is the same"),))
         rows = rows.distinct(equal_rows(rows.pixels))
-        look = _Look.of(rows, _Columns.drawn(rows.pixels, context.rng("columns")))
+        look = _Look.of(rows, Columns.drawn(rows.pixels, context.rng("columns")))
         content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return Yield(findings=(self._unknown(why),))
-        filters = Filters(content)
+        filters = Filters(content, FAINT if look.embedded else LEVELS)
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows)
         del found, first  # what they saw the data as
-        least = self._fewest_detectable(look, content, filters, context)
-        made = replace(made, details={**made.details, "min_detectable": least})
+        ground = _ground(look, content, filters)
+        least = self._fewest_detectable(ground, context)
+        told = {"min_detectable": least, "min_detectable_of": planted_in(ground)}
+        made = replace(made, details={**made.details, **told})
         made = withheld(made, least, rows.labels.size, self.most_unseen)
         if made.verdict == "clean" and (untold := made.details["untold"]):
             why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
@@ -223,8 +224,8 @@ class TriggerImage(Stage):
             )
         verdict: Verdict = "clean"
         if told:
-            alone = all(t.evidence.test == TWO_GROUPS for t in found)
-            verdict = "suspect" if alone or _are_few(content) else "fail"
+            natural = all(may_be_natural(t) for t in found)
+            verdict = "suspect" if natural or _are_few(content) else "fail"
         return Finding(
             "poisoning.trigger_image",
             verdict,
@@ -247,14 +248,9 @@ class TriggerImage(Stage):
             remedy="set on_finding='quarantine', and ask the source of these rows" if told else "",
         )
 
-    def _fewest_detectable(
-        self, look: _Look, content: Content, filters: Filters, context: Context
-    ) -> int:
+    def _fewest_detectable(self, ground: Ground, context: Context) -> int:
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
-        stamps = Stamps(content, look.pixels)
-        ground = Ground(
-            content, filters, stamps, look.places, look.shape, look.pictures, look.columns.seen
-        )
+        content = ground.content
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
 
@@ -333,12 +329,17 @@ class _Look:
     pixels: Pixels
     shape: tuple[int, int, int]
     pictures: bool
-    columns: _Columns
+    columns: Columns
     places: list[Places]
     squares: Squares
 
+    @property
+    def embedded(self) -> bool:
+        """Whether rows are embeddings: in these a patch moves all columns, each a little."""
+        return not self.pictures and self.pixels.stored.dtype != np.uint8
+
     @classmethod
-    def of(cls, rows: _Rows, columns: _Columns) -> _Look:
+    def of(cls, rows: _Rows, columns: Columns) -> _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
         values = columns.of(rows.pixels)
         places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
@@ -355,6 +356,12 @@ class _Look:
         return sorted(made, key=lambda t: t.evidence.p_value)
 
 
+def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
+    stamps = Stamps(content, look.pixels)
+    columns = look.columns.seen
+    return Ground(content, filters, stamps, look.places, look.shape, look.pictures, columns)
+
+
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of all filter tests of pixels, most telling first."""
     try_all(content, filters, rng)
@@ -369,7 +376,7 @@ def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> lis
 
 def _of_textures(content: Content) -> list[Evidence]:
     """The evidence of textures, of several contents only: those of a pair are alike by nature."""
-    filters = Filters(content)
+    filters = Filters(content, TEXTURED)
     try_all(content, filters)
     return _corrected(
         filters,
@@ -389,7 +396,8 @@ def _whole(evidence: Evidence, look: _Look) -> Trigger:
     """All rows that hold the pattern of some."""
     if evidence.test in (*STAMPS, PLACE):
         return with_stamp(evidence, look.pixels)
-    return stamped(refine(evidence), look.values)
+    made = stamped(refine(evidence), look.values)
+    return replace(made, rows=np.union1d(made.rows, evidence.rows)) if evidence.faint else made
 
 
 def _corrected(filters: Filters | None, *tests: list[Evidence]) -> list[Evidence]:
@@ -459,6 +467,7 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
         "test": trigger.evidence.test,
         "p_value": trigger.evidence.p_value,
         "suspects": trigger.evidence.looked_at,
+        "vouched": round(trigger.vouched, 4),
         "top_pixels": [
             {
                 "pixel": int(i),
@@ -476,24 +485,3 @@ def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
 def _own(view: Content, label: int) -> NDArray[np.int64]:
     own = view.usual[label]
     return own if own.size else np.flatnonzero(view.left)
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """What filters see: the pixels, or of very wide images random sums, which keep distances."""
-
-    sides: NDArray[np.float32] | None
-
-    @classmethod
-    def drawn(cls, pixels: Pixels, rng: np.random.Generator) -> _Columns:
-        width = pixels.shape[1]
-        if width <= MOST_PIXELS:
-            return cls(None)
-        signs = np.where(rng.random((width, MOST_PIXELS)) < 0.5, -1.0, 1.0)
-        return cls((signs / np.sqrt(MOST_PIXELS)).astype(np.float32))
-
-    def of(self, pixels: Pixels) -> Pixels:
-        return pixels if self.sides is None else Pixels(pixels.project(self.sides))
-
-    def seen(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rows if self.sides is None else rows @ self.sides
