@@ -46,8 +46,6 @@ have another, or content does not tell what they contradict.
 MOST_FITTED = 10_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
 MOST_SCORED = 5_000
-TOLD_BEFORE = 0.9
-"""Share of its rows that triggers hold, above which a way to build texts says nothing new."""
 TOLD = 3
 """Runs that are named."""
 UNUSUAL, TURNED = 1.0, "unusual order of words"
@@ -99,7 +97,7 @@ def structure(
         if (denied & (labels == label)).sum() < LEAST_DENIED * labels.size:
             continue
         seen = seen or _Seen(
-            model, labels, framing, chance, speaks, known, _Runs.of(words, framing)
+            model, labels, framing, chance, speaks, known, log_alpha, _Runs.of(words, framing)
         )
         told_of, asked = seen.told(
             label, best, _likeness(seen.built, denied, labels == label, fold)
@@ -113,7 +111,10 @@ def structure(
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What content and build say of all texts; rows of `known` are told of already."""
+    """What content and build say of all texts; rows of `known` are told of already.
+
+    `bar` is the ln p that the others must reach by themselves, or nothing new is said.
+    """
 
     model: Model
     labels: Ints
@@ -121,6 +122,7 @@ class _Seen:
     chance: Floats
     speaks: Bools
     known: Bools
+    bar: float
     built: _Runs
 
     def told(
@@ -143,7 +145,9 @@ class _Seen:
             rows = rows[self.speaks[rows]]
             log_p = _log_p(chance[rows], has[rows], self.chance.shape[1])
             hit = rows[has[rows]]
-            if log_p > best or self.known[hit].mean() > TOLD_BEFORE:
+            fresh = rows[~self.known[rows]]
+            says_more = _log_p(chance[fresh], has[fresh], self.chance.shape[1]) <= self.bar
+            if log_p > best or not says_more:
                 continue
             by_all = _against(self.chance[:, label], has, hit, apart & has)
             against = _against(chance, has, hit, apart & has)
