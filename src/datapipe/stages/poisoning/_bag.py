@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
-from scipy.optimize import minimize  # type: ignore[import-untyped]
+from scipy.optimize import minimize  # type: ignore[import-untyped]  # as above
 
 from datapipe.stages.poisoning._grams import Places, Whole, blocks, spread
 from datapipe.stages.poisoning._words import END, Words

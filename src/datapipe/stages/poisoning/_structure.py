@@ -49,7 +49,7 @@ MOST_SCORED = 5_000
 TOLD = 3
 """Runs that are named."""
 UNUSUAL, TURNED = 1.0, "unusual order of words"
-"""Standard deviations by which the order of texts must be less usual for this to be named."""
+"""Standard deviations by which the order of texts is less usual than that of others, to be named."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -231,7 +231,8 @@ class _Runs:
 
     def says(self, weight: Floats, rows: Ints) -> list[str]:
         """What tells some texts, as people read it: the order of their words, and runs."""
-        made = [TURNED] if (self.order[rows].mean(0) < -UNUSUAL).any() else []
+        others = np.delete(self.order, rows, 0).mean(0)
+        made = [TURNED] if (self.order[rows].mean(0) < others - UNUSUAL).any() else []
         for run in np.argsort(-weight[: self.keys.size], kind="stable")[: 10 * TOLD]:
             name = self._spelling(int(run))
             if name not in made:
