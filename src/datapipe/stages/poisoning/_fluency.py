@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SMOOTH = 0.1
-PART, PARTS = 2**20, 2
+PART, PARTS = 2**19, 4
 """Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
 
@@ -58,7 +58,7 @@ class Pairs:
 
     def __init__(self, words: Words, seen_at: Places, span: tuple[int, int]) -> None:
         self.words, self.width, self.span = words, len(words.spelt), span
-        self.left = np.bincount(words.ids, minlength=self.width)
+        self.left = words.counts()
         self.right = self.left.copy()
         self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
         self.total = float(self.left.sum())
@@ -68,30 +68,45 @@ class Pairs:
     @classmethod
     def parts(cls, words: Words, at: Places) -> Iterator[Pairs]:
         """All pairs, those of some first words after the other; `at` has the places in order."""
-        often = np.bincount(words.ids, minlength=len(words.spelt))
-        ends, seen_at = np.append(0, np.cumsum(often)), np.zeros(words.ids.size, np.int32)
+        ends = np.append(0, np.cumsum(words.counts()))
+        seen_at = np.zeros(words.ids.size, np.int32)
         for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
             made = cls(words, seen_at, (start, stop))
             made._count(at, ends)
             yield made
 
     def _count(self, at: Places, ends: Ints) -> None:
-        ids = self.words.ids
         keys, seen = [self.keys], [self.seen]
         ends = ends[self.span[0] : self.span[1] + 1]
         for start, stop in blocks(ends - ends[0]):
-            place = at[ends[start] : ends[stop]]
-            if self.span[0] + start <= END:
-                place = place[ids[place] != END]
-            key = ids[place] * np.int64(self.width) + ids[place + 1]
-            order = np.argsort(key)
-            key = key[order]
-            head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
-            often = np.diff(np.append(head, key.size)).astype(np.int32)
-            self.seen_at[place[order]] = np.repeat(often, often)
+            place, first = at[ends[start] : ends[stop]], self.span[0] + start
+            if first <= END:
+                place = place[self.words.ids[place] != END]
+            count = self._count_one if stop == start + 1 else self._count_some
+            key, often = count(place, first)
+            keys.append(key)
             seen.append(often)
-            keys.append(key[head])
         self.keys, self.seen = np.concatenate(keys), np.concatenate(seen)
+
+    def _count_some(self, place: Places, _: int) -> tuple[Ints, Places]:
+        """The pairs at some places and how often each occurs, which is noted at each place."""
+        key = self.words.ids[place] * np.int64(self.width) + self.words.ids[place + 1]
+        order = np.argsort(key)
+        key = key[order]
+        head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
+        often = np.diff(np.append(head, key.size)).astype(np.int32)
+        self.seen_at[place[order]] = np.repeat(often, often)
+        return key[head], often
+
+    def _count_one(self, place: Places, first: int) -> tuple[Ints, Places]:
+        """The same where all begin with one word, which may stand in very many places."""
+        often = np.zeros(self.width, np.int64)
+        for some in stretches(place.size):
+            often += np.bincount(self.words.ids[place[some] + 1], minlength=self.width)
+        for some in stretches(place.size):
+            self.seen_at[place[some]] = often[self.words.ids[place[some] + 1]]
+        after = np.flatnonzero(often)
+        return first * self.width + after, often[after].astype(np.int32)
 
     def strength(self, place: Ints, has: Bools) -> Floats:
         """Ln of seen over expected for the words at some places and the next, without these."""

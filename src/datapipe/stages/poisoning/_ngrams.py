@@ -197,7 +197,7 @@ def _runs(words: Words, at: Places, least: int) -> list[_Found]:
     `at` has the places in the order of their first words; where such a run is common, its places
     are put in the order of the next word, in place, so that those of a longer run stand together.
     """
-    often = np.bincount(words.ids, minlength=len(words.spelt))
+    often = words.counts()
     first = np.cumsum(often) - often
     common = words.texts >= least
     told = common.copy()

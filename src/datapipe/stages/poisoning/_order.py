@@ -64,20 +64,17 @@ def usual_order(words: Words, digit: Ints) -> Floats:
     First how much oftener its neighbours follow each other than by chance, then how much oftener in
     this order than in the other: of texts turned round it is below zero.
     """
-    columns: list[Floats] = []
-    for seen in (words, _told_as(words, digit)):
-        columns += _means(seen)
-    made = np.column_stack(columns)
+    made = np.column_stack([*_means(words), *_means(_told_as(words, digit))])
     apart = (made - made.mean(0)) / np.maximum(made.std(0), 1e-9)
     return np.asarray(np.clip(apart, -MOST_APART, MOST_APART), np.float64)
 
 
 def _told_as(words: Words, digit: Ints) -> Words:
     """The texts with each word's number replaced; the marks keep theirs."""
-    number = digit + END + 1
+    number = (digit + END + 1).astype(np.int32)
     number[START], number[END] = START, END
     spelt = pl.Series([""] * (int(number.max()) + 1))
-    return replace(words, ids=number[words.ids].astype(np.int32), spelt=spelt)
+    return replace(words, ids=number[words.ids], spelt=spelt)
 
 
 def _means(words: Words) -> tuple[Floats, Floats]:

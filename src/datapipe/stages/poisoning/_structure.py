@@ -43,13 +43,13 @@ PLANTED, DOUBTED, TELLING = 0.75, 0.5, 0.1
 have it, and how much likelier by its content a label must be in its other texts than in those that
 have another, or content does not tell what they contradict.
 """
-MOST_FITTED = 10_000
+MOST_FITTED = 5_000
 """Texts from which a way to build them is learnt: of more, those at an even distance."""
-MOST_SCORED = 5_000
+MOST_SCORED = 2_500
 TOLD = 3
 """Runs that are named."""
 UNUSUAL, TURNED = 1.0, "unusual order of words"
-"""Standard deviations by which the order of texts is less usual than that of others, to be named."""
+"""Standard deviations by which an order is less usual than that of other texts, to be named."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
