@@ -73,6 +73,7 @@ class FunctionStage(Stage):
             SchemaMismatch: The function repeated or invented rows, so that ids are not unique.
 
         Example:
+            >>> from pathlib import Path
             >>> import pyarrow as pa
             >>> @stage("demo.big", version="1")
             ... def big(frame: pl.LazyFrame, *, over: int = 1) -> pl.LazyFrame:

@@ -29,7 +29,7 @@ from datapipe.stages.poisoning._matched_filter import (
     apart,
 )
 from datapipe.stages.poisoning._parted import usual_of
-from datapipe.stages.poisoning._pixels import Pixels
+from datapipe.stages.poisoning._pixels import Pixels, embedded
 from datapipe.stages.poisoning._places import LINES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
 from datapipe.stages.poisoning._squares import Squares, squares_test
@@ -741,3 +741,21 @@ def test_equal_rows_are_told_from_nearly_equal_ones():
     assert first[:200].tolist() == list(range(200))
     assert first[200:299].tolist() == list(range(99))
     assert first[299] == 299
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (lambda rng: rng.normal(0.0, 1.0, (900, 64)), True),
+        (lambda rng: rng.normal(0.0, 1.0, (900, 64)).astype(np.float16), True),
+        (lambda rng: np.maximum(rng.normal(0.0, 1.0, (900, 64)), 0.0), True),
+        (lambda rng: rng.integers(0, 17, (900, 64)), False),
+        (lambda rng: rng.integers(0, 256, (900, 64)) / 255.0, False),
+        (lambda rng: rng.integers(0, 256, (900, 64)).astype(np.uint8), False),
+        (lambda _: np.zeros((900, 64)), False),
+    ],
+)
+def test_pixels_have_few_values_and_embeddings_many(values, told):
+    stored = values(np.random.default_rng(3))
+    kept = stored if stored.dtype == np.uint8 else stored.astype(np.float32)
+    assert embedded(Pixels(kept)) is told

@@ -15,6 +15,11 @@ Stored = NDArray[np.float32] | NDArray[np.uint8]
 
 BLOCK_BYTES = 2**18
 """About what a block takes as 32-bit floats."""
+SAMPLED = 20_000
+"""Values that are looked at to tell pixels from embeddings."""
+DIFFERENT = 0.25
+"""The least share of different ones among embeddings; half floats have some third, bytes a
+hundredth."""
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 
@@ -93,6 +98,19 @@ class Pixels:
             behind = rows.ravel()[late] - own
             made[late] = self.added[:, columns][behind]
         return made
+
+
+def embedded(pixels: Pixels) -> bool:
+    """Whether rows are embeddings: of theirs nearly every value is another, of pixels few are.
+
+    In embeddings a patch moves all columns, each a little.
+    """
+    if pixels.stored.dtype == np.uint8:
+        return False
+    rows = some(np.arange(len(pixels)), max(1, SAMPLED // pixels.shape[1]))
+    _, often = np.unique(pixels.take(rows).ravel()[:SAMPLED], return_counts=True)
+    usual = int(often.max(initial=0))  # a zero, in what a network has passed on
+    return bool(often.size - 1 > DIFFERENT * (often.sum() - usual))
 
 
 def some(rows: Ints, most: int) -> Ints:

@@ -44,16 +44,12 @@ class Ground:
     places: list[Places]
     shape: tuple[int, int, int]
     pictures: bool
+    embedded: bool
     columns: Callable[[Thin], Thin]
 
     @property
     def pixels(self) -> Pixels:
         return self.stamps.pixels
-
-    @property
-    def embedded(self) -> bool:
-        """Whether rows are embeddings: in these a patch moves all columns, each a little."""
-        return not self.pictures and self.pixels.stored.dtype != np.uint8
 
 
 def fewest_found(ground: Ground, times: int, alpha: float, rng: np.random.Generator) -> int:

@@ -28,7 +28,7 @@ from datapipe.stages.poisoning._matched_filter import (
     try_all,
 )
 from datapipe.stages.poisoning._pairs import pair_test
-from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, some
+from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, embedded, some
 from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger, refine
 from datapipe.stages.poisoning._replanted import Ground, fewest_found, planted_in
@@ -329,22 +329,19 @@ class _Look:
     pixels: Pixels
     shape: tuple[int, int, int]
     pictures: bool
+    embedded: bool
     columns: Columns
     places: list[Places]
     squares: Squares
 
-    @property
-    def embedded(self) -> bool:
-        """Whether rows are embeddings: in these a patch moves all columns, each a little."""
-        return not self.pictures and self.pixels.stored.dtype != np.uint8
-
     @classmethod
     def of(cls, rows: _Rows, columns: Columns) -> _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
+        among = not pictures and embedded(rows.pixels)
         values = columns.of(rows.pixels)
         places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
         squares = Squares(rows.pixels, rows.shape)
-        return cls(values, rows.pixels, rows.shape, pictures, columns, places, squares)
+        return cls(values, rows.pixels, rows.shape, pictures, among, columns, places, squares)
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -358,8 +355,8 @@ class _Look:
 
 def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
     stamps = Stamps(content, look.pixels)
-    columns = look.columns.seen
-    return Ground(content, filters, stamps, look.places, look.shape, look.pictures, columns)
+    kind = (look.pictures, look.embedded)
+    return Ground(content, filters, stamps, look.places, look.shape, *kind, look.columns.seen)
 
 
 def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
