@@ -28,7 +28,7 @@ FLOORS = {
 
 def test_the_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, store = tmp_path / "report.html", tmp_path / "store"
-    assert main(["demo", "--store", str(store), "--seed", "3", "-o", str(report)]) == 0
+    assert main(["demo", "--store", str(store), "-o", str(report)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 25
     assert lines[-1].strip().startswith("next")
@@ -38,7 +38,7 @@ def test_the_whole_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert Lineage(store).verify() == []
     assert main(["verify", str(store)]) == 0
     capsys.readouterr()
-    assert main(["demo", "--store", str(store), "--seed", "3", "-o", str(report), "--json"]) == 0
+    assert main(["demo", "--store", str(store), "-o", str(report), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {s["fault"] for s in told["planted"]} == set(FLOORS)
     assert told["verdict"] != "fail"

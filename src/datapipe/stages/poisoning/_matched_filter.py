@@ -224,8 +224,7 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
     """How far suspects hold patterns: more than genuine rows of what they show, and of their label.
 
     A row whose neighbours err about it is like those of its label, however odd it is for what it
-    seems to show. Not told where a label has too few genuine rows. In a view no crowd is left out
-    of these: of textures a class may have two kinds.
+    seems to show. Not told where a label has too few genuine rows.
     """
     if not asked:
         return []
@@ -240,7 +239,7 @@ def tried_on(content: Content, asked: list[Asked]) -> list[Tried]:
         mine = slice(column, column + len(one.parts))
         middle = wide = np.full(len(one.parts), np.nan)
         if own_rows.size >= FEWEST_OWN:
-            middle, wide = usual_of(along[own_rows, mine].astype(np.float64), whole=content.view)
+            middle, wide = usual_of(along[own_rows, mine].astype(np.float64))
         parts = []
         for i, rows in enumerate(one.parts):
             there = along[np.searchsorted(every, rows), column].astype(np.float64)

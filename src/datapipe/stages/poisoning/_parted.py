@@ -40,12 +40,12 @@ def _cuts(ranked: Floats) -> tuple[Floats, NDArray[np.int64]]:
     return apart[best, np.arange(apart.shape[1])], left[best, 0]
 
 
-def usual_of(values: Floats, *, whole: bool = False) -> tuple[Floats, Floats]:
-    """Where values of each column lie and how wide; not `whole`, less a crowd with a pattern."""
+def usual_of(values: Floats) -> tuple[Floats, Floats]:
+    """Where values of each column lie and how wide, less a crowd with a pattern."""
     ranked = np.sort(values, axis=0)
     low, middle, high = np.quantile(ranked, [0.25, 0.5, 0.75], axis=0)
     wide = (high - low) / QUARTILES
-    if len(ranked) > 4 * LEAST_GROUP and not whole:
+    if len(ranked) > 4 * LEAST_GROUP:
         apart, cut = _cuts(ranked)
         small = np.minimum(cut, len(ranked) - cut) / len(ranked)
         for i in np.flatnonzero((apart > TWO) & (small > CROWDED)):
