@@ -330,7 +330,7 @@ def test_rows_that_neighbours_vouch_for_may_be_a_kind_of_their_label(test, view,
     assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
 
 
-def test_two_kinds_of_a_class_stay_what_it_is_like_unless_a_crowd_is_to_be_left_out():
+def test_a_crowd_is_left_out_of_what_a_class_is_like():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 60), rng.normal(20, 1, 140)])[:, None]
     assert usual_of(values)[0][0] < 2.0
