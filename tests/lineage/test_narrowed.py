@@ -98,7 +98,8 @@ def test_two_views_of_one_question_get_their_own_rows(filled: Lineage):
 def test_a_mistake_is_told_in_the_words_of_the_question(filled: Lineage):
     with pytest.raises(DeclarationError, match="nonsense"):
         filled.sql(f"select nonsense from dropped_rows where row_id = {A}")
-    with pytest.raises(DeclarationError):
-        filled.sql("from dropped_rows where row_id = $row")
+    for mistaken in ("contains(row_id)", "list_contains([1], 2, row_id)", "row_id = $row"):
+        with pytest.raises(DeclarationError):
+            filled.sql(f"from dropped_rows where {mistaken}")
     with pytest.raises(DeclarationError):
         filled.sql("from dropped_rows where row_id = 3", row=3)

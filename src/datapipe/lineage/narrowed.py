@@ -214,7 +214,10 @@ def _rows(
         column, *asked = condition["left"], condition["right"]
         column, asked = (column, asked) if _is_column(column) else (asked[0], [column])
     elif condition.get("function_name") in ("contains", "list_contains", "list_has"):
-        listed, column = (argument["expression"] for argument in condition["arguments"])
+        parts = [argument["expression"] for argument in condition["arguments"]]
+        if len(parts) != 2:
+            return None  # a mistake, which the engine tells better
+        listed, column = parts
         given = _given(listed, values)
         if not isinstance(given, list) or not all(type(row) is int for row in given):
             return None
