@@ -758,3 +758,11 @@ def test_pixels_have_few_values_and_embeddings_many(values, told):
     stored = values(np.random.default_rng(3))
     kept = stored if stored.dtype == np.uint8 else stored.astype(np.float32)
     assert embedded(Pixels(kept)) is told
+
+
+@pytest.mark.parametrize("image", [[], None])
+def test_images_without_a_pixel_are_not_evaluated(image):
+    kind = pl.List(pl.Float64)
+    frame = pl.DataFrame({"i": pl.Series([image] * 300, dtype=kind), "y": [0, 1, 2] * 100})
+    data = Dataset.of(frame, Roles.of(image="i", label="y"))
+    assert TriggerImage().run(data, Context(0, Path())).findings[0].verdict == "not_evaluated"

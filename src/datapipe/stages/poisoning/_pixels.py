@@ -75,7 +75,9 @@ class Pixels:
 
     def range(self) -> tuple[float, float]:
         """The least and the largest of all."""
-        return (float(self.stored.min()), float(self.stored.max())) if len(self) else (0.0, 0.0)
+        if not self.stored.size:  # no rows, or images without a pixel
+            return 0.0, 0.0
+        return float(self.stored.min()), float(self.stored.max())
 
     def only(self, rows: Ints) -> Pixels:
         """Some rows; the same where they are all in order."""
