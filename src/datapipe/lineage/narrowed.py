@@ -10,7 +10,7 @@ that the answer is the same; whatever is not understood is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,11 @@ def narrowed(
         return query, asked
     try:
         tree = _read(connection, query)
-        found = [one for node in _nodes(tree) for one in _named(node, values)]
-        if not found or any(view in _ctes(tree) for view in VIEWS):
+        nodes = list(_nodes(tree))
+        found = [one for node in nodes for one in _named(node, values)]
+        if not found or any(view in _ctes(nodes) for view in VIEWS):
             return query, asked
-        before = _parameters(tree)
+        before = _parameters(nodes)
         text = _edited(query.encode(), found).decode()
         for one in found:
             _replace(one, *_parts(connection, one))
@@ -82,7 +83,7 @@ def narrowed(
             return query, asked  # quotes, schemas or comments stand where they are rarely found
     except (duckdb.Error, RecursionError):  # no SELECT, or nested too deeply to look at
         return query, asked
-    spent = before - _parameters(tree)  # DuckDB refuses values that it has no use for
+    spent = before - _parameters(_nodes(tree))  # DuckDB refuses values that it has no use for
     kept = {name: value for name, value in asked.items() if name not in spent}
     return text, kept | {one.given: one.rows for one in found}
 
@@ -144,21 +145,21 @@ def _nodes(tree: Any) -> Iterator[Node]:
     waiting = [tree]
     while waiting:
         part = waiting.pop()
+        parts = part
         if isinstance(part, dict):
             yield part
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
+            parts = part.values()
+        waiting.extend([one for one in parts if isinstance(one, (dict, list))])  # few of many are
 
 
-def _parameters(tree: Node) -> set[str]:
+def _parameters(nodes: Iterable[Node]) -> set[str]:
     """Names of the values that a question uses."""
-    return {node["identifier"] for node in _nodes(tree) if node.get("type") == "VALUE_PARAMETER"}
+    return {node["identifier"] for node in nodes if node.get("type") == "VALUE_PARAMETER"}
 
 
-def _ctes(tree: Node) -> set[str]:
+def _ctes(nodes: Iterable[Node]) -> set[str]:
     """Names of the question's own, anywhere in it."""
-    held = [node["cte_map"]["map"] for node in _nodes(tree) if node.get("cte_map")]
+    held = [node["cte_map"]["map"] for node in nodes if node.get("cte_map")]
     return {one["key"].lower() for ctes in held for one in ctes}
 
 
