@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from datapipe.errors import DeclarationError
 from datapipe.measure import crossfit
 from datapipe.measure.crossfit import (
-    copy_groups,
     kernel_predictor,
     out_of_fold,
     refit,
@@ -43,27 +42,6 @@ def test_folds_are_even_in_every_class_and_split_no_group(seed, folds, classes):
         assert sizes.max() - sizes.min() <= 2
 
 
-def test_copies_are_grouped_exact_and_near():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(200, 8)).astype(np.float32)
-    near = x[:5] + np.float32(0.02) * rng.normal(size=(5, 8)).astype(np.float32)
-    groups = copy_groups(np.vstack([x, x[10:12], near]))
-    assert groups[200:202].tolist() == [10, 11]
-    assert groups[202:].tolist() == [0, 1, 2, 3, 4]
-    assert np.unique(groups).size == 200
-
-
-def test_copies_of_the_same_rows_are_looked_for_once(monkeypatch):
-    x = np.random.default_rng(5).normal(size=(60, 3)).astype(np.float32)
-    x[7] = x[4]
-    first = copy_groups(x)
-    monkeypatch.setattr(crossfit, "nearest", None)  # asked again, it would fail
-    kept = first.copy()
-    first[:] = 0  # what a caller does to its answer is its own
-    assert np.array_equal(copy_groups(x.copy()), kept)
-    assert kept[7] == 4
-
-
 def test_no_row_is_predicted_by_a_model_that_saw_it():
     seen = []
 
@@ -77,9 +55,10 @@ def test_no_row_is_predicted_by_a_model_that_saw_it():
     assert seen == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("landmarks", [2000, 60])
-def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks):
+@pytest.mark.parametrize(("landmarks", "most"), [(2000, 10**6), (60, 10**6), (60, 200)])
+def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks, most):
     monkeypatch.setattr(crossfit, "LANDMARKS", landmarks)
+    monkeypatch.setattr(crossfit, "MOST_FITTED", most)
     x, labels = _rings(2)
     rng = np.random.default_rng(0)
     fold = stratified_folds(labels, 5, rng, np.arange(labels.size))

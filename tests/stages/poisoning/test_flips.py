@@ -210,3 +210,37 @@ def test_what_could_hide_too_much_is_not_called_clean():
 
 def test_bad_parameters_are_told():
     assert len(LabelFlips(folds=0, alpha=0.0, most_unseen=0.0).check()) == 3
+
+
+def _moons(rng, n):
+    """Two arcs that lie into each other, with noise: an eighth of the labels nobody can tell."""
+    label = rng.integers(0, 2, n)
+    turn = rng.uniform(0, np.pi, n)
+    x = np.column_stack([np.cos(turn), np.sin(turn)])
+    x[label == 1] = np.array([1.0, 0.5]) - x[label == 1]
+    return x + rng.normal(0, 0.4, x.shape), label
+
+
+def _drawn(rng, n):
+    """Labels drawn by a logistic law of two columns out of seven, which ends where age ends."""
+    x = np.column_stack([rng.integers(18, 90, n), rng.normal(size=(n, 6))])
+    chance = 1.0 / (1.0 + np.exp(-(x[:, 0] - 50) / 15 - x[:, 1]))
+    return x, (rng.random(n) < chance).astype(np.int64)
+
+
+@pytest.mark.parametrize(("world", "ranked"), [(_moons, 0.86), (_drawn, 0.75)])
+def test_chance_in_the_labels_is_no_flip(world, ranked):
+    """A model of too few neighbours is sure by chance, and then contradicted: that was a *fail*."""
+    alarms = 0
+    for seed in (63, 64):
+        rng = np.random.default_rng(seed)
+        x, label = world(rng, 3000)
+        frame = pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)})
+        clean = _look(Dataset.of(frame.with_columns(label=label), Roles.of(label="label")))
+        assert clean.verdict != "fail"
+        moved = rng.random(label.size) < 0.08
+        flipped = frame.with_columns(label=np.where(moved, 1 - label, label))
+        found = _look(Dataset.of(flipped, Roles.of(label="label")))
+        alarms += found.verdict in ("fail", "suspect")
+        assert auroc(moved, found.rows["score"].to_numpy()).value > ranked
+    assert alarms == 2

@@ -18,9 +18,9 @@ from datapipe.features.boosted import boosted_predictor
 from datapipe.features.linear import dense_predictor, text_predictor
 from datapipe.features.tables import features_of
 from datapipe.measure.calibration import softened, temperature
+from datapipe.measure.copies import copy_groups
 from datapipe.measure.crossfit import (
     Predict,
-    copy_groups,
     kernel_predictor,
     out_of_fold,
     refit,

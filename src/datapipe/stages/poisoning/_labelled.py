@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,10 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.features.linear import text_predictor
 from datapipe.features.tables import features_of
+from datapipe.measure.copies import copy_groups
 from datapipe.measure.crossfit import (
     LANDMARKS,
     Predict,
-    copy_groups,
     kernel_predictor,
     stratified_folds,
 )
@@ -83,7 +84,13 @@ class Learner:
 
 
 def learner(
-    data: Dataset, rows: Labelled, folds: int, context: Context, landmarks: int = LANDMARKS
+    data: Dataset,
+    rows: Labelled,
+    folds: int,
+    context: Context,
+    *,
+    landmarks: int = LANDMARKS,
+    widths: Sequence[float] = (1.0,),
 ) -> Learner | None:
     """What to learn the label from by the roles; None where no column can be learnt from."""
     features = features_of(data)
@@ -97,6 +104,8 @@ def learner(
         predict: Predict = text_predictor(texts, numbers, len(rows.names))
     else:
         rng = context.rng("landmarks")
-        predict = kernel_predictor(values, numbers, len(rows.names), rng, landmarks=landmarks)
+        predict = kernel_predictor(
+            values, numbers, len(rows.names), rng, landmarks=landmarks, widths=widths
+        )
     fold = stratified_folds(numbers, folds, context.rng("folds"), copy_groups(values))
     return Learner(predict, fold)

@@ -16,7 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.measure.crossfit import Refit, recalled, refit, telling
+from datapipe.measure.crossfit import WIDTHS, Refit, recalled, refit, telling
 from datapipe.measure.detection import (
     benjamini_hochberg,
     beta_binomial_tail,
@@ -28,10 +28,14 @@ from datapipe.stages.poisoning._withheld import withheld
 
 TOLD = 1 / 3
 """Of each class this share of rows must be predicted, or hard rows pass for flips."""
-WELL = 0.5
-"""How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies."""
+WELL = 0.65
+"""How far, from chance at 0 to certainty at 1, the mean share of a class that is predicted lies.
+
+The labels that look wrong are taken out first: they are predicted by nobody. Below it, chance in
+the labels themselves was taken for flips on clean tables (logistic labels at .57 to .61).
+"""
 SURELY = 0.8
-"""The same, below which contradictions fall so slowly that they may look level by nature."""
+"""The same, flips and all, below which a share falls so slowly that it may look level by nature."""
 LEAST_PAIR = 5
 """Fewer flips between two classes than this name no pair."""
 LEAST_CLASS = 30
@@ -66,7 +70,7 @@ class LabelFlips(Stage):
     *Choose it when:* labels come from people or sources that could gain by changing them.
     *Fails when:* flips are few (`min_detectable`): *clean* says how many labels look wrong within
     the tolerance, and is withheld while more may be; or follow a pattern in the features.
-    *Cost:* 2 x `folds` fits; O(n^2) time in blocks for copies.
+    *Cost:* 2 x `folds` fits, on 40,000 rows at most; time linear in the rows.
 
     Args:
         folds: How many folds, >= 2.
@@ -95,7 +99,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -123,7 +127,7 @@ class LabelFlips(Stage):
             'not_evaluated'
         """
         rows = labelled(data, self.folds)
-        model = None if rows.why else learner(data, rows, self.folds, context)
+        model = None if rows.why else learner(data, rows, self.folds, context, widths=WIDTHS)
         if model is None:
             why = rows.why or "no column can be learnt from: give one the role image or text"
             unknown = Estimate.unknown(method=why)
@@ -144,7 +148,7 @@ class LabelFlips(Stage):
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
         likely = made.posterior.likeliest
-        untold = _untold(rows, made.first)
+        untold = _untold(rows, made.first, floor.value)
         flags = (made.posterior.error > 0.5) & (found and not untold)
         if whole > self.alpha:  # only those pairs are accused
             flags &= 2.0 * moved[likely, rows.labels] <= self.alpha
@@ -229,13 +233,14 @@ def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     return every
 
 
-def _untold(rows: Labelled, probabilities: Floats) -> list[str]:
+def _untold(rows: Labelled, probabilities: Floats, wrong: float) -> list[str]:
     """Classes that features do not tell: nobody can say what a wrong label of them is.
 
     Those of which few rows are predicted, and all where predictions are hardly better than chance.
     """
+    k = len(rows.names)
     recall, held = recalled(rows.labels, probabilities)
-    well = telling(rows.labels, probabilities).value >= WELL
+    well = telling(rows.labels, probabilities).value >= WELL * (1.0 - wrong * k / (k - 1))
     weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
     return [rows.names[i] for i in np.flatnonzero(weak)]
 

@@ -126,7 +126,7 @@ class SourceShift(Stage):
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
             return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
-        model = learner(data, rows, self.folds, context, LANDMARKS)
+        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS)
         if model is None:
             return self._unknown("no column can be learnt from: give one the role image or text")
         whole = np.ones(rows.labels.size, bool)
