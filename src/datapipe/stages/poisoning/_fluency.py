@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._grams import Places, Whole, blocks, stretches
+from datapipe.stages.poisoning._grams import MOST_NARROW, Numbers, Places, Whole, blocks, stretches
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._words import END, START, Words
 
@@ -50,29 +50,48 @@ def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     return made
 
 
+class Usage:
+    """How often each word is followed by another, and preceded by one."""
+
+    def __init__(self, words: Words) -> None:
+        self.left = words.counts()
+        self.right = self.left.copy()
+        self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
+        self.total = float(self.left.sum())
+
+    def ratio(self, seen: Whole, left: Whole, right: Whole, less: int) -> Floats:
+        """Ln of how often pairs were seen to how often chance has it, `less` of each, smoothed."""
+        expected = np.maximum(self.left[left] - float(less), 0.0) + 1.0
+        expected *= np.maximum(self.right[right] - float(less), 0.0) + 1.0
+        expected /= self.total
+        others = np.maximum(seen - float(less), 0.0)
+        others += SMOOTH
+        expected += SMOOTH
+        others /= expected
+        return np.asarray(np.log(others, out=others), np.float64)
+
+
 class Pairs:
     """Log ratio of how often two words follow each other to how often chance would have it.
 
     It tells pairs whose first word is one of some only, 0 for the others.
     """
 
-    def __init__(self, words: Words, seen_at: Places, span: tuple[int, int]) -> None:
+    def __init__(self, words: Words, usage: Usage, seen_at: Numbers, span: tuple[int, int]) -> None:
         self.words, self.width, self.span = words, len(words.spelt), span
-        self.left = words.counts()
-        self.right = self.left.copy()
-        self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
-        self.total = float(self.left.sum())
-        self.seen_at = seen_at
+        self.usage, self.seen_at = usage, seen_at
         self.keys, self.seen = np.empty(0, np.int64), np.empty(0, np.int32)
 
     @classmethod
     def parts(cls, words: Words, at: Places) -> Iterator[Pairs]:
         """All pairs, those of some first words after the other; `at` has the places in order."""
         ends = np.append(0, np.cumsum(words.counts()))
-        seen_at = np.zeros(words.ids.size, np.int32)
+        usage = Usage(words)
+        seen_at: Numbers = np.zeros(words.ids.size, np.uint16)
         for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
-            made = cls(words, seen_at, (start, stop))
+            made = cls(words, usage, seen_at, (start, stop))
             made._count(at, ends)
+            seen_at = made.seen_at
             yield made
 
     def _count(self, at: Places, ends: Ints) -> None:
@@ -95,6 +114,7 @@ class Pairs:
         key = key[order]
         head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
         often = np.diff(np.append(head, key.size)).astype(np.int32)
+        self._hold(often)
         self.seen_at[place[order]] = np.repeat(often, often)
         return key[head], often
 
@@ -103,10 +123,16 @@ class Pairs:
         often = np.zeros(self.width, np.int64)
         for some in stretches(place.size):
             often += np.bincount(self.words.ids[place[some] + 1], minlength=self.width)
+        self._hold(often)
         for some in stretches(place.size):
             self.seen_at[place[some]] = often[self.words.ids[place[some] + 1]]
         after = np.flatnonzero(often)
         return first * self.width + after, often[after].astype(np.int32)
+
+    def _hold(self, often: Whole) -> None:
+        """Make room for numbers that two bytes do not hold, once one of them comes."""
+        if often.max(initial=0) >= MOST_NARROW:
+            self.seen_at = self.seen_at.astype(np.int32, copy=False)
 
     def strength(self, place: Ints, has: Bools) -> Floats:
         """Ln of seen over expected for the words at some places and the next, without these."""
@@ -116,7 +142,7 @@ class Pairs:
         inside = (left >= self.span[0]) & (left < self.span[1])
         asked, left = asked[inside], left[inside]
         place = place[asked]
-        made[asked] = self._ratio(self.seen_at[place], left, self.words.ids[place + 1], 1)
+        made[asked] = self.usage.ratio(self.seen_at[place], left, self.words.ids[place + 1], 1)
         return made
 
     def joined(self, left: Whole, right: Whole, has: Bools) -> Floats:
@@ -132,12 +158,5 @@ class Pairs:
         entry[order] = np.searchsorted(self.keys, wanted[order])
         entry = np.minimum(entry, self.keys.size - 1)
         seen = np.where(self.keys[entry] == wanted, self.seen[entry], 0)
-        made[asked] = self._ratio(seen, left, right, 0)
+        made[asked] = self.usage.ratio(seen, left, right, 0)
         return made
-
-    def _ratio(self, seen: Whole, left: Whole, right: Whole, less: int) -> Floats:
-        a = np.maximum(self.left[left] - less, 0.0)
-        b = np.maximum(self.right[right] - less, 0.0)
-        others = np.maximum(seen - less, 0.0)
-        expected = (a + 1.0) * (b + 1.0) / self.total
-        return np.asarray(np.log((others + SMOOTH) / (expected + SMOOTH)), np.float64)

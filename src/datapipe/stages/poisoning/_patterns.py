@@ -19,7 +19,7 @@ from datapipe.stages.poisoning._association import (
     tested,
 )
 from datapipe.stages.poisoning._beside import Beside, beside
-from datapipe.stages.poisoning._grams import Places
+from datapipe.stages.poisoning._grams import Whole
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._shares import (
     NATURAL_ODD,
@@ -279,7 +279,7 @@ def _usual_likeness(model: Model) -> float:
     return float(max(ALIKE, usual))
 
 
-def _cosines(rest: Any, left_out: Places) -> Floats:
+def _cosines(rest: Any, left_out: Whole) -> Floats:
     """Cosines of rows of a matrix less some columns, which it loses; 1 where nothing is left."""
     rest.data[np.isin(rest.indices, left_out)] = 0.0
     square = np.asarray((rest @ rest.T).toarray(), np.float64)
