@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._grams import MOST_NARROW, Numbers, Places, Whole, blocks, stretches
+from datapipe.stages.poisoning._grams import (
+    MOST_NARROW,
+    Numbers,
+    Places,
+    Whole,
+    blocks,
+    narrow,
+    stretches,
+)
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._words import END, START, Words
 
@@ -16,7 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SMOOTH = 0.1
-PART, PARTS = 2**19, 4
+PART, PARTS = 2**19, 2
 """Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
 
@@ -80,15 +88,18 @@ class Pairs:
     def __init__(self, words: Words, usage: Usage, seen_at: Numbers, span: tuple[int, int]) -> None:
         self.words, self.width, self.span = words, len(words.spelt), span
         self.usage, self.seen_at = usage, seen_at
-        self.keys, self.seen = np.empty(0, np.int64), np.empty(0, np.int32)
+        self.key_of = np.uint32 if self.width <= MOST_NARROW else np.int64
+        self.keys, self.seen = np.empty(0, self.key_of), np.empty(0, np.uint16)
 
     @classmethod
     def parts(cls, words: Words, at: Places) -> Iterator[Pairs]:
         """All pairs, those of some first words after the other; `at` has the places in order."""
         ends = np.append(0, np.cumsum(words.counts()))
-        usage = Usage(words)
+        usage, most = Usage(words), max(PART, words.ids.size // PARTS)
+        if len(words.spelt) <= MOST_NARROW:
+            most = words.ids.size  # a key takes half the room then, and each part takes its time
         seen_at: Numbers = np.zeros(words.ids.size, np.uint16)
-        for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
+        for start, stop in blocks(ends, most):
             made = cls(words, usage, seen_at, (start, stop))
             made._count(at, ends)
             seen_at = made.seen_at
@@ -103,22 +114,24 @@ class Pairs:
                 place = place[self.words.ids[place] != END]
             count = self._count_one if stop == start + 1 else self._count_some
             key, often = count(place, first)
-            keys.append(key)
-            seen.append(often)
-        self.keys, self.seen = np.concatenate(keys), np.concatenate(seen)
+            keys.append(key.astype(self.key_of))
+            seen.append(often.astype(narrow(int(often.max(initial=0)) + 1)))
+        self.keys = np.concatenate(keys)
+        keys.clear()
+        self.seen = np.concatenate(seen)
 
-    def _count_some(self, place: Places, _: int) -> tuple[Ints, Places]:
+    def _count_some(self, place: Places, _: int) -> tuple[Ints, Ints]:
         """The pairs at some places and how often each occurs, which is noted at each place."""
         key = self.words.ids[place] * np.int64(self.width) + self.words.ids[place + 1]
         order = np.argsort(key)
         key = key[order]
         head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
-        often = np.diff(np.append(head, key.size)).astype(np.int32)
+        often = np.diff(np.append(head, key.size))
         self._hold(often)
         self.seen_at[place[order]] = np.repeat(often, often)
         return key[head], often
 
-    def _count_one(self, place: Places, first: int) -> tuple[Ints, Places]:
+    def _count_one(self, place: Places, first: int) -> tuple[Ints, Ints]:
         """The same where all begin with one word, which may stand in very many places."""
         often = np.zeros(self.width, np.int64)
         for some in stretches(place.size):
@@ -127,7 +140,7 @@ class Pairs:
         for some in stretches(place.size):
             self.seen_at[place[some]] = often[self.words.ids[place[some] + 1]]
         after = np.flatnonzero(often)
-        return first * self.width + after, often[after].astype(np.int32)
+        return first * self.width + after, often[after]
 
     def _hold(self, often: Whole) -> None:
         """Make room for numbers that two bytes do not hold, once one of them comes."""
@@ -152,7 +165,7 @@ class Pairs:
         if not self.keys.size:
             return made
         left, right = left[asked].astype(np.int64), right[asked].astype(np.int64)
-        wanted = left * self.width + right
+        wanted = (left * self.width + right).astype(self.key_of)
         order = np.argsort(wanted)  # neighbours in the table are looked up one after the other
         entry = np.empty(wanted.size, np.int64)
         entry[order] = np.searchsorted(self.keys, wanted[order])

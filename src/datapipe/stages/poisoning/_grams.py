@@ -17,7 +17,7 @@ Numbers = NDArray[np.int32 | np.uint16]
 Whole = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int32 | np.uint16]
 Bools = NDArray[np.bool_]
 
-BLOCK = 2**15
+BLOCK = 2**14
 """Entries that are worked on at once."""
 MOST_NARROW = 2**16
 """Words beyond this many need four bytes each."""
@@ -109,5 +109,6 @@ def distinct(values: Ints) -> Ints:
 def spread(starts: Whole, counts: Whole) -> Ints:
     """The numbers `start, start + 1, ...` of every span, one span after the other."""
     ends = np.cumsum(counts, dtype=np.int64)
-    made: Ints = np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
+    made: Ints = np.repeat(starts - (ends - counts), counts)
+    made += np.arange(made.size)
     return made

@@ -155,12 +155,16 @@ def _gathered(values: Places, first: Places, often: Places) -> Places:
 
 def _occurrences(at: Places, first: Places, often: Places) -> tuple[Ints, Ints]:
     """Of the occurrences of some runs, in rising order: which run, and the place."""
-    taken = np.minimum(spread(first, often), max(at.size - 1, 0))
+    taken = spread(first, often)
+    np.minimum(taken, max(at.size - 1, 0), out=taken)
     key = np.repeat(np.arange(first.size) << 32, often)
     if at.size:
         key |= at[taken]
+    del taken
     key.sort()
-    return key >> 32, key & (2**32 - 1)
+    of = key >> 32
+    key &= 2**32 - 1
+    return of, key
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
