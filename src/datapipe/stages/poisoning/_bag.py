@@ -102,17 +102,20 @@ class Bag:
 
     def find(self, row: Ints, word: Ints) -> tuple[Ints, Bools]:
         """Where the entries of some rows and words are, and whether they are there."""
-        low, high = self.ends[row], self.ends[row + 1]
-        stop = high.copy()
-        for _ in range(int((high - low).max(initial=0)).bit_length()):
-            middle = (low + high) // 2
-            less = self.words[np.minimum(middle, self.words.size - 1)] < word
-            open_ = low < high
-            low = np.where(open_ & less, middle + 1, low)
-            high = np.where(open_ & ~less, middle, high)
-        there = low < stop
-        there[there] = self.words[low[there]] == word[there]
-        return low, there
+        at, stop = self.ends[row], self.ends[row + 1]
+        most, word = int((stop - at).max(initial=0)), word.astype(self.words.dtype)
+        if not most:
+            return at, np.zeros(at.size, bool)
+        at -= 1  # the last entry that is known to be less
+        for bit in reversed(range(most.bit_length())):
+            beyond = at + (1 << bit)
+            less = self.words.take(beyond, mode="clip") < word
+            less &= beyond < stop
+            np.copyto(at, beyond, where=less)
+        at += 1
+        there = at < stop
+        there &= self.words.take(at, mode="clip") == word
+        return at, there
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
         """Ranges of texts, each with its sparse matrix, less the weight of words and of texts.

@@ -30,6 +30,8 @@ DIMENSIONS = 20
 MOST_CLUSTERED = 20_000
 PART, PARTS = 2**16, 20
 """Pairs that are counted at once: so many, or this part of all."""
+TABLE = 2**20
+"""Pairs of which a table may have room for all that could be."""
 AT_ONCE = 2**16
 """Places that are looked at at once."""
 MOST_APART = 3.0
@@ -89,20 +91,42 @@ def _means(words: Words) -> tuple[Floats, Floats]:
     usage, ids, width = Usage(words), words.ids, len(words.spelt)
     follow, turned = np.zeros(words.rows), np.zeros(words.rows)
     for span in blocks(np.append(0, np.cumsum(usage.left)), max(PART, ids.size // PARTS)):
-        keys, often = _counted(ids, span, width)
+        counts = _Counts(ids, span, width)
         for place in _standing(ids, span):
             left, right, row = ids[place], ids[place + 1], words.row(place)
-            seen = _seen(keys, often, left * np.int64(width) + right)
-            ahead, inner = usage.ratio(seen, left, right, 1), (left != START) & (right != END)
+            ahead = usage.ratio(counts.of(left, right), left, right, 1)
+            inner = (left != START) & (right != END)
             follow += np.bincount(row, ahead, words.rows)
             turned += np.bincount(row[inner], ahead[inner], words.rows)
             before = ids[place - 1]  # which each follows, were they turned round
             inner = (left != START) & (before != START)
             left, before, row = left[inner], before[inner], row[inner]
-            seen = _seen(keys, often, left * np.int64(width) + before)
-            turned -= np.bincount(row, usage.ratio(seen, left, before, 0), words.rows)
+            back = usage.ratio(counts.of(left, before), left, before, 0)
+            turned -= np.bincount(row, back, words.rows)
     count = np.diff(words.ends)
     return follow / np.maximum(count - 1, 1), turned / np.maximum(count - 3, 1)
+
+
+class _Counts:
+    """How often pairs are seen whose first word is one of some: a table where it is small."""
+
+    def __init__(self, ids: Numbers, span: tuple[int, int], width: int) -> None:
+        self.width, self.low = width, span[0] * width
+        keys, often = _counted(ids, span, width)
+        self.keys, self.often = keys, often
+        room = (span[1] - span[0]) * width
+        self.table = np.zeros(room if room <= TABLE else 0, np.int32)
+        if self.table.size:
+            self.table[keys - self.low] = often
+
+    def of(self, left: Numbers, right: Numbers) -> Ints:
+        """How often each pair is seen."""
+        key = left * np.int64(self.width) + right
+        if self.table.size or not self.keys.size:
+            key -= self.low
+            return self.table[key].astype(np.int64)
+        entry = np.minimum(np.searchsorted(self.keys, key), self.keys.size - 1)
+        return np.asarray(np.where(self.keys[entry] == key, self.often[entry], 0), np.int64)
 
 
 def _counted(ids: Numbers, span: tuple[int, int], width: int) -> tuple[Ints, Ints]:
@@ -117,14 +141,6 @@ def _counted(ids: Numbers, span: tuple[int, int], width: int) -> tuple[Ints, Int
     keys = np.sort(np.concatenate([np.empty(0, np.int64), *key]))
     head = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: keys.size])
     return keys[head], np.diff(np.append(head, keys.size))
-
-
-def _seen(keys: Ints, often: Ints, wanted: Ints) -> Ints:
-    """How often some pairs are seen, of which the keys are in order."""
-    if not keys.size:
-        return np.zeros(wanted.size, np.int64)
-    entry = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-    return np.where(keys[entry] == wanted, often[entry], 0)
 
 
 def _standing(ids: Numbers, span: tuple[int, int]) -> Iterator[Ints]:

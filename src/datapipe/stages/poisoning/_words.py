@@ -48,11 +48,11 @@ class Words:
     def row(self, place: Ints | Places) -> Ints:
         """The texts that some places are in: kept for each place, they would double the room."""
         made: Ints = self.near[place >> NEAR].astype(np.int64)
-        while True:
-            beyond = self.ends[made + 1] <= place
-            if not beyond.any():
-                return made
-            made += beyond
+        beyond = np.flatnonzero(self.ends[made + 1] <= place)
+        while beyond.size:
+            made[beyond] += 1
+            beyond = beyond[self.ends[made[beyond] + 1] <= place[beyond]]
+        return made
 
     def counts(self) -> Ints:
         """How often each word stands in all texts: at once, every place would take eight bytes."""
