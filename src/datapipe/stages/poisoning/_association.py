@@ -192,7 +192,10 @@ def _slope(logits: Floats, labels: Ints) -> float:
 
 def class_shares(model: Model) -> Floats:
     """The calibrated out-of-fold chance of each label in each row, shape (n, K)."""
-    return _softmax(model.slope * (model.logits + model.base))
+    logits = model.base
+    logits += model.logits
+    logits *= model.slope
+    return _softmax(logits)
 
 
 def shares_from(model: Model, logits: Floats) -> Floats:
@@ -404,5 +407,7 @@ def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
 
 
 def _softmax(logits: Floats) -> Floats:
-    made = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(made / made.sum(1, keepdims=True), np.float64)
+    made = logits - logits.max(1, keepdims=True)
+    np.exp(made, out=made)
+    made /= made.sum(1, keepdims=True)
+    return np.asarray(made, np.float64)

@@ -124,7 +124,7 @@ class Candidates:
         """Some of them, by their numbers in rising order."""
         at, first, often = self.at, self.first[which], self.often[which]
         runs = self.size[which] > 0
-        if int(often[runs].sum()) < at.size:
+        if int(often[runs].sum()) < at.size / 2:  # or the two together take more room
             first = first.copy()
             at = _gathered(at, first[runs], often[runs])
             first[runs] = np.cumsum(often[runs]) - often[runs]

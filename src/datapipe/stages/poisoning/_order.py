@@ -124,7 +124,7 @@ class _Counts:
         key = left * np.int64(self.width) + right
         if self.table.size or not self.keys.size:
             key -= self.low
-            return self.table[key].astype(np.int64)
+            return np.asarray(self.table[key], np.int64)
         entry = np.minimum(np.searchsorted(self.keys, key), self.keys.size - 1)
         return np.asarray(np.where(self.keys[entry] == key, self.often[entry], 0), np.int64)
 

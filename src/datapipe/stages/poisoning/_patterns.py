@@ -264,10 +264,10 @@ class _Round:
 def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
     """The mean chance of each label in texts that have it, and in those that do not: shape (K,)."""
     shares = class_shares(model)
-    one = np.eye(shares.shape[1])[labels]
-    own = (one * shares).sum(0) / np.maximum(one.sum(0), 1.0)
-    other = ((1.0 - one) * shares).sum(0) / np.maximum((1.0 - one).sum(0), 1.0)
-    return own, other
+    counts = np.bincount(labels, minlength=shares.shape[1])
+    own = np.bincount(labels, shares[np.arange(labels.size), labels], counts.size)
+    other = (shares.sum(0) - own) / np.maximum(labels.size - counts, 1)
+    return own / np.maximum(counts, 1), other
 
 
 def _usual_likeness(model: Model) -> float:

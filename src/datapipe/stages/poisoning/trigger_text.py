@@ -153,6 +153,7 @@ class TriggerText(Stage):
         labels, k = rows.labels[look.place], len(rows.names)
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
+        del alone
         shares = shares_of(look.words, found, k)
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
