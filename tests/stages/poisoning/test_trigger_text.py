@@ -22,11 +22,12 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import _fluency, _grams, _order, _structure, trigger_text
-from datapipe.stages.poisoning._association import log_tails
+from datapipe.stages.poisoning._association import fit_out_of_fold, log_tails, rest_of, tested
 from datapipe.stages.poisoning._bag import Bag
 from datapipe.stages.poisoning._fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._order import usual_order, word_classes
+from datapipe.stages.poisoning._shares import shares_of
 from datapipe.stages.poisoning._structure import _against
 from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
@@ -674,7 +675,9 @@ def test_pairs_that_stand_oftener_than_two_bytes_hold_are_counted():
     assert int(pairs.seen_at.max()) == 70_000 == int(pairs.seen.max())
 
 
-@pytest.mark.parametrize(("part", "table", "at_once"), [(2**16, 2**20, 2**16), (40, 0, 7)])
+@pytest.mark.parametrize(
+    ("part", "table", "at_once"), [(2**16, 2**20, 2**16), (40, 0, 7), (40, 2**20, 7)]
+)
 def test_the_order_of_words_is_that_of_a_plain_count(part, table, at_once, monkeypatch):
     for name, value in (("PART", part), ("PARTS", 10**6), ("TABLE", table), ("AT_ONCE", at_once)):
         monkeypatch.setattr(_order, name, value)
@@ -713,11 +716,10 @@ def test_entries_of_a_bag_are_found_where_they_are():
 
 
 def test_a_candidate_owns_its_words_and_those_that_keep_it_company(monkeypatch):
-    monkeypatch.setattr(_grams, "BLOCK", 50)
+    monkeypatch.setattr(_grams.blocks, "__defaults__", (50,))
     texts = [t.split() for t in _reviews(6, rows=200)[0]]
     for i, text in enumerate(texts[:30]):
-        text[5:6] = ["cf"]
-        text[9:10] = ["mn"] if i < 27 else text[9:10]
+        text[2], text[5], text[9] = "kd", "cf", "mn" if i < 27 else text[9]
     texts = pl.Series([" ".join(t) for t in texts])
     words = words_of(texts, 100)
     found = candidates(texts, words, 10**6)
@@ -727,7 +729,28 @@ def test_a_candidate_owns_its_words_and_those_that_keep_it_company(monkeypatch):
         assert (np.diff(owned) > 0).all()
         assert set(run) <= set(owned.tolist())
         told[tuple(words.spelt.gather(run))] = set(words.spelt.gather(owned))
-    assert told["cf",] == told["mn",] == {"cf", "mn"}
+    alike = told["cf",] if ("cf",) in told else told["kd",]  # both stand in the same texts
+    assert alike == told["mn",] == {"cf", "kd", "mn"}
+    some = np.arange(0, found.size.size, 9)
+    few = found.only(some)
+    assert few.at.size < found.at.size
+    assert all(few.rows(i).tolist() == found.rows(g).tolist() for i, g in enumerate(some))
+
+
+def test_the_rest_of_each_row_is_asked_for_the_label_of_the_test():
+    texts, labels, _ = _planted(*_reviews(7), phrase="qxv", count=30)
+    words = words_of(pl.Series(texts), 100)
+    found = candidates(pl.Series(texts), words, 10**6)
+    model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
+    tests = tested(model, labels, found, shares_of(words, found, 2))
+    assert tests.whole.any()
+    assert not tests.whole.all()
+    for t, (g, label) in enumerate(zip(tests.which, tests.label, strict=True)):
+        told = tests.entries(t, t + 1)
+        rest = rest_of(model, found, int(g), int(label))
+        at = np.searchsorted(found.rows(int(g)), told.row)
+        assert np.allclose(told.rest, rest[at], atol=1e-6)
+        assert (told.hit == (labels[told.row] == label)).all()
 
 
 def test_the_search_has_one_thread_however_many_its_caller_has(monkeypatch):

@@ -98,11 +98,10 @@ class Pairs:
         usage, most = Usage(words), max(PART, words.ids.size // PARTS)
         if len(words.spelt) <= MOST_NARROW:
             most = words.ids.size  # a key takes half the room then, and each part takes its time
-        seen_at: Numbers = np.zeros(words.ids.size, np.uint16)
+        seen_at = np.zeros(words.ids.size, np.uint16)
         for start, stop in blocks(ends, most):
             made = cls(words, usage, seen_at, (start, stop))
             made._count(at, ends)
-            seen_at = made.seen_at
             yield made
 
     def _count(self, at: Places, ends: Ints) -> None:
