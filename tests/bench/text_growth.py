@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time and peak memory of the search for triggers on ten times the texts."""
+"""CPU time and peak memory of the search for triggers on ten times the texts.
+
+`memory` holds the peak of the search, with the texts that it was handed and less what the process
+had once all was imported and pages of program files, against the texts alone.
+"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from text_scan import SCRIPT, texts
+from text_scan import ALONE, texts
 
 SUBJECT = "poisoning.trigger_text on all texts"
-PEER = "the same on a tenth of the texts"
-CASES = ("",)
+PEER = "the same on a tenth of the texts; memory: see the case"
+CASES = ("", "memory")
 TELLS_ITS_COST = CASES
 ROWS = 100_000
 REPEATS = 3
@@ -24,5 +27,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def command(role: str, case: str, folder: Path) -> list[str]:
-    """The same script on either file."""
-    return [sys.executable, str(SCRIPT), "scan", str(folder / role)]
+    """The same script on either file, or what the texts themselves take."""
+    if case == "memory":
+        return [*ALONE, "search" if role == "subject" else "size", str(folder / "subject")]
+    return [*ALONE, "scan", str(folder / role)]

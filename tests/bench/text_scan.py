@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search for triggers in texts, against one cross-fit of TF-IDF and logistic regression."""
+"""The search for triggers in texts, against one cross-fit of TF-IDF and logistic regression.
+
+Both sides have one thread for sums and products: idle ones spin, and their CPU would be counted.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ TELLS_ITS_COST = CASES
 ROWS = 10_000
 REPEATS = 5
 SCRIPT = Path(__file__).parent / "peers" / "triggers.py"
+ALONE = ("env", "OMP_NUM_THREADS=1", sys.executable, str(SCRIPT))
+"""How either side is started."""
 
 
 def prepare(folder: Path, rows: int) -> None:
@@ -25,7 +30,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 def command(role: str, case: str, folder: Path) -> list[str]:
     """One side in a fresh process."""
-    return [sys.executable, str(SCRIPT), "scan" if role == "subject" else "fit", str(folder)]
+    return [*ALONE, "scan" if role == "subject" else "fit", str(folder)]
 
 
 def texts(rows: int) -> pl.DataFrame:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One side of a comparison on poisoned texts; prints what it cost once all was loaded."""
+"""One side of a comparison on poisoned texts; prints what it cost once all was loaded.
+
+`search` tells the memory of a scan as the search in images tells its own: the peak with the texts,
+less what the process had when all was imported and nothing read, and no pages of program files.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+from image_scan import forget_peak, held, peak_held
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -18,6 +23,8 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning.trigger_text import TriggerText
+
+FEW = 1_000
 
 
 def scan(frame: pl.DataFrame) -> None:
@@ -37,17 +44,33 @@ def fit(frame: pl.DataFrame) -> None:
     cross_val_predict(model, rows, frame["label"].to_numpy(), cv=folds, method="predict_proba")
 
 
+def search(frame: pl.DataFrame) -> int:
+    """The scan once its code is loaded, and the most that the process held meanwhile."""
+    few = Dataset.of(frame.head(FEW), Roles.of(text="text", label="label"))
+    TriggerText().run(few, Context(0, Path()))
+    forget_peak()
+    scan(frame)
+    return peak_held()
+
+
 def main() -> None:
     """Load, then count."""
     what, folder = sys.argv[1:]
+    imported = held()
     frame = pl.read_parquet(Path(folder) / "texts.parquet")
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = frame.estimated_size()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
-    {"scan": scan, "fit": fit}[what](frame)
-    spent = time.process_time() - start
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held) * 1024
+    if what == "size":
+        more = size
+    elif what == "search":
+        more = search(frame) - imported
+    else:
+        {"scan": scan, "fit": fit}[what](frame)
+        more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    spent = max(time.process_time() - start, 1e-6)
     told = {"cpu_seconds": spent, "peak_bytes": more, "outcome": "done"}
-    print(json.dumps({**told, "data_bytes": frame.estimated_size()}))
+    print(json.dumps({**told, "data_bytes": size}))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +16,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning import _structure, trigger_text
-from datapipe.stages.poisoning._association import log_tails
-from datapipe.stages.poisoning._fluency import deletion_gain
+from datapipe.stages.poisoning import (
+    _association,
+    _fluency,
+    _grams,
+    _order,
+    _structure,
+    trigger_text,
+)
+from datapipe.stages.poisoning._association import fit_out_of_fold, log_tails, rest_of
+from datapipe.stages.poisoning._bag import Bag
+from datapipe.stages.poisoning._fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._order import usual_order, word_classes
+from datapipe.stages.poisoning._shares import shares_of
 from datapipe.stages.poisoning._structure import _against
 from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
@@ -631,7 +643,8 @@ def _many_words(rows):
     return [" ".join(t) for t in made], rng.integers(0, 2, rows)
 
 
-def test_memory_grows_by_less_than_nine_times_the_texts():
+def test_memory_grows_by_less_than_six_times_the_texts():
+    _look(*_many_words(1_000))  # what is loaded and kept once is no part of it
     size, peak = [], []
     for rows in (3_000, 9_000):
         texts, labels = _many_words(rows)
@@ -640,7 +653,7 @@ def test_memory_grows_by_less_than_nine_times_the_texts():
         _look(texts, labels)
         peak.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert (peak[1] - peak[0]) / (size[1] - size[0]) < 9.0
+    assert (peak[1] - peak[0]) / (size[1] - size[0]) < 6.0
 
 
 def test_syntax_is_counted_where_the_last_texts_fill_the_waiting_list(monkeypatch):
@@ -648,3 +661,116 @@ def test_syntax_is_counted_where_the_last_texts_fill_the_waiting_list(monkeypatc
     words = words_of(pl.Series(["the cat , and the dog ."] * 40), 100)
     digit = np.arange(len(words.spelt))
     assert _structure._common(words, digit, digit.size + 1).size
+
+
+def test_words_beyond_two_bytes_and_pairs_in_parts_are_found_the_same(monkeypatch):
+    texts, labels, _ = _planted(*_reviews(3), phrase="qxv", count=30)
+    before = _look(texts, labels)["trigger_text"]
+    for module in (_grams, _fluency):
+        monkeypatch.setattr(module, "MOST_NARROW", 40)
+    monkeypatch.setattr(_fluency, "PART", 500)
+    after = _look(texts, labels)["trigger_text"]
+    assert words_of(pl.Series(texts), 100).ids.dtype == np.int32
+    for name in ("trigger", "rows", "candidates", "min_detectable"):
+        assert after.details[name] == before.details[name]
+    assert np.allclose(*(f.rows.sort("row_id")["score"].to_numpy() for f in (before, after)))
+
+
+def test_pairs_that_stand_oftener_than_two_bytes_hold_are_counted():
+    words = words_of(pl.Series(["a b " * 500] * 140), 1000)
+    assert words.ids.dtype == np.uint16
+    (pairs,) = Pairs.parts(words, words.in_order())
+    assert int(pairs.seen_at.max()) == 70_000 == int(pairs.seen.max())
+
+
+@pytest.mark.parametrize(
+    ("part", "table", "at_once"), [(2**16, 2**20, 2**16), (40, 0, 7), (40, 2**20, 7)]
+)
+def test_the_order_of_words_is_that_of_a_plain_count(part, table, at_once, monkeypatch):
+    for name, value in (("PART", part), ("PARTS", 10**6), ("TABLE", table), ("AT_ONCE", at_once)):
+        monkeypatch.setattr(_order, name, value)
+    texts, _, _ = _reviews(1, rows=60)
+    words = words_of(pl.Series([*texts, "one", ""]), 100)
+    lists = [words.ids[a:b].tolist() for a, b in itertools.pairwise(words.ends)]
+    pairs = Counter(p for t in lists for p in itertools.pairwise(t))
+    left = Counter(p[0] for p in pairs.elements())
+    right = Counter(p[1] for p in pairs.elements())
+    total = words.ids.size - len(lists)
+
+    def ratio(a, b, less):
+        expected = (max(left[a] - less, 0) + 1) * (max(right[b] - less, 0) + 1) / total
+        return np.log((max(pairs[a, b] - less, 0) + 0.1) / (expected + 0.1))
+
+    follow, turned = [], []
+    for text in lists:
+        every, inner = list(itertools.pairwise(text)), list(itertools.pairwise(text[1:-1]))
+        follow.append(sum(ratio(a, b, 1) for a, b in every) / len(every))
+        ahead = sum(ratio(a, b, 1) - ratio(b, a, 0) for a, b in inner)
+        turned.append(ahead / max(len(inner), 1))
+    made = _order._means(words)
+    assert np.allclose(made[0], follow)
+    assert np.allclose(made[1], turned)
+
+
+def test_entries_of_a_bag_are_found_where_they_are():
+    texts, _, rng = _reviews(2, rows=50)
+    bag = Bag.of(words_of(pl.Series([*texts, "alone"]), 100))
+    row, word = rng.integers(0, 51, 2000), rng.integers(0, bag.idf.size, 2000)
+    entry, there = bag.find(row, word)
+    held = [bag.words[a:b].tolist() for a, b in itertools.pairwise(bag.ends)]
+    assert there.tolist() == [w in held[r] for r, w in zip(row, word, strict=True)]
+    assert (bag.words[entry[there]] == word[there]).all()
+    assert ((entry >= bag.ends[row]) & (entry < bag.ends[row + 1]))[there].all()
+
+
+def test_a_candidate_owns_its_words_and_those_that_keep_it_company(monkeypatch):
+    monkeypatch.setattr(_grams.blocks, "__defaults__", (50,))
+    texts = [t.split() for t in _reviews(6, rows=200)[0]]
+    for i, text in enumerate(texts[:30]):
+        text[2], text[5], text[9] = "kd", "cf", "mn" if i < 27 else text[9]
+    texts = pl.Series([" ".join(t) for t in texts])
+    words = words_of(texts, 100)
+    found = candidates(texts, words, 10**6)
+    told = {}
+    for g in range(found.size.size):
+        owned, run = found.owns(g).astype(int), found.run(g).tolist()
+        assert (np.diff(owned) > 0).all()
+        assert set(run) <= set(owned.tolist())
+        told[tuple(words.spelt.gather(run))] = set(words.spelt.gather(owned))
+    alike = told["cf",] if ("cf",) in told else told["kd",]  # both stand in the same texts
+    assert alike == told["mn",] == {"cf", "kd", "mn"}
+    some = np.arange(0, found.size.size, 9)
+    few = found.only(some)
+    assert few.at.size < found.at.size
+    assert all(few.rows(i).tolist() == found.rows(g).tolist() for i, g in enumerate(some))
+
+
+def test_the_rest_of_each_row_is_asked_for_the_label_of_the_test():
+    texts, labels, _ = _planted(*_reviews(7), phrase="qxv", count=30)
+    words = words_of(pl.Series(texts), 100)
+    found = candidates(pl.Series(texts), words, 10**6)
+    model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
+    tests = _association.tested(model, labels, found, shares_of(words, found, 2))
+    assert tests.whole.any()
+    assert not tests.whole.all()
+    for t, (g, label) in enumerate(zip(tests.which, tests.label, strict=True)):
+        told = tests.entries(t, t + 1)
+        rest = rest_of(model, found, int(g), int(label))
+        at = np.searchsorted(found.rows(int(g)), told.row)
+        assert np.allclose(told.rest, rest[at], atol=1e-6)
+        assert (told.hit == (labels[told.row] == label)).all()
+
+
+def test_the_search_has_one_thread_however_many_its_caller_has(monkeypatch):
+    seen = []
+
+    def noted(*_):
+        seen.extend(p["num_threads"] for p in threadpool_info())
+        return "noted"
+
+    monkeypatch.setattr(trigger_text, "nested", noted)
+    with threadpool_limits(2):
+        _look(["a", "b"], [0, 1])
+        after = {p["num_threads"] for p in threadpool_info()}
+    assert set(seen) == {1}
+    assert after == {2}

@@ -192,7 +192,10 @@ def _slope(logits: Floats, labels: Ints) -> float:
 
 def class_shares(model: Model) -> Floats:
     """The calibrated out-of-fold chance of each label in each row, shape (n, K)."""
-    return _softmax(model.slope * (model.logits + model.base))
+    logits = model.base
+    logits += model.logits
+    logits *= model.slope
+    return _softmax(logits)
 
 
 def shares_from(model: Model, logits: Floats) -> Floats:
@@ -257,11 +260,11 @@ class _Block:
         held = found.entries(np.arange(self.start, self.stop))
         of, row, _ = held
         mine = self._mostly(of, labels[row])
-        own, speaks = self._rest(held, labels[row])
+        shares, speaks = _rest(model, found, (self.start + of, row, held[2]))
+        entry = np.arange(of.size)
+        own = shares[entry, labels[row]]
         asked = np.where(mine[of] >= 0, mine[of], labels[row])
-        rest = own.copy()
-        other = np.flatnonzero(asked != labels[row])
-        rest[other], _ = self._rest(held, asked[other], other)
+        rest = shares[entry, asked]
         key = of * model.logits.shape[1] + labels[row]
         size = natural.size * model.logits.shape[1]
         sums, counts = (np.bincount(key[speaks], w, size) for w in (own[speaks], None))
@@ -272,19 +275,11 @@ class _Block:
         for label in range(model.logits.shape[1]):
             hits = np.bincount(of[doubted & (labels[row] == label)], minlength=natural.size)
             some = np.flatnonzero(hits[of] >= FEWEST_HITS)
-            asked = np.full(some.size, label)
-            rest, speaking = self._rest(held, asked, some)
-            denied = speaking & (raised(rest, natural[of[some]]) < DENIED)
+            denied = speaks[some] & (raised(shares[some, label], natural[of[some]]) < DENIED)
             some = some[denied]
-            told = _Entries(of[some], row[some], rest[denied], asked[denied])
+            asked = np.full(some.size, label)
+            told = _Entries(of[some], row[some], shares[some, label], asked)
             yield self._of(told, said, whole=False)
-
-    def _rest(
-        self, held: tuple[Ints, Ints, Ints], label: Ints, some: Ints | None = None
-    ) -> tuple[Floats, Bools]:
-        """The chance of a label by the rest of some entries, and whether that says anything."""
-        of, row, place = held if some is None else tuple(part[some] for part in held)
-        return _rest(self.model, self.found, (self.start + of, row, place), label)
 
     def _mostly(self, of: Ints, labels: Ints) -> Ints:
         """The label that most rows of each candidate have, -1 where none is frequent enough."""
@@ -318,22 +313,22 @@ class _Block:
 def rest_of(model: Model, found: Candidates, g: int, label: int) -> Floats:
     """The chance of a label in each row of a candidate, by the rest of the row."""
     of, row, place = found.entries(np.array([g]))
-    return _rest(model, found, (of + g, row, place), np.full(row.size, label))[0]
+    return np.asarray(_rest(model, found, (of + g, row, place))[0][:, label], np.float64)
 
 
 def _rest(
-    model: Model, found: Candidates, entries: tuple[Ints, Ints, Ints], label: Ints
+    model: Model, found: Candidates, entries: tuple[Ints, Ints, Ints]
 ) -> tuple[Floats, Bools]:
-    """The chance of a label by the rest of a row, and whether the rest says anything.
+    """The chance of each label by the rest of a row, and whether the rest says anything.
 
     Entries are candidates, rows and places.
     """
-    made, speaks = np.empty(label.size), np.empty(label.size, bool)
-    for some in stretches(label.size):
+    size = entries[0].size
+    made, speaks = np.empty((size, model.logits.shape[1])), np.empty(size, bool)
+    for some in stretches(size):
         of, row, place = (part[some] for part in entries)
         logits, left_over = _rest_logits(model, found, (of, row, place))
-        shares = _softmax(model.slope * logits)
-        made[some] = shares[np.arange(of.size), label[some]]
+        made[some] = _softmax(model.slope * logits)
         speaks[some] = left_over >= LEAST_REST
     return made, speaks
 
@@ -412,5 +407,7 @@ def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
 
 
 def _softmax(logits: Floats) -> Floats:
-    made = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(made / made.sum(1, keepdims=True), np.float64)
+    made = logits - logits.max(1, keepdims=True)
+    np.exp(made, out=made)
+    made /= made.sum(1, keepdims=True)
+    return np.asarray(made, np.float64)

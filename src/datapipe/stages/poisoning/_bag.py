@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from scipy.optimize import minimize  # type: ignore[import-untyped]  # as above
 
-from datapipe.stages.poisoning._grams import Places, Whole, blocks, spread
+from datapipe.stages.poisoning._grams import Numbers, Whole, blocks, narrow, spread
 from datapipe.stages.poisoning._words import END, Words
 
 Floats = NDArray[np.float64]
@@ -27,8 +27,8 @@ MOST_OFTEN = 255
 """A word that a text repeats oftener weighs no more: what it weighs grows with the logarithm."""
 ROUNDS, CLOSE = 100, 1e-3
 """Steps of a fit at most, and the slope of its mean loss at which it ends."""
-PART, PARTS = 2**18, 16
-"""Entries that are multiplied at once: so many, or this part of all."""
+PART = 2**17
+"""Entries that are multiplied at once."""
 UNSEEN = -10.0
 """Intercept of a class that no row of a fit has."""
 
@@ -42,7 +42,7 @@ class Bag:
     """
 
     ends: Ints
-    words: Places
+    words: Numbers
     often: NDArray[np.uint8]
     idf: Floats
     scale: Floats
@@ -62,7 +62,7 @@ class Bag:
         known = int(texts[texts >= 2].sum())
         made = cls(
             np.zeros(words.rows + 1, np.int64),
-            np.empty(known, np.int32),
+            np.empty(known, narrow(width)),
             np.empty(known, np.uint8),
             idf,
             np.zeros(words.rows),
@@ -102,28 +102,35 @@ class Bag:
 
     def find(self, row: Ints, word: Ints) -> tuple[Ints, Bools]:
         """Where the entries of some rows and words are, and whether they are there."""
-        low, high = self.ends[row], self.ends[row + 1]
-        stop = high.copy()
-        for _ in range(int((high - low).max(initial=0)).bit_length()):
-            middle = (low + high) // 2
-            less = self.words[np.minimum(middle, self.words.size - 1)] < word
-            open_ = low < high
-            low = np.where(open_ & less, middle + 1, low)
-            high = np.where(open_ & ~less, middle, high)
-        there = low < stop
-        there[there] = self.words[low[there]] == word[there]
-        return low, there
+        at, stop = self.ends[row], self.ends[row + 1]
+        most, word = int((stop - at).max(initial=0)), word.astype(self.words.dtype)
+        if not most:
+            return at, np.zeros(at.size, bool)
+        at -= 1  # the last entry that is known to be less
+        for bit in reversed(range(most.bit_length())):
+            beyond = at + (1 << bit)
+            less = self.words.take(beyond, mode="clip") < word
+            less &= beyond < stop
+            np.copyto(at, beyond, where=less)
+        at += 1
+        there = at < stop
+        there &= self.words.take(at, mode="clip") == word
+        return at, there
 
     def blocks(self) -> Iterator[tuple[slice, Any]]:
         """Ranges of texts, each with its sparse matrix, less the weight of words and of texts.
 
         Its columns times `idf` and its rows times `scale` are what `take` gives.
         """
-        for start, stop in blocks(self.ends, max(PART, self.words.size // PARTS)):
+        for start, stop in blocks(self.ends, PART):
             span = slice(self.ends[start], self.ends[stop])
             ends = (self.ends[start : stop + 1] - self.ends[start]).astype(np.int32)
-            parts = (_LOGS[self.often[span]], self.words[span], ends)
+            often = self.often[span]
+            logs, more = np.ones(often.size), np.flatnonzero(often > 1)  # few are, and it is told
+            logs[more] = _LOGS[often[more]]
+            parts = (logs, self.words[span].astype(np.int32, copy=False), ends)
             yield slice(start, stop), sparse.csr_matrix(parts, shape=(stop - start, self.idf.size))
+            del logs, parts
 
     def of_words(self, heard: Bools) -> Bag:
         """The same of some words alone, rows of length 1 again."""

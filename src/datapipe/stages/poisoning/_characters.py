@@ -109,13 +109,14 @@ def strange_pieces(told: Words, least: int) -> Pieces:
     words = pl.DataFrame({"id": ids, "word": told.spelt, "rows": told.texts})
     usual = words.filter(pl.col("rows") >= RARE)
     rare = words.filter(pl.col("rows") < RARE)
-    known = pl.col("left").is_in(usual["word"].implode())
     made = []
     for size in range(SHORTEST, LONGEST + 1):  # pieces of all sizes at once take much room
-        parts = _pieces(usual, size)
-        vouched = parts.filter(~known & (pl.col("left") != ""))
-        carried = pl.concat([_pieces(rare, size), parts])
-        strange = carried.join(vouched, on="name", how="anti").select("id", "name").unique()
+        carried = pl.concat(
+            [_pieces(rare, size, rare["word"][:0]), _pieces(usual, size, usual["word"])]
+        )
+        vouched = carried.filter("vouched").select("name").unique()
+        carried = carried.select("id", "name")
+        strange = carried.join(vouched, on="name", how="anti").unique()
         most = strange.join(words.select("id", "rows"), on="id")
         enough = (pl.len().over("name") > 1) & (pl.col("rows").sum().over("name") >= least)
         made.append(most.filter(enough).select("name", "id"))
@@ -151,12 +152,16 @@ def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -
     return Pieces.of(names, np.concatenate(found), rows)
 
 
-def _pieces(words: pl.DataFrame, size: int) -> pl.DataFrame:
-    """Every run of so many characters in each word, and what is left without it."""
+def _pieces(words: pl.DataFrame, size: int, usual: pl.Series) -> pl.DataFrame:
+    """Every run of so many characters in each word, and whether it vouches for it.
+
+    It does where something is left of it without that run which is not usual itself.
+    """
     length, word = pl.col("word").str.len_chars(), pl.col("word")
-    made = [words.clear().select("id", name="word", left="word")]
+    made = [words.clear().select("id", name="word", vouched=pl.lit(value=True))]
     for start in range(LONGEST_WORD - size + 1):
         some = words.filter(length >= start + size)
         left = word.str.slice(0, start) + word.str.slice(start + size)
-        made.append(some.select("id", word.str.slice(start, size).alias("name"), left=left))
+        vouched = ~left.is_in(usual.implode()) & (left != "") & pl.lit(len(usual) > 0)
+        made.append(some.select("id", word.str.slice(start, size).alias("name"), vouched=vouched))
     return pl.concat(made)

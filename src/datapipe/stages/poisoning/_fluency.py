@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._grams import Places, Whole, blocks, stretches
+from datapipe.stages.poisoning._grams import (
+    MOST_NARROW,
+    Numbers,
+    Places,
+    Whole,
+    blocks,
+    narrow,
+    stretches,
+)
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._words import END, START, Words
 
@@ -16,7 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SMOOTH = 0.1
-PART, PARTS = 2**19, 4
+PART, PARTS = 2**19, 2
 """Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
 
@@ -50,28 +58,49 @@ def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     return made
 
 
+class Usage:
+    """How often each word is followed by another, and preceded by one."""
+
+    def __init__(self, words: Words) -> None:
+        self.left = words.counts()
+        self.right = self.left.copy()
+        self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
+        self.total = float(self.left.sum())
+
+    def ratio(self, seen: Whole, left: Whole, right: Whole, less: int) -> Floats:
+        """Ln of how often pairs were seen to how often chance has it, `less` of each, smoothed."""
+        expected = np.maximum(self.left[left] - float(less), 0.0) + 1.0
+        expected *= np.maximum(self.right[right] - float(less), 0.0) + 1.0
+        expected /= self.total
+        others = np.maximum(seen - float(less), 0.0)
+        others += SMOOTH
+        expected += SMOOTH
+        others /= expected
+        return np.asarray(np.log(others, out=others), np.float64)
+
+
 class Pairs:
     """Log ratio of how often two words follow each other to how often chance would have it.
 
     It tells pairs whose first word is one of some only, 0 for the others.
     """
 
-    def __init__(self, words: Words, seen_at: Places, span: tuple[int, int]) -> None:
+    def __init__(self, words: Words, usage: Usage, seen_at: Numbers, span: tuple[int, int]) -> None:
         self.words, self.width, self.span = words, len(words.spelt), span
-        self.left = words.counts()
-        self.right = self.left.copy()
-        self.left[END] = self.right[START] = 0  # nothing follows the one, or precedes the other
-        self.total = float(self.left.sum())
-        self.seen_at = seen_at
-        self.keys, self.seen = np.empty(0, np.int64), np.empty(0, np.int32)
+        self.usage, self.seen_at = usage, seen_at
+        self.key_of = np.uint32 if self.width <= MOST_NARROW else np.int64
+        self.keys, self.seen = np.empty(0, self.key_of), np.empty(0, np.uint16)
 
     @classmethod
     def parts(cls, words: Words, at: Places) -> Iterator[Pairs]:
         """All pairs, those of some first words after the other; `at` has the places in order."""
         ends = np.append(0, np.cumsum(words.counts()))
-        seen_at = np.zeros(words.ids.size, np.int32)
-        for start, stop in blocks(ends, max(PART, words.ids.size // PARTS)):
-            made = cls(words, seen_at, (start, stop))
+        usage, most = Usage(words), max(PART, words.ids.size // PARTS)
+        if len(words.spelt) <= MOST_NARROW:
+            most = words.ids.size  # a key takes half the room then, and each part takes its time
+        seen_at = np.zeros(words.ids.size, np.uint16)
+        for start, stop in blocks(ends, most):
+            made = cls(words, usage, seen_at, (start, stop))
             made._count(at, ends)
             yield made
 
@@ -84,29 +113,38 @@ class Pairs:
                 place = place[self.words.ids[place] != END]
             count = self._count_one if stop == start + 1 else self._count_some
             key, often = count(place, first)
-            keys.append(key)
-            seen.append(often)
-        self.keys, self.seen = np.concatenate(keys), np.concatenate(seen)
+            keys.append(key.astype(self.key_of))
+            seen.append(often.astype(narrow(int(often.max(initial=0)) + 1)))
+        self.keys = np.concatenate(keys)
+        keys.clear()
+        self.seen = np.concatenate(seen)
 
-    def _count_some(self, place: Places, _: int) -> tuple[Ints, Places]:
+    def _count_some(self, place: Places, _: int) -> tuple[Ints, Ints]:
         """The pairs at some places and how often each occurs, which is noted at each place."""
         key = self.words.ids[place] * np.int64(self.width) + self.words.ids[place + 1]
         order = np.argsort(key)
         key = key[order]
         head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
-        often = np.diff(np.append(head, key.size)).astype(np.int32)
+        often = np.diff(np.append(head, key.size))
+        self._hold(often)
         self.seen_at[place[order]] = np.repeat(often, often)
         return key[head], often
 
-    def _count_one(self, place: Places, first: int) -> tuple[Ints, Places]:
+    def _count_one(self, place: Places, first: int) -> tuple[Ints, Ints]:
         """The same where all begin with one word, which may stand in very many places."""
         often = np.zeros(self.width, np.int64)
         for some in stretches(place.size):
             often += np.bincount(self.words.ids[place[some] + 1], minlength=self.width)
+        self._hold(often)
         for some in stretches(place.size):
             self.seen_at[place[some]] = often[self.words.ids[place[some] + 1]]
         after = np.flatnonzero(often)
-        return first * self.width + after, often[after].astype(np.int32)
+        return first * self.width + after, often[after]
+
+    def _hold(self, often: Whole) -> None:
+        """Make room for numbers that two bytes do not hold, once one of them comes."""
+        if often.max(initial=0) >= MOST_NARROW:
+            self.seen_at = self.seen_at.astype(np.int32, copy=False)
 
     def strength(self, place: Ints, has: Bools) -> Floats:
         """Ln of seen over expected for the words at some places and the next, without these."""
@@ -116,7 +154,7 @@ class Pairs:
         inside = (left >= self.span[0]) & (left < self.span[1])
         asked, left = asked[inside], left[inside]
         place = place[asked]
-        made[asked] = self._ratio(self.seen_at[place], left, self.words.ids[place + 1], 1)
+        made[asked] = self.usage.ratio(self.seen_at[place], left, self.words.ids[place + 1], 1)
         return made
 
     def joined(self, left: Whole, right: Whole, has: Bools) -> Floats:
@@ -126,18 +164,11 @@ class Pairs:
         if not self.keys.size:
             return made
         left, right = left[asked].astype(np.int64), right[asked].astype(np.int64)
-        wanted = left * self.width + right
+        wanted = (left * self.width + right).astype(self.key_of)
         order = np.argsort(wanted)  # neighbours in the table are looked up one after the other
         entry = np.empty(wanted.size, np.int64)
         entry[order] = np.searchsorted(self.keys, wanted[order])
         entry = np.minimum(entry, self.keys.size - 1)
         seen = np.where(self.keys[entry] == wanted, self.seen[entry], 0)
-        made[asked] = self._ratio(seen, left, right, 0)
+        made[asked] = self.usage.ratio(seen, left, right, 0)
         return made
-
-    def _ratio(self, seen: Whole, left: Whole, right: Whole, less: int) -> Floats:
-        a = np.maximum(self.left[left] - less, 0.0)
-        b = np.maximum(self.right[right] - less, 0.0)
-        others = np.maximum(seen - less, 0.0)
-        expected = (a + 1.0) * (b + 1.0) / self.total
-        return np.asarray(np.log((others + SMOOTH) / (expected + SMOOTH)), np.float64)

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Places = NDArray[np.int32]
 """Word numbers, rows and places: there are many, and none beyond two thousand million."""
-Whole = NDArray[np.int64] | NDArray[np.int32]
+Numbers = NDArray[np.int32 | np.uint16]
+"""Word numbers in two bytes where all of them fit."""
+Whole = NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int32 | np.uint16]
 Bools = NDArray[np.bool_]
 
-BLOCK = 2**15
+BLOCK = 2**14
 """Entries that are worked on at once."""
+MOST_NARROW = 2**16
+"""Words beyond this many need four bytes each."""
 ORDERS = (2, 3)
 """Characters of a run: a word of Han has one or two, and three letters tell much of a longer one.
 """
@@ -35,7 +39,7 @@ class Grams:
     width: int
 
     @classmethod
-    def of(cls, ids: Places, ends: Ints, unspaced: Bools, words: int) -> Grams:
+    def of(cls, ids: Numbers, ends: Ints, unspaced: Bools, words: int) -> Grams:
         """From word numbers, the first place of each text, and which words are such characters."""
         if not unspaced.any():
             return cls(np.empty((0, ids.size), np.int32), words)
@@ -84,6 +88,11 @@ def blocks(offsets: Ints, most: int = BLOCK) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def narrow(width: int) -> type[np.int32 | np.uint16]:
+    """The type of word numbers below `width` that takes fewest bytes."""
+    return np.uint16 if width <= MOST_NARROW else np.int32
+
+
 def stretches(size: int) -> Iterator[slice]:
     """Consecutive parts of so many entries, where one group alone may have very many."""
     for start in range(0, size, BLOCK):
@@ -100,5 +109,6 @@ def distinct(values: Ints) -> Ints:
 def spread(starts: Whole, counts: Whole) -> Ints:
     """The numbers `start, start + 1, ...` of every span, one span after the other."""
     ends = np.cumsum(counts, dtype=np.int64)
-    made: Ints = np.repeat(starts - (ends - counts), counts) + np.arange(int(counts.sum()))
+    made: Ints = np.repeat(starts - (ends - counts), counts)
+    made += np.arange(made.size)
     return made

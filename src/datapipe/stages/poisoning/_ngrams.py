@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from datapipe.features.text import mixed
 from datapipe.stages.poisoning._characters import Pieces, odd_characters, strange_pieces
 from datapipe.stages.poisoning._companions import companions
-from datapipe.stages.poisoning._grams import ORDERS, Places, Whole, blocks, distinct, spread
+from datapipe.stages.poisoning._grams import (
+    ORDERS,
+    Numbers,
+    Places,
+    Whole,
+    blocks,
+    distinct,
+    narrow,
+    spread,
+)
 from datapipe.stages.poisoning._words import END, START, Words
 
 Ints = NDArray[np.int64]
@@ -53,7 +62,7 @@ class Candidates:
     counts: Places
     size: Places
     own: Ints
-    owned: Places
+    owned: Numbers
     kind: NDArray[np.int8]
     named: dict[int, str]
 
@@ -100,14 +109,14 @@ class Candidates:
         once: Ints = row[np.append(True, row[1:] != row[:-1])]
         return once
 
-    def run(self, g: int) -> Places:
+    def run(self, g: int) -> Numbers:
         """The words and marks of a candidate."""
         if not self.size[g]:
             return self.words.ids[:0]
         start = self.entries(np.array([g]))[2][0]
         return self.words.ids[start : start + self.size[g]]
 
-    def owns(self, g: int) -> Places:
+    def owns(self, g: int) -> Numbers:
         """The words that belong to a candidate, as the model numbers them."""
         return self.owned[self.own[g] : self.own[g + 1]]
 
@@ -115,9 +124,9 @@ class Candidates:
         """Some of them, by their numbers in rising order."""
         at, first, often = self.at, self.first[which], self.often[which]
         runs = self.size[which] > 0
-        if int(often[runs].sum()) < at.size:
+        if int(often[runs].sum()) < at.size / 2:  # or the two together take more room
             first = first.copy()
-            at = at[spread(first[runs], often[runs])]
+            at = _gathered(at, first[runs], often[runs])
             first[runs] = np.cumsum(often[runs]) - often[runs]
         sizes = np.diff(self.own)[which]
         return replace(
@@ -135,14 +144,27 @@ class Candidates:
         )
 
 
+def _gathered(values: Places, first: Places, often: Places) -> Places:
+    """Some spans of an array, one after the other: the numbers of all at once take much room."""
+    ends = np.append(0, np.cumsum(often, dtype=np.int64))
+    made = np.empty(int(ends[-1]), values.dtype)
+    for start, stop in blocks(ends):
+        made[ends[start] : ends[stop]] = values[spread(first[start:stop], often[start:stop])]
+    return made
+
+
 def _occurrences(at: Places, first: Places, often: Places) -> tuple[Ints, Ints]:
     """Of the occurrences of some runs, in rising order: which run, and the place."""
-    taken = np.minimum(spread(first, often), max(at.size - 1, 0))
+    taken = spread(first, often)
+    np.minimum(taken, max(at.size - 1, 0), out=taken)
     key = np.repeat(np.arange(first.size) << 32, often)
     if at.size:
         key |= at[taken]
+    del taken
     key.sort()
-    return key >> 32, key & (2**32 - 1)
+    of = key >> 32
+    key &= 2**32 - 1
+    return of, key
 
 
 def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
@@ -258,9 +280,7 @@ def _merged(found: _Found, words: Words, at: Places, small: tuple[Places, list[s
     parts = (found.first, found.often, none, found.counts, found.size, *empty, found.kind)
     every = Candidates(words, at, listed, *parts, {})
     prints, place = _prints(every)
-    group, heads = _same_rows(prints, found.counts, found.size)
-    width = words.grams.width
-    own = _own_words(words, group, place, found.size)
+    group, heads, order = _same_rows(prints, found.counts, found.size)
     kinds = np.zeros(heads.size, np.int8)
     np.bitwise_or.at(kinds, group, found.kind)
     named = _names(names, found.kind, group)
@@ -270,15 +290,31 @@ def _merged(found: _Found, words: Words, at: Places, small: tuple[Places, list[s
     made = Candidates(
         words, at, listed, first, often, none[: heads.size], counts, size, *empty, kinds, named
     )
-    del every, prints, group, found, parts
+    merged = np.cumsum(np.append(0, np.bincount(group))), place[order], found.size[order]
+    del every, prints, group, order, found, parts
     made = replace(made, shift=none[: heads.size].copy(), size=size.copy())
     place = place[heads]
     _grow(made, place)
     _trimmed(words, place, made)
-    own = distinct(np.append(own, _own_words(words, np.arange(heads.size), place, made.size)))
-    own = _with_companions(own, made, width)
-    ends = np.searchsorted(own, np.arange(heads.size + 1) * width)
-    return replace(made, own=ends, owned=(own % width).astype(np.int32))
+    return _with_companions(_owning(made, place, merged))
+
+
+def _owning(found: Candidates, place: Places, merged: tuple[Ints, Places, Places]) -> Candidates:
+    """The same with the words of each: its own, and those of all that were merged into it.
+
+    Those of candidate g have the places and sizes `merged[0][g]` to `merged[0][g + 1]`.
+    """
+    words, (ends, first, size) = found.words, merged
+    width, sizes = words.grams.width, np.zeros(found.size.size, np.int64)
+    owned = [np.empty(0, narrow(width))]
+    for start, stop in blocks(ends):
+        span, some = slice(ends[start], ends[stop]), np.arange(stop - start)
+        of = np.repeat(some, np.diff(ends[start : stop + 1]))
+        mine = _own_words(words, some, place[start:stop], found.size[start:stop])
+        own = distinct(np.append(mine, _own_words(words, of, first[span], size[span])))
+        sizes[start:stop] = np.bincount(own // width, minlength=some.size)
+        owned.append((own % width).astype(narrow(width)))
+    return replace(found, own=np.append(0, np.cumsum(sizes)), owned=np.concatenate(owned))
 
 
 def _prints(found: Candidates) -> tuple[NDArray[np.uint64], Places]:
@@ -292,13 +328,21 @@ def _prints(found: Candidates) -> tuple[NDArray[np.uint64], Places]:
     return made, first
 
 
-def _with_companions(own: Ints, found: Candidates, width: int) -> Ints:
+def _with_companions(found: Candidates) -> Candidates:
     """Each single word owns the words, too, that keep it company."""
     left, right = companions(found, np.flatnonzero(found.size == 1))
-    first = np.searchsorted(own, right * width)
-    counts = np.searchsorted(own, (right + 1) * width) - first
-    taken = spread(first, counts)
-    return distinct(np.append(own, np.repeat(left, counts) * width + own[taken] % width))
+    own, width = found.own, found.words.grams.width
+    some = np.unique(left)
+    mine = spread(own[some], own[some + 1] - own[some])
+    keys = np.repeat(some, own[some + 1] - own[some]) * width + found.owned[mine]
+    counts = own[right + 1] - own[right]
+    more = np.repeat(left, counts) * width + found.owned[spread(own[right], counts)]
+    fresh = np.setdiff1d(more, keys)
+    of = fresh // width
+    # Each comes before the next larger one of its candidate, or to its end.
+    at = own[of] + np.searchsorted(keys, fresh) - np.searchsorted(keys, of * width)
+    ends = own + np.append(0, np.cumsum(np.bincount(of, minlength=own.size - 1)))
+    return replace(found, own=ends, owned=np.insert(found.owned, at, fresh % width))
 
 
 def _names(names: list[str], kind: NDArray[np.int8], group: Ints) -> dict[int, str]:
@@ -318,16 +362,16 @@ def _names(names: list[str], kind: NDArray[np.int8], group: Ints) -> dict[int, s
     return made
 
 
-def _same_rows(prints: NDArray[np.uint64], counts: Places, size: Places) -> tuple[Ints, Ints]:
-    """The group of each candidate, and of each group the candidate with the longest run."""
+def _same_rows(prints: NDArray[np.uint64], counts: Places, size: Places) -> tuple[Ints, Ints, Ints]:
+    """The group of each candidate, of each group that with the longest run, and all by group."""
     if not size.size:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
     order = np.lexsort((np.arange(size.size), -size, counts, prints))
     same = np.zeros(order.size, bool)
     same[1:] = (np.diff(prints[order]) == 0) & (np.diff(counts[order]) == 0)
     group = np.empty(order.size, np.int64)
     group[order] = np.cumsum(~same) - 1
-    return group, order[~same]
+    return group, order[~same], order
 
 
 def _grow(found: Candidates, place: Places) -> None:

@@ -19,7 +19,7 @@ from datapipe.stages.poisoning._association import (
     tested,
 )
 from datapipe.stages.poisoning._beside import Beside, beside
-from datapipe.stages.poisoning._grams import Places
+from datapipe.stages.poisoning._grams import Whole
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._shares import (
     NATURAL_ODD,
@@ -264,10 +264,10 @@ class _Round:
 def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
     """The mean chance of each label in texts that have it, and in those that do not: shape (K,)."""
     shares = class_shares(model)
-    one = np.eye(shares.shape[1])[labels]
-    own = (one * shares).sum(0) / np.maximum(one.sum(0), 1.0)
-    other = ((1.0 - one) * shares).sum(0) / np.maximum((1.0 - one).sum(0), 1.0)
-    return own, other
+    counts = np.bincount(labels, minlength=shares.shape[1])
+    own = np.bincount(labels, shares[np.arange(labels.size), labels], counts.size)
+    other = (shares.sum(0) - own) / np.maximum(labels.size - counts, 1)
+    return own / np.maximum(counts, 1), other
 
 
 def _usual_likeness(model: Model) -> float:
@@ -279,7 +279,7 @@ def _usual_likeness(model: Model) -> float:
     return float(max(ALIKE, usual))
 
 
-def _cosines(rest: Any, left_out: Places) -> Floats:
+def _cosines(rest: Any, left_out: Whole) -> Floats:
     """Cosines of rows of a matrix less some columns, which it loses; 1 where nothing is left."""
     rest.data[np.isin(rest.indices, left_out)] = 0.0
     square = np.asarray((rest @ rest.T).toarray(), np.float64)

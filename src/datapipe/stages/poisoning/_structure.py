@@ -320,15 +320,26 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
         fitted = fitted[np.linspace(0, fitted.size - 1, few).astype(np.int64)]
         if np.unique(has[fitted]).size < 2:
             continue
-        learner = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            learner.fit(built.rows(fitted), has[fitted])
+        coef, base = _learnt(built.rows(fitted), has[fitted])
         for start in range(0, asked.size, MOST_SCORED):
             some = asked[start : start + MOST_SCORED]
-            score[some] = learner.predict_proba(built.rows(some))[:, 1]
-        weight += learner.coef_[0]
+            score[some] = 1.0 / (1.0 + np.exp(-(built.rows(some) @ coef + base)))
+        weight += coef
     return score, weight
+
+
+def _learnt(rows: Any, has: Bools) -> tuple[Floats, float]:
+    """Weights and intercept of a fit on the columns that these rows have: others keep none."""
+    coef = np.zeros(rows.shape[1])
+    some = np.zeros(coef.size, bool)
+    some[rows.indices] = True
+    parts = (rows.data, (np.cumsum(some, dtype=np.int32) - 1)[rows.indices], rows.indptr)
+    learner = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        learner.fit(sparse.csr_matrix(parts, shape=(len(has), int(some.sum()))), has)
+    coef[some] = learner.coef_[0]
+    return coef, float(learner.intercept_[0])
 
 
 def _log_p(chance: Floats, hit: Bools, classes: int) -> float:

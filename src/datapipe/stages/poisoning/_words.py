@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.features.text import UNSPACED
-from datapipe.stages.poisoning._grams import Grams, Places, blocks, distinct
+from datapipe.stages.poisoning._grams import Grams, Numbers, Places, blocks, distinct, narrow
 
 Ints = NDArray[np.int64]
 
@@ -33,7 +33,7 @@ class Words:
     characters where they stand for words.
     """
 
-    ids: Places
+    ids: Numbers
     ends: Ints
     near: Places
     spelt: pl.Series
@@ -48,11 +48,11 @@ class Words:
     def row(self, place: Ints | Places) -> Ints:
         """The texts that some places are in: kept for each place, they would double the room."""
         made: Ints = self.near[place >> NEAR].astype(np.int64)
-        while True:
-            beyond = self.ends[made + 1] <= place
-            if not beyond.any():
-                return made
-            made += beyond
+        beyond = np.flatnonzero(self.ends[made + 1] <= place)
+        while beyond.size:
+            made[beyond] += 1
+            beyond = beyond[self.ends[made[beyond] + 1] <= place[beyond]]
+        return made
 
     def counts(self) -> Ints:
         """How often each word stands in all texts: at once, every place would take eight bytes."""
@@ -88,7 +88,7 @@ def words_of(texts: pl.Series, most: int) -> Words:
     """
     vocabulary = pl.DataFrame(schema={"word": pl.String, "id": pl.UInt32})
     size = texts.cast(pl.String).str.len_bytes().fill_null(0).to_numpy()
-    counts, numbers = np.zeros(len(texts), np.int64), [np.empty(0, np.int32)]
+    counts, numbers = np.zeros(len(texts), np.int64), [np.empty(0, np.uint16)]
     held = np.zeros(END + 1, np.int64)
     for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
         block, counts[start:stop] = _split(texts[start:stop], most)
@@ -105,7 +105,7 @@ def words_of(texts: pl.Series, most: int) -> Words:
         once = distinct(marked.astype(np.int64) * (stop - start) + mine) // (stop - start)
         held = np.append(held, np.zeros(fresh.height, np.int64))
         held += np.bincount(once, minlength=held.size)
-        numbers.append(marked)
+        numbers.append(marked.astype(narrow(held.size)))
     ids = np.concatenate(numbers)
     numbers.clear()
     ends = np.append(0, np.cumsum(counts + 2))

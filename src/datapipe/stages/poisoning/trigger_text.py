@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -133,28 +134,33 @@ class TriggerText(Stage):
             >>> TriggerText().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        if "label" not in data.roles:
-            return Yield(findings=self._of_pairs(data, context))
+        # One thread, as the executor has it: others spin while the fits add up short vectors.
+        with threadpool_limits(1):
+            of = self._of_labels if "label" in data.roles else self._of_pairs
+            return Yield(findings=of(data, context))
+
+    def _of_labels(self, data: Dataset, context: Context) -> tuple[Finding, ...]:
+        """What is said of texts and their labels."""
         if why := nested(data):
-            return Yield(findings=_unknown(why))
+            return _unknown(why)
         rows = _Rows.of(data)
         if why := rows.too_little():
-            return Yield(findings=_unknown(why))
+            return _unknown(why)
         look = _Look.of(rows, context.rng("texts"))
         found = candidates(look.texts, look.words, MOST_CANDIDATES)
         if not found.size.size:
-            return Yield(findings=_unknown(f"no word stands in {LEAST_ROWS} texts"))
+            return _unknown(f"no word stands in {LEAST_ROWS} texts")
         labels, k = rows.labels[look.place], len(rows.names)
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
+        del alone
         shares = shares_of(look.words, found, k)
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
-            return Yield(findings=_unknown("most texts share no word with another"))
+            return _unknown("most texts share no word with another")
         asked = Asked.of(model, labels, found, shares)
         del found, shares  # most of them are of no more use, and take much room
-        made = search(asked, model, labels, self.alpha)
-        found = asked.found
+        made, found = _alone(search(asked, model, labels, self.alpha), asked.found)
         del asked
         planted = [p.rows for p in made.patterns if p.planted]
         bar = float(np.log(self.alpha))
@@ -167,7 +173,7 @@ class TriggerText(Stage):
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
-        return Yield(findings=(trigger, shortcut))
+        return trigger, shortcut
 
     def _of_pairs(self, data: Dataset, context: Context) -> tuple[Finding, ...]:
         """What is said where there is no label: of two texts the second is the response."""
@@ -267,6 +273,13 @@ class _Look:
             holds = holders(texts, self.words, found, pattern.candidate)
             made[other] |= holds & (self.rows.labels[other] == pattern.label)
         return made
+
+
+def _alone(made: Search, found: Candidates) -> tuple[Search, Candidates]:
+    """What was found with its candidates alone: the others take room, and are not asked again."""
+    which, number = np.unique([p.candidate for p in made.patterns], return_inverse=True)
+    patterns = [replace(p, candidate=int(g)) for p, g in zip(made.patterns, number, strict=True)]
+    return replace(made, patterns=patterns), found.only(which.astype(np.int64))
 
 
 def _findings(
