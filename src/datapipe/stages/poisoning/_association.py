@@ -34,6 +34,8 @@ DOUBT = 0.005
 """However sure the model is, this share of labels may be otherwise."""
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
+DEEPEST = 3
+"""Tests of the rows where a word does not fit, each over the worse half of the last one's."""
 STEPS, CLOSE = 50, 1e-3
 STRENGTHS = (4.0, 30.0)
 """Inverse strengths of regularisation: a small class among many texts needs a weak one."""
@@ -225,7 +227,7 @@ def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tes
     Rows that hold next to nothing beside it take no part. `shares` says what each candidate may
     add by nature, and which share of alpha it has.
     """
-    parts: list[list[Tested]] = [[] for _ in range(model.logits.shape[1] + 2)]
+    parts: list[list[Tested]] = [[] for _ in range(model.logits.shape[1] + 1 + DEEPEST)]
     for which in found.spans():
         block = _Block(model, labels, found, shares, int(which[0]), int(which[-1]) + 1)
         for part, made in zip(parts, block.tests(), strict=True):
@@ -278,7 +280,7 @@ class _Block:
         whole, denying = ((natural, log_share + np.log(part)) for part in PARTS)
         told = _Entries(of[some], row[some], rest[some], asked[some])
         yield self._of(told, said, whole, WHOLE)
-        yield self._misplaced(held, labels[row], said)
+        yield from self._misplaced(held, labels[row], said)
         doubted = speaks & (raised(own, natural[of]) < DENIED)
         for label in range(model.logits.shape[1]):
             hits = np.bincount(of[doubted & (labels[row] == label)], minlength=natural.size)
@@ -290,31 +292,46 @@ class _Block:
             told = _Entries(of[some], row[some], rest[denied], asked[denied])
             yield self._of(told, said, denying, DENYING)
 
-    def _misplaced(self, held: tuple[Ints, Ints, Ints], labels: Ints, said: Floats) -> Tested:
-        """The tests of the rows where single words do not fit, for the label of most of them."""
+    def _misplaced(
+        self, held: tuple[Ints, Ints, Ints], labels: Ints, said: Floats
+    ) -> Iterator[Tested]:
+        """The tests of the rows where single words do not fit, for the label of most of them.
+
+        Then those of the worse half of these rows, and of the worse half of that.
+        """
         of, row, _ = held
-        many, classes = said.shape
+        many = self.stop - self.start
         misplaced = self.shares.misplaced
         span = np.arange(self.start, self.stop)
         counts, gain = misplaced.of(span)
         log_share = misplaced.log_share[span]
         some = np.flatnonzero((counts > 0)[of])
         told = np.isfinite(log_share)[of[some]]
-        some, odd = some[told], (gain > 0)[told]
-        key = (of * classes + labels)[some[odd]]
-        hits = np.bincount(key, minlength=many * classes).reshape(many, classes)
-        most = hits.argmax(1)
-        enough = hits.max(1) >= np.maximum(FEWEST_HITS, LEAST_SHARE[MISPLACED] * hits.sum(1))
-        kept = enough[of[some]]
-        some, odd = some[kept], odd[kept]
-        asked = most[of[some]]
-        rest, speaks = self._rest(held, asked, some)
-        fits = speaks & ~odd
-        hit = labels[some] == asked
-        natural = _own_effect(of[some[fits]], rest[fits], hit[fits], many)
-        odd &= speaks
-        entries = _Entries(of[some[odd]], row[some[odd]], rest[odd], asked[odd])
-        return self._of(entries, said, (natural, log_share), MISPLACED)
+        some, gain = some[told], gain[told]
+        worst = _part(of[some], gain)
+        shares = np.empty((some.size, self.model.logits.shape[1]))
+        speaks = np.ones(some.size, bool)
+        for label in range(shares.shape[1]):
+            shares[:, label], speaks = self._rest(held, np.full(some.size, label), some)
+        for depth in range(DEEPEST):
+            odd = worst >= depth
+            asked, enough = self._most(of[some[odd]], labels[some[odd]])
+            kept = speaks & enough[of[some]]
+            asked = asked[of[some]]
+            rest, hit = shares[np.arange(some.size), asked], labels[some] == asked
+            fits = kept & (worst < 0)
+            natural = _own_effect(of[some[fits]], rest[fits], hit[fits], many)
+            odd &= kept
+            entries = _Entries(of[some[odd]], row[some[odd]], rest[odd], asked[odd])
+            part = log_share - np.log(DEEPEST)
+            yield self._of(entries, said, (natural, part), MISPLACED)
+
+    def _most(self, of: Ints, labels: Ints) -> tuple[Ints, Bools]:
+        """The label that most rows of each candidate have, and whether these are enough."""
+        many, classes = self.stop - self.start, self.model.logits.shape[1]
+        hits = np.bincount(of * classes + labels, minlength=many * classes).reshape(many, classes)
+        least = np.maximum(FEWEST_HITS, LEAST_SHARE[MISPLACED] * hits.sum(1))
+        return hits.argmax(1), hits.max(1) >= least
 
     def _rest(
         self, held: tuple[Ints, Ints, Ints], label: Ints, some: Ints | None = None
@@ -356,6 +373,20 @@ class _Block:
         overs = np.full(which.size, over, np.int8)
         which += self.start
         return Tested(which, label, overs, mean, by, part, log_p, ends, row, spoken)
+
+
+def _part(of: Ints, gain: Floats) -> Ints:
+    """-1 where a word fits, 0 where it does not, 1 in the worse half of these places, and so on."""
+    order = np.lexsort((-gain, of))
+    head = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: of.size])
+    counts = np.diff(np.append(head, of.size))
+    rank = np.empty(of.size)
+    rank[order] = np.arange(1, of.size + 1) - np.repeat(head, counts)
+    odd = gain > 0
+    total = np.repeat(np.add.reduceat(odd, head, dtype=np.int64), counts) if of.size else rank
+    made = np.full(of.size, -1)
+    made[odd] = np.minimum(np.log2(total[odd] / rank[odd]), DEEPEST).astype(np.int64)
+    return made
 
 
 def _own_effect(of: Ints, rest: Floats, hit: Bools, many: int) -> Floats:

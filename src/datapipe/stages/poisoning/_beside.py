@@ -32,7 +32,7 @@ STEPS = 200
 PUT_THERE = 0.3
 """A row whose chance is this was put there: to miss one costs more than to ask about another."""
 MISFITS, UNSURE = 6, 1.0
-"""Intervals of how badly a word fits, and rows that each group has in each before one is seen."""
+"""Intervals of how badly a word fits, each with the worse half of what the last left, and rows that each group has in each before one is seen."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -109,7 +109,7 @@ def _misfit(misplaced: Misplaced, g: int) -> Ints:
     counts, gain = misplaced.of(np.array([g]))
     if not counts[0] or not np.isfinite(misplaced.log_share[g]):
         return np.empty(0, np.int64)
-    edges = np.unique(np.quantile(gain, np.arange(1, MISFITS) / MISFITS))
+    edges = np.unique(np.quantile(gain, 1.0 - 0.5 ** np.arange(1, MISFITS)))
     return np.asarray(np.searchsorted(edges, gain), np.int64)
 
 
