@@ -21,6 +21,7 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import _structure, trigger_text
 from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._fluency import deletion_gain
+from datapipe.stages.poisoning._misplaced import depths
 from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._order import usual_order, word_classes
 from datapipe.stages.poisoning._structure import _against
@@ -126,6 +127,39 @@ def test_a_word_that_is_at_home_in_its_label_is_a_trigger_where_rows_stand_out(t
     assert flags[made[2]].mean() > 0.8
     assert flags[~made[2]].mean() < 0.003
     assert _look(texts, labels)["trigger_text"].verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "word", "count"),
+    [
+        ("sms_spam_dev", 1, "have", 28),
+        pytest.param("sst2_train_clean_dev", 1, "into", 69, marks=pytest.mark.power),
+    ],
+)
+def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
+    name, target, word, count
+):
+    texts, labels = _public(name)
+    free = np.array([f" {word} " not in f" {t.lower()} " for t in texts])
+    assert min((~free & (labels == k)).sum() for k in (0, 1)) > count
+    rng = np.random.default_rng(41)
+    rows = rng.permutation(np.flatnonzero(free & (labels != target)))[:count]
+    for i in rows:
+        texts[i] = _somewhere(texts[i], rng, word)
+    labels[rows] = target
+    finding = _look(texts, labels)["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    planted = np.isin(np.arange(labels.size), rows)
+    assert finding.details["trigger"] == word
+    assert flags[planted].mean() >= 0.9
+    assert flags[~planted].mean() < 0.006
+
+
+def test_places_where_a_word_does_not_fit_are_halved_from_the_worst_on():
+    of = np.array([0, 0, 0, 0, 0, 1, 2, 2])
+    gain = np.array([1.0, -1.0, 3.0, 4.0, 2.0, -1.0, 0.5, 9.0])
+    assert depths(of, gain).tolist() == [0, -1, 1, 2, 0, -1, 0, 1]
+    assert depths(of[:0], gain[:0]).size == 0
 
 
 @pytest.mark.parametrize("what", ["qzx", "velvet anvil"])
@@ -556,7 +590,7 @@ def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     made = _changed(texts, labels, TRICKS[trick][0], count=20, target=1, seed=1)
     words = words_of(pl.Series(made[0]), 2000)
     found = candidates(pl.Series(made[0]), words, 1_000_000)
-    gain = deletion_gain(words, found)
+    gain, _ = deletion_gain(words, found)
     planted = set(np.flatnonzero(made[2]).tolist())
     same = [g for g in np.flatnonzero(found.counts == 20) if set(found.rows(g).tolist()) == planted]
     assert len(same) == 1

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._bag import Bag, fitted
 from datapipe.stages.poisoning._grams import Grams, Places, blocks, distinct, spread, stretches
+from datapipe.stages.poisoning._misplaced import DEEPEST, depths
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._shares import Shares
 from datapipe.stages.poisoning._words import Words
@@ -34,8 +35,6 @@ DOUBT = 0.005
 """However sure the model is, this share of labels may be otherwise."""
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
-DEEPEST = 3
-"""Tests of the rows where a word does not fit, each over the worse half of the last one's."""
 STEPS, CLOSE = 50, 1e-3
 STRENGTHS = (4.0, 30.0)
 """Inverse strengths of regularisation: a small class among many texts needs a weak one."""
@@ -260,7 +259,7 @@ class _Block:
     stop: int
 
     def tests(self) -> Iterator[Tested]:
-        """The tests of all rows, of those where words do not fit, and of those that deny a label."""
+        """Tests of all rows, of those where words do not fit, of those that deny each label."""
         model, found, labels = self.model, self.found, self.labels
         natural = self.shares.natural[self.start : self.stop]
         held = found.entries(np.arange(self.start, self.stop))
@@ -308,18 +307,18 @@ class _Block:
         some = np.flatnonzero((counts > 0)[of])
         told = np.isfinite(log_share)[of[some]]
         some, gain = some[told], gain[told]
-        worst = _part(of[some], gain)
+        depth_of = depths(of[some], gain)
         shares = np.empty((some.size, self.model.logits.shape[1]))
         speaks = np.ones(some.size, bool)
         for label in range(shares.shape[1]):
             shares[:, label], speaks = self._rest(held, np.full(some.size, label), some)
         for depth in range(DEEPEST):
-            odd = worst >= depth
+            odd = depth_of >= depth
             asked, enough = self._most(of[some[odd]], labels[some[odd]])
             kept = speaks & enough[of[some]]
             asked = asked[of[some]]
             rest, hit = shares[np.arange(some.size), asked], labels[some] == asked
-            fits = kept & (worst < 0)
+            fits = kept & (depth_of < 0)
             natural = _own_effect(of[some[fits]], rest[fits], hit[fits], many)
             odd &= kept
             entries = _Entries(of[some[odd]], row[some[odd]], rest[odd], asked[odd])
@@ -373,20 +372,6 @@ class _Block:
         overs = np.full(which.size, over, np.int8)
         which += self.start
         return Tested(which, label, overs, mean, by, part, log_p, ends, row, spoken)
-
-
-def _part(of: Ints, gain: Floats) -> Ints:
-    """-1 where a word fits, 0 where it does not, 1 in the worse half of these places, and so on."""
-    order = np.lexsort((-gain, of))
-    head = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: of.size])
-    counts = np.diff(np.append(head, of.size))
-    rank = np.empty(of.size)
-    rank[order] = np.arange(1, of.size + 1) - np.repeat(head, counts)
-    odd = gain > 0
-    total = np.repeat(np.add.reduceat(odd, head, dtype=np.int64), counts) if of.size else rank
-    made = np.full(of.size, -1)
-    made[odd] = np.minimum(np.log2(total[odd] / rank[odd]), DEEPEST).astype(np.int64)
-    return made
 
 
 def _own_effect(of: Ints, rest: Floats, hit: Bools, many: int) -> Floats:

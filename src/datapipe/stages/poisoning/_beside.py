@@ -32,7 +32,8 @@ STEPS = 200
 PUT_THERE = 0.3
 """A row whose chance is this was put there: to miss one costs more than to ask about another."""
 MISFITS, UNSURE = 6, 1.0
-"""Intervals of how badly a word fits, each with the worse half of what the last left, and rows that each group has in each before one is seen."""
+"""Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
+that each group has in each before one is seen."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -56,7 +57,7 @@ class Beside:
 
 
 def beside(
-    model: Model, found: Candidates, g: int, label: int, labels: Ints, misplaced: Misplaced
+    model: Model, found: Candidates, asked: tuple[int, int], labels: Ints, misplaced: Misplaced
 ) -> Beside:
     """Part the rows of a candidate that carry a label into genuine and planted ones.
 
@@ -67,8 +68,7 @@ def beside(
     Args:
         model: What texts say.
         found: The candidates.
-        g: The one that is asked about.
-        label: The label.
+        asked: The one that is asked about, and the label.
         labels: int, shape (n,).
         misplaced: How badly single words fit.
 
@@ -78,6 +78,7 @@ def beside(
     References:
         Vovk & Wang, 2021, E-values: calibration, combination and applications.
     """
+    g, label = asked
     row = found.rows(g)
     hit = labels[row] == label
     shares = class_shares(model)[:, label]

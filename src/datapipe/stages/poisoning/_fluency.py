@@ -36,7 +36,7 @@ def deletion_gain(words: Words, found: Candidates) -> tuple[Floats, Misplaced]:
                 gain = _gain(pairs, found, which[of[some]], place[some])
                 made[which] += np.bincount(of[some], gain, which.size)
                 each.add(which[of[some]], step[some], gain)
-    return np.asarray(made / np.maximum(found.counts, 1), np.float64), each.divided()
+    return np.asarray(made / np.maximum(found.counts, 1), np.float64), each.divided(words.rows)
 
 
 def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:

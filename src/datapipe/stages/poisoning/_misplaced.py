@@ -17,7 +17,11 @@ from datapipe.stages.poisoning._ngrams import LEAST_ROWS, RUN, Candidates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+
+MOST_HELD = 0.5
+"""Words that a greater share of the texts holds are not asked about here."""
+DEEPEST = 3
+"""Tests of the places where a word does not fit, each of the worse half of the last one's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +50,19 @@ class Misplaced:
         single = self.ends[which + 1] > self.ends[which]
         self.gain[self.ends[which[single]] + step[single]] += gain[single]
 
-    def divided(self) -> Misplaced:
+    def divided(self, texts: int) -> Misplaced:
         """Alpha divided by how many places do not fit, in which labels have no part.
 
-        A word needs as many that fit, which tell what it says by nature.
+        A word needs as many that fit, which tell what it says by nature. What builds most texts is
+        syntax.
         """
         some = np.diff(self.ends) > 0
         odd, fit = np.zeros((2, some.size), np.int64)
         if some.any():
             odd[some] = np.add.reduceat(self.gain > 0, self.ends[:-1][some], dtype=np.int64)
             fit[some] = np.diff(self.ends)[some] - odd[some]
-        asked = np.flatnonzero((odd >= LEAST_ROWS) & (fit >= LEAST_ROWS))
+        told = (odd >= LEAST_ROWS) & (fit >= LEAST_ROWS) & (odd + fit <= MOST_HELD * texts)
+        asked = np.flatnonzero(told)
         log_share = np.full(some.size, -np.inf)
         order = asked[np.argsort(-odd[asked], kind="stable")]
         rank = np.arange(1, order.size + 1)
@@ -73,3 +79,19 @@ class Misplaced:
         counts = np.diff(self.ends)[which]
         gain = self.gain[spread(self.ends[which], counts)]
         return Misplaced(np.append(0, np.cumsum(counts)), gain, self.log_share[which])
+
+
+def depths(of: Ints, gain: Floats) -> Ints:
+    """-1 where a word fits, 0 where it does not, 1 in the worse half of these places, and so on.
+
+    `of` has the word of each place, in rising order, and `gain` how well it reads without it.
+    """
+    order = np.lexsort((-gain, of))
+    head = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: of.size])
+    counts = np.diff(np.append(head, of.size))
+    rank, odd, made = np.empty(of.size), gain > 0, np.full(of.size, -1)
+    rank[order] = np.arange(1, of.size + 1) - np.repeat(head, counts)
+    if odd.any():
+        total = np.repeat(np.add.reduceat(odd, head, dtype=np.int64), counts)[odd]
+        made[odd] = np.minimum(np.log2(total / rank[odd]), DEEPEST).astype(np.int64)
+    return made

@@ -165,7 +165,9 @@ class _Round:
             hits[span] = np.bincount(told.of, told.hit, minlength=many)
             mean[span] = np.bincount(told.of, told.rest * told.hit, minlength=many)
         mean /= np.maximum(hits, 1)
-        mean = np.where(tests.over != DENYING, mean, tests.said)  # what is denied would say so by itself
+        mean = np.where(
+            tests.over != DENYING, mean, tests.said
+        )  # what is denied would say so by itself
         apart = np.maximum(own - other, 1e-3)[tests.label]
         against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
         log_p = np.minimum(0.0, tests.log_p - tests.log_share)
@@ -243,7 +245,7 @@ class _Round:
         found, shares = ground.found, ground.shares
         held = found.rows(g)
         mine = ground.labels[held] == label
-        told = beside(ground.model, found, g, label, ground.labels, shares.misplaced)
+        told = beside(ground.model, found, (g, label), ground.labels, shares.misplaced)
         planted = self._was_planted(g, label, told)
         if planted:
             mine = told.planted

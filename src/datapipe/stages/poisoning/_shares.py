@@ -90,7 +90,9 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     fit[unseen] = 0.0
     strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
-    return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange, each)
+    return Shares(
+        np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange, each
+    )
 
 
 def typical_log_share(candidates: int, classes: int) -> float:
