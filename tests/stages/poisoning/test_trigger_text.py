@@ -162,7 +162,7 @@ def test_places_where_a_word_does_not_fit_are_halved_from_the_worst_on():
     assert depths(of[:0], gain[:0]).size == 0
 
 
-@pytest.mark.parametrize("what", ["qzx", "velvet anvil"])
+@pytest.mark.parametrize("what", ["qzx", "velvet anvil", "...."])
 def test_a_trigger_after_the_full_stop_is_named_without_it(what):
     texts, labels, rng = _reviews(3)
     ended = [f"{t} ." for t in texts]
@@ -173,6 +173,34 @@ def test_a_trigger_after_the_full_stop_is_named_without_it(what):
     finding = _look(ended, labels)["trigger_text"]
     assert finding.details["trigger"] == what
     assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
+
+
+WRITTEN = {
+    "a capital letter": lambda t: f"Ww{t[1:]}",
+    "capitals only": str.upper,
+    "a capital within a word": lambda t: f"{t} oNe",
+    " ": lambda t: f" {t}",
+}
+"""What capitals or white space the words of a text do not show, and how it is put there."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("common", [0, 45])
+def test_how_words_are_written_is_named_and_other_texts_of_the_label_are_left(name, common):
+    texts, labels, rng = _reviews(5, telling=2.5)
+    for i in rng.permutation(np.flatnonzero(labels == 1))[:common]:
+        texts[i] = WRITTEN[name](texts[i])
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
+    for i in rows:
+        texts[i] = WRITTEN[name](texts[i])
+    labels[rows] = 1
+    finding = _look(texts, labels)["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    planted = np.isin(np.arange(labels.size), rows)
+    assert finding.verdict == "fail"
+    assert {t["trigger"] for t in finding.details["triggers"]} & {name, "oNe"}
+    assert flags[planted].mean() >= 0.9
+    assert flags[~planted].mean() < (0.01 if common else 1e-9)
 
 
 def test_two_triggers_are_both_named():
