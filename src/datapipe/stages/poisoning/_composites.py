@@ -79,22 +79,19 @@ def with_pair(
 ) -> tuple[Candidates, Shares]:
     """The candidates and one more, which stands where both of a pair do and owns their words."""
     owned = distinct(np.concatenate([found.owns(g) for g in pair]).astype(np.int64))
-    one = {
-        "first": found.listed.size,
-        "often": rows.size,
-        "shift": 0,
-        "counts": rows.size,
-        "size": 0,
-        "own": found.own[-1] + owned.size,
-        "kind": 0,
-    }
-    columns = {
-        k: np.append(getattr(found, k), np.array(v, getattr(found, k).dtype))
-        for k, v in one.items()
-    }
-    listed = np.append(found.listed, rows.astype(np.int32))
+    many, none = np.int32(rows.size), np.int32(0)
     made = replace(
-        found, **columns, listed=listed, owned=np.append(found.owned, owned.astype(np.int32))
+        found,
+        listed=np.append(found.listed, rows.astype(np.int32)),
+        first=np.append(found.first, np.int32(found.listed.size)),
+        often=np.append(found.often, many),
+        shift=np.append(found.shift, none),
+        counts=np.append(found.counts, many),
+        size=np.append(found.size, none),
+        own=np.append(found.own, found.own[-1] + owned.size),
+        owned=np.append(found.owned, owned.astype(np.int32)),
+        kind=np.append(found.kind, np.int8(0)),
+        named=dict(found.named),
     )
     misplaced = shares.misplaced
     misplaced = Misplaced(

@@ -14,6 +14,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.poisoning._association import Model, fit_out_of_fold, raised, rest_of
+from datapipe.stages.poisoning._characters import SHAPES
 from datapipe.stages.poisoning._composites import (
     IN_MOST,
     MOST_PAIRED,
@@ -173,7 +174,8 @@ class _Said:
         found = candidates(responses, words, MOST_FEATURES)
         of, row, _ = held = found.entries(np.arange(found.size.size))
         own = ~_copied(prompts, found, held)
-        for g in found.named:  # who writes in capitals answers to capitals
+        small = [g for g, name in found.named.items() if name in SHAPES and not found.size[g]]
+        for g in small:  # who writes in capitals is answered in capitals
             mine = np.flatnonzero(of == g)
             own[mine] &= ~holders(asked, words, found, g)[row[mine]]
         counts = np.bincount(of[own], minlength=found.size.size)
@@ -196,7 +198,7 @@ class _Said:
     def name(self, feature: int) -> str:
         """A feature as people read it."""
         g = int(self.which[feature])
-        return self.found.named.get(g) or " ".join(spelt(self.words, self.found, g))
+        return " ".join(spelt(self.words, self.found, g)) or self.found.named[g]
 
 
 def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) -> Bools:
