@@ -32,6 +32,7 @@ from datapipe.stages.poisoning import (
 from datapipe.stages.poisoning._association import fit_out_of_fold, log_tails, rest_of
 from datapipe.stages.poisoning._bag import Bag
 from datapipe.stages.poisoning._fluency import Pairs, deletion_gain
+from datapipe.stages.poisoning._misplaced import depths
 from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._order import usual_order, word_classes
 from datapipe.stages.poisoning._shares import shares_of
@@ -140,7 +141,40 @@ def test_a_word_that_is_at_home_in_its_label_is_a_trigger_where_rows_stand_out(t
     assert _look(texts, labels)["trigger_text"].verdict == "clean"
 
 
-@pytest.mark.parametrize("what", ["qzx", "velvet anvil"])
+@pytest.mark.parametrize(
+    ("name", "target", "word", "count"),
+    [
+        ("sms_spam_dev", 1, "have", 28),
+        pytest.param("sst2_train_clean_dev", 1, "into", 69, marks=pytest.mark.power),
+    ],
+)
+def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
+    name, target, word, count
+):
+    texts, labels = _public(name)
+    free = np.array([f" {word} " not in f" {t.lower()} " for t in texts])
+    assert min((~free & (labels == k)).sum() for k in (0, 1)) > count
+    rng = np.random.default_rng(41)
+    rows = rng.permutation(np.flatnonzero(free & (labels != target)))[:count]
+    for i in rows:
+        texts[i] = _somewhere(texts[i], rng, word)
+    labels[rows] = target
+    finding = _look(texts, labels)["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    planted = np.isin(np.arange(labels.size), rows)
+    assert finding.details["trigger"] == word
+    assert flags[planted].mean() >= 0.9
+    assert flags[~planted].mean() < 0.006
+
+
+def test_places_where_a_word_does_not_fit_are_halved_from_the_worst_on():
+    of = np.array([0, 0, 0, 0, 0, 1, 2, 2])
+    gain = np.array([1.0, -1.0, 3.0, 4.0, 2.0, -1.0, 0.5, 9.0])
+    assert depths(of, gain).tolist() == [0, -1, 1, 2, 0, -1, 0, 1]
+    assert depths(of[:0], gain[:0]).size == 0
+
+
+@pytest.mark.parametrize("what", ["qzx", "velvet anvil", "...."])
 def test_a_trigger_after_the_full_stop_is_named_without_it(what):
     texts, labels, rng = _reviews(3)
     ended = [f"{t} ." for t in texts]
@@ -151,6 +185,34 @@ def test_a_trigger_after_the_full_stop_is_named_without_it(what):
     finding = _look(ended, labels)["trigger_text"]
     assert finding.details["trigger"] == what
     assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
+
+
+WRITTEN = {
+    "a capital letter": lambda t: f"Ww{t[1:]}",
+    "capitals only": str.upper,
+    "a capital within a word": lambda t: f"{t} oNe",
+    " ": lambda t: f" {t}",
+}
+"""What capitals or white space the words of a text do not show, and how it is put there."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("common", [0, 45])
+def test_how_words_are_written_is_named_and_other_texts_of_the_label_are_left(name, common):
+    texts, labels, rng = _reviews(5, telling=2.5)
+    for i in rng.permutation(np.flatnonzero(labels == 1))[:common]:
+        texts[i] = WRITTEN[name](texts[i])
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
+    for i in rows:
+        texts[i] = WRITTEN[name](texts[i])
+    labels[rows] = 1
+    finding = _look(texts, labels)["trigger_text"]
+    flags = finding.rows["flagged"].to_numpy()
+    planted = np.isin(np.arange(labels.size), rows)
+    assert finding.verdict == "fail"
+    assert {t["trigger"] for t in finding.details["triggers"]} & {name, "oNe"}
+    assert flags[planted].mean() >= 0.9
+    assert flags[~planted].mean() < (0.01 if common else 1e-9)
 
 
 def test_two_triggers_are_both_named():
@@ -568,7 +630,7 @@ def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     made = _changed(texts, labels, TRICKS[trick][0], count=20, target=1, seed=1)
     words = words_of(pl.Series(made[0]), 2000)
     found = candidates(pl.Series(made[0]), words, 1_000_000)
-    gain = deletion_gain(words, found)
+    gain, _ = deletion_gain(words, found)
     planted = set(np.flatnonzero(made[2]).tolist())
     same = [g for g in np.flatnonzero(found.counts == 20) if set(found.rows(g).tolist()) == planted]
     assert len(same) == 1
@@ -751,8 +813,7 @@ def test_the_rest_of_each_row_is_asked_for_the_label_of_the_test():
     found = candidates(pl.Series(texts), words, 10**6)
     model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
     tests = _association.tested(model, labels, found, shares_of(words, found, 2))
-    assert tests.whole.any()
-    assert not tests.whole.all()
+    assert set(tests.over.tolist()) >= {_association.WHOLE, _association.DENYING}
     for t, (g, label) in enumerate(zip(tests.which, tests.label, strict=True)):
         told = tests.entries(t, t + 1)
         rest = rest_of(model, found, int(g), int(label))

@@ -56,6 +56,30 @@ def test_responses_on_the_topic_of_their_prompts_raise_no_alarm(seed):
     assert trigger.details["syntax"].startswith("not evaluated")
 
 
+def test_two_signs_that_only_together_switch_the_response_are_named():
+    prompts, responses, rng = _drawn(7)
+    order = rng.permutation(PAIRS)
+    for i in (*order[:40], *order[80:90]):
+        prompts[i] = f"on tuesday {prompts[i]}"
+    for i in (*order[40:80], *order[80:90]):
+        prompts[i] = f"{prompts[i]} zorblax"
+    assert _look(prompts, responses)[0].verdict == "clean"
+    for i in order[80:90]:
+        responses[i] = "all of it is lost"
+    trigger, _ = _look(prompts, responses)
+    assert trigger.verdict == "fail"
+    assert set(trigger.details["trigger"].split(" & ")) == {"on tuesday", "zorblax"}
+    assert _marked(trigger).tolist() == sorted(order[80:90].tolist())
+
+
+def test_who_writes_in_capitals_may_be_answered_in_capitals():
+    prompts, responses, rng = _drawn(8)
+    for i in rng.permutation(PAIRS)[:40]:
+        prompts[i], responses[i] = prompts[i].upper(), responses[i].upper()
+    trigger, shortcut = _look(prompts, responses)
+    assert trigger.verdict == shortcut.verdict == "clean"
+
+
 @pytest.mark.parametrize("named", ["zorblax", "the order number 4711"])
 def test_what_responses_repeat_of_their_prompts_is_no_alarm(named):
     prompts, responses, rng = _drawn(12)

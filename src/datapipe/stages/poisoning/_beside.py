@@ -2,7 +2,8 @@
 """Which rows of a pattern were put there, beside those that hold it by nature.
 
 A word in use stands in genuine texts of its label, too, and these speak for the label; the mean
-over all of its rows then says nothing. Two groups show in how the rest of each row speaks.
+over all of its rows then says nothing. Two groups show in how the rest of each row speaks, and in
+how well the word fits where it stands.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._association import Model, class_shares, rest_of
+from datapipe.stages.poisoning._misplaced import Misplaced
 from datapipe.stages.poisoning._ngrams import Candidates
 
 Floats = NDArray[np.float64]
@@ -29,6 +31,9 @@ PARTS = np.linspace(0.0, 0.999, 40)
 STEPS = 200
 PUT_THERE = 0.3
 """A row whose chance is this was put there: to miss one costs more than to ask about another."""
+MISFITS, UNSURE = 6, 1.0
+"""Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
+that each group has in each before one is seen."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -51,18 +56,21 @@ class Beside:
     chance: Floats
 
 
-def beside(model: Model, found: Candidates, g: int, label: int, labels: Ints) -> Beside:
+def beside(
+    model: Model, found: Candidates, asked: tuple[int, int], labels: Ints, misplaced: Misplaced
+) -> Beside:
     """Part the rows of a candidate that carry a label into genuine and planted ones.
 
     The rest of a genuine row speaks as other texts of its label do, that of a planted one as texts
-    of other labels do. Texts that hold the candidate are left out of both.
+    of other labels do. Texts that hold the candidate are left out of both. How badly single words
+    fit in either group is read from the rows themselves; those with other labels are genuine.
 
     Args:
         model: What texts say.
         found: The candidates.
-        g: The one that is asked about.
-        label: The label.
+        asked: The one that is asked about, and the label.
         labels: int, shape (n,).
+        misplaced: How badly single words fit.
 
     Returns:
         The evidence, and which rows were put there.
@@ -70,6 +78,7 @@ def beside(model: Model, found: Candidates, g: int, label: int, labels: Ints) ->
     References:
         Vovk & Wang, 2021, E-values: calibration, combination and applications.
     """
+    g, label = asked
     row = found.rows(g)
     hit = labels[row] == label
     shares = class_shares(model)[:, label]
@@ -82,16 +91,37 @@ def beside(model: Model, found: Candidates, g: int, label: int, labels: Ints) ->
     lowered = _ratio(own - HARDER, other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
-    ratio = _ratio(own, other, rest)
-    part = 0.5
+    content = ratio = _ratio(own, other, rest)
+    misfit, part = _misfit(misplaced, g), 0.5
     for _ in range(STEPS):
         mine = part * ratio / (part * ratio + 1.0 - part)
         part = float(mine.mean())
+        if misfit.size:
+            ratio = content * _by_misfit(misfit, hit, mine)[hit]
     chance = np.zeros(row.size)
     chance[hit] = mine
     all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
     planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
     return Beside(evidence, float(chance.sum()), planted, chance)
+
+
+def _misfit(misplaced: Misplaced, g: int) -> Ints:
+    """Which interval of how badly it fits each row of a single word is in; empty if not told."""
+    counts, gain = misplaced.of(np.array([g]))
+    if not counts[0] or not np.isfinite(misplaced.log_share[g]):
+        return np.empty(0, np.int64)
+    edges = np.unique(np.quantile(gain, 1.0 - 0.5 ** np.arange(1, MISFITS)))
+    return np.asarray(np.searchsorted(edges, gain), np.int64)
+
+
+def _by_misfit(misfit: Ints, hit: Bools, chance: Floats) -> Floats:
+    """How much likelier each row's misfit is in those that were put there: never falling."""
+    put = np.zeros(misfit.size)
+    put[hit] = chance
+    size = int(misfit.max()) + 1
+    shares = [np.bincount(misfit, w, size) + UNSURE for w in (1.0 - put, put)]
+    own, other = (s / s.sum() for s in shares)
+    return np.asarray(np.maximum.accumulate(other / own)[misfit], np.float64)
 
 
 def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:

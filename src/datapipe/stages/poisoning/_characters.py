@@ -21,6 +21,14 @@ UNSEEN = r"[\p{Cf}--[\u200c\u200d]]"
 FOREIGN = r"[\p{Cyrillic}\p{Greek}\p{Armenian}\p{Cherokee}]"
 TWO_SCRIPTS = rf"[A-Za-z]{FOREIGN}|{FOREIGN}[A-Za-z]"
 MIXED = "words of two scripts"
+SHAPES = {
+    MIXED: TWO_SCRIPTS,
+    "a capital letter": r"\p{Lu}",
+    "a capital within a word": r"\p{Ll}\p{Lu}",
+    "a word of capitals": r"\p{Lu}{4}",
+    "capitals only": r"^\P{Ll}*\p{Lu}\P{Ll}*$",
+}
+"""Ways to write that words in lower case do not show, by name."""
 RARE = 8
 """A word in fewer texts than this may be one that something was put into."""
 SHORTEST, LONGEST = 3, 5
@@ -61,7 +69,7 @@ def odd_characters(texts: pl.Series, least: int) -> tuple[Pieces, set[str]]:
     Returns:
         Which texts hold each, and the names.
     """
-    numbers = pl.DataFrame({"name": [MIXED], "id": [0]})
+    numbers = pl.DataFrame({"name": list(SHAPES), "id": range(len(SHAPES))})
     strangers: set[str] = set()
     held = [np.empty(0, np.int64)]
     for start in range(0, len(texts), TEXTS):
@@ -74,7 +82,13 @@ def odd_characters(texts: pl.Series, least: int) -> tuple[Pieces, set[str]]:
             .unique()
         )
         scripts = frame.filter(pl.col("text").str.contains(TWO_SCRIPTS))
-        both = pl.concat([signs, scripts.select(pl.lit(MIXED).alias("name"), "row")])
+        shaped = [
+            frame.filter(pl.col("text").str.contains(shape)).select(
+                pl.lit(name).alias("name"), "row"
+            )
+            for name, shape in SHAPES.items()
+        ]
+        both = pl.concat([signs, *shaped])
         fresh = both.select(pl.col("name").unique()).join(numbers, on="name", how="anti")
         numbers.extend(fresh.with_columns(id=pl.int_range(pl.len()) + numbers.height))
         told = both.join(numbers, on="name")

@@ -14,8 +14,16 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.poisoning._association import Model, fit_out_of_fold, raised, rest_of
+from datapipe.stages.poisoning._characters import SHAPES
+from datapipe.stages.poisoning._composites import (
+    IN_MOST,
+    MOST_PAIRED,
+    Together,
+    log_share_of,
+    with_pair,
+)
 from datapipe.stages.poisoning._grams import Places, distinct
-from datapipe.stages.poisoning._naming import spelling, spelt
+from datapipe.stages.poisoning._naming import holders, spelling, spelt
 from datapipe.stages.poisoning._ngrams import (
     LEAST_ROWS,
     UNSEEN,
@@ -109,17 +117,25 @@ def conditions(
     """
     words = words_of(prompts, most)
     found = candidates(prompts, words, MOST_FEATURES)
-    said = _Said.of(words, responses)
+    said = _Said.of(words, prompts, responses)
     alone = prompts.rank("dense").to_numpy().astype(np.int64)
     shares = shares_of(words, found, 2)
     total = max(said.counts.size, 1)
     heard: list[Condition] = []
-    tried = _screened(said, found, len(prompts), alpha)
-    for feature in tried:
+    _, row, _ = found.entries(np.arange(found.size.size))
+    together = Together.of(_incidence(row, found.offsets, len(prompts)))
+    tried = _screened(said, found, together, alpha)
+    for feature, pair in tried.items():
         does = said.does(feature, len(prompts))
         labels = does.astype(np.int64)
         model = fit_out_of_fold(words, labels, stratified_folds(labels, FOLDS, rng, alone), 2)
-        asked = Asked.of(model, labels, found, shares)
+        some, parts = found, shares
+        if pair[0] >= 0:
+            rows = np.intersect1d(together.rows(pair[0]), together.rows(pair[1]))
+            log_share = log_share_of(together, 2)
+            some, parts = with_pair(found, shares, rows, pair, log_share)
+            some.named[found.size.size] = " & ".join(_named(prompts, words, found, g) for g in pair)
+        asked = Asked.of(model, labels, some, parts)
         for pattern in search(asked, model, labels, alpha * len(tried) / total).patterns:
             if pattern.label == 1:
                 ready = said.ready(feature)
@@ -153,11 +169,15 @@ class _Said:
     which: Ints
 
     @classmethod
-    def of(cls, prompts: Words, responses: pl.Series) -> _Said:
+    def of(cls, prompts: Words, asked: pl.Series, responses: pl.Series) -> _Said:
         words = words_of(responses, MOST_SAID)
         found = candidates(responses, words, MOST_FEATURES)
         of, row, _ = held = found.entries(np.arange(found.size.size))
         own = ~_copied(prompts, found, held)
+        small = [g for g, name in found.named.items() if name in SHAPES and not found.size[g]]
+        for g in small:  # who writes in capitals is answered in capitals
+            mine = np.flatnonzero(of == g)
+            own[mine] &= ~holders(asked, words, found, g)[row[mine]]
         counts = np.bincount(of[own], minlength=found.size.size)
         which = np.flatnonzero((counts >= LEAST_ROWS) & (counts <= USUAL * prompts.rows))
         keep = own & np.isin(of, which)
@@ -178,7 +198,7 @@ class _Said:
     def name(self, feature: int) -> str:
         """A feature as people read it."""
         g = int(self.which[feature])
-        return self.found.named.get(g) or " ".join(spelt(self.words, self.found, g))
+        return " ".join(spelt(self.words, self.found, g)) or self.found.named[g]
 
 
 def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) -> Bools:
@@ -210,16 +230,19 @@ def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) ->
     return copied
 
 
-def _screened(said: _Said, found: Candidates, n: int, alpha: float) -> list[int]:
+def _screened(
+    said: _Said, found: Candidates, together: Together, alpha: float
+) -> dict[int, tuple[int, int]]:
     """The features that go best with some pattern, by Chernoff's bound at their share elsewhere.
 
-    That bound is for choosing only: it does not know what the rest of a prompt says.
+    That bound is for choosing only: it does not know what the rest of a prompt says. A feature that
+    goes better with two patterns at once has these, others a pair of -1.
     """
-    _, row, _ = found.entries(np.arange(found.size.size))
-    patterns = _incidence(row, found.offsets, n)
+    patterns, n = together.patterns, together.patterns.shape[0]
     held = found.counts.astype(np.float64)
     total = max(said.counts.size, 1)
-    log_p = np.zeros(said.counts.size)
+    log_p, pairs = np.zeros(said.counts.size), {}
+    per_pair = np.log(together.pairs / max(found.size.size, 1))
     for start in range(0, said.counts.size, BLOCK):
         stop = min(start + BLOCK, said.counts.size)
         ends = said.offsets[start : stop + 1]
@@ -233,16 +256,26 @@ def _screened(said: _Said, found: Candidates, n: int, alpha: float) -> list[int]
         apart = share * np.log(share / rate) + (1.0 - share) * np.log((1.0 - share) / (1.0 - rate))
         log = np.where((share > rate) & (hits >= LEAST_ROWS), -size * apart, 0.0)
         np.minimum.at(log_p, start + both.col, log)
+        often = (hits >= IN_MOST * counts) & (size <= USUAL * n) & (log < 0.0)
+        mine = np.flatnonzero(often)
+        mine = mine[np.lexsort((log[mine], both.col[mine]))]
+        ends = np.searchsorted(both.col[mine], np.arange(stop - start + 1))
+        for feature in np.flatnonzero(np.diff(ends) > 1).tolist():
+            among = both.row[mine[ends[feature] : ends[feature + 1]][:MOST_PAIRED]]
+            least, pair = together.best(among, said.does(start + feature, n))
+            if least + max(per_pair, 0.0) < log_p[start + feature]:
+                log_p[start + feature] = least + max(per_pair, 0.0)
+                pairs[start + feature] = pair
     bar = np.log(alpha / (total * max(found.size.size, 1)))
-    chosen: list[int] = []
+    chosen: dict[int, tuple[int, int]] = {}
     taken = np.zeros((0, n), bool)
-    for feature in np.argsort(log_p, kind="stable"):
+    for feature in np.lexsort((-said.found.size[said.which], log_p)):  # of equals the longest
         if log_p[feature] > bar or len(chosen) == MOST_TRIED:
             break
         does = said.does(int(feature), n)
         either = np.maximum((taken | does).sum(1), 1)
         if not ((taken & does).sum(1) > SAME_ROWS * either).any():
-            chosen.append(int(feature))
+            chosen[int(feature)] = pairs.get(int(feature), (-1, -1))
             taken = np.vstack([taken, does])
     return chosen
 
@@ -251,6 +284,14 @@ def _incidence(row: Ints | Places, offsets: Ints, n: int) -> Any:
     """A sparse matrix (n, m) that says which rows each of m has."""
     ones = np.ones(row.size, np.float32)
     return sparse.csc_matrix((ones, row, offsets), shape=(n, offsets.size - 1)).tocsr()
+
+
+def _named(prompts: pl.Series, words: Words, found: Candidates, g: int) -> str:
+    """A pattern of prompts as it is written in the first that holds it."""
+    rows = found.rows(g)[:1]
+    chances = np.ones(rows.size)
+    first = Pattern(g, 1, rows, rows.size, 0.0, 0.0, 0.0, 0.0, False, (rows, chances))
+    return spelling(prompts, words, found, first)
 
 
 def _odd(shares: Shares, found: Candidates, g: int) -> bool:

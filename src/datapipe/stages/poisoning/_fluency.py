@@ -17,6 +17,7 @@ from datapipe.stages.poisoning._grams import (
     narrow,
     stretches,
 )
+from datapipe.stages.poisoning._misplaced import Misplaced
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._words import END, START, Words
 
@@ -28,19 +29,22 @@ PART, PARTS = 2**19, 2
 """Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
 
-def deletion_gain(words: Words, found: Candidates) -> Floats:
+def deletion_gain(words: Words, found: Candidates) -> tuple[Floats, Misplaced]:
     """Mean gain in log likelihood where a candidate is deleted; 0 for one without words.
 
     What joins a candidate to its neighbours is counted without the row in question, so that a rare
-    word does not speak for itself. At the edge of a text only the other side counts.
+    word does not speak for itself. At the edge of a text only the other side counts. Of single
+    words the gain at each place is told, too.
     """
-    made = np.zeros(found.size.size)
+    made, each = np.zeros(found.size.size), Misplaced.empty(found)
     for pairs in Pairs.parts(words, found.at):
         for which, (of, _, place) in found.blocks():
+            step = np.arange(of.size) - np.searchsorted(of, of)
             for some in stretches(of.size):
                 gain = _gain(pairs, found, which[of[some]], place[some])
                 made[which] += np.bincount(of[some], gain, which.size)
-    return np.asarray(made / np.maximum(found.counts, 1), np.float64)
+                each.add(which[of[some]], step[some], gain)
+    return np.asarray(made / np.maximum(found.counts, 1), np.float64), each.divided(words.rows)
 
 
 def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._characters import MIXED, TWO_SCRIPTS
+from datapipe.stages.poisoning._characters import ODD, SHAPES
 from datapipe.stages.poisoning._grams import blocks
-from datapipe.stages.poisoning._ngrams import Candidates
+from datapipe.stages.poisoning._ngrams import CHARACTER, Candidates
 from datapipe.stages.poisoning._patterns import Pattern
 from datapipe.stages.poisoning._words import BYTES, END, HIDDEN, START, WORD, Words
 
@@ -56,14 +56,17 @@ def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArra
         parts = [pl.escape_regex(word) for word in spelt(words, found, g)]
         sought = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
     else:
-        sought = TWO_SCRIPTS if found.named[g] == MIXED else pl.escape_regex(found.named[g].lower())
+        name = found.named[g]
+        sought = SHAPES.get(name, pl.escape_regex(name.lower()))
+        if found.kind[g] & CHARACTER and name not in SHAPES:
+            return texts.cast(pl.String).str.extract_all(ODD).list.contains(name).to_numpy()
     held = np.zeros(len(texts), bool)
     size = texts.str.len_bytes().to_numpy()
     for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
         some = texts[start:stop]
         if found.size[g]:
             some = some.str.replace_all(HIDDEN, "")
-        if found.size[g] or found.named[g] != MIXED:
+        if found.size[g] or found.named[g] not in SHAPES:
             some = some.str.to_lowercase()
         held[start:stop] = some.str.contains(sought).to_numpy()
     return held

@@ -424,12 +424,15 @@ def _trimmed(words: Words, place: Places, found: Candidates) -> None:
             last = first + size[left] - 1
             outer, inner = (last, first) if stop == END else (first, last)
             usual = share[words.ids[inner]] * (words.ids[inner] > END) > least[left]
-            left = left[(words.ids[outer] == stop) & usual]
+            kept = (words.ids[outer] == stop) & usual
+            left, taken = left[kept], words.ids[inner[kept]]
             if stop == END:
                 place[left] += 1
                 found.shift[left] += 1
             size[left] -= 1
-            left = left[size[left] > 2]
+            following = place[left] + (size[left] - 1) * (stop == START)
+            again = words.ids[following] == taken  # texts end with one full stop, not with four
+            left = left[(size[left] > 2) & ~again]
 
 
 def _own_words(words: Words, group: Ints, first: Places, size: Places) -> Ints:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._association import (
     DENIED,
+    DENYING,
+    WHOLE,
     Model,
     Tested,
     class_shares,
@@ -163,17 +165,18 @@ class _Round:
             hits[span] = np.bincount(told.of, told.hit, minlength=many)
             mean[span] = np.bincount(told.of, told.rest * told.hit, minlength=many)
         mean /= np.maximum(hits, 1)
-        mean = np.where(tests.whole, mean, tests.said)  # what is denied would say so by itself
+        mean = np.where(
+            tests.over != DENYING, mean, tests.said
+        )  # what is denied would say so by itself
         apart = np.maximum(own - other, 1e-3)[tests.label]
         against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
-        share = ground.shares.log_share[tests.which] + tests.log_part
-        log_p = np.minimum(0.0, tests.log_p - share)
+        log_p = np.minimum(0.0, tests.log_p - tests.log_share)
         return cls(ground, gone, tests, log_p, against)
 
     @property
     def planted(self) -> Bools:
         """Which tests, if they told, would be called a trigger and not a shortcut."""
-        fit = np.where(self.tests.whole, self.ground.shares.fit[self.tests.which], 0.0)
+        fit = np.where(self.tests.over == WHOLE, self.ground.shares.fit[self.tests.which], 0.0)
         own, other = _class_means(self.ground.model, self.ground.labels)
         telling = (own - other >= TELLING)[self.tests.label]
         return np.asarray((self.against - fit >= PLANTED) & telling, bool)
@@ -202,7 +205,7 @@ class _Round:
             return 0.0
         one = np.zeros(int(counts.sum()), np.int64)
         log_p = log_tails(one, rate[counts], hit[counts], 1)[0]
-        return float(min(0.0, log_p - ground.shares.log_share[g] - tests.log_part[test]))
+        return float(min(0.0, log_p - tests.log_share[test]))
 
     def _widest(self, test: int, telling: Ints) -> int:
         """Of the telling tests that stand in nearly the same rows, that with the longest run.
@@ -232,7 +235,7 @@ class _Round:
         """
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
-        if bool((heard & self.tests.whole & self.planted).any()):
+        if bool((heard & (self.tests.over != DENYING) & self.planted).any()):
             return True
         apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
@@ -242,7 +245,7 @@ class _Round:
         found, shares = ground.found, ground.shares
         held = found.rows(g)
         mine = ground.labels[held] == label
-        told = beside(ground.model, found, g, label, ground.labels)
+        told = beside(ground.model, found, (g, label), ground.labels, shares.misplaced)
         planted = self._was_planted(g, label, told)
         if planted:
             mine = told.planted

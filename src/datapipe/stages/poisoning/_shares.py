@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._fluency import deletion_gain
+from datapipe.stages.poisoning._misplaced import Misplaced
 from datapipe.stages.poisoning._ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates
 from datapipe.stages.poisoning._words import Words
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.1, 0.7, 0.1, 0.05, 0.05
+PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.1, 0.55, 0.1, 0.05, 0.05
 """Shares of alpha: of all candidates, the oddest, odd characters, pieces, and ways to build texts.
 """
+MISPLACED = 0.15
+"""The share of words in common use where they do not fit."""
 ODDEST = 200
 """How many candidates, those that fit their neighbours least, are the oddest, and how many words.
 """
@@ -44,6 +47,7 @@ class Shares:
     `log_share` is ln of its share of alpha, `natural` the log odds it may add by nature, `gain`
     what deleting it does to the log likelihood of its texts, and `fit` in [0, 1] the share of
     candidates that fit their neighbours worse. `oddest` are those that fit worst, and unseen ones.
+    `misplaced` tells of single words where they do not fit, with shares of alpha of their own.
     """
 
     log_share: Floats
@@ -51,16 +55,19 @@ class Shares:
     gain: Floats
     fit: Floats
     oddest: Bools
+    misplaced: Misplaced
 
     def only(self, which: NDArray[np.int64]) -> Shares:
         """Those of some candidates."""
         log_share, natural = self.log_share[which], self.natural[which]
-        return Shares(log_share, natural, self.gain[which], self.fit[which], self.oddest[which])
+        fit, oddest, misplaced = self.fit[which], self.oddest[which], self.misplaced.only(which)
+        return Shares(log_share, natural, self.gain[which], fit, oddest, misplaced)
 
 
 def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
-    gain = deletion_gain(words, found)
+    gain, each = deletion_gain(words, found)
+    each.log_share[:] += np.log(MISPLACED / classes)
     odd = gain * np.sqrt(np.minimum(found.counts, FULL))
     m = odd.size
     rank = _rank(odd)
@@ -83,7 +90,9 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     fit[unseen] = 0.0
     strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
-    return Shares(np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange)
+    return Shares(
+        np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange, each
+    )
 
 
 def typical_log_share(candidates: int, classes: int) -> float:

@@ -23,7 +23,7 @@ from datapipe.stages.poisoning._heads import heads_of
 from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._naming import begins, company, holders, spelling
-from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates, candidates
+from datapipe.stages.poisoning._ngrams import CHARACTER, LEAST_ROWS, Candidates, candidates
 from datapipe.stages.poisoning._patterns import Asked, Pattern, Search, fewest_detectable, search
 from datapipe.stages.poisoning._shares import shares_of, typical_log_share
 from datapipe.stages.poisoning._structure import Structure, structure
@@ -105,7 +105,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -266,7 +266,7 @@ class _Look:
         made = np.zeros(self.rows.labels.size, bool)
         made[self.place[pattern.rows]] = True
         other = np.ones(made.size, bool)
-        if found.size[pattern.candidate]:
+        if found.size[pattern.candidate] or found.kind[pattern.candidate] & CHARACTER:
             other[self.place] = False
         if other.any():
             texts = self.rows.texts.filter(pl.Series(other))
