@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._alone import Neighbourhood
 from datapipe.stages.poisoning._association import log_tails, raised
+from datapipe.stages.poisoning._families import Family, families, prices
 from datapipe.stages.poisoning._halves import added_by_halves, added_by_others, halves_of
 from datapipe.stages.poisoning._predicates import (
     FEWEST_PLANTED,
@@ -79,6 +81,7 @@ class _Tested:
     against: float
     held: int
     hits: int
+    family: Family
 
     def pure(self, columns: list[Column]) -> bool:
         """Whether values, not ranges, nearly always have the label: nature has its exceptions."""
@@ -99,6 +102,7 @@ class Search:
     untold: list[Carrier]
     natural: list[Carrier]
     looked_at: int
+    paid: dict[Family, float]
     best: float
     score: Floats
 
@@ -119,21 +123,23 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     found: list[Carrier] = []
     natural: list[Carrier] = []
     looked_at, best = 0, 0.0
+    paid: dict[Family, float] = {}
     score = np.zeros(labels.size)
     near = Neighbourhood(columns, labels, model)
     ground = _Ground(labels, model, _class_means(labels, model.shares))
     for turn in range(MOST_FOUND):
-        telling, cells = _tested(columns, ground, left)
-        looked_at = looked_at or max(cells, 1)
-        bar = np.log(alpha) - np.log(looked_at)
+        telling, counts = _tested(columns, ground, left)
+        paid = paid or prices(counts)
+        looked_at = looked_at or counts.total()
+        bars = {family: np.log(alpha) - price for family, price in paid.items()}
         pure = [t for t in telling if t.pure(columns)]
         against = [t for t in pure if t.against >= ground.least(t, PLANTED)]
         sure = [
             t
-            for t in [t for t in against if t.log_p <= bar][:KEPT]
-            if _beyond_nature(columns, t, ground, left) <= bar
+            for t in [t for t in against if t.log_p <= bars[t.family]][:KEPT]
+            if _beyond_nature(columns, t, ground, left) <= bars[t.family]
         ]
-        alone = {t.predicate: near.alone(t.predicate, t.label, left, bar) for t in sure}
+        alone = {t.predicate: near.alone(t.predicate, t.label, left, bars[t.family]) for t in sure}
         planted = [t for t in sure if t.against >= PLANTED and alone[t.predicate] >= ALONE]
         untold = [
             t
@@ -141,38 +147,38 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             if t not in planted and not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
         ]
         if turn == 0:
-            rest = [t for t in against if t.log_p > bar]
-            best = min((t.log_p for t in [*planted, *untold, *rest]), default=0.0)
+            rest = [t for t in against if t.log_p > bars[t.family]]
+            best = min((t.log_p + paid[t.family] for t in [*planted, *untold, *rest]), default=0.0)
             doubted = {t.predicate for t in [*planted, *untold]}
-            named = [t for t in telling if t.log_p <= bar and t.predicate not in doubted]
+            named = [t for t in telling if t.log_p <= bars[t.family] and t.predicate not in doubted]
             natural = [
-                _carrier(t, holds(columns, t.predicate), labels, looked_at, np.nan)
+                _carrier(t, holds(columns, t.predicate), labels, paid[t.family], np.nan)
                 for t in named[:MOST_FOUND]
             ]
         if not planted and not untold:
             break
         first = _simplest(columns, planted or untold, pure, labels, left)
         held = holds(columns, first.predicate) & left
+        bar = bars[first.family]
         far = near.alone(first.predicate, first.label, left, bar) if planted else np.nan
-        told = _carrier(first, held, labels, looked_at, far)
+        told = _carrier(first, held, labels, paid[first.family], far)
         found.append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
         left = left & ~held
     sure_of = [c for c in found if not np.isnan(c.alone)]
     doubtful = [c for c in found if np.isnan(c.alone)]
-    least = min(0.0, best + float(np.log(looked_at)))
-    return Search(sure_of, doubtful, natural, looked_at, least, score)
+    return Search(sure_of, doubtful, natural, looked_at, paid, min(0.0, best), score)
 
 
-def _carrier(one: _Tested, held: Bools, labels: Ints, looked_at: int, alone: float) -> Carrier:
+def _carrier(one: _Tested, held: Bools, labels: Ints, price: float, alone: float) -> Carrier:
     rows = np.flatnonzero(held & (labels == one.label))
-    log_p = min(0.0, one.log_p + float(np.log(looked_at)))
+    log_p = min(0.0, one.log_p + price)
     return Carrier(one.predicate, one.label, rows, int(held.sum()), log_p, one.against, alone)
 
 
-def fewest_detectable(labels: Ints, shares: Floats, looked_at: int, alpha: float) -> int:
+def fewest_detectable(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
     """How many rows of other labels a predicate needs, for the label that hides it best."""
-    bar = np.log(alpha) - np.log(max(looked_at, 1))
+    bar = np.log(alpha) - price
     least = LEAST_ROWS
     for label in range(shares.shape[1]):
         others = shares[labels != label, label]
@@ -199,30 +205,33 @@ class _Ground:
         return limit * min(1.0, without / USUAL)
 
 
-def _tested(columns: list[Column], ground: _Ground, left: Bools) -> tuple[list[_Tested], int]:
+def _tested(
+    columns: list[Column], ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
     """The most telling predicates, and how many there were of enough rows."""
     telling: list[_Tested] = []
-    looked_at = 0
+    counts: Counter[Family] = Counter()
     for cells in every_cell(columns):
-        taken = {columns[c].name for c in cells.columns}
-        made, some = _of_cells(cells, taken, ground, left)
+        made, some = _of_cells(cells, columns, ground, left)
         telling.extend(made)
-        looked_at += some
+        counts += some
     telling.sort(key=lambda t: t.log_p)
-    return telling, looked_at
+    return telling, counts
 
 
 def _of_cells(
-    cells: Cells, taken: set[str], ground: _Ground, left: Bools
-) -> tuple[list[_Tested], int]:
+    cells: Cells, columns: list[Column], ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
     """Tests of the predicates over one column or pair, by what the other columns say."""
     labels, model, means = ground.labels, ground.model, ground.means
-    k = model.logits.shape[1]
+    k, taken = model.logits.shape[1], {columns[c].name for c in cells.columns}
     rows = np.flatnonzero((cells.cell >= 0) & left)
     names, of = np.unique(cells.cell[rows], return_inverse=True)
     table = np.bincount(of * k + labels[rows], minlength=names.size * k).reshape(-1, k)
     held, top = table.sum(1), table.argmax(1)
-    enough = held >= LEAST_ROWS
+    enough = held >= FEWEST_PLANTED
+    of_family = families(cells, columns, names, held)
+    counts = Counter(f for f, e in zip(of_family, enough.tolist(), strict=True) if e)
     chosen = enough & (table.max(1) >= SHARE * held)
     keep = chosen[of]
     rows, of = rows[keep], of[keep]
@@ -231,7 +240,7 @@ def _of_cells(
     lower = np.bincount(of, np.log(rate), minlength=names.size)
     strong = np.flatnonzero(chosen & (lower < -LEAST_ROWS))  # none of less could pass the bar
     if not strong.size:
-        return [], int(enough.sum())
+        return [], counts
     number = np.full(names.size, -1)
     number[strong] = np.arange(strong.size)
     keep = number[of] >= 0
@@ -253,9 +262,10 @@ def _of_cells(
             float(against[i]),
             int(held[strong[i]]),
             int(table[strong[i], label[i]]),
+            of_family[strong[i]],
         )
         for i in best
-    ], int(enough.sum())
+    ], counts
 
 
 def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: Bools) -> float:
