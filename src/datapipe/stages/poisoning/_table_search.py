@@ -41,6 +41,8 @@ PURE = 0.85
 """Share of its rows that have the label, from which a predicate may be planted."""
 WORTH = 10.0
 """By how much more telling a pair must be than one of its halves (in ln p) to be named."""
+MOST = 0.8
+"""Share of a half's rows with the label, of which a pair less telling may be named, too."""
 CHANCE = 1e-4
 """A pair is named only where so many rows of one half and the label hold the other half less often
 by chance: some fifty values of other columns in common use may do so."""
@@ -157,7 +159,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             ]
         if not planted and not untold:
             break
-        first = _simplest(columns, planted or untold, pure, labels, left)
+        first = _simplest(columns, planted or untold, pure, ground, left)
         held = holds(columns, first.predicate) & left
         bar = bars[first.family]
         far = near.alone(first.predicate, first.label, left, bar) if planted else np.nan
@@ -286,22 +288,25 @@ def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: B
 
 
 def _simplest(
-    columns: list[Column], planted: list[_Tested], pure: list[_Tested], labels: Ints, left: Bools
+    columns: list[Column], planted: list[_Tested], pure: list[_Tested], ground: _Ground, left: Bools
 ) -> _Tested:
     """The most telling planted predicate, or one of its halves where no other half adds to it.
 
     A half as telling is named even where its own neighbours say nothing: they are what is left of
-    its rows when the neighbours of a pair are asked. Of pairs as telling, each of which adds a
-    half, that is named whose rows hold it least by chance.
+    its rows when the neighbours of a pair are asked. Of pairs as telling, or of most of a half's
+    rows, each of which adds a half, that is named whose rows hold it least by chance. (A half that
+    speaks against the label makes the other half more telling than the pair.)
     """
     best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
-    by = {t.predicate: t for t in pure if t.label == best.label and t.log_p <= best.log_p + WORTH}
+    mine = {t.predicate: t for t in pure if t.label == best.label}
+    by = {p: t for p, t in mine.items() if t.log_p <= best.log_p + WORTH}
     halves = [h for h in map(by.get, halves_of(best.predicate)) if h is not None]
     for half in [best] if len(best.predicate.columns) == 1 else halves:
         chances = {
-            t: _by_chance(columns, half, t, labels, left)
-            for t in by.values()
+            t: _by_chance(columns, half, t, ground, left)
+            for t in mine.values()
             if t is not half and half.predicate in halves_of(t.predicate)
+            if t.predicate in by or t.hits >= MOST * half.hits
         }
         least = min(chances, key=chances.__getitem__, default=half)
         if chances.get(least, 1.0) < CHANCE:
@@ -312,14 +317,22 @@ def _simplest(
 
 
 def _by_chance(
-    columns: list[Column], half: _Tested, pair: _Tested, labels: Ints, left: Bools
+    columns: list[Column], half: _Tested, pair: _Tested, ground: _Ground, left: Bools
 ) -> float:
-    """How often so many of a half's rows with the label would hold the other half, too."""
+    """How often so many of a half's rows with the label would hold the other half, too.
+
+    Those are counted whose other columns say less for the label than those of most rows that
+    nature gave it to.
+    """
+    label, labels = half.label, ground.labels
     added = next(h for h in halves_of(pair.predicate) if h != half.predicate)
-    outside = left & ~holds(columns, half.predicate) & (labels != half.label)
-    share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
-    both = pair.hits
-    return float(binomial_tail(both, max(half.hits, both), min(share, 1.0)))
+    held, both = holds(columns, half.predicate) & left, holds(columns, added)
+    outside = left & ~held & (labels != label)
+    share = float(both[outside].mean()) if outside.any() else 1.0
+    rows = np.flatnonzero(held & (labels == label))
+    taken = {columns[c].name for c in pair.predicate.columns}
+    rows = rows[ground.model.without(rows, taken)[:, label] <= ground.means[0][label]]
+    return float(binomial_tail(int(both[rows].sum()), rows.size, min(share, 1.0)))
 
 
 def _class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:
