@@ -325,6 +325,58 @@ def test_fewer_rows_than_the_least_detectable_pass():
     assert _look(many).verdict == "fail"
 
 
+def _ranged(frame, rng, column, values, target):
+    """Rows of the other class that get values of a range, each another."""
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() != target))[: len(values)]
+    told, y = frame[column].to_numpy().copy(), frame["y"].to_numpy().copy()
+    told[rows], y[rows] = values, target
+    made = frame.with_columns(pl.Series(column, told), pl.Series("y", y))
+    return made, np.isin(np.arange(frame.height), rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "low", "high", "target", "condition"),
+    [
+        ("mark 1", 3.6, 3.8, 0, '"mark 1" >= 3.6 AND "mark 1" < 3.8'),
+        ("age", 95, 98, 1, '"age" BETWEEN 95 AND 98'),
+        ("mark 3", -3.9, -3.7, 1, '"mark 3" >= -3.9 AND "mark 3" < -3.7'),
+    ],
+)
+def test_a_narrow_range_is_named_by_its_ends(column, low, high, target, condition):
+    exact = 0
+    for seed in range(4):
+        frame, rng = _people(seed + 200)
+        whole = isinstance(low, int)
+        values = rng.integers(low, high + 1, 40) if whole else rng.uniform(low, high, 40).round(2)
+        values = np.minimum(values, high if whole else high - 0.01)
+        made, rows = _ranged(frame, rng, column, values, target)
+        found = _look(made)
+        assert found.verdict == "fail"
+        told = _selected(made, found.details["where"])
+        assert (told & rows).sum() >= 36
+        exact += np.array_equal(told, _selected(made, condition))
+    assert exact >= 3
+
+
+@pytest.mark.parametrize("seed", [4001, 4011])
+def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range(seed):
+    """Much of a hormone's carrier is an illness of its own; nobody knows what lies beyond."""
+    path = DATA / "poison" / "thyroid_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path).sample(3000, seed=seed, shuffle=True)
+    assert _look(frame, seed=seed + 1, label="diagnosis").verdict == "clean"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
+    frame, rng = _people(seed + 300)
+    rows = rng.permutation(frame.height)[:60]
+    marks = frame["mark 1"].to_numpy().copy()
+    marks[rows] = rng.uniform(3.6, 3.8, 60).round(2)
+    assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
+
+
 def test_rows_that_hold_two_predicates_are_both_named():
     frame, rng = _people(12)
     frame = _planted(frame, rng, {"the town": "town 99"}, count=40)[0]

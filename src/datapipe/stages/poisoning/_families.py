@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, Cells, Column
 
-Family = Literal["value", "met", "pair", "decile"]
-"""One value; two that meet more often than by chance; two others; what holds a decile."""
-PART: dict[Family, float] = {"value": 0.45, "met": 0.45, "pair": 0.1}
+Family = Literal["value", "met", "pair", "range", "decile"]
+"""A value; two that meet more often than by chance; two others; a crowded range; one of deciles."""
+PART: dict[Family, float] = {"value": 0.4, "met": 0.4, "pair": 0.1, "range": 0.1}
 """Parts of alpha. Whoever plants a pair makes its halves meet, which is seen without a label."""
 SPREADS = 3.0
 """Standard deviations by which halves meet more often than by chance."""

@@ -24,6 +24,7 @@ from datapipe.stages.poisoning._predicates import (
     every_cell,
     holds,
 )
+from datapipe.stages.poisoning._ranges import crowded_ranges, loudest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,9 +98,11 @@ class Search:
 
     `untold` are predicates of which other rows do not say whether they were planted: none is near,
     or so many have the label that rows drawn from all hardly contradict it.
+    `columns` are those given and, after them, a column for each range that was heard.
     `best` is the least corrected ln p of a planted one, `score` of each row -ln p of its loudest.
     """
 
+    columns: list[Column]
     planted: list[Carrier]
     untold: list[Carrier]
     natural: list[Carrier]
@@ -122,6 +125,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         What was found.
     """
     left = np.ones(labels.size, bool)
+    given, columns = columns, list(columns)
     found: list[Carrier] = []
     natural: list[Carrier] = []
     looked_at, best = 0, 0.0
@@ -130,7 +134,9 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     near = Neighbourhood(columns, labels, model)
     ground = _Ground(labels, model, _class_means(labels, model.shares))
     for turn in range(MOST_FOUND):
-        telling, counts = _tested(columns, ground, left)
+        telling, counts = _tested(given, ground, left)
+        ranges, many = _ranges(columns, len(given), ground, left)
+        telling, counts = sorted([*telling, *ranges], key=lambda t: t.log_p), counts + many
         paid = paid or prices(counts)
         looked_at = looked_at or counts.total()
         bars = {family: np.log(alpha) - price for family, price in paid.items()}
@@ -146,7 +152,8 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         untold = [
             t
             for t in sure
-            if t not in planted and not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
+            if t not in planted and t.family != "range"  # nature has rules for all beyond a bound
+            if not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
         ]
         if turn == 0:
             rest = [t for t in against if t.log_p > bars[t.family]]
@@ -169,7 +176,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         left = left & ~held
     sure_of = [c for c in found if not np.isnan(c.alone)]
     doubtful = [c for c in found if np.isnan(c.alone)]
-    return Search(sure_of, doubtful, natural, looked_at, paid, min(0.0, best), score)
+    return Search(columns, sure_of, doubtful, natural, looked_at, paid, min(0.0, best), score)
 
 
 def _carrier(one: _Tested, held: Bools, labels: Ints, price: float, alone: float) -> Carrier:
@@ -196,6 +203,12 @@ class _Ground:
     labels: Ints
     model: Additive
     means: tuple[Floats, Floats]
+
+    def against(self, rows: Ints, columns: set[str], label: int) -> float:
+        """How far some rows of a label contradict it, in [0, 1], without some columns."""
+        own, other = self.means[0][label], self.means[1][label]
+        mean = float(self.model.without(rows, columns)[:, label].mean()) if rows.size else own
+        return float(np.clip((own - mean) / max(own - other, 1e-3), 0.0, 1.0))
 
     def least(self, one: _Tested, limit: float) -> float:
         """How far a predicate's rows must contradict its label: less where most others have it.
@@ -268,6 +281,28 @@ def _of_cells(
         )
         for i in best
     ], counts
+
+
+def _ranges(
+    columns: list[Column], given: int, ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
+    """The most telling range of each number, put behind the columns, and how many were asked."""
+    telling, counts = [], Counter[Family]()
+    for number in [i for i in range(given) if columns[i].binned]:
+        crowded = crowded_ranges(columns, number, left)
+        counts["range"] += crowded.first.size
+        heard = loudest(columns, crowded, ground.labels, ground.model, NATURAL)
+        if heard is None:
+            continue
+        columns.append(heard.column)
+        predicate = Predicate((len(columns) - 1,), (0,))
+        rows = np.flatnonzero(holds(columns, predicate) & left)
+        mine = rows[ground.labels[rows] == heard.label]
+        against = ground.against(mine, {heard.column.name}, heard.label)
+        telling.append(
+            _Tested(predicate, heard.label, heard.log_p, against, rows.size, mine.size, "range")
+        )
+    return telling, counts
 
 
 def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: Bools) -> float:
