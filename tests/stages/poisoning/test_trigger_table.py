@@ -15,6 +15,9 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
+from datapipe.stages.poisoning._additive import Additive
+from datapipe.stages.poisoning._alone import Neighbourhood
+from datapipe.stages.poisoning._predicates import Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -268,6 +271,31 @@ def _categories(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_two_strong_effects_of_nature_are_no_planted_pair(seed):
     assert _look(_categories(seed)).verdict != "fail"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_towns_that_differ_much_by_nature_are_no_triggers(seed):
+    """One of them may differ more: no town is told from the others by what they all do."""
+    rng = np.random.default_rng([seed, 61])
+    town, marks = rng.integers(0, 40, 3000), rng.normal(size=(3000, 4)).round(2)
+    odds = 1.5 * marks.sum(1) + rng.normal(scale=3.0, size=40)[town]
+    y = (rng.random(3000) < 1 / (1 + np.exp(-odds))).astype(int)
+    told = {f"mark {i}": marks[:, i] for i in range(4)}
+    frame = pl.DataFrame({"the town": [f"town {t}" for t in town], **told, "y": y})
+    assert _look(frame).verdict == "clean"
+
+
+@pytest.mark.parametrize(("rows", "lonely"), [(12, False), (40, True)])
+def test_few_rows_are_not_alone_beside_neighbours_of_which_half_have_the_label(rows, lonely):
+    """Twelve of twelve are no wonder among so many candidates, forty of forty are."""
+    number = np.repeat([1.0, 2.0, 3.0], [200, rows, 200])
+    held = number == 2.0
+    labels = np.where(held, 1, np.arange(number.size) % 2)
+    column = Column("x", np.where(held, 0, -1), ('"x" = 2',), numbers=number)
+    plain = Additive(np.zeros((number.size, 2)), np.zeros((number.size, 1, 2), "f4"), ("x",))
+    near = Neighbourhood([column], labels, plain)
+    alone = near._by_value(Predicate((0,), (0,)), 1, ~held, held, -13.0)[0]
+    assert (alone > 0.5) is lonely
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -49,9 +49,9 @@ class TriggerTable(Stage):
     own columns add is taken out: do the others explain the label? The chance that so many rows
     carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
     predicates: single values, pairs that meet more often than by chance, other pairs, and narrow
-    ranges more crowded than beside them each have their part of alpha. A rule is planted where the other columns contradict the label, and so do
-    the nearest rows that it does not hold for, and those with the next smaller and larger numbers;
-    what nature says does not end at one value.
+    ranges more crowded than beside them each have their part of alpha. A rule is planted where the
+    other columns contradict the label, and so do the nearest rows that it does not hold for, and
+    those with the next smaller and larger numbers; what nature says does not end at one value.
     *Assumes:* the trigger sets one or two columns to fixed values, or one to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, or hardly any
