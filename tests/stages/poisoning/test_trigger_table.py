@@ -353,6 +353,16 @@ def test_fewer_rows_than_the_least_detectable_pass():
     assert _look(many).verdict == "fail"
 
 
+def test_a_table_too_small_for_what_may_go_unseen_is_not_called_clean():
+    frame, rng = _people(9, rows=600)
+    few = _planted(frame, rng, {"age": 93}, count=6)[0]
+    data = Dataset.of(few, ROLES)
+    found = TriggerTable(most_unseen=0.01).run(data, Context(5, Path())).findings[0]
+    assert found.details["min_detectable"] > 6
+    assert found.verdict == "not_evaluated"
+    assert "of 600 rows" in found.says
+
+
 def _ranged(frame, rng, column, values, target):
     """Rows of the other class that get values of a range, each another."""
     rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() != target))[: len(values)]
