@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._association import log_tails, raised
-from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, Column
+from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, LEAST_ROWS, Column
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +28,7 @@ GROWTH = 1.2
 STEP = 8
 """Ranges of one size start this many to a size apart."""
 FLANK = 20
-"""Rows on each side that tell how crowded it is there."""
+"""Rows on each side, at least, that tell how crowded it is there."""
 DENSE = 3.0
 """How many times as crowded as the rows beside it a range must be."""
 MIXED = 0.8
@@ -78,24 +78,28 @@ def crowded_ranges(columns: list[Column], number: int, left: Bools) -> Crowded:
         begin = np.arange(0, values.size - size + 1, max(1, int(size) // STEP))
         starts.append(np.searchsorted(values, values[begin], "left"))
         ends.append(np.searchsorted(values, values[begin + size - 1], "right") - 1)
-    pairs = np.unique(np.column_stack([np.concatenate(starts), np.concatenate(ends)]), axis=0)
-    first, last = pairs[:, 0], pairs[:, 1]
+    first, last = np.concatenate(starts), np.concatenate(ends)
     fit = (last - first + 1 <= max(2 * most, FEWEST_PLANTED)) & _dense(values, unit, first, last)
-    return Crowded(number, order, values, unit, first[fit], last[fit])
+    each = np.unique(first[fit] * values.size + last[fit])
+    return Crowded(number, order, values, unit, each // values.size, each % values.size)
 
 
 def _dense(values: Floats, unit: float, first: Ints, last: Ints) -> Bools:
     """Which ranges are dense against the rows beside them, and hold no value too often."""
     held, width = last - first + 1, values[last] - values[first] + unit
     rows, flank = _flanks(values, first, last)
-    dense = held >= DENSE * rows * width / np.maximum(flank, 1e-300)
-    enough = (rows >= FLANK) & (_commonest(values, first, last) <= MIXED * held)
-    return np.asarray(dense & enough, bool)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers as far apart as floats can be
+        dense = held >= DENSE * rows * width / np.maximum(flank, 1e-300)
+    some = np.flatnonzero(dense & (rows >= FLANK))
+    kept = np.zeros(first.size, bool)
+    kept[some] = _commonest(values, first[some], last[some]) <= MIXED * held[some]
+    return kept
 
 
 def _flanks(values: Floats, first: Ints, last: Ints) -> tuple[Ints, Floats]:
-    """How many rows lie beside each range, up to twenty on a side, and how wide they lie."""
-    low, high = np.maximum(first - FLANK, 0), np.minimum(last + FLANK, values.size - 1)
+    """How many rows lie beside each range, half as many or twenty a side, and how wide they lie."""
+    many = np.maximum((last - first + 1) // 2, FLANK)
+    low, high = np.maximum(first - many, 0), np.minimum(last + many, values.size - 1)
     width = values[first] - values[low] + values[high] - values[last]
     rows = (first - low) + (high - last)
     return np.asarray(rows, np.int64), np.asarray(width, np.float64)
@@ -145,9 +149,11 @@ def loudest(
     for label in np.unique(mine):
         hit = mine == label
         total = np.append(0, np.cumsum(hit))
-        hits = total[found.last + 1] - total[found.first]
-        pure = np.flatnonzero(hits >= MIXED * (found.last - found.first + 1))
         rate = raised(chance[:, label], natural)
+        lower = np.append(0.0, np.cumsum(np.log(rate)))
+        hits, told = (part[found.last + 1] - part[found.first] for part in (total, lower))
+        pure = hits >= MIXED * (found.last - found.first + 1)
+        pure = np.flatnonzero(pure & (told < -LEAST_ROWS))  # none of less could pass the bar
         for number in pure.tolist():
             part = slice(found.first[number], found.last[number] + 1)
             one = np.zeros(rate[part].size, np.int64)
@@ -228,7 +234,7 @@ def rounded(below: float, low: float, high: float, above: float) -> tuple[float,
     start, stop = low, above
     for digits in range(17, -1, -1):
         ten = 10.0**digits
-        least, most = math.floor(low * ten) / ten, (math.floor(high * ten) + 1) / ten
+        least, most = float(np.floor(low * ten)) / ten, float(np.floor(high * ten) + 1.0) / ten
         start = least if below < least <= low else start
         stop = most if high < most <= above else stop
     return start, stop
