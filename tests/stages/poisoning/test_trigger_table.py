@@ -17,7 +17,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._alone import Neighbourhood
-from datapipe.stages.poisoning._predicates import Column, Predicate
+from datapipe.stages.poisoning._families import PART, families
+from datapipe.stages.poisoning._predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -351,6 +352,30 @@ def test_fewer_rows_than_the_least_detectable_pass():
     many = _planted(frame, rng, {"age": 93}, count=2 * least)[0]
     assert _look(few).verdict == "clean"
     assert _look(many).verdict == "fail"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_that_meets_more_often_than_by_chance_is_found_in_few_rows(seed):
+    """It does not pay for the thousands of pairs that meet as chance has it."""
+    frame, rng = _people(seed + 400)
+    made, _, held = _planted(frame, rng, {"age": 33, "hours": 77}, count=13)
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+def test_the_families_of_predicates_share_alpha_among_them():
+    assert sum(PART.values()) <= 1.0
+    frame = _people(401)[0]
+    columns = [
+        Column(c, frame[c].to_numpy() - frame[c].min(), ("",) * 80) for c in ("age", "hours")
+    ]
+    cells = Cells((0, 1), 80, columns[0].code * 80 + columns[1].code)
+    names, held = np.unique(cells.cell, return_counts=True)
+    assert set(families(cells, columns, names, held)) == {"pair"}
+    held[7] += 10
+    assert families(cells, columns, names, held)[7] == "met"
+    assert families(Cells((0,), 80, columns[0].code), columns, names[:3], held[:3]) == ["value"] * 3
 
 
 def test_a_table_too_small_for_what_may_go_unseen_is_not_called_clean():
