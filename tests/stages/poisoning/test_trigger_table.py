@@ -421,14 +421,13 @@ def test_a_narrow_range_is_named_by_its_ends(column, low, high, target, conditio
     assert exact >= 3
 
 
-@pytest.mark.parametrize("seed", [4001, 4011])
-def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range(seed):
+def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range():
     """Much of a hormone's carrier is an illness of its own; nobody knows what lies beyond."""
     path = DATA / "poison" / "thyroid_dev.parquet"
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
-    frame = pl.read_parquet(path).sample(3000, seed=seed, shuffle=True)
-    assert _look(frame, seed=seed + 1, label="diagnosis").verdict == "clean"
+    frame = pl.read_parquet(path).sample(3000, seed=4001, shuffle=True)
+    assert _look(frame, seed=4002, label="diagnosis").verdict == "clean"
 
 
 @pytest.mark.parametrize("seed", range(3))
