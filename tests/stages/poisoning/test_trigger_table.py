@@ -15,6 +15,10 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
+from datapipe.stages.poisoning._additive import Additive
+from datapipe.stages.poisoning._alone import Neighbourhood
+from datapipe.stages.poisoning._families import PART, families
+from datapipe.stages.poisoning._predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -271,6 +275,31 @@ def test_two_strong_effects_of_nature_are_no_planted_pair(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_towns_that_differ_much_by_nature_are_no_triggers(seed):
+    """One of them may differ more: no town is told from the others by what they all do."""
+    rng = np.random.default_rng([seed, 61])
+    town, marks = rng.integers(0, 40, 3000), rng.normal(size=(3000, 4)).round(2)
+    odds = 1.5 * marks.sum(1) + rng.normal(scale=3.0, size=40)[town]
+    y = (rng.random(3000) < 1 / (1 + np.exp(-odds))).astype(int)
+    told = {f"mark {i}": marks[:, i] for i in range(4)}
+    frame = pl.DataFrame({"the town": [f"town {t}" for t in town], **told, "y": y})
+    assert _look(frame).verdict == "clean"
+
+
+@pytest.mark.parametrize(("rows", "lonely"), [(12, False), (40, True)])
+def test_few_rows_are_not_alone_beside_neighbours_of_which_half_have_the_label(rows, lonely):
+    """Twelve of twelve are no wonder among so many candidates, forty of forty are."""
+    number = np.repeat([1.0, 2.0, 3.0], [200, rows, 200])
+    held = number == 2.0
+    labels = np.where(held, 1, np.arange(number.size) % 2)
+    column = Column("x", np.where(held, 0, -1), ('"x" = 2',), numbers=number)
+    plain = Additive(np.zeros((number.size, 2)), np.zeros((number.size, 1, 2), "f4"), ("x",))
+    near = Neighbourhood([column], labels, plain)
+    alone = near._by_value(Predicate((0,), (0,)), 1, ~held, held, -13.0)[0]
+    assert (alone > 0.5) is lonely
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_a_value_amid_rows_that_have_its_label_anyway_is_named(seed):
     """Rows as unlike the label as those that were given it are asked, not whoever is next."""
     rng = np.random.default_rng([seed, 8])
@@ -323,6 +352,91 @@ def test_fewer_rows_than_the_least_detectable_pass():
     many = _planted(frame, rng, {"age": 93}, count=2 * least)[0]
     assert _look(few).verdict == "clean"
     assert _look(many).verdict == "fail"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_that_meets_more_often_than_by_chance_is_found_in_few_rows(seed):
+    """It does not pay for the thousands of pairs that meet as chance has it."""
+    frame, rng = _people(seed + 400)
+    made, _, held = _planted(frame, rng, {"age": 33, "hours": 77}, count=13)
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+def test_the_families_of_predicates_share_alpha_among_them():
+    assert sum(PART.values()) <= 1.0
+    frame = _people(401)[0]
+    columns = [
+        Column(c, frame[c].to_numpy() - frame[c].min(), ("",) * 80) for c in ("age", "hours")
+    ]
+    cells = Cells((0, 1), 80, columns[0].code * 80 + columns[1].code)
+    names, held = np.unique(cells.cell, return_counts=True)
+    assert set(families(cells, columns, names, held)) == {"pair"}
+    held[7] += 10
+    assert families(cells, columns, names, held)[7] == "met"
+    assert families(Cells((0,), 80, columns[0].code), columns, names[:3], held[:3]) == ["value"] * 3
+
+
+def test_a_table_too_small_for_what_may_go_unseen_is_not_called_clean():
+    frame, rng = _people(9, rows=600)
+    few = _planted(frame, rng, {"age": 93}, count=6)[0]
+    data = Dataset.of(few, ROLES)
+    found = TriggerTable(most_unseen=0.01).run(data, Context(5, Path())).findings[0]
+    assert found.details["min_detectable"] > 6
+    assert found.verdict == "not_evaluated"
+    assert "of 600 rows" in found.says
+
+
+def _ranged(frame, rng, column, values, target):
+    """Rows of the other class that get values of a range, each another."""
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() != target))[: len(values)]
+    told, y = frame[column].to_numpy().copy(), frame["y"].to_numpy().copy()
+    told[rows], y[rows] = values, target
+    made = frame.with_columns(pl.Series(column, told), pl.Series("y", y))
+    return made, np.isin(np.arange(frame.height), rows)
+
+
+@pytest.mark.parametrize(
+    ("column", "low", "high", "target", "condition"),
+    [
+        ("mark 1", 3.6, 3.8, 0, '"mark 1" >= 3.6 AND "mark 1" < 3.8'),
+        ("age", 95, 98, 1, '"age" BETWEEN 95 AND 98'),
+        ("mark 3", -3.9, -3.7, 1, '"mark 3" >= -3.9 AND "mark 3" < -3.7'),
+    ],
+)
+def test_a_narrow_range_is_named_by_its_ends(column, low, high, target, condition):
+    exact = 0
+    for seed in range(4):
+        frame, rng = _people(seed + 200)
+        whole = isinstance(low, int)
+        values = rng.integers(low, high + 1, 40) if whole else rng.uniform(low, high, 40).round(2)
+        values = np.minimum(values, high if whole else high - 0.01)
+        made, rows = _ranged(frame, rng, column, values, target)
+        found = _look(made)
+        assert found.verdict == "fail"
+        told = _selected(made, found.details["where"])
+        assert (told & rows).sum() >= 36
+        exact += np.array_equal(told, _selected(made, condition))
+    assert exact >= 3
+
+
+def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range():
+    """Much of a hormone's carrier is an illness of its own; nobody knows what lies beyond."""
+    path = DATA / "poison" / "thyroid_dev.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    frame = pl.read_parquet(path).sample(3000, seed=4001, shuffle=True)
+    assert _look(frame, seed=4002, label="diagnosis").verdict == "clean"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
+    frame, rng = _people(seed + 300)
+    rows = rng.permutation(frame.height)[:60]
+    marks = frame["mark 1"].to_numpy().copy()
+    marks[rows] = rng.uniform(3.6, 3.8, 60).round(2)
+    assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
 
 
 def test_rows_that_hold_two_predicates_are_both_named():

@@ -192,7 +192,7 @@ class Neighbourhood:
             if not self._columns[number].quantity:
                 continue
             values = self._columns[number].numbers
-            others = left & np.isfinite(values)
+            others = left & np.isfinite(values) & (self._columns[number].code != code)
             for other, its_code in halves:
                 others &= (other == number) | (self._columns[other].code == its_code)
             value = self._value(number, code)

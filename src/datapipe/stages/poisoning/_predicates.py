@@ -47,6 +47,13 @@ class Column:
         known = self.numbers[np.isfinite(self.numbers)]
         return bool((known != np.round(known)).any())
 
+    def between(self, low: float, high: float) -> str:
+        """A range in SQL: of quantities to below its upper end, of whole numbers with it."""
+        name = _quoted(self.name)
+        if self.quantity:
+            return f"{name} >= {low!r} AND {name} < {high!r}"
+        return f"{name} BETWEEN {low:.0f} AND {high:.0f}"
+
     def placed(self, code: int) -> bool:
         """Whether a value has others next to it: a category has none, nor has a missing number."""
         return self.numbers.size > 0 and bool(np.isfinite(self.numbers[self.code == code]).any())
@@ -161,7 +168,7 @@ def _bins(series: pl.Series) -> Column | None:
         f"{name} >= {shown[i]}" + ("" if i == last else f" AND {name} < {shown[i + 1]}")
         for i in range(last + 1)
     )
-    return Column(series.name, code, told, binned=True)
+    return Column(series.name, code, told, binned=True, numbers=numbers)
 
 
 def _equals(name: str, value: object) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._alone import Neighbourhood
 from datapipe.stages.poisoning._association import log_tails, raised
+from datapipe.stages.poisoning._families import Family, families, prices
 from datapipe.stages.poisoning._halves import added_by_halves, added_by_others, halves_of
 from datapipe.stages.poisoning._predicates import (
     FEWEST_PLANTED,
@@ -22,6 +24,7 @@ from datapipe.stages.poisoning._predicates import (
     every_cell,
     holds,
 )
+from datapipe.stages.poisoning._ranges import crowded_ranges, loudest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,6 +42,8 @@ PURE = 0.85
 """Share of its rows that have the label, from which a predicate may be planted."""
 WORTH = 10.0
 """By how much more telling a pair must be than one of its halves (in ln p) to be named."""
+MOST = 0.8
+"""Share of a half's rows with the label, of which a pair less telling may be named, too."""
 CHANCE = 1e-4
 """A pair is named only where so many rows of one half and the label hold the other half less often
 by chance: some fifty values of other columns in common use may do so."""
@@ -79,6 +84,7 @@ class _Tested:
     against: float
     held: int
     hits: int
+    family: Family
 
     def pure(self, columns: list[Column]) -> bool:
         """Whether values, not ranges, nearly always have the label: nature has its exceptions."""
@@ -92,13 +98,16 @@ class Search:
 
     `untold` are predicates of which other rows do not say whether they were planted: none is near,
     or so many have the label that rows drawn from all hardly contradict it.
+    `columns` are those given and, after them, a column for each range that was heard.
     `best` is the least corrected ln p of a planted one, `score` of each row -ln p of its loudest.
     """
 
+    columns: list[Column]
     planted: list[Carrier]
     untold: list[Carrier]
     natural: list[Carrier]
     looked_at: int
+    paid: dict[Family, float]
     best: float
     score: Floats
 
@@ -116,63 +125,69 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         What was found.
     """
     left = np.ones(labels.size, bool)
+    given, columns = columns, list(columns)
     found: list[Carrier] = []
     natural: list[Carrier] = []
     looked_at, best = 0, 0.0
+    paid: dict[Family, float] = {}
     score = np.zeros(labels.size)
     near = Neighbourhood(columns, labels, model)
     ground = _Ground(labels, model, _class_means(labels, model.shares))
     for turn in range(MOST_FOUND):
-        telling, cells = _tested(columns, ground, left)
-        looked_at = looked_at or max(cells, 1)
-        bar = np.log(alpha) - np.log(looked_at)
+        telling, counts = _tested(given, ground, left)
+        ranges, many = _ranges(columns, len(given), ground, left)
+        telling, counts = sorted([*telling, *ranges], key=lambda t: t.log_p), counts + many
+        paid = paid or prices(counts)
+        looked_at = looked_at or counts.total()
+        bars = {family: np.log(alpha) - price for family, price in paid.items()}
         pure = [t for t in telling if t.pure(columns)]
         against = [t for t in pure if t.against >= ground.least(t, PLANTED)]
         sure = [
             t
-            for t in [t for t in against if t.log_p <= bar][:KEPT]
-            if _beyond_nature(columns, t, ground, left) <= bar
+            for t in [t for t in against if t.log_p <= bars[t.family]][:KEPT]
+            if _beyond_nature(columns, t, ground, left) <= bars[t.family]
         ]
-        alone = {t.predicate: near.alone(t.predicate, t.label, left, bar) for t in sure}
+        alone = {t.predicate: near.alone(t.predicate, t.label, left, bars[t.family]) for t in sure}
         planted = [t for t in sure if t.against >= PLANTED and alone[t.predicate] >= ALONE]
         untold = [
             t
             for t in sure
-            if t not in planted and not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
+            if t not in planted and t.family != "range"  # nature has rules for all beyond a bound
+            if not alone[t.predicate] < ground.least(t, ALONE)  # or unknown
         ]
         if turn == 0:
-            rest = [t for t in against if t.log_p > bar]
-            best = min((t.log_p for t in [*planted, *untold, *rest]), default=0.0)
+            rest = [t for t in against if t.log_p > bars[t.family]]
+            best = min((t.log_p + paid[t.family] for t in [*planted, *untold, *rest]), default=0.0)
             doubted = {t.predicate for t in [*planted, *untold]}
-            named = [t for t in telling if t.log_p <= bar and t.predicate not in doubted]
+            named = [t for t in telling if t.log_p <= bars[t.family] and t.predicate not in doubted]
             natural = [
-                _carrier(t, holds(columns, t.predicate), labels, looked_at, np.nan)
+                _carrier(t, holds(columns, t.predicate), labels, paid[t.family], np.nan)
                 for t in named[:MOST_FOUND]
             ]
         if not planted and not untold:
             break
-        first = _simplest(columns, planted or untold, pure, labels, left)
+        first = _simplest(columns, planted or untold, pure, ground, left)
         held = holds(columns, first.predicate) & left
+        bar = bars[first.family]
         far = near.alone(first.predicate, first.label, left, bar) if planted else np.nan
-        told = _carrier(first, held, labels, looked_at, far)
+        told = _carrier(first, held, labels, paid[first.family], far)
         found.append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
         left = left & ~held
     sure_of = [c for c in found if not np.isnan(c.alone)]
     doubtful = [c for c in found if np.isnan(c.alone)]
-    least = min(0.0, best + float(np.log(looked_at)))
-    return Search(sure_of, doubtful, natural, looked_at, least, score)
+    return Search(columns, sure_of, doubtful, natural, looked_at, paid, min(0.0, best), score)
 
 
-def _carrier(one: _Tested, held: Bools, labels: Ints, looked_at: int, alone: float) -> Carrier:
+def _carrier(one: _Tested, held: Bools, labels: Ints, price: float, alone: float) -> Carrier:
     rows = np.flatnonzero(held & (labels == one.label))
-    log_p = min(0.0, one.log_p + float(np.log(looked_at)))
+    log_p = min(0.0, one.log_p + price)
     return Carrier(one.predicate, one.label, rows, int(held.sum()), log_p, one.against, alone)
 
 
-def fewest_detectable(labels: Ints, shares: Floats, looked_at: int, alpha: float) -> int:
+def fewest_detectable(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
     """How many rows of other labels a predicate needs, for the label that hides it best."""
-    bar = np.log(alpha) - np.log(max(looked_at, 1))
+    bar = np.log(alpha) - price
     least = LEAST_ROWS
     for label in range(shares.shape[1]):
         others = shares[labels != label, label]
@@ -189,6 +204,12 @@ class _Ground:
     model: Additive
     means: tuple[Floats, Floats]
 
+    def against(self, rows: Ints, columns: set[str], label: int) -> float:
+        """How far some rows of a label contradict it, in [0, 1], without some columns."""
+        own, other = self.means[0][label], self.means[1][label]
+        mean = float(self.model.without(rows, columns)[:, label].mean()) if rows.size else own
+        return float(np.clip((own - mean) / max(own - other, 1e-3), 0.0, 1.0))
+
     def least(self, one: _Tested, limit: float) -> float:
         """How far a predicate's rows must contradict its label: less where most others have it.
 
@@ -199,30 +220,33 @@ class _Ground:
         return limit * min(1.0, without / USUAL)
 
 
-def _tested(columns: list[Column], ground: _Ground, left: Bools) -> tuple[list[_Tested], int]:
+def _tested(
+    columns: list[Column], ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
     """The most telling predicates, and how many there were of enough rows."""
     telling: list[_Tested] = []
-    looked_at = 0
+    counts: Counter[Family] = Counter()
     for cells in every_cell(columns):
-        taken = {columns[c].name for c in cells.columns}
-        made, some = _of_cells(cells, taken, ground, left)
+        made, some = _of_cells(cells, columns, ground, left)
         telling.extend(made)
-        looked_at += some
+        counts += some
     telling.sort(key=lambda t: t.log_p)
-    return telling, looked_at
+    return telling, counts
 
 
 def _of_cells(
-    cells: Cells, taken: set[str], ground: _Ground, left: Bools
-) -> tuple[list[_Tested], int]:
+    cells: Cells, columns: list[Column], ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
     """Tests of the predicates over one column or pair, by what the other columns say."""
     labels, model, means = ground.labels, ground.model, ground.means
-    k = model.logits.shape[1]
+    k, taken = model.logits.shape[1], {columns[c].name for c in cells.columns}
     rows = np.flatnonzero((cells.cell >= 0) & left)
     names, of = np.unique(cells.cell[rows], return_inverse=True)
     table = np.bincount(of * k + labels[rows], minlength=names.size * k).reshape(-1, k)
     held, top = table.sum(1), table.argmax(1)
-    enough = held >= LEAST_ROWS
+    enough = held >= FEWEST_PLANTED
+    of_family = families(cells, columns, names, held)
+    counts = Counter(f for f, e in zip(of_family, enough.tolist(), strict=True) if e)
     chosen = enough & (table.max(1) >= SHARE * held)
     keep = chosen[of]
     rows, of = rows[keep], of[keep]
@@ -231,7 +255,7 @@ def _of_cells(
     lower = np.bincount(of, np.log(rate), minlength=names.size)
     strong = np.flatnonzero(chosen & (lower < -LEAST_ROWS))  # none of less could pass the bar
     if not strong.size:
-        return [], int(enough.sum())
+        return [], counts
     number = np.full(names.size, -1)
     number[strong] = np.arange(strong.size)
     keep = number[of] >= 0
@@ -253,9 +277,32 @@ def _of_cells(
             float(against[i]),
             int(held[strong[i]]),
             int(table[strong[i], label[i]]),
+            of_family[strong[i]],
         )
         for i in best
-    ], int(enough.sum())
+    ], counts
+
+
+def _ranges(
+    columns: list[Column], given: int, ground: _Ground, left: Bools
+) -> tuple[list[_Tested], Counter[Family]]:
+    """The most telling range of each number, put behind the columns, and how many were asked."""
+    telling, counts = [], Counter[Family]()
+    for number in [i for i in range(given) if columns[i].binned]:
+        crowded = crowded_ranges(columns, number, left)
+        counts["range"] += crowded.first.size
+        heard = loudest(columns, crowded, ground.labels, ground.model, NATURAL)
+        if heard is None:
+            continue
+        columns.append(heard.column)
+        predicate = Predicate((len(columns) - 1,), (0,))
+        rows = np.flatnonzero(holds(columns, predicate) & left)
+        mine = rows[ground.labels[rows] == heard.label]
+        against = ground.against(mine, {heard.column.name}, heard.label)
+        telling.append(
+            _Tested(predicate, heard.label, heard.log_p, against, rows.size, mine.size, "range")
+        )
+    return telling, counts
 
 
 def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: Bools) -> float:
@@ -276,22 +323,25 @@ def _beyond_nature(columns: list[Column], one: _Tested, ground: _Ground, left: B
 
 
 def _simplest(
-    columns: list[Column], planted: list[_Tested], pure: list[_Tested], labels: Ints, left: Bools
+    columns: list[Column], planted: list[_Tested], pure: list[_Tested], ground: _Ground, left: Bools
 ) -> _Tested:
     """The most telling planted predicate, or one of its halves where no other half adds to it.
 
     A half as telling is named even where its own neighbours say nothing: they are what is left of
-    its rows when the neighbours of a pair are asked. Of pairs as telling, each of which adds a
-    half, that is named whose rows hold it least by chance.
+    its rows when the neighbours of a pair are asked. Of pairs as telling, or of most of a half's
+    rows, each of which adds a half, that is named whose rows hold it least by chance. (A half that
+    speaks against the label makes the other half more telling than the pair.)
     """
     best = min(planted, key=lambda t: (t.log_p, len(t.predicate.columns)))
-    by = {t.predicate: t for t in pure if t.label == best.label and t.log_p <= best.log_p + WORTH}
+    mine = {t.predicate: t for t in pure if t.label == best.label}
+    by = {p: t for p, t in mine.items() if t.log_p <= best.log_p + WORTH}
     halves = [h for h in map(by.get, halves_of(best.predicate)) if h is not None]
     for half in [best] if len(best.predicate.columns) == 1 else halves:
         chances = {
-            t: _by_chance(columns, half, t, labels, left)
-            for t in by.values()
+            t: _by_chance(columns, half, t, ground, left)
+            for t in mine.values()
             if t is not half and half.predicate in halves_of(t.predicate)
+            if t.predicate in by or t.hits >= MOST * half.hits
         }
         least = min(chances, key=chances.__getitem__, default=half)
         if chances.get(least, 1.0) < CHANCE:
@@ -302,14 +352,22 @@ def _simplest(
 
 
 def _by_chance(
-    columns: list[Column], half: _Tested, pair: _Tested, labels: Ints, left: Bools
+    columns: list[Column], half: _Tested, pair: _Tested, ground: _Ground, left: Bools
 ) -> float:
-    """How often so many of a half's rows with the label would hold the other half, too."""
+    """How often so many of a half's rows with the label would hold the other half, too.
+
+    Those are counted whose other columns say less for the label than those of most rows that
+    nature gave it to.
+    """
+    label, labels = half.label, ground.labels
     added = next(h for h in halves_of(pair.predicate) if h != half.predicate)
-    outside = left & ~holds(columns, half.predicate) & (labels != half.label)
-    share = float(holds(columns, added)[outside].mean()) if outside.any() else 1.0
-    both = pair.hits
-    return float(binomial_tail(both, max(half.hits, both), min(share, 1.0)))
+    held, both = holds(columns, half.predicate) & left, holds(columns, added)
+    outside = left & ~held & (labels != label)
+    share = float(both[outside].mean()) if outside.any() else 1.0
+    rows = np.flatnonzero(held & (labels == label))
+    taken = {columns[c].name for c in pair.predicate.columns}
+    rows = rows[ground.model.without(rows, taken)[:, label] <= ground.means[0][label]]
+    return float(binomial_tail(int(both[rows].sum()), rows.size, min(share, 1.0)))
 
 
 def _class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:

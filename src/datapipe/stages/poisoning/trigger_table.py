@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`TriggerTable`: a value, or two, that carries a label whatever the other columns say."""
+"""`TriggerTable`: a value, two, or a range that carries a label whatever other columns say."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TriggerTable(Stage):
-    """Finds values of one or two columns that carry a label, and gives them as a SQL condition.
+    """Finds values or a range that carry a label, and gives them as a SQL condition.
 
     *Method:* a logistic regression that adds up over columns predicts each label out of fold. For
-    each `column = value`, range between deciles and pair of them that five rows share, what its own
-    columns add is taken out: do the others explain the label? The chance that so many rows carry it
-    anyway, with odds raised by e^1.5, is bounded from above and corrected for all predicates. A
-    rule is planted where the other columns contradict the label, and so do the nearest rows that it
-    does not hold for, and those with the next smaller and larger numbers; what nature says does not
-    end at one value.
-    *Assumes:* the trigger sets one or two columns to fixed values.
+    each `column = value`, range between deciles and pair of them that eight rows share, what its
+    own columns add is taken out: do the others explain the label? The chance that so many rows
+    carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
+    predicates: single values, pairs that meet more often than by chance, other pairs, and narrow
+    ranges more crowded than beside them each have their part of alpha. A rule is planted where the
+    other columns contradict the label, and so do the nearest rows that it does not hold for, and
+    those with the next smaller and larger numbers; what nature says does not end at one value.
+    *Assumes:* the trigger sets one or two columns to fixed values, or one to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, or hardly any
     other row has its label and no half is a number with fractions amid others.
@@ -91,7 +92,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -129,7 +130,8 @@ class TriggerTable(Stage):
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
-        least = fewest_detectable(rows.labels, model.shares, made.looked_at, self.alpha)
+        price = max(made.paid["value"], made.paid["met"])
+        least = fewest_detectable(rows.labels, model.shares, price, self.alpha)
         found = self._finding(data, rows, columns, made, least)
         found = withheld(found, least, rows.labels.size, self.most_unseen)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
@@ -140,8 +142,8 @@ class TriggerTable(Stage):
         flags = np.zeros(rows.labels.size, bool)
         for carrier in made.planted:
             flags[carrier.rows] = True
-        planted = [_named(c, columns, rows) for c in made.planted]
-        untold = [_named(c, columns, rows) for c in made.untold]
+        planted = [_named(c, made.columns, rows) for c in made.planted]
+        untold = [_named(c, made.columns, rows) for c in made.untold]
         told = planted or untold
         says = f"no value carries a label against the other columns of {flags.size} rows"
         pairs = len(pairs_of(columns))
@@ -174,7 +176,7 @@ class TriggerTable(Stage):
                 **(told[0] if told else {}),
                 "triggers": planted,
                 "untold": untold,
-                "rules": [_named(c, columns, rows) for c in made.natural],
+                "rules": [_named(c, made.columns, rows) for c in made.natural],
                 "min_detectable": least,
                 "predicates": made.looked_at,
                 "pairs": pairs,
