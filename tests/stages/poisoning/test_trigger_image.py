@@ -20,7 +20,7 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning import _replanted
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
-from datapipe.stages.poisoning._levels import LOUD
+from datapipe.stages.poisoning._levels import LOUD, TEXTURED
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
@@ -37,7 +37,13 @@ from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import GROUPED, group_test, may_be_natural
+from datapipe.stages.poisoning._two_groups import (
+    GROUPED,
+    ONE_TEXTURE,
+    TWO_GROUPS,
+    group_test,
+    may_be_natural,
+)
 from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
 from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -523,6 +529,33 @@ def test_a_group_that_vouches_for_its_label_is_asked_what_it_shows_without_its_p
         assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
 
 
+@pytest.mark.parametrize(("others", "share", "told"), [(0, 40, 1), (60, 40, 0), (0, 8, 0)])
+def test_a_texture_that_parts_a_label_is_evidence_where_no_other_label_has_it(others, share, told):
+    """Rows with it keep their label, and neighbours vouch for them: nobody is a suspect."""
+    values, labels, rng = _embeddings(2000, 30)
+    labels = np.repeat(np.arange(10), 200)
+    values = rng.normal(size=values.shape) + 6.0 * rng.normal(size=(10, 30))[labels]
+    rows, beside = np.flatnonzero(labels == 2)[:share], np.flatnonzero(labels != 2)[::29][:others]
+    content = content_of(Pixels(values.astype(np.float32)), labels, rng)
+    values[np.append(rows, beside), 4] += 25.0
+    content = content.seen_as(Pixels(values.astype(np.float32)))
+    filters = Filters(content, TEXTURED)
+    made = [e for e in group_test(content, filters) if e.test == ONE_TEXTURE]
+    assert [e.label for e in made if e.p_value < 1e-5] == [2] * told
+    if told:
+        assert set(made[0].rows) == set(rows)
+        assert may_be_natural(Trigger(2, made[0], rows, np.zeros(labels.size)))
+
+
+def test_rows_that_vouch_for_each_other_may_share_a_stamp_that_no_suspect_teaches():
+    """Of a group of a label none is a suspect: once numpy divided by none of them."""
+    values, labels, chosen = _grouped([5])
+    content = content_of(Pixels(values), labels, np.random.default_rng(0))
+    evidence = Evidence(2, 40, 140, 1e-9, chosen, TWO_GROUPS, content)
+    assert not content.suspect[chosen].any()
+    assert set(with_stamp(evidence, Pixels(values)).rows) == set(chosen)
+
+
 def test_what_may_be_natural_raises_an_alarm_only_where_nothing_else_does():
     none = np.zeros(0, np.int64)
     group, plain = (
@@ -597,6 +630,19 @@ def test_a_dark_line_is_evidence_though_each_of_its_pixels_is_often_dark(shape, 
     assert evidence[3].p_value < 1e-3
     assert set(mine) <= set(evidence[3].rows)
     assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+
+
+@pytest.mark.parametrize("wide", [1, 3])
+@pytest.mark.parametrize("down", [True, False])
+def test_dark_lines_beside_dark_lines_are_where_what_is_shown_has_ended(wide, down):
+    rows, labels, _ = _pictures(1)
+    rows = np.maximum(rows, 1)
+    mine = np.flatnonzero(labels != 3)[::110][:10]
+    pictures = rows.reshape(-1, 10, 10)
+    (pictures.swapaxes(1, 2) if down else pictures)[mine, 10 - wide :] = 0
+    content = _doubted(rows, labels, mine)
+    found = Places(Pixels(rows), (10, 10, 1), LINES).evidence(content, 3)
+    assert (found.p_value < 1e-3) == (wide == 1)
 
 
 def test_a_window_that_mostly_right_rows_hold_is_no_evidence():
