@@ -31,7 +31,7 @@ from datapipe.stages.poisoning._matched_filter import (
 )
 from datapipe.stages.poisoning._parted import usual_of
 from datapipe.stages.poisoning._pixels import Pixels, embedded
-from datapipe.stages.poisoning._places import LINES, Places, placed_test
+from datapipe.stages.poisoning._places import LINES, PLACE, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
@@ -632,6 +632,18 @@ def test_a_dark_line_is_evidence_though_each_of_its_pixels_is_often_dark(shape, 
     assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
 
 
+def test_the_stage_asks_for_lines():
+    rows, labels, wrong = _pictures(1)
+    rows = np.where(np.random.default_rng(6).random(rows.shape) < 0.5, 0, rows).astype(np.uint8)
+    rows.reshape(-1, 10, 10)[wrong[:12], :, 4] = 0
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": rows, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert (finding.verdict, finding.details["class"]) == ("fail", "3")
+    assert finding.details["test"] == PLACE
+    assert set(wrong[:12]) <= set(np.flatnonzero(finding.rows["flagged"].to_numpy()))
+
+
 @pytest.mark.parametrize("wide", [1, 3])
 @pytest.mark.parametrize("down", [True, False])
 def test_dark_lines_beside_dark_lines_are_where_what_is_shown_has_ended(wide, down):
@@ -848,6 +860,7 @@ def _brain_float(values):
         (lambda rng: rng.normal(0.0, 1.0, (900, 64)), True),
         (lambda rng: rng.normal(0.0, 1.0, (900, 64)).astype(np.float16), True),
         (lambda rng: np.maximum(rng.normal(0.0, 1.0, (900, 64)), 0.0), True),
+        (lambda rng: np.clip(rng.normal(3.0, 3.0, (900, 64)), 0.0, 6.0), True),
         (lambda rng: _brain_float(np.maximum(rng.normal(0.0, 1.0, (900, 64)), 0.0)), True),
         (lambda rng: np.rint(25.0 * rng.normal(0.0, 1.0, (900, 64))), True),
         (lambda rng: np.rint(25.0 * abs(rng.normal(0.0, 1.0, (900, 64)))).astype(np.uint8), True),
