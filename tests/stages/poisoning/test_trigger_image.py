@@ -529,7 +529,7 @@ def test_a_group_that_vouches_for_its_label_is_asked_what_it_shows_without_its_p
         assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
 
 
-@pytest.mark.parametrize(("others", "share", "told"), [(0, 40, 1), (60, 40, 0), (0, 8, 0)])
+@pytest.mark.parametrize(("others", "share", "told"), [(0, 40, 1), (60, 40, 0), (0, 18, 0)])
 def test_a_texture_that_parts_a_label_is_evidence_where_no_other_label_has_it(others, share, told):
     """Rows with it keep their label, and neighbours vouch for them: nobody is a suspect."""
     values, labels, rng = _embeddings(2000, 30)
@@ -541,7 +541,7 @@ def test_a_texture_that_parts_a_label_is_evidence_where_no_other_label_has_it(ot
     content = content.seen_as(Pixels(values.astype(np.float32)))
     filters = Filters(content, TEXTURED)
     made = [e for e in group_test(content, filters) if e.test == ONE_TEXTURE]
-    assert [e.label for e in made if e.p_value < 1e-5] == [2] * told
+    assert [e.label for e in made if e.p_value < 1e-2] == [2] * told
     if told:
         assert set(made[0].rows) == set(rows)
         assert may_be_natural(Trigger(2, made[0], rows, np.zeros(labels.size)))
