@@ -31,8 +31,8 @@ KEPT = {
 }
 
 HEARD = {6: 0.9, 7: 0.3}
-"""Of poisoned sets, and of their rows: a floor set after these seeds were seen, of which 6 in 6 were
-heard before the ReLU and 3 in 6 after it.
+"""Of poisoned sets, and of their rows: floors set after these seeds were seen, of which 6 of 6 were
+heard before the ReLU and 3 of 6 after it.
 """
 
 
