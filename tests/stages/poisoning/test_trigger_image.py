@@ -20,25 +20,32 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning import _replanted
 from datapipe.stages.poisoning._content import Content, content_of, equal_rows
-from datapipe.stages.poisoning._levels import LOUD
+from datapipe.stages.poisoning._levels import LOUD, TEXTURED
 from datapipe.stages.poisoning._matched_filter import (
     Evidence,
     Filters,
     Tried,
     across_sources,
     apart,
+    try_all,
 )
 from datapipe.stages.poisoning._parted import usual_of
 from datapipe.stages.poisoning._pixels import Pixels, embedded
-from datapipe.stages.poisoning._places import LINES, Places, placed_test
+from datapipe.stages.poisoning._places import LINES, PLACE, Places, placed_test
 from datapipe.stages.poisoning._refined import Trigger
 from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import may_be_natural
+from datapipe.stages.poisoning._two_groups import (
+    GROUPED,
+    ONE_TEXTURE,
+    TWO_GROUPS,
+    group_test,
+    may_be_natural,
+)
 from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
-from datapipe.stages.poisoning.trigger_image import TriggerImage
+from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
 DATA = Path(
@@ -320,6 +327,8 @@ def test_many_rows_of_one_class_with_a_patch_that_vouch_for_each_other_are_found
         ("split-half", False, True, True),
         ("split-half", False, False, False),
         ("two groups", False, False, True),
+        ("split-half, one group of a label", False, False, True),
+        ("cross-source, one group of a label", False, False, True),
     ],
 )
 def test_rows_that_neighbours_vouch_for_may_be_a_kind_of_their_label(test, view, vouched, natural):
@@ -486,6 +495,77 @@ def test_a_step_of_four_deviations_is_heard_in_embeddings_and_wrong_labels_alone
     assert finding.verdict == "clean"
 
 
+def _grouped(kinds):
+    """Embeddings of ten classes, and forty rows of label 2 far out, that lean to it.
+
+    What is left of them is of some classes: of several under a trigger, of one by nature.
+    """
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.arange(10), 100)
+    means = 4.0 * rng.normal(size=(10, 40))
+    values = rng.normal(size=(labels.size, 40)) + means[labels]
+    chosen = rng.permutation(np.flatnonzero(np.isin(labels, kinds)))[:40]
+    values[chosen] += 0.5 * (means[2] - means[labels[chosen]]) + 20.0 * np.eye(40)[7]
+    labels[chosen] = 2
+    return values.astype(np.float32), labels, chosen
+
+
+@pytest.mark.parametrize(("kinds", "told"), [([0, 1, 4, 5, 6, 8], True), ([5], False)])
+def test_a_group_that_vouches_for_its_label_is_asked_what_it_shows_without_its_pattern(kinds, told):
+    """As in what a network makes of rows whose trigger it has learnt: no row is a suspect."""
+    values, labels, chosen = _grouped(kinds)
+    content = content_of(Pixels(values), labels, np.random.default_rng(0))
+    assert content.suspect[chosen].sum() < 5
+    filters = Filters(content)
+    try_all(content, filters)
+    made = [e for e in group_test(content, filters) if e.test == GROUPED]
+    assert [e.label for e in made if e.p_value < 1e-6] == ([2] if told else [])
+    if told:
+        assert set(made[0].rows) == set(chosen)
+        finding = _look(
+            Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
+        )
+        assert (finding.verdict, finding.details["class"]) == ("suspect", "2")
+        assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
+
+
+@pytest.mark.parametrize(("others", "share", "told"), [(0, 40, 1), (60, 40, 0), (0, 18, 0)])
+def test_a_texture_that_parts_a_label_is_evidence_where_no_other_label_has_it(others, share, told):
+    """Rows with it keep their label, and neighbours vouch for them: nobody is a suspect."""
+    values, labels, rng = _embeddings(2000, 30)
+    labels = np.repeat(np.arange(10), 200)
+    values = rng.normal(size=values.shape) + 6.0 * rng.normal(size=(10, 30))[labels]
+    rows, beside = np.flatnonzero(labels == 2)[:share], np.flatnonzero(labels != 2)[::29][:others]
+    content = content_of(Pixels(values.astype(np.float32)), labels, rng)
+    values[np.append(rows, beside), 4] += 25.0
+    content = content.seen_as(Pixels(values.astype(np.float32)))
+    filters = Filters(content, TEXTURED)
+    made = [e for e in group_test(content, filters) if e.test == ONE_TEXTURE]
+    assert [e.label for e in made if e.p_value < 1e-2] == [2] * told
+    if told:
+        assert set(made[0].rows) == set(rows)
+        assert may_be_natural(Trigger(2, made[0], rows, np.zeros(labels.size)))
+
+
+def test_rows_that_vouch_for_each_other_may_share_a_stamp_that_no_suspect_teaches():
+    """Of a group of a label none is a suspect: once numpy divided by none of them."""
+    values, labels, chosen = _grouped([5])
+    content = content_of(Pixels(values), labels, np.random.default_rng(0))
+    evidence = Evidence(2, 40, 140, 1e-9, chosen, TWO_GROUPS, content)
+    assert not content.suspect[chosen].any()
+    assert set(with_stamp(evidence, Pixels(values)).rows) == set(chosen)
+
+
+def test_what_may_be_natural_raises_an_alarm_only_where_nothing_else_does():
+    none = np.zeros(0, np.int64)
+    group, plain = (
+        Evidence(2, 9, 9, p, none, test, None)
+        for p, test in ((1e-30, GROUPED), (1e-6, "cross-source"))
+    )
+    assert _telling([group, plain], 1e-3) == [plain]
+    assert _telling([group, plain], 1e-9) == [group]
+
+
 @pytest.mark.parametrize(("step", "verdict"), [(4.0, "clean"), (1.5, "not_evaluated")])
 def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     monkeypatch, step, verdict
@@ -550,6 +630,31 @@ def test_a_dark_line_is_evidence_though_each_of_its_pixels_is_often_dark(shape, 
     assert evidence[3].p_value < 1e-3
     assert set(mine) <= set(evidence[3].rows)
     assert min(e.p_value for label, e in evidence.items() if label != 3) == 1.0
+
+
+def test_the_stage_asks_for_lines():
+    rows, labels, wrong = _pictures(1)
+    rows = np.where(np.random.default_rng(6).random(rows.shape) < 0.5, 0, rows).astype(np.uint8)
+    rows.reshape(-1, 10, 10)[wrong[:12], :, 4] = 0
+    finding = _look(
+        Dataset.of(pl.DataFrame({"i": rows, "y": labels}), Roles.of(image="i", label="y"))
+    )
+    assert (finding.verdict, finding.details["class"]) == ("fail", "3")
+    assert finding.details["test"] == PLACE
+    assert set(wrong[:12]) <= set(np.flatnonzero(finding.rows["flagged"].to_numpy()))
+
+
+@pytest.mark.parametrize("wide", [1, 3])
+@pytest.mark.parametrize("down", [True, False])
+def test_dark_lines_beside_dark_lines_are_where_what_is_shown_has_ended(wide, down):
+    rows, labels, _ = _pictures(1)
+    rows = np.maximum(rows, 1)
+    mine = np.flatnonzero(labels != 3)[::110][:10]
+    pictures = rows.reshape(-1, 10, 10)
+    (pictures.swapaxes(1, 2) if down else pictures)[mine, 10 - wide :] = 0
+    content = _doubted(rows, labels, mine)
+    found = Places(Pixels(rows), (10, 10, 1), LINES).evidence(content, 3)
+    assert (found.p_value < 1e-3) == (wide == 1)
 
 
 def test_a_window_that_mostly_right_rows_hold_is_no_evidence():
@@ -727,6 +832,8 @@ def test_rows_behind_others_are_read_as_the_others_are():
     pixels = Pixels(stored).with_more(added)
     assert np.array_equal(pixels.take(rows), both[rows])
     assert np.array_equal(pixels.cells(rows, np.array([1, 7])), both[rows][:, [1, 7]])
+    beyond = pixels.with_more(both[:2] + np.array([[300], [-300]], np.float32))
+    assert set(beyond.take(np.array([50, 51])).ravel()) == {0.0, 255.0}
     weights = rng.normal(size=(12, 2))
     assert np.allclose(pixels.project(weights), both @ weights, atol=1e-2)
     assert np.allclose(pixels.project(weights, rows), both[rows] @ weights, atol=1e-2)
@@ -742,12 +849,22 @@ def test_equal_rows_are_told_from_nearly_equal_ones():
     assert first[299] == 299
 
 
+def _brain_float(values):
+    """As 16-bit floats with eight bits of exponent: about three digits."""
+    return (values.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
         (lambda rng: rng.normal(0.0, 1.0, (900, 64)), True),
         (lambda rng: rng.normal(0.0, 1.0, (900, 64)).astype(np.float16), True),
         (lambda rng: np.maximum(rng.normal(0.0, 1.0, (900, 64)), 0.0), True),
+        (lambda rng: np.clip(rng.normal(3.0, 3.0, (900, 64)), 0.0, 6.0), True),
+        (lambda rng: _brain_float(np.maximum(rng.normal(0.0, 1.0, (900, 64)), 0.0)), True),
+        (lambda rng: np.rint(25.0 * rng.normal(0.0, 1.0, (900, 64))), True),
+        (lambda rng: np.rint(25.0 * abs(rng.normal(0.0, 1.0, (900, 64)))).astype(np.uint8), True),
+        (lambda rng: np.minimum(rng.exponential(60.0, (900, 64)), 255).astype(np.uint8), False),
         (lambda rng: rng.integers(0, 17, (900, 64)), False),
         (lambda rng: rng.integers(0, 256, (900, 64)) / 255.0, False),
         (lambda rng: rng.integers(0, 256, (900, 64)).astype(np.uint8), False),

@@ -20,6 +20,11 @@ SAMPLED = 20_000
 DIFFERENT = 0.25
 """The least share of different ones among embeddings; half floats have some third, bytes a
 hundredth."""
+AT_AN_END = 0.002
+"""The largest share at the rarer end of the range among embeddings: of those of a network in bytes
+at most a thousandth, of digits a hundredth and more."""
+FEWEST_VALUES = 16
+"""Of fewer different values an end says nothing."""
 MOST_PIXELS = 1024
 """Larger images are hashed to this many columns before the filter."""
 
@@ -87,8 +92,9 @@ class Pixels:
 
     def with_more(self, rows: Thin) -> Pixels:
         """With rows behind all others; what is stored as bytes, they are in bytes."""
-        as_bytes = self.stored.dtype == np.uint8
-        return replace(self, added=rows.astype(np.uint8) if as_bytes else rows)
+        if self.stored.dtype == np.uint8:
+            return replace(self, added=rows.round().clip(0, 255).astype(np.uint8))
+        return replace(self, added=rows)
 
     def _read(self, rows: Ints, columns: slice | Ints) -> Thin:
         if self.added is None:
@@ -103,16 +109,20 @@ class Pixels:
 
 
 def embedded(pixels: Pixels) -> bool:
-    """Whether rows are embeddings: of theirs nearly every value is another, of pixels few are.
+    """Whether rows are embeddings, of which a patch moves all columns, each a little.
 
-    In embeddings a patch moves all columns, each a little.
+    Nearly every value is another one, or were they rounded or put in bytes, hardly one stands at an
+    end of the range: paper, ink and light do in most pictures.
     """
-    if pixels.stored.dtype == np.uint8:
-        return False
     rows = some(np.arange(len(pixels)), max(1, SAMPLED // pixels.shape[1]))
-    _, often = np.unique(pixels.take(rows).ravel()[:SAMPLED], return_counts=True)
-    usual = int(often.max(initial=0))  # a zero, in what a network has passed on
-    return bool(often.size - 1 > DIFFERENT * (often.sum() - usual))
+    values, often = np.unique(pixels.take(rows).ravel()[:SAMPLED], return_counts=True)
+    if values.size < FEWEST_VALUES:
+        return False
+    usual = int(often.max())  # a zero, in what a network has passed on
+    return bool(
+        values.size - 1 > DIFFERENT * (often.sum() - usual)
+        or min(often[0], often[-1]) - 1 < AT_AN_END * often.sum()
+    )
 
 
 def some(rows: Ints, most: int) -> Ints:

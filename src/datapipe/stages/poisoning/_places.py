@@ -19,6 +19,7 @@ from datapipe.stages.poisoning._pixels import Pixels, Thin, some
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint64]
 Short = NDArray[np.uint32]
+Bools = NDArray[np.bool_]
 
 PLACE = "stamp, one place"
 LINES = 0
@@ -157,7 +158,10 @@ class Places:
         rate = min(inflated * suspects.size / max(left.size, 1), MOST_NATURAL)
         if suspects.size < least:
             return best
-        for place, rows in self._shared(suspects, self._fewest(rate, least)):
+        for place, sharing in self._shared(suspects, self._fewest(rate, least)):
+            rows = sharing[~self._margin(place, sharing)]
+            if rows.size < least:
+                continue
             if binomial_tail(rows.size, max(rows.size, LEAST_HITS), rate) >= best.p_value:
                 continue  # others that hold it make it no rarer
             if best.label < 0 and np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size:
@@ -165,13 +169,29 @@ class Places:
             if np.unique(content.shows[rows]).size < min(FEWEST_KINDS, content.classes - 1):
                 continue
             window = self.pixels.cells(rows[:1], self.cells[place])
-            holding = int((self.pixels.cells(left, self.cells[place]) == window).all(1).sum())
+            hold = left[(self.pixels.cells(left, self.cells[place]) == window).all(1)]
+            holding = int((~self._margin(place, hold)).sum())
             if not LEAST_HITS <= holding <= min(RARE * left.size, rows.size / MOSTLY):
                 continue
             p_value = binomial_tail(rows.size, holding, rate)
             if p_value < best.p_value and np.median(self._apart(rows)) >= self._near:
                 best = replace(best, hits=rows.size, looked_at=holding, p_value=p_value, rows=rows)
         return best
+
+    def _margin(self, place: int, rows: Ints) -> Bools:
+        """In which rows a line of one value goes on in the next: where what is shown has ended.
+
+        A flat 2 has more dark lines above it and below than most of what neighbours take it for.
+        """
+        made = np.zeros(rows.size, bool)
+        if self.side != LINES:
+            return made
+        line = self.pixels.cells(rows, self.cells[place])
+        ends = (0, self.shape[0], len(self.cells))
+        for other in (place - 1, place + 1):
+            if max(place, other) not in ends:
+                made |= (self.pixels.cells(rows, self.cells[other]) == line[:, :1]).all(1)
+        return np.asarray(made & (line == line[:, :1]).all(1), bool)
 
     def _fewest(self, rate: float, least: int) -> int:
         """The fewest rows of which a window may be evidence, were there no others that hold it."""

@@ -236,7 +236,7 @@ def with_stamp(evidence: Evidence, pixels: Pixels) -> Trigger:
     suspects = content.suspect & np.isin(content.shows, shown)
     if label >= 0:
         suspects &= content.labels == label
-    tried = [stamps.learnt(r, label) for r in (evidence.rows, np.flatnonzero(suspects))]
+    tried = [stamps.learnt(r, label) for r in (evidence.rows, np.flatnonzero(suspects)) if r.size]
     made = [s for s in tried if s is not None and stamps.oddness(s, list(shown)) > LOUD]
     made = [s for s in made if s.held(pixels, evidence.rows).mean() > 0.5]  # not a natural one
     if not made:

@@ -36,7 +36,7 @@ from datapipe.stages.poisoning._squares import Squares, squares_test
 from datapipe.stages.poisoning._stamped import stamped
 from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import TWO_GROUPS, group_test, may_be_natural
+from datapipe.stages.poisoning._two_groups import OF_A_GROUP, TWO_GROUPS, group_test, may_be_natural
 from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -113,7 +113,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "11"
+    version: ClassVar[str] = "12"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -414,7 +414,9 @@ def _are_few(content: Content) -> bool:
 
 
 def _telling(ranked: list[Evidence], bar: float) -> list[Evidence]:
-    return [e for e in ranked if e.p_value <= bar and e.test != TWO_GROUPS]
+    """What raises an alarm; of a label's group only where nothing else does, for it fails less."""
+    telling = [e for e in ranked if e.p_value <= bar and e.test != TWO_GROUPS]
+    return [e for e in telling if e.test not in OF_A_GROUP] or telling
 
 
 def _sorted(every: list[Evidence]) -> list[Evidence]:
