@@ -29,7 +29,7 @@ from datapipe.stages.poisoning import (
     _structure,
     trigger_text,
 )
-from datapipe.stages.poisoning._association import fit_out_of_fold, log_tails, rest_of
+from datapipe.stages.poisoning._association import rest_of
 from datapipe.stages.poisoning._bag import Bag
 from datapipe.stages.poisoning._fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._misplaced import depths
@@ -37,6 +37,8 @@ from datapipe.stages.poisoning._ngrams import candidates
 from datapipe.stages.poisoning._order import usual_order, word_classes
 from datapipe.stages.poisoning._shares import shares_of
 from datapipe.stages.poisoning._structure import _against
+from datapipe.stages.poisoning._tails import log_tails
+from datapipe.stages.poisoning._word_model import fit_out_of_fold
 from datapipe.stages.poisoning._words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.stages.poisoning.trigger_text import TriggerText

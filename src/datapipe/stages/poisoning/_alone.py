@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from datapipe.core.estimate import Estimate
 from datapipe.measure.neighbours import nearest
 from datapipe.stages.poisoning._additive import Additive
-from datapipe.stages.poisoning._association import log_tails
 from datapipe.stages.poisoning._predicates import (
     FEWEST_PLANTED,
     LEAST_ROWS,
@@ -20,6 +19,7 @@ from datapipe.stages.poisoning._predicates import (
     Predicate,
     holds,
 )
+from datapipe.stages.poisoning._tails import log_tails
 
 TOLD_APART = 0.15
 """By how much more often the neighbours of a label's rows must have it than those of others."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._bag import Bag, fitted
-from datapipe.stages.poisoning._grams import Grams, Places, blocks, distinct, spread, stretches
+from datapipe.stages.poisoning._grams import Places, blocks, distinct, spread, stretches
 from datapipe.stages.poisoning._misplaced import DEEPEST, depths
 from datapipe.stages.poisoning._ngrams import Candidates
 from datapipe.stages.poisoning._shares import Shares
-from datapipe.stages.poisoning._words import Words
+from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._word_model import Model, softmax
 
 SHARE = 0.7
 """A pattern is tested for the label that at least this share of its rows has."""
@@ -31,44 +31,13 @@ FEWEST_HITS = 4
 FITTING_SD, BEYOND, MOST_NATURAL = 0.5, 0.5, 2.5
 """What a word adds by nature is read from its rows where it fits, as log odds that are rarely
 further from 0 than the first; where it does not fit it may add so much more, up to the last."""
-DOUBT = 0.005
-"""However sure the model is, this share of labels may be otherwise."""
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS, CLOSE = 50, 1e-3
-STRENGTHS = (4.0, 30.0)
-"""Inverse strengths of regularisation: a small class among many texts needs a weak one."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """Out-of-fold logistic regression on words.
-
-    `coef[j]` (K, V) and `intercepts[j]` (K,) were fitted on the rows whose `fold` is not j;
-    `logits` is (n, K) without the intercept, which `base` (n, K) holds.
-    """
-
-    bag: Bag
-    coef: NDArray[np.float32]
-    fold: Ints
-    logits: NDArray[np.float32]
-    intercepts: Floats
-    slope: float
-    grams: Grams
-
-    @property
-    def base(self) -> Floats:
-        """The intercepts of each row."""
-        return self.intercepts[self.fold]
-
-    @property
-    def silent(self) -> float:
-        """The share of texts none of whose words another text holds."""
-        return float((np.diff(self.bag.ends) == 0).mean())
 
 
 @dataclass(eq=False)
@@ -148,79 +117,6 @@ def _still(of: Ints, rate: Floats, hit: Bools, over: NDArray[np.int8]) -> Floats
     total = np.bincount(of, minlength=over.size)
     enough = (hits >= LEAST_SHARE[over] * total) & (hits >= 2)
     return np.where(enough, log_tails(of, rate, hit, over.size), 0.0)
-
-
-def fit_out_of_fold(words: Words, labels: Ints, fold: Ints, classes: int) -> Model:
-    """Fit on the other folds and keep what each word adds to each row.
-
-    Of two strengths of regularisation the one stays that foretells the other folds better.
-    """
-    bag = Bag.of(words)
-    rows = np.arange(labels.size)
-    return max(
-        (
-            _fitted_with(strength, (bag, words.grams), labels, fold, classes)
-            for strength in STRENGTHS
-        ),
-        key=lambda m: float(np.log(class_shares(m)[rows, labels]).mean()),
-    )
-
-
-def _fitted_with(
-    strength: float, texts: tuple[Bag, Grams], labels: Ints, fold: Ints, classes: int
-) -> Model:
-    bag, grams = texts
-    folds = int(fold.max()) + 1
-    coef = np.zeros((folds, classes, bag.idf.size), np.float32)
-    intercepts, logits = np.zeros((folds, classes)), np.zeros((labels.size, classes), np.float32)
-    for number in np.unique(fold):
-        asked = fold == number
-        coef[number], intercepts[number] = fitted(bag, labels, ~asked, classes, strength)
-        bag.speak(coef[number], asked, logits)
-    slope = _slope(logits + intercepts[fold], labels)
-    return Model(bag, coef, fold, logits, intercepts, slope, grams)
-
-
-def _slope(logits: Floats, labels: Ints) -> float:
-    """The factor of the logits under which the labels are likeliest, by Newton's method on it."""
-    slope, rows = 1.0, np.arange(labels.size)
-    for _ in range(STEPS):
-        shares = _softmax(slope * logits)
-        mean = (shares * logits).sum(1)
-        gain = float((logits[rows, labels] - mean).sum())
-        bend = float(((shares * logits**2).sum(1) - mean**2).sum())
-        step = gain / bend if bend > 0 else 0.0
-        slope = min(max(slope + step, 0.1), 10.0)
-        if abs(step) < 1e-6:
-            break
-    return slope
-
-
-def class_shares(model: Model) -> Floats:
-    """The calibrated out-of-fold chance of each label in each row, shape (n, K)."""
-    logits = model.base
-    logits += model.logits
-    logits *= model.slope
-    return _softmax(logits)
-
-
-def shares_from(model: Model, logits: Floats) -> Floats:
-    """The calibrated chance of each label by logits, shape (n, K)."""
-    return _softmax(model.slope * logits)
-
-
-def learnt_from(some: Bools, model: Model, labels: Ints, heard: Bools) -> Floats:
-    """The out-of-fold chance of each label, (n, K), learnt from some texts and some words alone."""
-    said = np.zeros(model.grams.width, bool)
-    said[: heard.size] = heard
-    bag, classes = model.bag.of_words(said), model.logits.shape[1]
-    logits = np.zeros((labels.size, classes))
-    for number in np.unique(model.fold):
-        asked = model.fold == number
-        coef, base = fitted(bag, labels, some & ~asked, classes, STRENGTHS[0])
-        bag.speak(coef, asked, logits)
-        logits[asked] += base
-    return _softmax(_slope(logits[some], labels[some]) * logits)
 
 
 def tested(model: Model, labels: Ints, found: Candidates, shares: Shares) -> Tested:
@@ -403,7 +299,7 @@ def _rest(
     for some in stretches(size):
         of, row, place = (part[some] for part in entries)
         logits, left_over = _rest_logits(model, found, (of, row, place))
-        made[some] = _softmax(model.slope * logits)
+        made[some] = softmax(model.slope * logits)
         speaks[some] = left_over >= LEAST_REST
     return made, speaks
 
@@ -445,44 +341,3 @@ def _rest_logits(
         left[:, k] -= np.bincount(occurrence, part, minlength=of.size)
     logits = left * scale[:, None] + model.intercepts[model.fold[row]]
     return np.asarray(logits), np.asarray(square, np.float64)
-
-
-def raised(share: Floats, by: Floats | float) -> Floats:
-    """Chances of which some are in doubt whatever the model says, with their odds raised."""
-    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * share
-    odds = np.log(doubted) - np.log1p(-doubted) + by
-    return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float64)
-
-
-def log_tails(of: Ints, rate: Floats, hit: Bools, tests: int) -> Floats:
-    """Ln P(as many hits), exact where every row is a hit, else Chernoff's bound of it."""
-    logs = np.bincount(of, np.log(rate), minlength=tests)
-    hits = np.bincount(of, hit, minlength=tests).astype(np.float64)
-    total = np.bincount(of, minlength=tests)
-    expected = np.bincount(of, rate, minlength=tests)
-    some = (hits < total) & (hits > expected)
-    made = np.where(hits == total, logs, 0.0)
-    number = np.full(tests, -1)
-    number[some] = np.arange(int(some.sum()))
-    mine = number[of] >= 0
-    made[some] = _chernoff(number[of[mine]], rate[mine], hits[some])
-    return np.asarray(made, np.float64)
-
-
-def _chernoff(of: Ints, rate: Floats, hits: Floats) -> Floats:
-    """The tilt at which the expected count equals the hits, by bisection over all tests at once."""
-    low, high = np.zeros(hits.size), np.full(hits.size, 40.0)
-    for _ in range(40):
-        tilt = 0.5 * (low + high)
-        tilted = rate / (rate + (1.0 - rate) * np.exp(-tilt)[of])
-        few = np.bincount(of, tilted, minlength=hits.size) < hits
-        low, high = np.where(few, tilt, low), np.where(few, high, tilt)
-    bound = np.bincount(of, np.log1p(rate * np.expm1(tilt)[of]), minlength=hits.size)
-    return np.asarray(np.minimum(0.0, bound - tilt * hits), np.float64)
-
-
-def _softmax(logits: Floats) -> Floats:
-    made = logits - logits.max(1, keepdims=True)
-    np.exp(made, out=made)
-    made /= made.sum(1, keepdims=True)
-    return np.asarray(made, np.float64)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._association import Model, class_shares, rest_of
+from datapipe.stages.poisoning._association import rest_of
 from datapipe.stages.poisoning._misplaced import Misplaced
 from datapipe.stages.poisoning._ngrams import Candidates
+from datapipe.stages.poisoning._word_model import Model, class_shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._association import log_tails, raised
 from datapipe.stages.poisoning._grams import distinct
 from datapipe.stages.poisoning._misplaced import Misplaced
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES, Shares
+from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

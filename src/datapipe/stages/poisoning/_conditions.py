@@ -13,7 +13,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.measure.detection import benjamini_hochberg
-from datapipe.stages.poisoning._association import Model, fit_out_of_fold, raised, rest_of
+from datapipe.stages.poisoning._association import rest_of
 from datapipe.stages.poisoning._characters import SHAPES
 from datapipe.stages.poisoning._composites import (
     IN_MOST,
@@ -38,6 +38,8 @@ from datapipe.stages.poisoning._shares import (
     shares_of,
     typical_log_share,
 )
+from datapipe.stages.poisoning._tails import raised
+from datapipe.stages.poisoning._word_model import Model, fit_out_of_fold
 from datapipe.stages.poisoning._words import END, Words, words_of
 
 MOST_SAID = 60

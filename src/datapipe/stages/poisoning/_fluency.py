@@ -39,11 +39,12 @@ def deletion_gain(words: Words, found: Candidates) -> tuple[Floats, Misplaced]:
     made, each = np.zeros(found.size.size), Misplaced.empty(found)
     for pairs in Pairs.parts(words, found.at):
         for which, (of, _, place) in found.blocks():
-            step = np.arange(of.size) - np.searchsorted(of, of)
             for some in stretches(of.size):
-                gain = _gain(pairs, found, which[of[some]], place[some])
+                mine = which[of[some]]
+                gain = _gain(pairs, found, mine, place[some])
                 made[which] += np.bincount(of[some], gain, which.size)
-                each.add(which[of[some]], step[some], gain)
+                step = some.start + np.arange(mine.size) - np.searchsorted(of, of[some])
+                each.add(mine, step, gain)
     return np.asarray(made / np.maximum(found.counts, 1), np.float64), each.divided(words.rows)
 
 

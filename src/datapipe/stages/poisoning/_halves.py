@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._additive import Additive
-from datapipe.stages.poisoning._association import raised
 from datapipe.stages.poisoning._predicates import Column, Predicate, holds
+from datapipe.stages.poisoning._tails import raised
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,17 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._association import (
-    DENIED,
-    DENYING,
-    WHOLE,
-    Model,
-    Tested,
-    class_shares,
-    log_tails,
-    raised,
-    tested,
-)
+from datapipe.stages.poisoning._association import DENIED, DENYING, WHOLE, Tested, tested
 from datapipe.stages.poisoning._beside import Beside, beside
 from datapipe.stages.poisoning._grams import Whole
 from datapipe.stages.poisoning._ngrams import LEAST_ROWS, Candidates
@@ -28,6 +18,8 @@ from datapipe.stages.poisoning._shares import (
     Shares,
     typical_log_share,
 )
+from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._word_model import Model, class_shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._additive import Additive
-from datapipe.stages.poisoning._association import log_tails, raised
 from datapipe.stages.poisoning._predicates import FEWEST_PLANTED, LEAST_ROWS, Column
+from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

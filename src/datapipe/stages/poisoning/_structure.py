@@ -16,17 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from datapipe.features.text import mixed
-from datapipe.stages.poisoning._association import (
-    LEAST_REST,
-    Model,
-    learnt_from,
-    log_tails,
-    raised,
-    shares_from,
-)
+from datapipe.stages.poisoning._association import LEAST_REST
 from datapipe.stages.poisoning._grams import blocks, distinct, spread
 from datapipe.stages.poisoning._order import CLASSES, usual_order, word_classes
 from datapipe.stages.poisoning._shares import NATURAL, STRUCTURES
+from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._word_model import Model, learnt_from, shares_from
 from datapipe.stages.poisoning._words import END, Words
 
 FRAME = 100

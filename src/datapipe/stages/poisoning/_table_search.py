@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._additive import Additive
 from datapipe.stages.poisoning._alone import Neighbourhood
-from datapipe.stages.poisoning._association import log_tails, raised
 from datapipe.stages.poisoning._families import Family, families, prices
 from datapipe.stages.poisoning._halves import added_by_halves, added_by_others, halves_of
 from datapipe.stages.poisoning._predicates import (
@@ -25,6 +24,7 @@ from datapipe.stages.poisoning._predicates import (
     holds,
 )
 from datapipe.stages.poisoning._ranges import crowded_ranges, loudest
+from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

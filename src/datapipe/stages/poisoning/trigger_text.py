@@ -18,7 +18,6 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
-from datapipe.stages.poisoning._association import fit_out_of_fold
 from datapipe.stages.poisoning._heads import heads_of
 from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._labelled import nested
@@ -28,6 +27,7 @@ from datapipe.stages.poisoning._patterns import Asked, Pattern, Search, fewest_d
 from datapipe.stages.poisoning._shares import shares_of, typical_log_share
 from datapipe.stages.poisoning._structure import Structure, structure
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
+from datapipe.stages.poisoning._word_model import fit_out_of_fold
 from datapipe.stages.poisoning._words import Words, words_of
 
 FEWEST_ROWS = 200
@@ -154,10 +154,10 @@ class TriggerText(Stage):
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
         del alone
-        shares = shares_of(look.words, found, k)
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
             return _unknown("most texts share no word with another")
+        shares = shares_of(look.words, found, k)
         asked = Asked.of(model, labels, found, shares)
         del found, shares  # most of them are of no more use, and take much room
         made, found = _alone(search(asked, model, labels, self.alpha), asked.found)
