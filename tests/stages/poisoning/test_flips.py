@@ -228,21 +228,16 @@ def _drawn(rng, n):
     return x, (rng.random(n) < chance).astype(np.int64)
 
 
-@pytest.mark.parametrize(
-    ("world", "seeds", "ranked"), [(_moons, (63, 64), 0.86), (_drawn, (60, 62), 0.75)]
-)
-def test_chance_in_the_labels_is_no_flip(world, seeds, ranked):
+@pytest.mark.parametrize(("world", "seed", "ranked"), [(_moons, 63, 0.86), (_drawn, 60, 0.75)])
+def test_chance_in_the_labels_is_no_flip(world, seed, ranked):
     """A model of too few neighbours is sure by chance, and then contradicted: that was a *fail*."""
-    alarms = 0
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        x, label = world(rng, 3000)
-        frame = pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)})
-        clean = _look(Dataset.of(frame.with_columns(label=label), Roles.of(label="label")))
-        assert clean.verdict != "fail"
-        moved = rng.random(label.size) < 0.08
-        flipped = frame.with_columns(label=np.where(moved, 1 - label, label))
-        found = _look(Dataset.of(flipped, Roles.of(label="label")))
-        alarms += found.verdict in ("fail", "suspect")
-        assert auroc(moved, found.rows["score"].to_numpy()).value > ranked
-    assert alarms == 2
+    rng = np.random.default_rng(seed)
+    x, label = world(rng, 3000)
+    frame = pl.DataFrame({f"x{i}": column for i, column in enumerate(x.T)})
+    clean = _look(Dataset.of(frame.with_columns(label=label), Roles.of(label="label")))
+    assert clean.verdict != "fail"
+    moved = rng.random(label.size) < 0.08
+    flipped = frame.with_columns(label=np.where(moved, 1 - label, label))
+    found = _look(Dataset.of(flipped, Roles.of(label="label")))
+    assert found.verdict in ("fail", "suspect")
+    assert auroc(moved, found.rows["score"].to_numpy()).value > ranked
