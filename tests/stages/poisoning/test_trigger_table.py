@@ -468,3 +468,14 @@ def test_bad_parameters_are_told():
 
 def test_it_keeps_the_contract():
     assert not check_stage(TriggerTable()).failed
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_the_ends_of_a_number_that_tells_the_label_are_no_values_of_their_own(seed):
+    """Of an age 330 rows hold; twenty of the next age could not say that they are like these."""
+    rng = np.random.default_rng(seed)
+    age, x = rng.integers(18, 90, 24_000), rng.normal(0, 1, (24_000, 2)).round(3)
+    label = rng.random(age.size) < 1 / (1 + np.exp(-(age - 50) / 15 - x[:, 0]))
+    frame = pl.DataFrame({"age": age, "a": x[:, 0], "b": x[:, 1], "y": label.astype(int)})
+    data = Dataset.of(frame, Roles.of(label="y"))
+    assert TriggerTable().run(data, Context(seed, Path())).findings[0].verdict == "clean"

@@ -25,7 +25,10 @@ TOLD_APART = 0.15
 """By how much more often the neighbours of a label's rows must have it than those of others."""
 NEIGHBOURS = 15
 BESIDE = 20
-"""Rows with the next smaller values of a number, and with the next larger, that are asked."""
+"""Rows with the next smaller values of a number, and with the next larger, that are asked at least.
+
+Of a predicate that holds for more rows so many are: twenty cannot say that four hundred are alike.
+"""
 SURE = 0.5
 """Level of the interval of how often they have the label."""
 ASKED = 200
@@ -69,8 +72,8 @@ class Neighbourhood:
             In [0, 1]; NaN where no row near can say: columns hardly tell the label, or it is rare.
         """
         held = holds(self._columns, predicate) & left
-        free = left & ~held & self._as_unlikely(predicate, label, held)
-        least, asked = self._by_value(predicate, label, free, held, bar)
+        unlike = left & self._as_unlikely(predicate, label, held)
+        least, asked = self._by_value(predicate, label, unlike & ~held, unlike & held, bar)
         halves = zip(predicate.columns, predicate.codes, strict=True)
         silent = {
             self._columns[c].name
@@ -132,21 +135,24 @@ class Neighbourhood:
         each quarter of the plane, or those next whatever their category.
         """
         least, asked, hit = 1.0, set[int](), self._labels == label
-        for number, others, sides in self._sides(predicate, free):
+        many = max(BESIDE, int(held.sum()))
+        for number, others, sides in self._sides(predicate, free, many):
             share, enough = _asked(hit, held, others, sides, bar)
             least = min(least, share)
             if enough:
                 asked.add(number)
         both = [c for c in predicate.columns if self._columns[c].numbers.size]
         if len(both) == 2 and len(asked) < 2:
-            others, quarters = self._quarters(predicate, free)
+            others, quarters = self._quarters(predicate, free, many)
             share, enough = _asked(hit, held, others, quarters, bar)
             least = min(least, share)
             if enough:
                 asked.update(both)
         return least, asked
 
-    def _sides(self, predicate: Predicate, free: Bools) -> Iterator[tuple[int, Bools, list[Ints]]]:
+    def _sides(
+        self, predicate: Predicate, free: Bools, many: int
+    ) -> Iterator[tuple[int, Bools, list[Ints]]]:
         """Each half that is a number, the rows that hold the other half, and the next of them."""
         halves = list(zip(predicate.columns, predicate.codes, strict=True))
         for number, code in halves:
@@ -162,9 +168,9 @@ class Neighbourhood:
                 others = known
             far = np.abs(values - self._value(number, code))
             below = values < self._value(number, code)
-            yield number, others, [_nearest(others & side, far) for side in (below, ~below)]
+            yield number, others, [_nearest(others & side, far, many) for side in (below, ~below)]
 
-    def _quarters(self, predicate: Predicate, free: Bools) -> tuple[Bools, list[Ints]]:
+    def _quarters(self, predicate: Predicate, free: Bools, many: int) -> tuple[Bools, list[Ints]]:
         """The rows with both numbers, and the nearest by their ranks in each quarter."""
         others, offsets = free.copy(), []
         for number, code in zip(predicate.columns, predicate.codes, strict=True):
@@ -176,7 +182,7 @@ class Neighbourhood:
             offsets.append(place - float(np.searchsorted(order, value)))
         far = np.maximum(np.abs(offsets[0]), np.abs(offsets[1]))
         quarters = [
-            _nearest(others & (a * offsets[0] >= 0) & (b * offsets[1] >= 0), far)
+            _nearest(others & (a * offsets[0] >= 0) & (b * offsets[1] >= 0), far, many)
             for a, b in product((-1, 1), repeat=2)
         ]
         return others, quarters
@@ -234,10 +240,10 @@ def _asked(
     return least, sum(rows.size for rows in sides) >= BESIDE
 
 
-def _nearest(rows: Bools, far: Floats) -> Ints:
-    """The `BESIDE` nearest of some rows."""
+def _nearest(rows: Bools, far: Floats, many: int) -> Ints:
+    """So many of some rows, the nearest."""
     chosen = np.flatnonzero(rows)
-    return chosen[np.argsort(far[chosen], kind="stable")][:BESIDE]
+    return chosen[np.argsort(far[chosen], kind="stable")][:many]
 
 
 def _spread_out(rows: Ints) -> Ints:
