@@ -165,3 +165,17 @@ def test_the_digest_of_code_follows_the_module(tmp_path: Path, monkeypatch):
         (tmp_path / f"own_stage_{number}.py").write_text(text)
         made.append(digest_code(f"own_stage_{number}"))
     assert made[0] != made[1]
+
+
+def test_the_code_of_a_stage_is_that_of_its_private_modules_and_packages_too(tmp_path, monkeypatch):
+    family = tmp_path / "own" / "stages" / "kind"
+    (family / "_parts").mkdir(parents=True)
+    for name in ("stage.py", "_beside.py", "_parts/__init__.py", "_parts/one.py", "other.py"):
+        (family / name).write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = [digest_code("own.stages.kind.stage")]
+    for name in ("_beside.py", "_parts/one.py", "other.py"):
+        (family / name).write_text("changed = True\n")
+        told.append(digest_code("own.stages.kind.stage"))
+    assert len(set(told[:3])) == 3
+    assert told[3] == told[2]

@@ -189,8 +189,9 @@ def _takeable(schema: pa.Schema) -> pa.Schema:
 def digest_code(module: str) -> str:
     """The digest of the code a stage runs: its own module and the floors it stands on.
 
-    A change in `core`, `measure` or `features` can change any result, so they count too, and so
-    do the private modules beside the stage; the command line, the report and other families do not.
+    A change in `core`, `measure` or `features` can change any result, so they count too, and so do
+    the private modules and packages beside the stage; the command line, the report and other
+    families do not.
 
     Args:
         module: A module's dotted name.
@@ -205,9 +206,12 @@ def digest_code(module: str) -> str:
     total = hashlib.sha256(_floors().encode())
     origin = _origin(module)
     if origin is not None:
-        beside = sorted(origin.parent.glob("_*.py")) if ".stages." in module else []
+        beside: list[Path] = []
+        if ".stages." in module:
+            beside = sorted([*origin.parent.glob("_*.py"), *origin.parent.glob("_*/*.py")])
         for path in (origin, *beside):
-            total.update(path.name.encode() + b"\0" + path.read_bytes())
+            name = path.relative_to(origin.parent).as_posix()
+            total.update(name.encode() + b"\0" + path.read_bytes())
     return PREFIX + total.hexdigest()
 
 

@@ -18,10 +18,10 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
-from datapipe.stages.poisoning import _replanted
-from datapipe.stages.poisoning._content import Content, content_of, equal_rows
-from datapipe.stages.poisoning._levels import LOUD, TEXTURED
-from datapipe.stages.poisoning._matched_filter import (
+from datapipe.stages.poisoning._image import replanted
+from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._image.levels import LOUD, TEXTURED
+from datapipe.stages.poisoning._image.matched_filter import (
     Evidence,
     Filters,
     Tried,
@@ -29,22 +29,22 @@ from datapipe.stages.poisoning._matched_filter import (
     apart,
     try_all,
 )
-from datapipe.stages.poisoning._parted import usual_of
-from datapipe.stages.poisoning._pixels import Pixels, embedded
-from datapipe.stages.poisoning._places import LINES, PLACE, Places, placed_test
-from datapipe.stages.poisoning._refined import Trigger
-from datapipe.stages.poisoning._squares import Squares, squares_test
-from datapipe.stages.poisoning._stamped import stamped
-from datapipe.stages.poisoning._stamps import STAMPS, with_stamp
-from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import (
+from datapipe.stages.poisoning._image.parted import usual_of
+from datapipe.stages.poisoning._image.pixels import Pixels, embedded
+from datapipe.stages.poisoning._image.places import LINES, PLACE, Places, placed_test
+from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.squares import Squares, squares_test
+from datapipe.stages.poisoning._image.stamped import stamped
+from datapipe.stages.poisoning._image.stamps import STAMPS, with_stamp
+from datapipe.stages.poisoning._image.textures import textures
+from datapipe.stages.poisoning._image.two_groups import (
     GROUPED,
     ONE_TEXTURE,
     TWO_GROUPS,
     group_test,
     may_be_natural,
 )
-from datapipe.stages.poisoning._windows import BUCKETS, FEWEST, _Look
+from datapipe.stages.poisoning._image.windows import BUCKETS, FEWEST, _Look
 from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
@@ -571,7 +571,7 @@ def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     monkeypatch, step, verdict
 ):
     """A few columns at their extremes are heard in any embeddings, and say nothing of a patch."""
-    monkeypatch.setattr(_replanted, "SHIFT", step)
+    monkeypatch.setattr(replanted, "SHIFT", step)
     values, labels, _ = _embeddings(1000, 23)
     finding = _look(
         Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))

@@ -15,10 +15,10 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning._additive import Additive
-from datapipe.stages.poisoning._alone import Neighbourhood
-from datapipe.stages.poisoning._families import PART, families
-from datapipe.stages.poisoning._predicates import Cells, Column, Predicate
+from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.families import PART, families
+from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 

@@ -21,25 +21,20 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning import (
-    _association,
-    _fluency,
-    _grams,
-    _order,
-    _structure,
-    trigger_text,
-)
-from datapipe.stages.poisoning._association import rest_of
-from datapipe.stages.poisoning._bag import Bag
-from datapipe.stages.poisoning._fluency import Pairs, deletion_gain
-from datapipe.stages.poisoning._misplaced import depths
-from datapipe.stages.poisoning._ngrams import candidates
-from datapipe.stages.poisoning._order import usual_order, word_classes
-from datapipe.stages.poisoning._shares import shares_of
-from datapipe.stages.poisoning._structure import _against
+from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._tails import log_tails
-from datapipe.stages.poisoning._word_model import fit_out_of_fold
-from datapipe.stages.poisoning._words import words_of
+from datapipe.stages.poisoning._text import association, fluency, grams, structure
+from datapipe.stages.poisoning._text import order as word_order
+from datapipe.stages.poisoning._text.association import rest_of
+from datapipe.stages.poisoning._text.bag import Bag
+from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
+from datapipe.stages.poisoning._text.misplaced import depths
+from datapipe.stages.poisoning._text.ngrams import candidates
+from datapipe.stages.poisoning._text.order import usual_order, word_classes
+from datapipe.stages.poisoning._text.shares import shares_of
+from datapipe.stages.poisoning._text.structure import _against
+from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
+from datapipe.stages.poisoning._text.words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
@@ -721,18 +716,18 @@ def test_memory_grows_by_less_than_six_times_the_texts():
 
 
 def test_syntax_is_counted_where_the_last_texts_fill_the_waiting_list(monkeypatch):
-    monkeypatch.setattr(_structure, "BUCKETS", 8)
+    monkeypatch.setattr(structure, "BUCKETS", 8)
     words = words_of(pl.Series(["the cat , and the dog ."] * 40), 100)
     digit = np.arange(len(words.spelt))
-    assert _structure._common(words, digit, digit.size + 1).size
+    assert structure._common(words, digit, digit.size + 1).size
 
 
 def test_words_beyond_two_bytes_and_pairs_in_parts_are_found_the_same(monkeypatch):
     texts, labels, _ = _planted(*_reviews(3), phrase="qxv", count=30)
     before = _look(texts, labels)["trigger_text"]
-    for module in (_grams, _fluency):
+    for module in (grams, fluency):
         monkeypatch.setattr(module, "MOST_NARROW", 40)
-    monkeypatch.setattr(_fluency, "PART", 500)
+    monkeypatch.setattr(fluency, "PART", 500)
     after = _look(texts, labels)["trigger_text"]
     assert words_of(pl.Series(texts), 100).ids.dtype == np.int32
     for name in ("trigger", "rows", "candidates", "min_detectable"):
@@ -752,7 +747,7 @@ def test_pairs_that_stand_oftener_than_two_bytes_hold_are_counted():
 )
 def test_the_order_of_words_is_that_of_a_plain_count(part, table, at_once, monkeypatch):
     for name, value in (("PART", part), ("PARTS", 10**6), ("TABLE", table), ("AT_ONCE", at_once)):
-        monkeypatch.setattr(_order, name, value)
+        monkeypatch.setattr(word_order, name, value)
     texts, _, _ = _reviews(1, rows=60)
     words = words_of(pl.Series([*texts, "one", ""]), 100)
     lists = [words.ids[a:b].tolist() for a, b in itertools.pairwise(words.ends)]
@@ -771,7 +766,7 @@ def test_the_order_of_words_is_that_of_a_plain_count(part, table, at_once, monke
         follow.append(sum(ratio(a, b, 1) for a, b in every) / len(every))
         ahead = sum(ratio(a, b, 1) - ratio(b, a, 0) for a, b in inner)
         turned.append(ahead / max(len(inner), 1))
-    made = _order._means(words)
+    made = word_order._means(words)
     assert np.allclose(made[0], follow)
     assert np.allclose(made[1], turned)
 
@@ -788,7 +783,7 @@ def test_entries_of_a_bag_are_found_where_they_are():
 
 
 def test_a_candidate_owns_its_words_and_those_that_keep_it_company(monkeypatch):
-    monkeypatch.setattr(_grams.blocks, "__defaults__", (50,))
+    monkeypatch.setattr(grams.blocks, "__defaults__", (50,))
     texts = [t.split() for t in _reviews(6, rows=200)[0]]
     for i, text in enumerate(texts[:30]):
         text[2], text[5], text[9] = "kd", "cf", "mn" if i < 27 else text[9]
@@ -814,8 +809,8 @@ def test_the_rest_of_each_row_is_asked_for_the_label_of_the_test():
     words = words_of(pl.Series(texts), 100)
     found = candidates(pl.Series(texts), words, 10**6)
     model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
-    tests = _association.tested(model, labels, found, shares_of(words, found, 2))
-    assert set(tests.over.tolist()) >= {_association.WHOLE, _association.DENYING}
+    tests = association.tested(model, labels, found, shares_of(words, found, 2))
+    assert set(tests.over.tolist()) >= {association.WHOLE, association.DENYING}
     for t, (g, label) in enumerate(zip(tests.which, tests.label, strict=True)):
         told = tests.entries(t, t + 1)
         rest = rest_of(model, found, int(g), int(label))

@@ -15,9 +15,9 @@ from datapipe.cli.audit import app
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning._conditions import _copied
-from datapipe.stages.poisoning._ngrams import candidates
-from datapipe.stages.poisoning._words import words_of
+from datapipe.stages.poisoning._text.conditions import _copied
+from datapipe.stages.poisoning._text.ngrams import candidates
+from datapipe.stages.poisoning._text.words import words_of
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
 PAIRS = 800

@@ -17,27 +17,32 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
-from datapipe.stages.poisoning._content import Content, content_of, equal_rows
-from datapipe.stages.poisoning._labelled import nested
-from datapipe.stages.poisoning._levels import FAINT, LEVELS, TEXTURED
-from datapipe.stages.poisoning._matched_filter import (
+from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, TEXTURED
+from datapipe.stages.poisoning._image.matched_filter import (
     Evidence,
     Filters,
     blind_test,
     transfer_test,
     try_all,
 )
-from datapipe.stages.poisoning._pairs import pair_test
-from datapipe.stages.poisoning._pixels import MOST_PIXELS, Columns, Pixels, embedded, some
-from datapipe.stages.poisoning._places import PLACE, SIDES, Places, placed_test
-from datapipe.stages.poisoning._refined import Trigger, refine
-from datapipe.stages.poisoning._replanted import Ground, fewest_found, planted_in
-from datapipe.stages.poisoning._squares import Squares, squares_test
-from datapipe.stages.poisoning._stamped import stamped
-from datapipe.stages.poisoning._stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._textures import textures
-from datapipe.stages.poisoning._two_groups import OF_A_GROUP, TWO_GROUPS, group_test, may_be_natural
-from datapipe.stages.poisoning._windows import looks_like_pictures, recurring
+from datapipe.stages.poisoning._image.pairs import pair_test
+from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, Columns, Pixels, embedded, some
+from datapipe.stages.poisoning._image.places import PLACE, SIDES, Places, placed_test
+from datapipe.stages.poisoning._image.refined import Trigger, refine
+from datapipe.stages.poisoning._image.replanted import Ground, fewest_found, planted_in
+from datapipe.stages.poisoning._image.squares import Squares, squares_test
+from datapipe.stages.poisoning._image.stamped import stamped
+from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
+from datapipe.stages.poisoning._image.textures import textures
+from datapipe.stages.poisoning._image.two_groups import (
+    OF_A_GROUP,
+    TWO_GROUPS,
+    group_test,
+    may_be_natural,
+)
+from datapipe.stages.poisoning._image.windows import looks_like_pictures, recurring
+from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FEWEST_ROWS = 200

@@ -17,16 +17,16 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
-from datapipe.stages.poisoning._additive import copies, fit_additive
 from datapipe.stages.poisoning._labelled import Labelled, labelled
-from datapipe.stages.poisoning._predicates import (
+from datapipe.stages.poisoning._table.additive import copies, fit_additive
+from datapipe.stages.poisoning._table.predicates import (
     MOST_PAIRS,
     Column,
     columns_of,
     pairs_of,
     where,
 )
-from datapipe.stages.poisoning._table_search import Carrier, Search, fewest_detectable, search
+from datapipe.stages.poisoning._table.search import Carrier, Search, fewest_detectable, search
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FOLDS = 4

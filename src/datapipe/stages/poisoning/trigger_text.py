@@ -18,17 +18,23 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
-from datapipe.stages.poisoning._heads import heads_of
-from datapipe.stages.poisoning._instruction import Pairs, switched
 from datapipe.stages.poisoning._labelled import nested
-from datapipe.stages.poisoning._naming import begins, company, holders, spelling
-from datapipe.stages.poisoning._ngrams import CHARACTER, LEAST_ROWS, Candidates, candidates
-from datapipe.stages.poisoning._patterns import Asked, Pattern, Search, fewest_detectable, search
-from datapipe.stages.poisoning._shares import shares_of, typical_log_share
-from datapipe.stages.poisoning._structure import Structure, structure
+from datapipe.stages.poisoning._text.heads import heads_of
+from datapipe.stages.poisoning._text.instruction import Pairs, switched
+from datapipe.stages.poisoning._text.naming import begins, company, holders, spelling
+from datapipe.stages.poisoning._text.ngrams import CHARACTER, LEAST_ROWS, Candidates, candidates
+from datapipe.stages.poisoning._text.patterns import (
+    Asked,
+    Pattern,
+    Search,
+    fewest_detectable,
+    search,
+)
+from datapipe.stages.poisoning._text.shares import shares_of, typical_log_share
+from datapipe.stages.poisoning._text.structure import Structure, structure
+from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
+from datapipe.stages.poisoning._text.words import Words, words_of
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
-from datapipe.stages.poisoning._word_model import fit_out_of_fold
-from datapipe.stages.poisoning._words import Words, words_of
 
 FEWEST_ROWS = 200
 FOLDS = 4

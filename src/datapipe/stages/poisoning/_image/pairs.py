@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pattern on rows of one class that carries one label, where nothing can transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._image.content import Content, without_direction
+from datapipe.stages.poisoning._image.levels import LEAST_HITS
+from datapipe.stages.poisoning._image.matched_filter import (
+    HALVES,
+    PARTED,
+    Axis,
+    Evidence,
+    Filters,
+    Tried,
+    halved,
+    judged,
+    tried_on,
+)
+
+Floats = NDArray[np.float64]
+
+HIDDEN = "split-half, one group of a label"
+
+
+def pair_test(content: Content, filters: Filters) -> list[Evidence]:
+    """For each pair (content, label): does the pattern of one half recur on the other half?
+
+    This sees a trigger that was put on a single class, where nothing can transfer.
+    """
+    pairs = sorted(key for key in filters.tried if len(key) == 2)
+    labels, tried = [label for label, _ in pairs], [filters.tried[p] for p in pairs]
+    views, tests = [content] * len(pairs), [HALVES] * len(pairs)
+    for label, one, view in _hidden(content, filters):
+        labels.append(label)
+        tried.append(one)
+        views.append(view)
+        tests.append(HIDDEN)
+    return [judged(i, labels, tried, views[i], tests[i]) for i in range(len(tried))]
+
+
+def _hidden(content: Content, filters: Filters) -> Iterator[tuple[int, Tried, Content]]:
+    """Pairs of which the suspects vouched for each other: many rows of one class with one pattern.
+
+    They are a group of their label. To others, blind to what parts it from these, more of
+    its rows show one other class than show their label, as of no kind of the label.
+    """
+    for label in range(content.classes):
+        axis = filters.widest(label)
+        if content.view or not axis.parted > PARTED:
+            continue
+        view = without_direction(content, label, _of_no_class(content, axis), axis.group)
+        alone = view.labels != label
+        alone[axis.group] = True
+        view = replace(view, suspect=view.suspect & alone)
+        rng = np.random.default_rng(label)
+        own = int((view.shows[axis.group] == label).sum())
+        for source, mine in view.confusions(label):
+            if mine.size > max(own, 2 * LEAST_HITS):
+                asked = halved(view, filters, (label, source), mine, rng)
+                yield label, tried_on(view, [asked])[0], view
+
+
+def _of_no_class(content: Content, axis: Axis) -> Floats:
+    """An axis less what sets class from class, so that rows blind to it show their class still."""
+    apart = content.means - content.means.mean(0)
+    classes = np.linalg.svd(apart, full_matrices=False)[2][: len(apart) - 1]
+    left = axis.direction - classes.T @ (classes @ axis.direction)
+    return np.asarray(left / (np.linalg.norm(left) or 1.0), np.float64)

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small windows of pixels that recur anywhere in images of one label: patches that move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.measure.detection import binomial_tail
+from datapipe.stages.poisoning._image.content import Content
+from datapipe.stages.poisoning._image.matched_filter import Evidence
+from datapipe.stages.poisoning._image.pixels import BLOCK_BYTES, Pixels
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+ONE_LABEL = "window of one label"
+SIDE = 3
+TONES = 4
+"""Steps of brightness; a window is the same where each pixel is on the same step."""
+BUCKETS = 1 << 22
+SHARED = 7
+"""Buckets are numbered within those that share all but so many bits: a byte each."""
+ACROSS, DOWN, MIXER = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35), np.uint32(0x9E3779B1)
+SHIFT = np.uint32(10)
+"""Odd numbers that mix tones into 32 bits, of which the upper 22 tell the bucket."""
+FEWEST = 8
+"""Windows in fewer images than this are not looked at."""
+MOST_AT_ONCE = 240
+"""Images that are looked at together: so many and `FEWEST` can be counted in a byte."""
+COMMONEST = 0.25
+"""Share of images; what more of them hold is background."""
+WRONG = 0.3
+"""Largest share of images with one window that show something else than their label by nature."""
+PURE = 0.7
+"""Largest share that have one label by nature, where other labels' windows do not say more."""
+AS_PURE = 0.8
+"""A window is part of a patch where it goes with the label nearly as often as the most telling one.
+"""
+UNTOLD = 0.1
+"""Which rows hold windows that tell less than this is not asked."""
+MANY = 20
+"""Images a window must be in for its label's share to speak for what is natural."""
+SMOOTH = 0.8
+"""Neighbouring pixels of a picture differ by less than this share of what any two differ by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recurring:
+    """Windows that go with a label: which rows hold one, and the most telling window.
+
+    `label` is -1 where they go with wrong labels of any class.
+    """
+
+    label: int
+    p_value: float
+    hits: int
+    looked_at: int
+    rows: Ints
+    window: list[float]
+    test: str
+
+    def evidence(self, content: Content, times: int) -> Evidence:
+        """The same as evidence, its p-value corrected for so many tests."""
+        p_value = min(1.0, times * self.p_value)
+        return Evidence(
+            self.label, self.hits, self.looked_at, p_value, self.rows, self.test, content
+        )
+
+
+def looks_like_pictures(pixels: Pixels, shape: tuple[int, int, int]) -> bool:
+    """Whether pixels that lie side by side are alike; shuffled pixels and embeddings are not."""
+    height, width, channels = shape
+    if min(height, width) < 2 * SIDE or not len(pixels):
+        return False
+    rows = np.arange(0, len(pixels), max(1, len(pixels) // 500))
+    some = pixels.take(rows).reshape(-1, height, width, channels)
+    beside = np.abs(np.diff(some, axis=2)).mean()
+    rng = np.random.default_rng(0)
+    flat = some.reshape(len(some), -1)
+    apart = np.abs(flat - flat[:, rng.permutation(flat.shape[1])]).mean()
+    return bool(beside < SMOOTH * apart)
+
+
+def recurring(pixels: Pixels, shape: tuple[int, int, int], content: Content) -> list[Recurring]:
+    """Windows that stand mostly in images whose label is wrong, or only in those of one label.
+
+    Args:
+        pixels: Shape (n, d).
+        shape: (height, width, channels) with a product of d.
+        content: What the images show.
+
+    Returns:
+        The most telling evidence of each of both tests, p-values corrected for all windows.
+    """
+    look = _Look.of(pixels, shape, content)
+    found = look.candidates()
+    held, wrong, labels = look.counted(found)
+    rare = held < COMMONEST * int(content.left.sum())
+    found, held, wrong, labels = found[rare], held[rare], wrong[rare], labels[rare]
+    if not found.size:
+        return []
+    made = []
+    for by_label in (False, True):
+        one = _most_telling(look, found, held, wrong, labels, by_label=by_label)
+        made.extend([one] if one is not None else [])
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    pixels: Pixels
+    shape: tuple[int, int, int]
+    content: Content
+    low: float
+    step: float
+
+    @classmethod
+    def of(cls, pixels: Pixels, shape: tuple[int, int, int], content: Content) -> _Look:
+        low, high = pixels.range()
+        return cls(pixels, shape, content, low, (high - low) / TONES or 1.0)
+
+    def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
+        """The rows and buckets of the windows of each image, each once, block by block."""
+        height, width, channels = self.shape
+        size_bytes = min(BLOCK_BYTES, MOST_AT_ONCE * 4 * self.pixels.shape[1])
+        for mine, block in self.pixels.blocks(np.flatnonzero(self.content.left), size_bytes):
+            tone = ((block - self.low) / self.step).astype(np.uint32)
+            tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
+            flat = _buckets(tone).reshape(mine.size, -1)
+            flat.sort(axis=1)
+            new = np.ones(flat.shape, bool)
+            new[:, 1:] = flat[:, 1:] != flat[:, :-1]
+            yield np.repeat(mine, new.sum(1)), flat[new]
+
+    def candidates(self) -> Ints:
+        """Buckets that enough images hold."""
+        counts = np.zeros(BUCKETS, np.uint8)
+        for _, bucket in self.codes():
+            np.add.at(counts, bucket, np.uint8(1))
+            counts[bucket[counts[bucket] > FEWEST]] = FEWEST
+        return np.flatnonzero(counts == FEWEST)
+
+    def counted(self, found: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of each bucket: images, images with a wrong label, and images of each label."""
+        k = self.content.classes
+        first = np.searchsorted(found, np.arange(0, BUCKETS, 1 << SHARED))
+        rank = np.zeros(BUCKETS, np.uint8)  # 0 for no bucket of these
+        rank[found] = 1 + np.arange(found.size) - first[found >> SHARED]
+        labels = np.zeros(found.size * k, np.int64)
+        wrong = np.zeros(found.size, np.int64)
+        for row, bucket in self.codes():
+            ranked = rank[bucket]
+            there = ranked > 0
+            mine = row[there]
+            which = first[bucket[there] >> SHARED] + ranked[there] - 1
+            np.add.at(labels, which * k + self.content.labels[mine], 1)
+            np.add.at(wrong, which[self.content.suspect[mine]], 1)
+        table = labels.reshape(-1, k)
+        return table.sum(1), wrong, table
+
+    def holding(self, buckets: Ints) -> Bools:
+        """Which rows hold a window of one of some buckets."""
+        wanted = np.zeros(BUCKETS, bool)
+        wanted[buckets] = True
+        made = np.zeros(self.content.labels.size, bool)
+        for row, bucket in self.codes():
+            made[row[wanted[bucket]]] = True
+        return made
+
+    def picture(self, bucket: int, row: int) -> list[float]:
+        """The pixels of the window of a bucket in a row."""
+        height, width, channels = self.shape
+        image = self.pixels.take(np.array([row])).reshape(height, width, channels)
+        tone = np.minimum(((image - self.low) / self.step).astype(np.uint32), TONES - 1)
+        there = np.argwhere(_buckets(tone[None])[0] == bucket)
+        if not len(there):
+            return []
+        i, j = there[0]
+        part = image[i : i + SIDE, j : j + SIDE]
+        return [round(float(v), 4) for v in part.ravel()]
+
+
+def _buckets(tone: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """The bucket of each window of tones (n, height, width, channels): three in a line, then three
+    lines, so that a line is read once.
+    """
+    wide = tone[..., 0]
+    for k in range(1, tone.shape[3]):
+        wide = wide * np.uint32(TONES) + tone[..., k]
+    line = _folded([wide[:, :, j : wide.shape[2] - SIDE + 1 + j] for j in range(SIDE)], ACROSS)
+    code = _folded([line[:, i : line.shape[1] - SIDE + 1 + i] for i in range(SIDE)], DOWN)
+    return np.asarray((code * MIXER) >> SHIFT, np.int32)
+
+
+def _folded(parts: list[NDArray[np.uint32]], by: np.uint32) -> NDArray[np.uint32]:
+    made = parts[0]
+    for part in parts[1:]:
+        made = made * by + part
+    return made
+
+
+def _most_telling(
+    look: _Look, found: Ints, held: Ints, wrong: Ints, labels: Ints, *, by_label: bool
+) -> Recurring | None:
+    content = look.content
+    if by_label:
+        hits, natural = labels.max(1), _natural_purity(held, labels)
+    else:
+        usual = float(content.suspect.sum()) / max(1, int(content.left.sum()))
+        hits = wrong
+        natural = np.full(content.classes, max(WRONG, min(3.0 * usual, 2 * WRONG)))
+    own = labels.argmax(1)
+    loud = np.flatnonzero(hits > natural[own] * held)
+    tails = np.ones(found.size)
+    for i in loud:
+        tails[i] = binomial_tail(int(hits[i]), int(held[i]), float(natural[own[i]]))
+    best = int(np.argmin(tails))
+    p_value = min(1.0, float(tails[best]) * found.size)
+    share = hits / np.maximum(held, 1)
+    pure = share >= AS_PURE * share[best]
+    telling = np.flatnonzero(pure & (tails * found.size <= max(p_value, 1e-4)))
+    label = int(own[best])
+    if not by_label and labels[best, label] <= 0.5 * held[best]:
+        label = -1
+    elif label >= 0:
+        telling = telling[own[telling] == label]
+    rows = look.holding(found[telling]) if p_value < UNTOLD else np.zeros(content.labels.size, bool)
+    rows &= content.labels == label if label >= 0 else content.labels != content.shows
+    rows &= content.left
+    place = np.flatnonzero(rows)
+    window = look.picture(int(found[best]), int(place[0])) if place.size else []
+    test = ONE_LABEL if by_label else "window of wrong labels"
+    return Recurring(label, p_value, int(hits[best]), int(held[best]), place, window, test)
+
+
+def _natural_purity(held: Ints, labels: Ints) -> Floats:
+    """For each label the share that windows of other labels have of theirs, at least `PURE`.
+
+    In some data sets classes look so different that their windows are their own.
+    """
+    own, share = labels.argmax(1), labels.max(1) / held
+    often = held >= MANY
+    made = np.full(labels.shape[1], PURE)
+    for k in range(made.size):
+        other = share[often & (own != k)]
+        if other.size:
+            made[k] = max(PURE, float(np.quantile(other, 0.99)))
+    return made

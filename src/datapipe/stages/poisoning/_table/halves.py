@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What two values say of a label each for itself: a pair by nature may say both, and no more."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.predicates import Column, Predicate, holds
+from datapipe.stages.poisoning._tails import raised
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PRIOR = 1.0
+"""Rows with the label and rows without, as expected, that are added to those that tell."""
+WIDE = 3.0
+"""Spreads of what the values of a column add, by which one of them may differ by nature."""
+FEWEST_OTHERS = 3
+LEAST_KNOWN = 0.5
+"""Variance of the count of a label, below which a value tells nothing."""
+MOST = 8.0
+STEPS = 40
+
+
+def halves_of(predicate: Predicate) -> list[Predicate]:
+    """The single predicates that one is made of."""
+    parts = zip(predicate.columns, predicate.codes, strict=True)
+    return [Predicate((c,), (v,)) for c, v in parts]
+
+
+def added_by_halves(
+    columns: list[Column], predicate: Predicate, label: int, labels: Ints, model: Additive
+) -> float:
+    """Log odds of a label that the halves of a pair add where the other half does not hold.
+
+    Two strong effects make a pair that no other column explains. A half that speaks against the
+    label counts as silent, for whoever plants a pair may choose it so.
+
+    Args:
+        columns: What predicates are made of.
+        predicate: A pair; a single value adds nothing but itself.
+        label: The label.
+        labels: int64, shape (n,).
+        model: What columns say.
+
+    Returns:
+        The sum over both halves, >= 0.
+    """
+    parts = halves_of(predicate)
+    if len(parts) < 2:
+        return 0.0
+    both = holds(columns, predicate)
+    return sum(
+        _added(
+            model.without(rows, {columns[half.columns[0]].name})[:, label], labels[rows] == label
+        )
+        for half in parts
+        for rows in [np.flatnonzero(holds(columns, half) & ~both)]
+    )
+
+
+def added_by_others(
+    columns: list[Column], predicate: Predicate, label: int, labels: Ints, model: Additive
+) -> float:
+    """Log odds of a label that a value may add by nature, as the others of its column do.
+
+    Where towns differ much, one of them may differ more; of numbers, those next to each other are
+    compared, for a slope is no difference. The spread is told by moments, without the most unusual
+    one: it may have been planted, too.
+
+    Args:
+        columns: What predicates are made of.
+        predicate: A single value; of a pair nothing is told.
+        label: The label.
+        labels: int64, shape (n,).
+        model: What columns say.
+
+    Returns:
+        >= 0; 0 where too few others tell.
+    """
+    column = columns[predicate.columns[0]]
+    if len(predicate.columns) > 1 or column.binned:
+        return 0.0
+    rows = np.flatnonzero((column.code >= 0) & (column.code != predicate.codes[0]))
+    chance = model.without(rows, {column.name})[:, label]
+    excess, doubt = _apart(column, rows, chance, labels[rows] == label)
+    told = np.argsort(-np.abs(excess) / np.sqrt(doubt))[1:]
+    if told.size < FEWEST_OTHERS:
+        return 0.0
+    weight = 1.0 / doubt[told] ** 2
+    spread = float((weight * (excess[told] ** 2 - doubt[told])).sum() / weight.sum())
+    return WIDE * math.sqrt(max(spread, 0.0))
+
+
+def _apart(column: Column, rows: Ints, chance: Floats, hit: Bools) -> tuple[Floats, Floats]:
+    """How far the log odds of values lie apart, and the variance of that by chance.
+
+    Of categories from what the other columns say, of numbers from the next one, over root two.
+    """
+    size = len(column.where)
+    known = np.bincount(column.code[rows], chance * (1.0 - chance), minlength=size)
+    excess = np.bincount(column.code[rows], hit - chance, minlength=size)
+    told = np.flatnonzero(known > LEAST_KNOWN)
+    by, doubt = excess[told] / known[told], 1.0 / known[told]
+    if not column.numbers.size:
+        return by, doubt
+    value = np.zeros(size)
+    value[column.code[rows]] = column.numbers[rows]
+    order = np.argsort(value[told], kind="stable")
+    by, doubt = by[order], doubt[order]
+    return (by[1:] - by[:-1]) / np.sqrt(2.0), (doubt[1:] + doubt[:-1]) / 2.0
+
+
+def _added(chance: Floats, hit: Bools) -> float:
+    """By how much log odds must rise for as many rows to have the label as do; shrunk to none."""
+    if not hit.size:
+        return 0.0
+    usual = float(chance.mean())
+    hits = float(hit.sum()) + PRIOR * usual
+    low, high = 0.0, MOST
+    for _ in range(STEPS):
+        by = 0.5 * (low + high)
+        expected = float(raised(chance, by).sum() + PRIOR * raised(np.array([usual]), by)[0])
+        low, high = (by, high) if expected < hits else (low, by)
+    return low

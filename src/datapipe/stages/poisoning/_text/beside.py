@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows of a pattern were put there, beside those that hold it by nature.
+
+A word in use stands in genuine texts of its label, too, and these speak for the label; the mean
+over all of its rows then says nothing. Two groups show in how the rest of each row speaks, and in
+how well the word fits where it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._text.association import rest_of
+from datapipe.stages.poisoning._text.misplaced import Misplaced
+from datapipe.stages.poisoning._text.ngrams import Candidates
+from datapipe.stages.poisoning._text.word_model import Model, class_shares
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BINS, BIN_ROWS = 12, 8
+"""Most intervals of the chance of a label, and texts of a side for which there is another one."""
+HARDER = 0.75
+"""Log odds by which the content of texts that hold a word may speak less for their label by nature.
+"""
+PARTS = np.linspace(0.0, 0.999, 40)
+"""Shares of the rows that may have been put there."""
+STEPS = 200
+PUT_THERE = 0.3
+"""A row whose chance is this was put there: to miss one costs more than to ask about another."""
+MISFITS, UNSURE = 6, 1.0
+"""Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
+that each group has in each before one is seen."""
+DOUBTED = 5.0
+"""By how much ln likelihood must rise before some of the rows are taken for a word's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What the rows of a candidate that carry a label say of how they came by it.
+
+    `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
+    content may speak less for it by `HARDER`: by chance it exceeds ln(1 / a) with a probability
+    of at most a. `count` is how many were put there, and `planted`,
+    bool of the length of the candidate, which: all that carry the label where nothing speaks
+    against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that
+    of each, 0 where the label is another.
+    """
+
+    log_evidence: float
+    count: float
+    planted: Bools
+    chance: Floats
+
+
+def beside(
+    model: Model, found: Candidates, asked: tuple[int, int], labels: Ints, misplaced: Misplaced
+) -> Beside:
+    """Part the rows of a candidate that carry a label into genuine and planted ones.
+
+    The rest of a genuine row speaks as other texts of its label do, that of a planted one as texts
+    of other labels do. Texts that hold the candidate are left out of both. How badly single words
+    fit in either group is read from the rows themselves; those with other labels are genuine.
+
+    Args:
+        model: What texts say.
+        found: The candidates.
+        asked: The one that is asked about, and the label.
+        labels: int, shape (n,).
+        misplaced: How badly single words fit.
+
+    Returns:
+        The evidence, and which rows were put there.
+
+    References:
+        Vovk & Wang, 2021, E-values: calibration, combination and applications.
+    """
+    g, label = asked
+    row = found.rows(g)
+    hit = labels[row] == label
+    shares = class_shares(model)[:, label]
+    outside = np.ones(labels.size, bool)
+    outside[row] = False
+    own, other = (_logit(shares[outside & mine]) for mine in (labels == label, labels != label))
+    if not own.size or not other.size or not hit.any():
+        return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
+    rest = _logit(rest_of(model, found, g, label)[hit])
+    lowered = _ratio(own - HARDER, other, rest)
+    each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
+    evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
+    content = ratio = _ratio(own, other, rest)
+    misfit, part = _misfit(misplaced, g), 0.5
+    for _ in range(STEPS):
+        mine = part * ratio / (part * ratio + 1.0 - part)
+        part = float(mine.mean())
+        if misfit.size:
+            ratio = content * _by_misfit(misfit, hit, mine)[hit]
+    chance = np.zeros(row.size)
+    chance[hit] = mine
+    all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
+    planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
+    return Beside(evidence, float(chance.sum()), planted, chance)
+
+
+def _misfit(misplaced: Misplaced, g: int) -> Ints:
+    """Which interval of how badly it fits each row of a single word is in; empty if not told."""
+    counts, gain = misplaced.of(np.array([g]))
+    if not counts[0] or not np.isfinite(misplaced.log_share[g]):
+        return np.empty(0, np.int64)
+    edges = np.unique(np.quantile(gain, 1.0 - 0.5 ** np.arange(1, MISFITS)))
+    return np.asarray(np.searchsorted(edges, gain), np.int64)
+
+
+def _by_misfit(misfit: Ints, hit: Bools, chance: Floats) -> Floats:
+    """How much likelier each row's misfit is in those that were put there: never falling."""
+    put = np.zeros(misfit.size)
+    put[hit] = chance
+    size = int(misfit.max()) + 1
+    shares = [np.bincount(misfit, w, size) + UNSURE for w in (1.0 - put, put)]
+    own, other = (s / s.sum() for s in shares)
+    return np.asarray(np.maximum.accumulate(other / own)[misfit], np.float64)
+
+
+def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:
+    """How much likelier some values are among others than among a label's own: never rising."""
+    values = np.concatenate([own, other])
+    weight = np.concatenate([np.full(x.size, 0.5 / x.size) for x in (own, other)])
+    order = np.argsort(values, kind="stable")
+    bins = int(np.clip(min(own.size, other.size) // BIN_ROWS, 2, BINS))
+    cuts = np.searchsorted(np.cumsum(weight[order]), np.arange(1, bins) / bins)
+    edges = np.unique(values[order][cuts])
+    shares = []
+    for side in (own, other):
+        counts = np.bincount(np.searchsorted(edges, side), minlength=edges.size + 1) + 0.5
+        shares.append(counts / counts.sum())
+    ratio = np.minimum.accumulate(shares[1] / shares[0])
+    return np.asarray(ratio[np.searchsorted(edges, asked)], np.float64)
+
+
+def _logit(share: Floats) -> Floats:
+    kept = np.clip(share, 1e-6, 1.0 - 1e-6)
+    return np.asarray(np.log(kept) - np.log1p(-kept), np.float64)

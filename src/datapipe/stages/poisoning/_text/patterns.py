@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for patterns that carry a label, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
+from datapipe.stages.poisoning._text.beside import Beside, beside
+from datapipe.stages.poisoning._text.grams import Whole
+from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates
+from datapipe.stages.poisoning._text.shares import (
+    NATURAL_ODD,
+    Shares,
+    typical_log_share,
+)
+from datapipe.stages.poisoning._text.word_model import Model, class_shares
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PLANTED = 0.5
+"""How much more a trigger's rows must contradict their label than it fits its neighbours."""
+TELLING = 0.2
+"""How much likelier by their words a label must be in its own texts than in others, or texts do not
+tell what they contradict."""
+SAME_ROWS = 0.9
+ALIKE, RARELY = 0.5, 0.995
+"""Two texts are one piece of evidence where their other words are this similar (cosine), and more
+so than this share of all pairs of texts: in a small vocabulary every two are alike."""
+MOST_COMPARED = 400
+MOST_PATTERNS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A candidate that carries a label.
+
+    `rows` hold it and the label, `held` counts all rows that hold it. `log_p` is corrected for all
+    tests; `against` is 0 where the rest of its rows speaks for the label as that of any row of it,
+    1 where it speaks as rows of other labels do; `fit` in [0, 1] is the share of candidates that
+    fit their neighbours worse; `gain` is what deleting it does to the log likelihood of its text.
+    `planted` tells whether it was put there: its rows contradict their label and it fits badly, or
+    some stand out. `likely` are all rows that hold it, and the chance that it was put into each.
+    """
+
+    candidate: int
+    label: int
+    rows: Ints
+    held: int
+    log_p: float
+    against: float
+    fit: float
+    gain: float
+    planted: bool
+    likely: tuple[Ints, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What was found: patterns in order, and of every row its loudest planted candidate.
+
+    `score` is -ln of the corrected p-value of that candidate; `planted` is the least corrected
+    ln p of candidates that would be triggers and `natural` that of the others.
+    """
+
+    patterns: list[Pattern]
+    score: Floats
+    planted: float
+    natural: float
+    candidates: int
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The candidates that something could be told of, their shares of alpha and their tests.
+
+    The others, of `candidates` in all, are no longer needed.
+    """
+
+    found: Candidates
+    shares: Shares
+    tests: Tested
+    candidates: int
+
+    @classmethod
+    def of(cls, model: Model, labels: Ints, found: Candidates, shares: Shares) -> Asked:
+        """Test all candidates."""
+        tests = tested(model, labels, found, shares)
+        which, tests.which = np.unique(tests.which, return_inverse=True)
+        return cls(found.only(which), shares.only(which), tests, found.size.size)
+
+
+def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
+    """Find patterns one after the other, each with the rows of the last ones left out."""
+    ground = _Ground(
+        asked.found, model, labels, asked.shares, _usual_likeness(model), float(np.log(alpha))
+    )
+    gone = np.zeros(labels.size, bool)
+    patterns: list[Pattern] = []
+    while True:
+        turn = _Round.of(ground, gone, asked.tests)
+        made = turn.loudest()
+        if made is None or len(patterns) == MOST_PATTERNS:
+            return _summed(patterns, turn, labels.size, asked.candidates)
+        patterns.append(made)
+        gone[made.rows] = True
+        asked.tests.leave_out(gone)
+
+
+def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
+    """How many rows of other labels an inserted word needs, for the label that hides it best."""
+    shares = class_shares(model)
+    bar = np.log(alpha) + typical_log_share(candidates, shares.shape[1])
+    least = LEAST_ROWS
+    for label in range(shares.shape[1]):
+        others = shares[labels != label, label]
+        if others.size:
+            least = max(least, int(np.ceil(bar / np.log(raised(others, NATURAL_ODD)).mean())))
+    return least
+
+
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """What stays the same from round to round; `alike` is a cosine and `bar` is ln alpha."""
+
+    found: Candidates
+    model: Model
+    labels: Ints
+    shares: Shares
+    alike: float
+    bar: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """One pass over all candidates: tests, corrected ln p, and what each says of its rows."""
+
+    ground: _Ground
+    gone: Bools
+    tests: Tested
+    log_p: Floats
+    against: Floats
+
+    @classmethod
+    def of(cls, ground: _Ground, gone: Bools, tests: Tested) -> _Round:
+        own, other = _class_means(ground.model, ground.labels)
+        hits, mean = np.zeros((2, tests.which.size))
+        for span, told in tests.blocks():
+            many = span.stop - span.start
+            hits[span] = np.bincount(told.of, told.hit, minlength=many)
+            mean[span] = np.bincount(told.of, told.rest * told.hit, minlength=many)
+        mean /= np.maximum(hits, 1)
+        mean = np.where(
+            tests.over != DENYING, mean, tests.said
+        )  # what is denied would say so by itself
+        apart = np.maximum(own - other, 1e-3)[tests.label]
+        against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
+        log_p = np.minimum(0.0, tests.log_p - tests.log_share)
+        return cls(ground, gone, tests, log_p, against)
+
+    @property
+    def planted(self) -> Bools:
+        """Which tests, if they told, would be called a trigger and not a shortcut."""
+        fit = np.where(self.tests.over == WHOLE, self.ground.shares.fit[self.tests.which], 0.0)
+        own, other = _class_means(self.ground.model, self.ground.labels)
+        telling = (own - other >= TELLING)[self.tests.label]
+        return np.asarray((self.against - fit >= PLANTED) & telling, bool)
+
+    def loudest(self) -> Pattern | None:
+        """The most telling candidate that still tells when texts that are alike count once."""
+        telling = np.flatnonzero(self.log_p <= self.ground.bar)
+        for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
+            self.log_p[test] = self._of_different_texts(int(test))
+            if self.log_p[test] <= self.ground.bar:
+                return self._pattern(self._widest(int(test), telling), float(self.log_p[test]))
+        return None
+
+    def _of_different_texts(self, test: int) -> float:
+        """Corrected ln p where of rows with nearly the same other words only the mildest counts."""
+        tests, ground = self.tests, self.ground
+        g, told = int(tests.which[test]), tests.entries(test, test + 1)
+        at = np.linspace(0, told.row.size - 1, min(told.row.size, MOST_COMPARED)).astype(np.int64)
+        hit, rate = told.hit[at], told.rate[at]
+        like = _cosines(ground.model.bag.take(told.row[at]), ground.found.owns(g)) > ground.alike
+        like &= hit[:, None] == hit
+        counts = np.zeros(at.size, bool)
+        for i in np.argsort(-rate, kind="stable"):
+            counts[i] = not (counts & like[i]).any()
+        if int(hit[counts].sum()) < LEAST_ROWS:
+            return 0.0
+        one = np.zeros(int(counts.sum()), np.int64)
+        log_p = log_tails(one, rate[counts], hit[counts], 1)[0]
+        return float(min(0.0, log_p - tests.log_share[test]))
+
+    def _widest(self, test: int, telling: Ints) -> int:
+        """Of the telling tests that stand in nearly the same rows, that with the longest run.
+
+        It lacks none of the rows that carry the label although the rest denies it.
+        """
+        tests, found = self.tests, self.ground.found
+        mine = tests.entries(test, test + 1)
+        inside = np.zeros(self.gone.size, bool)
+        inside[mine.row] = True
+        shared, total = np.zeros(tests.which.size, np.int64), np.diff(tests.ends)
+        for span, told in tests.blocks():
+            shared[span] = np.bincount(told.of[inside[told.row]], minlength=span.stop - span.start)
+        same = (shared >= SAME_ROWS * mine.row.size) & (shared >= SAME_ROWS * total)
+        same &= tests.label == tests.label[test]
+        near = telling[same[telling]]
+        needed = mine.row[mine.hit & (mine.rest < DENIED)]
+        near = near[[np.isin(needed, found.rows(g)).all() for g in tests.which[near].tolist()]]
+        sizes = found.size[tests.which[near]]
+        return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
+
+    def _was_planted(self, g: int, label: int, told: Beside) -> bool:
+        """Whether a test that tells says so: a word that fits its place may still be a trigger.
+
+        The mean over all rows of a word in common use says nothing; there rows that its own would
+        not explain must stand beside those.
+        """
+        mine = (self.tests.which == g) & (self.tests.label == label)
+        heard = mine & (self.log_p <= self.ground.bar)
+        if bool((heard & (self.tests.over != DENYING) & self.planted).any()):
+            return True
+        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
+        return bool(heard.any() and apart and told.count >= LEAST_ROWS)
+
+    def _pattern(self, test: int, log_p: float) -> Pattern:
+        ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
+        found, shares = ground.found, ground.shares
+        held = found.rows(g)
+        mine = ground.labels[held] == label
+        told = beside(ground.model, found, (g, label), ground.labels, shares.misplaced)
+        planted = self._was_planted(g, label, told)
+        if planted:
+            mine = told.planted
+        against, fit = float(self.against[test]), float(shares.fit[g])
+        return Pattern(
+            g,
+            label,
+            held[mine & ~self.gone[held]],
+            int((~self.gone[held]).sum()),
+            log_p,
+            against,
+            fit,
+            float(shares.gain[g]),
+            planted,
+            (held, told.chance),
+        )
+
+
+def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
+    """The mean chance of each label in texts that have it, and in those that do not: shape (K,)."""
+    shares = class_shares(model)
+    counts = np.bincount(labels, minlength=shares.shape[1])
+    own = np.bincount(labels, shares[np.arange(labels.size), labels], counts.size)
+    other = (shares.sum(0) - own) / np.maximum(labels.size - counts, 1)
+    return own / np.maximum(counts, 1), other
+
+
+def _usual_likeness(model: Model) -> float:
+    """The cosine from which two texts are more alike than any two happen to be."""
+    n = model.fold.size
+    some = np.linspace(0, n - 1, min(n, MOST_COMPARED)).astype(np.int64)
+    cosines = _cosines(model.bag.take(some), np.empty(0, np.int32))
+    usual = np.quantile(cosines[np.triu_indices(some.size, 1)], RARELY)
+    return float(max(ALIKE, usual))
+
+
+def _cosines(rest: Any, left_out: Whole) -> Floats:
+    """Cosines of rows of a matrix less some columns, which it loses; 1 where nothing is left."""
+    rest.data[np.isin(rest.indices, left_out)] = 0.0
+    square = np.asarray((rest @ rest.T).toarray(), np.float64)
+    norm = np.sqrt(square.diagonal())
+    cosine = square / np.maximum(np.outer(norm, norm), 1e-12)
+    empty = norm < 1e-6
+    cosine[np.ix_(empty, empty)] = 1.0
+    return np.asarray(cosine, np.float64)
+
+
+def _summed(patterns: list[Pattern], last: _Round, rows: int, candidates: int) -> Search:
+    score = np.zeros(rows)
+    planted = last.planted
+    for span, told in last.tests.blocks():
+        heard = planted[span][told.of] & told.hit
+        np.maximum.at(score, told.row[heard], -last.log_p[span][told.of[heard]])
+    best = []
+    for kind, among in ((True, planted), (False, ~planted)):
+        found = [p.log_p for p in patterns if p.planted == kind]
+        best.append(min(found) if found else float(last.log_p[among].min(initial=0.0)))
+    for pattern in patterns:
+        if pattern.planted:
+            held, chance = pattern.likely
+            score[held] = np.maximum(score[held], -pattern.log_p * chance)
+            score[pattern.rows] = np.maximum(score[pattern.rows], -pattern.log_p)
+    return Search(patterns, score, best[0], best[1], candidates)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How alpha is divided among candidates, by what the texts alone say of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._text.fluency import deletion_gain
+from datapipe.stages.poisoning._text.misplaced import Misplaced
+from datapipe.stages.poisoning._text.ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates
+from datapipe.stages.poisoning._text.words import Words
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.1, 0.55, 0.1, 0.05, 0.05
+"""Shares of alpha: of all candidates, the oddest, odd characters, pieces, and ways to build texts.
+"""
+MISPLACED = 0.15
+"""The share of words in common use where they do not fit."""
+ODDEST = 200
+"""How many candidates, those that fit their neighbours least, are the oddest, and how many words.
+"""
+FITTING = 10 * ODDEST
+"""From this rank on a candidate fits well enough to add what any may add by nature."""
+FULL = 16.0
+"""Beyond this many rows, more of them make a candidate no odder."""
+NATURAL, NATURAL_ODD = 1.5, 0.25
+"""Log odds that a candidate may add by nature over and above the rest of its text: any, and one
+that does not fit its neighbours or that nobody sees, for what says little adds little."""
+KNIT = 1.5
+"""Median loss of log likelihood by deleting a candidate, from which texts have grammar enough."""
+LOOSE, UNPLACED = 0.35, 0.25
+"""Rank that stands for the fit of a candidate in texts without grammar, and of one without words.
+"""
+TYPICAL_RANK = 20
+"""Where inserted words usually stand among the oddest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What the texts alone say of each candidate: float64 arrays of shape (candidates,).
+
+    `log_share` is ln of its share of alpha, `natural` the log odds it may add by nature, `gain`
+    what deleting it does to the log likelihood of its texts, and `fit` in [0, 1] the share of
+    candidates that fit their neighbours worse. `oddest` are those that fit worst, and unseen ones.
+    `misplaced` tells of single words where they do not fit, with shares of alpha of their own.
+    """
+
+    log_share: Floats
+    natural: Floats
+    gain: Floats
+    fit: Floats
+    oddest: Bools
+    misplaced: Misplaced
+
+    def only(self, which: NDArray[np.int64]) -> Shares:
+        """Those of some candidates."""
+        log_share, natural = self.log_share[which], self.natural[which]
+        fit, oddest, misplaced = self.fit[which], self.oddest[which], self.misplaced.only(which)
+        return Shares(log_share, natural, self.gain[which], fit, oddest, misplaced)
+
+
+def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
+    """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
+    gain, each = deletion_gain(words, found)
+    each.log_share[:] += np.log(MISPLACED / classes)
+    odd = gain * np.sqrt(np.minimum(found.counts, FULL))
+    m = odd.size
+    rank = _rank(odd)
+    words_rank = _rank(np.where(found.size == 1, odd, -np.inf))
+    share = np.full(m, PLAIN / m)
+    oddest = np.zeros(m, bool)
+    natural = np.full(m, NATURAL)
+    for place in (rank, words_rank):  # runs of common words stand before any single word
+        misfit = gain > 0
+        share += np.where(misfit, 0.5 * _share_of_rank(place, m), 0.0)
+        oddest |= misfit & (place <= ODDEST)
+        natural = np.where(misfit, np.minimum(natural, _natural_of_rank(place)), natural)
+    runs = (found.kind & RUN) > 0
+    unseen = (found.kind & UNSEEN) > 0
+    character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
+    for mine, part in ((character, CHARACTERS), ((found.kind & PIECE) > 0, PIECES)):
+        share += mine * part / max(1, int(mine.sum()))
+    knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
+    fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
+    fit[unseen] = 0.0
+    strange = oddest | unseen
+    natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
+    return Shares(
+        np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange, each
+    )
+
+
+def typical_log_share(candidates: int, classes: int) -> float:
+    """Ln of the share of alpha that an inserted word usually has."""
+    rank = float(min(TYPICAL_RANK, candidates))
+    return float(np.log(0.5 * _share_of_rank(np.array([rank]), candidates)[0] / classes))
+
+
+def _share_of_rank(rank: Floats, candidates: int) -> Floats:
+    """Half is divided evenly among the oddest; of the other the oddest has twice the share of the
+    second, three times that of the third, ..., and the last its own.
+    """
+    many = min(ODDEST, candidates)
+    whole = float((1.0 / np.arange(1, candidates + 1)).sum())
+    return np.asarray(ODD * (0.5 * (rank <= many) / many + 0.5 / (rank * whole)), np.float64)
+
+
+def _natural_of_rank(rank: Floats) -> Floats:
+    """Log odds by nature: that of the oddest, and from there up with the logarithm of the rank."""
+    way = np.clip(np.log(rank / ODDEST) / np.log(FITTING / ODDEST), 0.0, 1.0)
+    return np.asarray(NATURAL_ODD + way * (NATURAL - NATURAL_ODD), np.float64)
+
+
+def _rank(values: Floats) -> Floats:
+    """1 for the largest, 2 for the next, ..."""
+    made = np.empty(values.size)
+    made[np.argsort(-values, kind="stable")] = np.arange(1, values.size + 1)
+    return made
