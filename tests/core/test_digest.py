@@ -168,14 +168,13 @@ def test_the_digest_of_code_follows_the_module(tmp_path: Path, monkeypatch):
 
 
 def test_the_code_of_a_stage_is_that_of_its_private_modules_and_packages_too(tmp_path, monkeypatch):
-    family = tmp_path / "own" / "stages" / "kind"
-    (family / "_parts").mkdir(parents=True)
-    for name in ("stage.py", "_beside.py", "_parts/__init__.py", "_parts/one.py", "other.py"):
-        (family / name).write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    told = [digest_code("own.stages.kind.stage")]
-    for name in ("_beside.py", "_parts/one.py", "other.py"):
-        (family / name).write_text("changed = True\n")
-        told.append(digest_code("own.stages.kind.stage"))
+    told = []
+    for changed in ("", "_beside.py", "_parts/one.py", "other.py"):
+        family = tmp_path / f"own_{len(told)}" / "stages" / "kind"
+        (family / "_parts").mkdir(parents=True)
+        for name in ("stage.py", "_beside.py", "_parts/__init__.py", "_parts/one.py", "other.py"):
+            (family / name).write_text("changed = True\n" if name == changed else "")
+        told.append(digest_code(f"own_{len(told)}.stages.kind.stage"))
     assert len(set(told[:3])) == 3
-    assert told[3] == told[2]
+    assert told[3] == told[0]
