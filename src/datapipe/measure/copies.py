@@ -89,7 +89,8 @@ def _by_cells(features: Features, digest: str) -> Ints:
     usual = float(np.median(near.distances[:, -1]))
     if usual <= 0:
         return np.arange(n)
-    lines = np.ascontiguousarray(features).view(np.dtype((np.void, features.strides[0]))).ravel()
+    whole = np.dtype((np.void, features.itemsize * features.shape[1]))
+    lines = np.ascontiguousarray(features).view(whole).ravel()
     _, first, member = np.unique(lines, return_index=True, return_inverse=True)
     apart = features[first] - features.mean(0)
     pairs = list(_near_pairs(apart, COPY * usual, rng))
