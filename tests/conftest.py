@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,13 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """At the end all is garbage: DuckDB lists what nobody collects."""
     gc.unfreeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test draws does not hang on which tests the same worker ran before it."""
+    if torch := sys.modules.get("torch"):  # a fresh process draws the same each time
+        torch.manual_seed(0)
 
 
 def pytest_runtest_teardown() -> None:

@@ -53,6 +53,9 @@ def _linear(norm, d=6, n=200, free=None):
     """A linear network of two classes, whose weakest point is known exactly."""
     rng = np.random.default_rng(0)
     module = nn.Linear(d, 2)
+    with torch.no_grad():  # drawn here: a network that hardly tells its classes cannot be broken
+        module.weight.copy_(torch.from_numpy(rng.uniform(-1, 1, (2, d)).astype(np.float32)))
+        module.bias.copy_(-module.weight.sum(1) / 2)
     start = torch.from_numpy(rng.uniform(size=(n, d)).astype(np.float32))
     may = torch.ones(d) if free is None else torch.tensor(free)
     target = Target(module, lambda rows: rows, torch.zeros(d), torch.ones(d), may, norm)
