@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -102,3 +103,59 @@ def test_blocks_are_made_anew_from_the_journal(store: Lineage, tmp_path: Path):
     store.rebuild()
     assert store.sql("from row_drop_blocks order by all").equals(before)
     assert store.verify() == []
+
+
+KINDS: dict[str, list[str | None]] = {
+    "one": ["too long"],
+    "none": [None],
+    "none and a blank": [None, ""],
+    "few": ["b", "a", None],
+    "many": [f"reason {n}" for n in range(100)],
+    "most": [f"reason {n}" for n in range(400)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["beside", "after"])
+def test_blocks_and_counts_say_what_the_rows_say(lineage: Lineage, kind: str, how: str):
+    """Held against a plain count, also where a step beside it had set some of the rows aside."""
+    draw = random.Random(len(kind))
+    ids = sorted(n << 40 | o for n in (1, 2) for o in draw.sample(range(20_000), 200))
+    rows = pl.DataFrame(
+        {"row_id": ids, "reason": [KINDS[kind][n % len(KINDS[kind])] for n in range(len(ids))]},
+        {"row_id": pl.UInt64, "reason": pl.String},
+    )
+    for step, some in (("r/0", rows.filter(pl.col("row_id") % 3 == 0)), ("r/1", rows)):
+        ids_of = {"run_id": "r", "step_id": step}
+        group = 0 if how == "beside" else int(step[-1])
+        lineage.append(
+            [
+                ("steps", {**ids_of, "position": int(step[-1]), "branch_group": group}),
+                ("row_drops", {**ids_of, "object": put(lineage, some)}),
+            ]
+        )
+    mine = "seq = (select max(seq) from row_drops)"
+    found = lineage.sql(f"select * exclude seq from row_drop_counts where {mine}")
+    place = pl.col("row_id").and_((1 << 40) - 1)
+    expected = (
+        rows.with_columns(pl.lit(None, pl.String).alias("reason") if kind == "most" else "reason")
+        .group_by((pl.col("row_id") // (1 << 40)).alias("source_no"), "reason")
+        .agg(
+            pl.len().cast(pl.Int64).alias("rows"),
+            (pl.col("row_id") % 3 == 0).sum().cast(pl.Int64).alias("again") * (how == "beside"),
+            place.min().alias("first_ordinal"),
+            place.max().alias("last_ordinal"),
+        )
+    )
+    assert found.sort("*").equals(expected.sort("*"))
+    told: list[tuple[int, str | None]] = []
+    blocks = lineage.sql(
+        f"select block, taken::varchar, codes, reasons from row_drop_blocks where {mine}"
+    )
+    for block, taken, codes, reasons in blocks.rows():
+        at = [i for i, bit in enumerate(taken) if bit == "1"]
+        told += [
+            (block << 13 | i, json.loads(reasons)[ord(c) - 35])
+            for i, c in zip(at, codes, strict=True)
+        ]
+    assert told == ([] if kind in ("many", "most") else rows.rows())

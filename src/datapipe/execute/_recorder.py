@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from datapipe.core.artifact import Artifact
@@ -102,6 +103,16 @@ class GroupDone:
     origins: Sequence[str] = ()
     columns: Sequence[Sequence[Edge]] = ()
     given: int | None = None
+
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """What is recorded as the result of each of its steps: what they led to together."""
+        return {
+            "group": digest_json(list(self.keys)),
+            "dataset_out": self.out.digest,
+            "sources": [s.to_json() for s in self.out.sources],
+            "roles": self.out.roles.to_json(),
+        }
 
     def counts(self) -> list[tuple[int, int]]:
         """Rows in and rows out of each step.
@@ -359,12 +370,6 @@ class Recorder:
         step, outcome = done.steps[i], done.outcomes[i]
         seconds, cpu_seconds = done.clock.of(i, len(done.steps))
         stage = step.stage
-        shared = {
-            "group": digest_json(list(done.keys)),
-            "dataset_out": done.out.digest,
-            "sources": [s.to_json() for s in done.out.sources],
-            "roles": done.out.roles.to_json(),
-        }
         return {
             **self._ids(f"{self.run_id}/{step.position}"),
             "position": step.position,
@@ -386,7 +391,7 @@ class Recorder:
             "dataset_in": "" if done.before is None else done.before.digest,
             "dataset_out": done.out.digest,
             "recorded_at": now(),
-            "result": {**outcome.to_json(), **shared},
+            "result": {**outcome.to_json(), **done.shared},
         }
 
     def _remember(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> None:

@@ -40,8 +40,9 @@ GROUP_ROWS = 16384
 """Rows that share one range of row ids: a look-up reads one such group. DuckDB takes 122,880; fewer
 than this make the list of groups itself slow to read (measured on 23 million rows)."""
 
-
 READ_ONLY = "read_only"
+PRIVATE = f"row_group_size {GROUP_ROWS}, recovery_mode no_wal_writes"
+"""A file that nobody sees before its checkpoint needs no log of its own to recover from."""
 
 
 class Index:
@@ -303,7 +304,7 @@ def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
 def _attached(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
-    how: str = f"row_group_size {GROUP_ROWS}",
+    how: str = PRIVATE,
 ) -> Iterator[None]:
     """A file as the current database; after an error the engine is closed with it, unsaved."""
     quoted = str(path).replace("'", "''")

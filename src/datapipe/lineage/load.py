@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datapipe.core.digest import PREFIX, digest_file
-from datapipe.errors import TrustError
+from datapipe.errors import DeclarationError, TrustError
 from datapipe.lineage import schema
+from datapipe.lineage.counts import count_losses, count_rows
 from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
@@ -102,8 +103,8 @@ def fill(
         if len(held["log_entries"]) >= LINES_AT_ONCE:
             _insert(connection, held)
     _insert(connection, held)
-    _count(connection, added)
-    _count_losses(connection, newest)
+    count_rows(connection, added)
+    count_losses(connection, newest)
 
 
 def object_columns(kind: str) -> tuple[str, ...]:
@@ -120,6 +121,52 @@ def object_columns(kind: str) -> tuple[str, ...]:
         (('row_id', 'reason'), ())
     """
     return ("row_id",) if kind == "model_held_out" else schema.FROM_OBJECT.get(kind, ())
+
+
+def check_named(objects: Objects, kind: str, body: Mapping[str, Any]) -> None:
+    """Find the rows that a record names here, and such as can be indexed later.
+
+    Args:
+        objects: The store's objects.
+        kind: Name of a table.
+        body: What is to be recorded.
+
+    Raises:
+        DeclarationError: The object is missing, no Parquet file, or has no row ids.
+
+    Example:
+        >>> check_named(Objects(Path("nowhere"), Path("nowhere")), "runs", {"run_id": "r1"})
+    """
+    named = body.get("object") if kind in schema.FROM_OBJECT else None
+    if kind == "models":
+        named = body.get("held_out_object")
+    if not named:
+        return
+    import pyarrow as pa  # noqa: PLC0415 - with it
+    import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
+
+    path = objects.find(named)
+    if path is None:
+        raise DeclarationError(
+            f"{kind} names the object {named}, which is not in the store",
+            code="DP-DECL-055",
+            hint="put the object first, then record it",
+        )
+    columns = object_columns("model_held_out" if kind == "models" else kind)
+    try:
+        there = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise DeclarationError(
+            f"{kind} names the object {named}, which is no Parquet file",
+            code="DP-DECL-055",
+            hint=f"write a Parquet file with the columns {', '.join(columns)}",
+        ) from error
+    if "row_id" not in there and not (kind == "row_drops" and covered_by(path) is not None):
+        raise DeclarationError(
+            f"{kind} names the object {named}, which has no column row_id",
+            code="DP-DECL-055",
+            hint=f"write a Parquet file with the columns {', '.join(columns)}",
+        )
 
 
 def sound_object(objects: Objects, digest: str, named_by: str) -> Path:
@@ -195,107 +242,3 @@ def _insert_object(
     given = f"read_parquet('{quoted}')" if covered is None else f"({as_list(path, covered)})"
     rows = f"select {', '.join(parts)} from {given}{wanted}"  # noqa: S608 - our names
     connection.execute(f"insert into {kind} {rows}", values)
-
-
-_COUNTS = """
-insert into row_drop_counts
-with mine as (
-  select seq, row_id >> 40 as source_no, row_id & 1099511627775 as ordinal, row_id, reason
-  from row_drops where seq = $seq
-),
-told as (select count(distinct reason) <= 256 as each from mine),
-earlier as (
-  select distinct d.row_id
-  from row_drop_steps a
-  join steps sa on sa.step_id = a.step_id
-  join row_drop_steps b on b.run_id = a.run_id and b.seq < a.seq
-  join steps sb on sb.step_id = b.step_id
-               and coalesce(sa.branch_group, sb.branch_group, 0)
-                 = coalesce(sb.branch_group, sa.branch_group, 0)
-  join row_drops d on d.seq = b.seq
-  where a.seq = $seq
-)
-select seq, source_no, case when told.each then reason end as reason, count(*),
-       count(earlier.row_id), min(ordinal), max(ordinal)
-from mine cross join told left join earlier using (row_id)
-group by all order by all
-"""
-_BLOCKS = """
-insert into row_drop_blocks
-with words as (
-  select reason, chr((34 + row_number() over (order by reason))::int) as letter
-  from (select distinct reason from row_drops where seq = $seq)
-),
-blocks as (
-  select d.row_id >> 13 as block, bitstring_agg((d.row_id & 8191)::int, 0, 8191) as taken,
-         string_agg(w.letter, '' order by d.row_id) as codes
-  from row_drops d join words w on w.reason is not distinct from d.reason
-  where d.seq = $seq and (select count(*) <= 90 from words) group by all
-)
-select $seq, block, taken, codes, (select to_json(list(reason order by reason)) from words)
-from blocks order by block
-"""
-_NO_BLOCKS = """
-delete from row_drop_blocks where seq = $seq and exists (
-  from row_drop_blocks where seq = $seq and bit_count(taken) <> length(codes))
-"""
-"""A row that a record names twice has one place and two letters: such a record is scanned."""
-_HELD_COUNTS = """
-insert into model_held_out_counts
-select seq, model_id, row_id >> 40 as source_no, count(*), min(row_id & 1099511627775),
-       max(row_id & 1099511627775)
-from model_held_out where seq = $seq group by all order by all
-"""
-
-
-_LOSSES = {
-    "datasets": """
-insert into dataset_loss_counts
-select d.seq, l.digest, l.run_id, l.source_no, l.rows
-from counted_losses() l join datasets d using (digest, run_id)
-where d.seq > $after and $wanted order by all
-""",
-    "models": """
-insert into model_loss_counts
-select m.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
-from counted_model_losses() l
-join model_inputs i using (model_id, digest, dataset_run)
-join models m on m.model_id = i.model_id and m.run_id = i.run_id  -- a reused model has a line a run
-where m.seq > $after and $wanted order by all
-""",
-}
-_PLAIN = """(
-  select a.digest, a.run_id, l.source_no, sum(l.rows)::bigint as rows
-  from dataset_ancestors a join step_losses l using (step_id) group by all
-)"""
-"""counted_losses() where nothing was erased, joined or multiplied: a third of the time to plan."""
-FEW = 8
-"""So many data sets are named in the question, which then looks at nothing else."""
-
-
-def _count(connection: duckdb.DuckDBPyConnection, added: list[tuple[str, int]]) -> None:
-    """Sum up what was added row by row, so that no question about a whole data set scans rows."""
-    for kind, seq in added:
-        for query in (_COUNTS, _BLOCKS, _NO_BLOCKS) if kind == "row_drops" else (_HELD_COUNTS,):
-            connection.execute(query, {"seq": seq})
-
-
-def _holds(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
-    return connection.execute(f"from {table} limit 1").fetchone() is not None
-
-
-def _count_losses(connection: duckdb.DuckDBPyConnection, after: int) -> None:
-    """Count what each new data set and model has lost; where nothing was lost there is no line."""
-    lossy = ("row_drop_steps", "row_edges", "model_held_out_counts")
-    if not any(_holds(connection, table) for table in lossy):
-        return
-    plain = not any(_holds(connection, table) for table in ("erasures", "row_edges"))
-    for kind, name in (("datasets", "digest"), ("models", "model_id")):
-        new = f"select distinct {name} from {kind} where seq > $after"  # noqa: S608 - our names
-        found = [one for (one,) in connection.execute(new, {"after": after}).fetchall()]
-        if found:
-            quoted = ", ".join("'" + str(one).replace("'", "''") + "'" for one in found)
-            wanted = f"l.{name} in ({quoted})" if len(found) <= FEW else "true"
-            query = _LOSSES[kind].replace("$wanted", wanted)
-            query = query.replace("counted_losses()", _PLAIN) if plain else query
-            connection.execute(query, {"after": after})

@@ -132,6 +132,7 @@ def tables() -> Mapping[str, Table]:
 
 
 @functools.cache
+@functools.cache
 def fingerprint() -> str:
     """The digest of the SQL that makes an index: another one asks for a rebuild.
 

@@ -3,34 +3,29 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
 
 from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
-from datapipe.lineage import later, schema
-from datapipe.lineage.durable import sync_folder
+from datapipe.lineage import checkpoints, later, schema
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
-from datapipe.lineage.load import object_columns
+from datapipe.lineage.load import check_named
 from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
-from datapipe.lineage.sidecars import covered_by
 from datapipe.lineage.stamp import WOVEN, holds, stamp
 
 if TYPE_CHECKING:
@@ -102,7 +97,7 @@ class Lineage:
         self._own()
         entries = [(kind, schema.checked(kind, body)) for kind, body in records]
         for kind, body in entries:
-            self._check_object(kind, body)
+            check_named(self._objects, kind, body)
         ids = [(str(b.get("run_id")), b.get("event")) for k, b in entries if k == "run_events"]
         for run_id in [r for r, event in ids if event == "started"]:
             self._hold(run_id)
@@ -327,19 +322,9 @@ class Lineage:
             'datapipe\n0\n'
         """
         self._own()
-        try:
-            self._log.mkdir(exist_ok=True)
-            for name in (f"{size}.note", "checkpoint"):
-                partial = self._log / f".{name}.{os.getpid()}"
-                with partial.open("wb") as file:
-                    file.write(note.encode())
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self._log / name)
-            sync_folder(self._log)
-        except OSError as error:
-            raise failed(error, f"a checkpoint could not be written to {self._log}") from error
-        self.append([("log_checkpoints", {"size": size, "root": _hexadecimal(root), "note": note})])
+        told = {"size": size, "root": checkpoints.hexadecimal(root), "note": note}
+        checkpoints.keep(self._log, size, note)
+        self.append([("log_checkpoints", told)])
 
     def sql(self, query: str, **values: object) -> pl.DataFrame:
         """Ask in SQL over the promised tables and views; nothing can be changed or leaked by it.
@@ -600,51 +585,3 @@ class Lineage:
                 code="DP-EXEC-057",
                 hint="open the store again in the child: Lineage(store)",
             )
-
-    def _check_object(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Whether the rows that a record names are here and can be indexed later."""
-        named = body.get("object") if kind in schema.FROM_OBJECT else None
-        if kind == "models":
-            named = body.get("held_out_object")
-        if not named:
-            return
-        import pyarrow.parquet as pq  # noqa: PLC0415 - loads file systems and TLS
-
-        path = self._objects.find(named)
-        if path is None:
-            raise DeclarationError(
-                f"{kind} names the object {named}, which is not in the store",
-                code="DP-DECL-055",
-                hint="put the object first, then record it",
-            )
-        columns = object_columns("model_held_out" if kind == "models" else kind)
-        try:
-            there = pq.read_schema(path).names
-        except (pa.ArrowException, OSError) as error:
-            raise DeclarationError(
-                f"{kind} names the object {named}, which is no Parquet file",
-                code="DP-DECL-055",
-                hint=f"write a Parquet file with the columns {', '.join(columns)}",
-            ) from error
-        if "row_id" not in there and not (kind == "row_drops" and covered_by(path) is not None):
-            raise DeclarationError(
-                f"{kind} names the object {named}, which has no column row_id",
-                code="DP-DECL-055",
-                hint=f"write a Parquet file with the columns {', '.join(columns)}",
-            )
-
-
-def _hexadecimal(root: bytes | str) -> str:
-    if isinstance(root, bytes):
-        return root.hex()
-    try:
-        return bytes.fromhex(root).hex()
-    except ValueError:
-        try:
-            return base64.b64decode(root, validate=True).hex()
-        except binascii.Error as error:
-            raise DeclarationError(
-                "a Merkle root is 32 bytes, or hexadecimal or base64 text",
-                code="DP-DECL-053",
-                hint="give what Lineage.root() gave",
-            ) from error

@@ -1,21 +1,22 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- The promised views. The line before each is its meaning; columns are described in
 -- manifests/lineage/views.md. None of them recurses over rows: a step that was reused points at the
--- step that ran, a data set names all steps before it, and a row's id names its source.
+-- step that ran, a data set names all steps before it, and a row's id names its source. A view is looked into when it
+-- is first asked: to bind each of them in every new index takes longer than to fill a small one.
 
 -- the step that did the work behind each step
-create view step_origins as
+create view step_origins with (defer_binding) as
 select step_id, run_id, position, stage, coalesce(reused_from, step_id) as origin
 from steps;
 
 -- rows that were set aside, with the step that did it
-create view step_drops as
+create view step_drops with (defer_binding) as
 select d.seq, s.step_id, s.run_id, d.row_id, d.reason
 from row_drops d
 join row_drop_steps s using (seq);
 
 -- the newest declaration about each source
-create view source_facts as
+create view source_facts with (defer_binding) as
 select source_no,
        arg_max(name, seq) as source,
        arg_max(rows, seq) as rows
@@ -23,7 +24,7 @@ from sources
 group by source_no;
 
 -- what state each run is in and what it thought of the data
-create view run_status as
+create view run_status with (defer_binding) as
 with newest as (
   select run_id, arg_max(event, seq) as event, arg_max(recorded_at, seq) as at,
          arg_max(detail ->> 'verdict', seq) as verdict
@@ -47,7 +48,7 @@ left join newest n using (run_id)
 left join judged j using (run_id);
 
 -- every row that was set aside, by whom and why
-create view dropped_rows as
+create view dropped_rows with (defer_binding) as
 select o.run_id, d.row_id,
        (d.row_id >> 40)::bigint as source_no,
        (d.row_id & 1099511627775)::bigint as ordinal,
@@ -57,7 +58,7 @@ join step_origins o on o.origin = d.step_id
 left join source_facts f on f.source_no = (d.row_id >> 40)::bigint;
 
 -- every label that was changed
-create view label_history as
+create view label_history with (defer_binding) as
 select c.row_id,
        (c.row_id >> 40)::bigint as source_no,
        (c.row_id & 1099511627775)::bigint as ordinal,
@@ -66,7 +67,7 @@ from label_changes c
 join step_origins o on o.origin = c.step_id;
 
 -- what happened to rows: flagged, acted on, relabelled, set aside
-create view row_history as
+create view row_history with (defer_binding) as
 with happened as (
   select row_id, step_id, case when action = '' then 'flagged' else action end as event,
          case when coalesce(reason, '') = '' then kind else reason end as reason, score
@@ -84,7 +85,7 @@ from happened h
 join step_origins o on o.origin = h.step_id;
 
 -- each data set with the steps that may have set rows of it aside
-create view dataset_ancestors as
+create view dataset_ancestors with (defer_binding) as
 select distinct d.digest, d.run_id, coalesce(o.origin, a.step_id) as step_id
 from (
   select digest, run_id, unnest(ancestor_steps::varchar[]) as step_id from datasets
@@ -96,7 +97,7 @@ left join step_origins o on o.step_id = a.step_id;
 
 -- how many rows of each source each step set aside, those that a step beside it took left out, and
 -- those that a reader numbered behind the rows of its source; erasures stand apart
-create view step_losses as
+create view step_losses with (defer_binding) as
 with counted as (
   select s.step_id, c.*, f.rows as source_rows
   from row_drop_counts c
@@ -118,7 +119,7 @@ group by all;
 
 -- how many lines of a row each data set has that were made from a row, where that is not one to one;
 -- the row itself tells how many lines of it there are more than the one it began with
-create view dataset_edges as
+create view dataset_edges with (defer_binding) as
 select a.digest, a.run_id, e.row_id, e.made_from, sum(e.lines)::bigint as lines
 from row_edges e
 join dataset_ancestors a using (step_id)
@@ -127,7 +128,7 @@ having sum(e.lines) <> 0;
 
 -- rows of which a step made others, or several: how often each was counted as set aside, whether a
 -- line of it is still there, and whether any line is there that was made from it
-create view dataset_woven as
+create view dataset_woven with (defer_binding) as
 with woven as (
   select digest, run_id, row_id from dataset_edges
   union
@@ -208,13 +209,13 @@ from lost
 group by all;
 
 -- how many rows of each source each data set has lost
-create view dataset_losses as
+create view dataset_losses with (defer_binding) as
 select digest, run_id, source_no, arg_max(rows, seq) as rows
 from dataset_loss_counts
 group by all;
 
 -- how many rows of each source are left in each data set
-create view dataset_sources as
+create view dataset_sources with (defer_binding) as
 with inputs as (
   select distinct digest, run_id, unnest(source_nos::bigint[]) as source_no from datasets
 )
@@ -224,7 +225,7 @@ join source_facts f using (source_no)
 left join dataset_losses g using (digest, run_id, source_no);
 
 -- each model of a run with the record of its data set, that of the same run where there is one
-create view model_inputs as
+create view model_inputs with (defer_binding) as
 select m.model_id, m.name, m.run_id, d.digest, d.run_id as dataset_run
 from models m
 join datasets d on d.digest = m.dataset
@@ -234,7 +235,7 @@ qualify row_number() over (
 
 -- rows of model_inputs of which a step made others, or several: whether the model saw any line
 -- that was made from them
-create view model_woven as
+create view model_woven with (defer_binding) as
 with inputs as (
   select distinct model_id, digest, dataset_run as run_id from model_inputs
 ),
@@ -256,7 +257,7 @@ from told t
 left join seen_in s using (model_id, digest, run_id, row_id);
 
 -- every row that did train a model
-create view model_rows as
+create view model_rows with (defer_binding) as
 with inputs as materialized (
   select row_number() over () as input_no, count(*) over (partition by model_id) = 1 as alone, *
   from (
@@ -434,7 +435,7 @@ from lost
 group by all;
 
 -- which sources a model was trained on, with how many rows
-create view model_sources as
+create view model_sources with (defer_binding) as
 with inputs as (
   select distinct i.*, unnest(d.source_nos::bigint[]) as source_no
   from model_inputs i
@@ -459,7 +460,7 @@ left join lost c on c.model_id = i.model_id and c.digest = i.digest
                 and c.dataset_run = i.dataset_run and c.source_no = i.source_no;
 
 -- everything that rows of a source reached
-create view source_impact as
+create view source_impact with (defer_binding) as
 with reached as (
   select distinct source_no, source, model_id, name, run_id from model_sources where rows > 0
 )
@@ -476,7 +477,7 @@ from reached r
 join exports e on e.model = r.model_id or (e.model = r.name and e.run_id = r.run_id);
 
 -- how much of each data set is declared to be synthetic
-create view synthetic_share as
+create view synthetic_share with (defer_binding) as
 with declared as (
   select run_id, source_no, bool_or(coalesce(synthetic, false)) as synthetic
   from sources
@@ -493,7 +494,7 @@ left join declared d using (run_id, source_no)
 group by all;
 
 -- sources that nobody vouched for, by the newest word of the run on each
-create view unsigned_inputs as
+create view unsigned_inputs with (defer_binding) as
 select run_id, source_no, name, uri, trust
 from sources
 qualify row_number() over (partition by run_id, source_no order by seq desc) = 1
@@ -501,7 +502,7 @@ qualify row_number() over (partition by run_id, source_no order by seq desc) = 1
 
 -- simple composition: an upper bound of what was spent, looser than the accountant's;
 -- a step that was reused spent nothing
-create view privacy_spend as
+create view privacy_spend with (defer_binding) as
 select dataset, unit, sum(delta) as delta, sum(epsilon) as epsilon_sum_bound, count(*) as events
 from privacy_events
 where step_id is null or step_id not in (
@@ -510,7 +511,7 @@ where step_id is null or step_id not in (
 group by all;
 
 -- models and exports that rows reached which were erased since: pending until trained anew
-create view erased_models as
+create view erased_models with (defer_binding) as
 select e.kind, e.digest, e.name, m.run_id, e.erasure_id, e.rows, e.remedy, e.replaced_by,
   q.requested_at
 from (
@@ -528,7 +529,7 @@ left join (
 where e.kind in ('model', 'export');
 
 -- which columns each column was made from, in each run
-create view column_lineage as
+create view column_lineage with (defer_binding) as
 select o.run_id, o.stage, e.column_out, e.column_in, e.how
 from column_lineage_edges e
 join step_origins o on o.origin = e.step_id;
@@ -550,5 +551,5 @@ from level
 where len(hashes) <= 1;
 
 -- the Merkle root over the whole journal
-create view log_root as
+create view log_root with (defer_binding) as
 from log_root_at((select coalesce(max(seq), 0) from log_entries));

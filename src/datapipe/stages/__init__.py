@@ -9,9 +9,9 @@ What is imported under `TYPE_CHECKING` is for type checkers and editors only.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from datapipe._lazy import loaded
 from datapipe.errors import MissingExtra, UnknownStage, nearest
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _outside(key: str) -> type[Stage]:
 
 def _load(module: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return loaded(module)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
