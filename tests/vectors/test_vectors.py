@@ -21,7 +21,7 @@ from datapipe.manifest.files import FileDigest, Tree
 from datapipe.manifest.log import Checkpoint
 from datapipe.manifest.merkle import verify_consistency, verify_inclusion
 from datapipe.manifest.predicates import DatasetPredicate
-from datapipe.manifest.signers import PublicKey, read_public_keys
+from datapipe.manifest.public_keys import PublicKey, read_public_keys
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import verify_bundle
 

@@ -14,7 +14,8 @@ import typer
 from datapipe.cli.options import existing
 from datapipe.errors import DeclarationError
 from datapipe.manifest.keys import find_passphrase, load_key, load_public_keys
-from datapipe.manifest.signers import AnySigner, HybridKey, PrivateKey, PublicKey
+from datapipe.manifest.public_keys import PublicKey
+from datapipe.manifest.signers import AnySigner, HybridKey, PrivateKey
 
 KEY_VARIABLE = "DATAPIPE_KEY"
 RING_VARIABLE = "DATAPIPE_KEYS"

@@ -18,7 +18,8 @@ from datapipe.manifest.keys import DEMO_FILE, DEMO_PASSPHRASE, load_key
 from datapipe.manifest.log import Checkpoint
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import ErasurePredicate, read_predicate
-from datapipe.manifest.signers import HybridKey, PublicKey
+from datapipe.manifest.public_keys import PublicKey
+from datapipe.manifest.signers import HybridKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import verify_path
 from datapipe.manifest.witness import WITNESS_VARIABLE, check_note, note_path

@@ -22,8 +22,8 @@ from datapipe.cli.terminal import note, out, out_json, painted, plain
 from datapipe.errors import DeclarationError, Malformed, TrustError
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.policy import Policy
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.rotation import SEEN_FILE, load_policy
-from datapipe.manifest.signers import PublicKey
 from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import EVIDENCE_SUFFIX, verify_path
 from datapipe.report.evidence import evidence_keys

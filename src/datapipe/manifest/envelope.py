@@ -13,7 +13,8 @@ from typing import Any
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.canonical import canonical_json, parse_json
 from datapipe.manifest.checks import Reason
-from datapipe.manifest.signers import AnySigner, PublicKey, Signer, single_signers
+from datapipe.manifest.public_keys import PublicKey
+from datapipe.manifest.signers import AnySigner, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, Statement
 
 LARGEST_ENVELOPE_BYTES = 96 * 1024 * 1024

@@ -14,7 +14,7 @@ from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.policy import ANY_PREDICATE, Policy, PolicyKey, Rule
 from datapipe.manifest.predicates import PREDICATES, read_predicate
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.statement import Statement
 
 

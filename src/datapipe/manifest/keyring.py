@@ -20,8 +20,8 @@ from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.facts import Moment
 from datapipe.manifest.keys import HybridKey, PrivateKey, new_key
 from datapipe.manifest.pkcs8 import ROUNDS
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.records import from_form, to_form
-from datapipe.manifest.signers import PublicKey
 
 LISTING_FILE = "keys.json"
 _LARGEST_LISTING_BYTES = 16 * 1024 * 1024

@@ -17,14 +17,8 @@ from datapipe.manifest.algorithms import ALGORITHMS, HYBRID, RawPrivateKey
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.pkcs8 import ROUNDS, encrypted_pem
-from datapipe.manifest.signers import (
-    AnySigner,
-    HybridKey,
-    PrivateKey,
-    PublicKey,
-    Signer,
-    read_public_keys,
-)
+from datapipe.manifest.public_keys import PublicKey, read_public_keys
+from datapipe.manifest.signers import AnySigner, HybridKey, PrivateKey, Signer
 
 PASSPHRASE_VARIABLE = "DATAPIPE_KEY_PASSPHRASE"  # noqa: S105  # the name of a variable
 DEMO_PASSPHRASE = b"datapipe-demo"

@@ -35,7 +35,8 @@ from datapipe.manifest.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from datapipe.manifest.signers import AnySigner, PublicKey, Signer, single_signers
+from datapipe.manifest.public_keys import PublicKey
+from datapipe.manifest.signers import AnySigner, Signer, single_signers
 
 LARGEST_CHECKPOINT_BYTES = 64 * 1024
 _ORIGIN = re.compile(r"[^\s+]+")

@@ -13,7 +13,8 @@ from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.files import hash_tree, whole_path
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import AnyPredicate, DatasetPredicate, read_predicate
-from datapipe.manifest.signers import AnySigner, PublicKey
+from datapipe.manifest.public_keys import PublicKey
+from datapipe.manifest.signers import AnySigner
 from datapipe.manifest.statement import Statement, Subject
 from datapipe.manifest.verify import verify_envelope
 

@@ -38,7 +38,8 @@ from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.keyring import validity_problem
 from datapipe.manifest.openssf import PREDICATE_TYPE as OPENSSF_TYPE
 from datapipe.manifest.predicates import predicate_uri
-from datapipe.manifest.signers import AnySigner, PublicKey, parties, read_public_keys
+from datapipe.manifest.public_keys import PublicKey, parties, read_public_keys
+from datapipe.manifest.signers import AnySigner
 
 Role: TypeAlias = Literal["source", "annotator", "cleaner", "trainer", "auditor"]
 POLICY_TYPE = "application/vnd.datapipe.policy+toml"

@@ -22,8 +22,8 @@ from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.facts import Sha256
 from datapipe.manifest.policy import LARGEST_POLICY_BYTES, Policy, require_signers
+from datapipe.manifest.public_keys import PublicKey, read_public_keys
 from datapipe.manifest.records import from_form, to_form
-from datapipe.manifest.signers import PublicKey, read_public_keys
 
 SEEN_FILE = "policies-seen.json"
 

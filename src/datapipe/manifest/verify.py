@@ -26,8 +26,8 @@ from datapipe.manifest.judge import Case, judge
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
+from datapipe.manifest.public_keys import PublicKey, missing_parts
 from datapipe.manifest.rows import ROW_PROOF_SUFFIX, RowProof
-from datapipe.manifest.signers import PublicKey, missing_parts
 from datapipe.manifest.statement import Statement, Subject
 
 EVIDENCE_SUFFIX = ".evidence.json"

@@ -18,7 +18,7 @@ from datapipe.core.merkle import EMPTY_ROOT
 from datapipe.errors import ExecutionError, TrustError
 from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.log import Checkpoint
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 
 WITNESS_VARIABLE = "DATAPIPE_WITNESS"
 

@@ -15,7 +15,7 @@ from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.facts import Measure
 from datapipe.manifest.keys import load_public_keys
 from datapipe.manifest.predicates import EvaluationPredicate
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.verify import EVIDENCE_SUFFIX
 from datapipe.report.cards import cards_folder
 

@@ -72,7 +72,7 @@ def resign(role: str, case: str):
 def verify_before_train(role: str, case: str):
     import polars as pl
 
-    from datapipe.manifest.signers import read_public_keys
+    from datapipe.manifest.public_keys import read_public_keys
     from datapipe.manifest.verify import verify_path
 
     keys = read_public_keys(Path("key.pub").read_text())

@@ -17,7 +17,7 @@ from datapipe.errors import TrustError
 from datapipe.manifest.bundle import signature_paths
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.predicates import DatasetPredicate, read_predicate
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.verify import verify_path
 
 DIGEST = "sha256"

@@ -12,7 +12,7 @@ from datapipe.errors import TrustError
 from datapipe.manifest.bundle import ATTESTATION_SUFFIX, OPENSSF_SUFFIX, signature_paths
 from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 
 
 def signed_paths(source: Source, files: Sequence[Path]) -> dict[Path, Path]:

@@ -19,7 +19,7 @@ from datapipe.core.source import Source
 from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import TrustError
 from datapipe.manifest.keys import load_public_keys
-from datapipe.manifest.signers import PublicKey
+from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.verify import verify_path
 from datapipe.stages.provenance._signatures import digest_of, signed_paths, signer_of
 from datapipe.stages.provenance._sources import named, present, rows_of, share, with_sources
