@@ -59,7 +59,7 @@ def test_four_times_the_rows_are_not_sixteen_times_the_pairs(compared, user):
     assert totals[1] / totals[0] < 6
 
 
-@pytest.mark.parametrize("d", [3, 12, 40])
+@pytest.mark.parametrize("d", [3, 12, 40, 200])
 def test_near_pairs_among_many_rows_are_found_as_often_as_is_told(monkeypatch, d):
     monkeypatch.setattr(neighbour_graph, "EXACT", 1000)
     rng = np.random.default_rng(d)

@@ -29,6 +29,12 @@ NEAR = 0.5
 """How far such a pair lies apart, in distances to the row's nearest."""
 LEARNT = 256
 """Rows of a cell that tell where it is wide."""
+WIDE, NARROW = 128, 64
+"""From so many columns on, so many random sums of them tell which rows may be near..."""
+SPARE = 2
+"""... of which so many times those asked for are measured in all columns."""
+MEASURED = 1 << 22
+"""Differences of columns that are held at a time."""
 MERGED = 1 << 15
 """Rows whose neighbours from two trees are put together at a time."""
 
@@ -61,7 +67,8 @@ def neighbour_graph(points: Features, *, k: int, rng: np.random.Generator) -> Ne
     where they are wide, and held against the rows of the leaves around their own; trees are grown
     until nearly all near pairs share leaves, which is tried out. Copies are found so; among rows
     that are all about equally far from each other, as in many dimensions, some of the nearest are
-    passed over for others hardly farther. Time is n log n.
+    passed over for others hardly farther. Of wide rows random sums of columns tell which others are
+    measured. Time is n log n.
 
     Args:
         points: float32, shape (n, d), finite.
@@ -80,12 +87,21 @@ def neighbour_graph(points: Features, *, k: int, rng: np.random.Generator) -> Ne
         [[1, 2], [0, 2], [0, 1]]
 
     References:
-        Dasgupta & Freund, 2008, Random projection trees and low dimensional manifolds.
+        Dasgupta & Freund, 2008, Random projection trees and low dimensional manifolds;
+        Johnson & Lindenstrauss, 1984, Extensions of Lipschitz mappings into a Hilbert space.
     """
     if len(points) <= EXACT:
         every = nearest(points, k=k)
         return NeighbourGraph(every.indices, every.distances)
-    points = points - points.mean(0)  # large offsets would cost float32 its digits
+    if points.shape[1] < WIDE:  # large offsets would cost float32 its digits
+        return _by_trees(points - points.mean(0), k, rng)
+    sums = rng.normal(size=(points.shape[1], NARROW)) / np.sqrt(NARROW)
+    narrow = points @ sums.astype(np.float32)
+    narrow -= narrow.mean(0)
+    return _measured(points, _by_trees(narrow, SPARE * k, rng), k)
+
+
+def _by_trees(points: Features, k: int, rng: np.random.Generator) -> NeighbourGraph:
     asked = rng.choice(len(points), ASKED, replace=False)
     steps = rng.normal(size=(ASKED, points.shape[1])).astype(np.float32)
     steps /= np.linalg.norm(steps, axis=1, keepdims=True)
@@ -100,6 +116,22 @@ def neighbour_graph(points: Features, *, k: int, rng: np.random.Generator) -> Ne
         _merge(known, tree.neighbours(points, k))
         met |= tree.meet(points, asked, points[asked] + steps)
     return NeighbourGraph(known.indices, known.distances, Estimate.rate(int(met.sum()), ASKED))
+
+
+def _measured(points: Features, found: NeighbourGraph, k: int) -> NeighbourGraph:
+    """The nearest k of those found, by their distances in all columns."""
+    indices = np.empty((len(points), k), np.int64)
+    distances = np.empty((len(points), k), np.float32)
+    step = max(1, MEASURED // (points.shape[1] * found.indices.shape[1]))
+    for start in range(0, len(points), step):
+        rows = slice(start, start + step)
+        gaps = points[found.indices[rows]]
+        gaps -= points[rows, None]
+        far = np.sqrt(np.einsum("nkd,nkd->nk", gaps, gaps))
+        order = np.argsort(far, axis=1, kind="stable")[:, :k]
+        indices[rows] = np.take_along_axis(found.indices[rows], order, 1)
+        distances[rows] = np.take_along_axis(far, order, 1)
+    return NeighbourGraph(indices, distances, found.recall)
 
 
 @dataclass(frozen=True, eq=False)
