@@ -40,4 +40,4 @@ def command(role: str, case: str, folder: Path) -> list[str]:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     rows = audit_pipeline(str(place / "rows.parquet"), Roles.of(label="label"), beside=Beside())
-    print(rows.run(seed=0, store=place / "store").verdict)
+    print(len(rows.run(seed=0, store=place / "store").findings), "findings")
