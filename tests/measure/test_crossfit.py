@@ -67,6 +67,40 @@ def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks
     assert np.allclose(made.sum(1), 1.0)
 
 
+@pytest.mark.parametrize("most", [10**6, 400])
+def test_sums_less_those_left_out_fit_as_sums_over_the_rest_do(monkeypatch, most):
+    monkeypatch.setattr(crossfit, "MOST_FITTED", most)
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600)
+    fold, keep = np.arange(600) % 4, rng.random(600) > 0.1
+    predict = kernel_predictor(x, y, 3, np.random.default_rng(0), landmarks=50)
+    made = [out_of_fold(predict, fold, k, 3) for k in (np.ones(600, bool), keep)]
+    assert 0 < len(predict._known) <= 5  # all rows, and each fold once
+    monkeypatch.setattr(
+        crossfit._Nystroem, "_summed", lambda self, fitted, _: _all_of(self, fitted)
+    )
+    direct = [out_of_fold(predict, fold, k, 3) for k in (np.ones(600, bool), keep)]
+    assert np.allclose(made, direct, atol=1e-6)
+
+
+def _all_of(predictor, fitted):
+    rows = np.intersect1d(fitted, predictor._drawn)
+    return rows, predictor._over(rows)
+
+
+def test_what_a_row_is_labelled_says_nothing_of_what_is_predicted_for_it():
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(300, 4)).astype(np.float32), rng.integers(0, 2, 300)
+    asked, other = np.arange(60), np.where(np.arange(300) < 60, 1 - y, y)
+    made = [
+        kernel_predictor(x, labels, 2, np.random.default_rng(0), landmarks=40)(
+            np.arange(60, 300), asked
+        )
+        for labels in (y, other)
+    ]
+    assert np.allclose(*made, atol=1e-7)
+
+
 def test_the_second_round_finds_flips_that_the_first_explains_away():
     x, true = _rings(3, n=600)
     rng = np.random.default_rng(1)

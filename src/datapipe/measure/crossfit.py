@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,8 +31,10 @@ Z = 1.96
 """Half a 95 % interval of the normal law, in standard deviations."""
 LANDMARKS = 2000
 """Most rows that a kernel is centred on; more rows than this are summarised by a sample."""
-MOST_FITTED = 40_000
-"""Of more rows a random sample is fitted on: twenty rows a weight settle it."""
+MOST_FITTED = 50_000
+"""Of more rows a random sample is fitted on, less a fold: twenty rows a weight settle it."""
+MOST_KEPT = 8
+"""Sums over folds that are kept, each as large as the square of the landmarks."""
 WIDTHS = (1.0, 4.0, 16.0)
 """Multiples of the squared width among which rows that are left out choose."""
 WIDTH_ROWS = 400
@@ -114,8 +117,9 @@ def kernel_predictor(
     y_S - inv(A_SS) (A y)_S. The kernel's width is the usual distance to the tenth neighbour, or a
     multiple of it that predicts left-out rows better: of two columns the tenth neighbour is so near
     that a few rows of one label make a model sure where labels are a matter of chance. Beyond
-    `LANDMARKS` rows a random sample carries the kernel (Nystroem), fitted anew each time, in time
-    linear in the rows up to `MOST_FITTED`, and beyond it in those that are predicted.
+    `LANDMARKS` rows a random sample carries the kernel (Nystroem), the same for all fits, for which
+    rows it holds says nothing of their labels: the sums over all rows less those left out make a
+    fit, in time linear in the rows up to `MOST_FITTED`, beyond it in those that are predicted.
 
     Args:
         features: float32, shape (n, d).
@@ -149,22 +153,8 @@ def kernel_predictor(
     if len(features) <= landmarks:
         return _LeftOut(features, labels, classes, width)
 
-    def predict(fitted: Ints, asked: Ints) -> Floats:
-        drawn = order[np.isin(order, fitted)]
-        marks = drawn[:landmarks]
-        if fitted.size > MOST_FITTED:
-            fitted = drawn[:MOST_FITTED]
-        targets = np.eye(classes)[labels[fitted]]
-        mean = targets.mean(0)
-        centre = features[marks]
-        if marks.size == fitted.size:
-            square = _gaussian(centre, centre, width) + np.eye(marks.size)
-            weights = _solved(square, np.eye(classes)[labels[marks]] - mean)
-        else:
-            weights = _nystroem(features[fitted], centre, targets - mean, width)
-        return _as_shares(_gaussian(features[asked], centre, width) @ weights + mean)
-
-    return predict
+    targets = np.eye(classes)[labels]
+    return _Nystroem(features, targets, width=width, order=order, marks=landmarks)
 
 
 def _usual_width(sample: Features) -> float:
@@ -252,16 +242,73 @@ def _even(left: Floats, right: Floats) -> Floats:
     return made
 
 
-def _nystroem(points: Features, centre: Features, targets: Floats, width: float) -> Floats:
-    """Least squares on the kernel's columns of the landmarks, summed over blocks of rows."""
-    square = _gaussian(centre, centre, width)
-    right = np.zeros((len(centre), targets.shape[1]))
-    for start in range(0, len(points), LANDMARKS):
-        block = _gaussian(points[start : start + LANDMARKS], centre, width)
-        square += block.T @ block
-        right += block.T @ targets[start : start + LANDMARKS]
-    square[np.diag_indices_from(square)] += 1e-6
-    return _solved(square, right)
+class _Nystroem:
+    """Kernel least squares on the columns of landmarks, from sums over rows that are kept.
+
+    What a fit needs of its rows are sums over them. The sum over all rows less that over a fold
+    serves a fit, and less those over a few rows one without these: each row is summed twice,
+    however many fits there are.
+    """
+
+    def __init__(
+        self, features: Features, targets: Floats, *, width: float, order: Ints, marks: int
+    ) -> None:
+        self._features, self._width, self._order = features, width, order
+        self._targets = np.column_stack([targets, np.ones(len(targets))])
+        self._centre = features[order[:marks]]
+        self._drawn = np.sort(order[:MOST_FITTED])
+        self._known: dict[bytes, Floats] = {}
+
+    def __call__(self, fitted: Ints, asked: Ints) -> Floats:
+        rows, sums = self._summed(fitted, asked)
+        marks, mean = len(self._centre), self._targets[rows, :-1].mean(0)
+        square = sums[:, :marks] + _gaussian(self._centre, self._centre, self._width)
+        square[np.diag_indices_from(square)] += 1e-6
+        weights = _solved(square, sums[:, marks:-1] - np.outer(sums[:, -1], mean))
+        made = np.empty((asked.size, mean.size))
+        for start in range(0, asked.size, LANDMARKS):
+            block = self._features[asked[start : start + LANDMARKS]]
+            kernel = _gaussian(block, self._centre, self._width)
+            made[start : start + LANDMARKS] = _as_shares(kernel @ weights + mean)
+        return made
+
+    def _summed(self, fitted: Ints, asked: Ints) -> tuple[Ints, Floats]:
+        """The rows of a fit and the sums over them, by whichever way sums over fewer rows."""
+        chosen = np.zeros(len(self._features), np.bool_)
+        chosen[fitted] = True
+        held = chosen[self._drawn]
+        rows, left = self._drawn[held], self._drawn[~held]
+        if 2 * rows.size < min(fitted.size, MOST_FITTED):
+            rows = self._order[chosen[self._order]][:MOST_FITTED]
+            return rows, self._over(rows)
+        if left.size >= rows.size:
+            return rows, self._over(rows)
+        chosen[:] = False
+        chosen[asked] = True
+        fold = chosen[left]
+        whole = self._kept(self._drawn) - self._kept(left[fold])
+        return rows, whole - self._over(left[~fold])
+
+    def _kept(self, rows: Ints) -> Floats:
+        """Sums that are asked for again: over all rows, and over each fold."""
+        key = hashlib.sha256(rows.tobytes()).digest()
+        found = self._known.get(key)
+        if found is None:
+            found = self._over(rows)
+            if len(self._known) < MOST_KEPT:
+                self._known[key] = found
+        return found
+
+    def _over(self, rows: Ints) -> Floats:
+        """Of the kernel's columns, their products with each other, the classes and one."""
+        marks = len(self._centre)
+        sums = np.zeros((marks, marks + self._targets.shape[1]))
+        for start in range(0, rows.size, LANDMARKS):
+            some = rows[start : start + LANDMARKS]
+            block = _gaussian(self._features[some], self._centre, self._width)
+            sums[:, :marks] += block.T @ block
+            sums[:, marks:] += block.T @ self._targets[some]
+        return sums
 
 
 def _solved(square: Floats, right: Floats) -> Floats:

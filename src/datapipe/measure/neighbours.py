@@ -97,12 +97,24 @@ def nearest(
         if queries is None:
             squares[np.arange(len(block)), start + np.arange(len(block))] = np.inf
         rows = slice(start, start + len(block))
-        indices[rows], distances[rows] = _smallest(squares, most)
+        indices[rows], distances[rows] = smallest(squares, most)
     return Neighbours(indices, distances)
 
 
-def _smallest(squares: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k smallest of each row, in order; equal ones by index, so that results repeat."""
+def smallest(squares: Floats, k: int) -> tuple[Ints, Floats]:
+    """The k smallest of each row, in order; equal ones by index, so that results repeat.
+
+    Args:
+        squares: float32, shape (m, n): squared distances, finite or infinite.
+        k: How many, in 1..n.
+
+    Returns:
+        int64 columns and float32 distances, both of shape (m, k).
+
+    Example:
+        >>> smallest(np.array([[4.0, 1.0, 9.0]], np.float32), 2)[0].tolist()
+        [[1, 0]]
+    """
     rows, picked = np.divmod(np.flatnonzero(squares <= _bound(squares, k)), squares.shape[1])
     values = squares[rows, picked]
     order = np.lexsort((values, rows))
@@ -118,10 +130,10 @@ def _bound(squares: Floats, k: int) -> Floats:
     """
     m, n = squares.shape
     wide = n // GROUPS
-    smallest = squares
+    least = squares
     if wide >= 2 * k:
-        smallest = squares[:, : wide * GROUPS].reshape(m, GROUPS, wide).min(axis=1)
-    return np.partition(smallest, k - 1, axis=1)[:, k - 1 : k]
+        least = squares[:, : wide * GROUPS].reshape(m, GROUPS, wide).min(axis=1)
+    return np.partition(least, k - 1, axis=1)[:, k - 1 : k]
 
 
 @dataclass(frozen=True, eq=False)

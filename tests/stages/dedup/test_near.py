@@ -14,6 +14,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
 from datapipe.core.roles import Roles
+from datapipe.measure import neighbour_graph
 from datapipe.measure.detection import auroc
 from datapipe.measure.intervals import precision_recall
 from datapipe.stages.dedup._tail import is_ladder, rows_below, tail_p_values
@@ -135,6 +136,51 @@ def test_equal_table_rows_are_left_to_exact(context) -> None:
 def test_a_coarse_table_is_not_evaluated(context) -> None:
     values = np.random.default_rng(6).integers(0, 5, (800, 4)).astype(float)
     assert look(values, context, image=False).verdict == "not_evaluated"
+
+
+def kinds_world(n: int, copies: int, rng: np.random.Generator) -> pl.DataFrame:
+    """Correlated numbers of heavy tails and categories, rare ones among them; then copies."""
+    values = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 7)) + 0.3 * rng.standard_t(3, (n, 7))
+    frame = pl.DataFrame({f"x{i}": values[:, i] for i in range(7)}).with_columns(
+        shop=pl.Series([f"s{i}" for i in rng.integers(0, 200, n)]),
+        paid=pl.Series(rng.random(n) < 0.9),
+    )
+    more = frame[rng.choice(n, copies, replace=False)]
+    jitter = [pl.col(f"x{i}") + pl.Series(rng.normal(0, 0.02, copies)) for i in range(7)]
+    return pl.concat([frame, more.with_columns(jitter)])
+
+
+@pytest.mark.parametrize("exact", [10_000, 1_000])
+@pytest.mark.parametrize("planted", [0, 60])
+def test_rows_of_other_categories_are_no_copies(planted, exact, context, monkeypatch) -> None:
+    """Rows near a wall between categories are no bulk to hold the others against."""
+    monkeypatch.setattr(neighbour_graph, "EXACT", exact)
+    frame = kinds_world(6_000, planted, np.random.default_rng(11))
+    found = NearDuplicates().run(Dataset.of(frame), context).findings[0]
+    assert ("recall" in found.details) == (exact < 6_000)
+    if not planted:
+        assert found.verdict == "clean"
+        return
+    precision, recall = precision_recall(found.rows["flagged"], np.arange(6_060) >= 6_000)
+    assert min(precision.value, recall.value) >= 0.95
+
+
+def test_rows_that_hardly_share_their_categories_are_not_evaluated(context) -> None:
+    rng = np.random.default_rng(12)
+    codes = {f"c{i}": rng.integers(0, 20, 3_000).astype(str) for i in range(8)}
+    frame = pl.DataFrame({**codes, **{f"x{i}": rng.normal(size=3_000) for i in range(3)}})
+    found = NearDuplicates().run(Dataset.of(frame), context).findings[0]
+    assert found.verdict == "not_evaluated"
+    assert "categories" in found.says
+
+
+def test_no_clean_where_too_few_near_pairs_are_compared(context, monkeypatch) -> None:
+    for name, value in (("EXACT", 1_000), ("PROBED", 2), ("FEWEST_TREES", 1), ("MOST_TREES", 1)):
+        monkeypatch.setattr(neighbour_graph, name, value)
+    values = np.random.default_rng(13).normal(size=(4_000, 12))
+    found = look(values, context, image=False)
+    assert found.verdict == "not_evaluated"
+    assert found.details["recall"]["high"] < 0.9
 
 
 def test_few_rows_and_constant_rows_are_not_evaluated(context) -> None:

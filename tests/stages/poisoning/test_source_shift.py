@@ -21,6 +21,7 @@ from datapipe.stages.poisoning._surprise import (
     accused,
     saddlepoint_tail,
     sum_tail,
+    sum_tails,
 )
 from datapipe.stages.poisoning.source_shift import SourceShift
 from datapipe.testing import check_stage
@@ -208,3 +209,16 @@ def test_bad_parameters_are_told():
 
 def test_it_keeps_the_contract():
     assert not check_stage(SourceShift()).failed
+
+
+def test_sources_of_as_many_rows_are_counted_out_together(monkeypatch) -> None:
+    """A thousand sources of some ten rows took a transform each."""
+    rng = np.random.default_rng(8)
+    pool = np.round(rng.exponential(0.3, 2000) / 0.005) * 0.005
+    sizes = rng.integers(9, 12, 60)
+    sums = np.array([float(rng.choice(pool, n).sum()) for n in sizes])
+    alone = [sum_tail(pool, t, int(n)) for t, n in zip(sums, sizes, strict=True)]
+    turned, irfft = [], np.fft.irfft
+    monkeypatch.setattr(np.fft, "irfft", lambda *a: turned.append(1) or irfft(*a))
+    assert np.allclose(sum_tails(pool, sums, sizes), alone, rtol=1e-9)
+    assert len(turned) == 3

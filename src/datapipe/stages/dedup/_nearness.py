@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.neighbours import nearest, principal
+from datapipe.core.estimate import Estimate
+from datapipe.measure.neighbour_graph import neighbour_graph
+from datapipe.measure.neighbours import principal
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
@@ -39,11 +41,13 @@ class Nearness:
         distances: float64, shape (n,): distance to the nearest row that is not equal, up to a
             factor; infinite for a row that equals an earlier one.
         measures: Name to float64 of shape (n, k); infinite where a pair cannot be compared.
+        recall: Share of near pairs that were compared; None where every pair was looked at.
     """
 
     candidates: Indices
     distances: Floats
     measures: dict[str, Floats]
+    recall: Estimate | None = None
 
 
 def nearness(
@@ -69,7 +73,7 @@ def nearness(
     narrow = values
     if axes < values.shape[1]:
         narrow = principal(values, axes, rng).project(values)
-    found = nearest(narrow, k=min(AROUND, max(2, len(values) // 4)))
+    found = neighbour_graph(narrow, k=min(AROUND, max(2, len(values) // 4)), rng=rng)
     scale = np.maximum(found.distances[:, -1:], np.float32(NOTHING))
     whiten, level = _learnt(narrow, found.indices, scale, rng)
     candidates = found.indices[:, :CANDIDATES]
@@ -77,6 +81,7 @@ def nearness(
     names = ("noise", "largest", "trimmed") if picture else ("noise", "plain")
     measures = {name: np.empty(candidates.shape) for name in names}
     squares = np.empty(candidates.shape)
+    kinds = values[:, ((values == 0) | (values == 1)).all(axis=0)] == 1
     for rows in _blocks(len(values), candidates.shape[1] * values.shape[1]):
         there = candidates[rows]
         gap = (narrow[rows, None] - narrow[there]) / scale[rows, None]
@@ -90,9 +95,10 @@ def nearness(
         else:
             measures["plain"][rows] = np.log(square + NOTHING**2)
         if missing is None:
+            other = (kinds[rows, None] != kinds[there]).any(axis=2)
             for made in measures.values():
-                made[rows][square == 0] = np.inf
-    return Nearness(candidates, _distances(candidates, squares), measures)
+                made[rows][other | (square == 0)] = np.inf
+    return Nearness(candidates, _distances(candidates, squares), measures, found.recall)
 
 
 def _distances(candidates: Indices, squares: Floats) -> Floats:

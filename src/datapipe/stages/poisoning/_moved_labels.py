@@ -15,6 +15,7 @@ from datapipe.stages.poisoning._surprise import (
     in_steps,
     natural_spread,
     sum_tail,
+    sum_tails,
     widened,
 )
 
@@ -47,13 +48,8 @@ def fewest_flips(
     """
     names, sizes = np.unique(of[of >= 0], return_counts=True)
     pool = in_steps(surprise.ratio)
-    plain = np.array(
-        [
-            sum_tail(pool, float(pool[of == s].sum()), int(n))
-            for s, n in zip(names, sizes, strict=True)
-        ]
-    )
-    spread = natural_spread(plain, sizes)
+    sums = np.array([float(pool[of == s].sum()) for s in names])
+    spread = natural_spread(sum_tails(pool, sums, sizes), sizes)
     usual = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")[:TRIED]
     bar = alpha / (names.size * times)
     least = []

@@ -148,8 +148,8 @@ def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> tuple[Floa
     sources the latter does not hold.
     """
     pool = in_steps(surprise.ratio)
-    sums = [float(pool[of == s].sum()) for s in names]
-    plain = np.array([sum_tail(pool, t, int(n)) for t, n in zip(sums, sizes, strict=True)])
+    sums = np.array([float(pool[of == s].sum()) for s in names])
+    plain = sum_tails(pool, sums, sizes)
     inflation = natural_spread(plain, sizes)
     tails = np.array([widened(p, f) for p, f in zip(plain, inflation, strict=True)])
     by_labels = np.zeros(names.size, bool)
@@ -229,6 +229,18 @@ def natural_spread(plain: Floats, sizes: Ints) -> Floats:
     return np.full(plain.size, max(1.0, width * width))
 
 
+def sum_tails(pool: Floats, sums: Floats, sizes: Ints, counted: int = MOST_COUNTED) -> Floats:
+    """P(sum of n draws from a pool >= the sum) of each source, for values in whole steps.
+
+    Sources of as many rows share what is counted out.
+    """
+    made = np.empty(sizes.size)
+    for n in np.unique(sizes):
+        same = sizes == n
+        made[same] = _counted_tails([(pool, int(n))], sums[same], counted)
+    return made
+
+
 def sum_tail(pool: Floats, total: float, n: int, counted: int = MOST_COUNTED) -> float:
     """P(sum of n draws from a pool >= total), for values in whole steps."""
     return stratified_tail([(pool, n)], total, counted)
@@ -237,7 +249,12 @@ def sum_tail(pool: Floats, total: float, n: int, counted: int = MOST_COUNTED) ->
 def stratified_tail(
     like: list[tuple[Floats, int]], total: float, counted: int = MOST_COUNTED
 ) -> float:
-    """P(sum of n draws from each pool >= total), for values in whole steps.
+    """P(sum of n draws from each pool >= total), for values in whole steps."""
+    return float(_counted_tails(like, np.array([total]), counted)[0])
+
+
+def _counted_tails(like: list[tuple[Floats, int]], totals: Floats, counted: int) -> Floats:
+    """P(sum of n draws from each pool >= total) of some totals, for values in whole steps.
 
     Counted out by the powers of the pools' characteristic functions; for many rows or very small
     chances by a saddlepoint. A source of few rows has none or one contradiction: no smooth curve
@@ -245,9 +262,9 @@ def stratified_tail(
     """
     like = [(pool, n) for pool, n in like if pool.size and n > 0]
     if not like:
-        return 1.0
+        return np.ones(totals.size)
     if sum(n for _, n in like) > counted:
-        return saddlepoint_tail(like, total)
+        return np.array([saddlepoint_tail(like, float(total)) for total in totals])
     steps = [np.round(pool / STEP).astype(np.int64) for pool, _ in like]
     lows = [int(s.min()) for s in steps]
     widest = sum(n * int(np.ptp(s)) for s, (_, n) in zip(steps, like, strict=True))
@@ -255,11 +272,13 @@ def stratified_tail(
     shape = np.ones(length // 2 + 1, np.complex128)
     for s, low, (_, n) in zip(steps, lows, like, strict=True):
         shape *= np.fft.rfft(np.bincount(s - low) / s.size, length) ** n
-    made = np.fft.irfft(shape, length)
+    made = np.clip(np.fft.irfft(shape, length)[: widest + 1], 0.0, None)
     least = sum(n * low for low, (_, n) in zip(lows, like, strict=True))
-    place = max(round(total / STEP) - least, 0)
-    tail = float(np.clip(made[place : widest + 1], 0.0, None).sum())
-    return min(1.0, tail) if tail > COUNTED else saddlepoint_tail(like, total)
+    tails = np.empty(totals.size)
+    for i, total in enumerate(totals):
+        tail = float(made[max(round(float(total) / STEP) - least, 0) :].sum())
+        tails[i] = min(1.0, tail) if tail > COUNTED else saddlepoint_tail(like, float(total))
+    return tails
 
 
 def saddlepoint_tail(like: list[tuple[Floats, int]], total: float) -> float:

@@ -81,7 +81,7 @@ class ActivationOutliers(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.activations"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.activations",)
     extra: ClassVar[str] = "train"

@@ -70,7 +70,7 @@ class LabelFlips(Stage):
     *Choose it when:* labels come from people or sources that could gain by changing them.
     *Fails when:* flips are few (`min_detectable`): *clean* says how many labels look wrong within
     the tolerance, and is withheld while more may be; or follow a pattern in the features.
-    *Cost:* 2 x `folds` fits, on 40,000 rows at most; time linear in the rows.
+    *Cost:* 2 x `folds` fits, on 50,000 rows at most, summed twice; time linear in the rows.
 
     Args:
         folds: How many folds, >= 2.
@@ -99,7 +99,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"

@@ -87,7 +87,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
