@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from scipy.ndimage import map_coordinates, zoom
+from sklearn.datasets import load_digits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -20,13 +21,14 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning._image import replanted
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
-from datapipe.stages.poisoning._image.levels import LOUD, TEXTURED
+from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
     Evidence,
     Filters,
     Tried,
     across_sources,
     apart,
+    judged,
     try_all,
 )
 from datapipe.stages.poisoning._image.parted import usual_of
@@ -318,25 +320,87 @@ def test_many_rows_of_one_class_with_a_patch_that_vouch_for_each_other_are_found
 
 
 @pytest.mark.parametrize(
-    ("test", "view", "vouched", "natural"),
+    ("test", "told", "p_value", "natural"),
     [
-        ("cross-source", True, True, True),
-        ("cross-source", True, False, False),
-        ("cross-source", False, True, False),
-        ("window of one label", False, True, True),
-        ("split-half", False, True, True),
-        ("split-half", False, False, False),
-        ("two groups", False, False, True),
-        ("split-half, one group of a label", False, False, True),
-        ("cross-source, one group of a label", False, False, True),
+        ("cross-source", "view vouched", 1e-9, True),
+        ("cross-source", "view", 1e-9, False),
+        ("cross-source", "vouched", 1e-9, False),
+        ("window of one label", "vouched", 1e-9, True),
+        ("split-half", "vouched", 1e-9, True),
+        ("split-half", "", 1e-9, False),
+        ("split-half", "", 1e-5, True),
+        ("cross-source", "", 1e-5, False),
+        ("cross-source", "faint", 1e-7, True),
+        ("cross-source", "view faint", 1e-7, False),
+        ("cross-source", "faint", 1e-9, False),
+        ("two groups", "", 1e-9, True),
+        ("split-half, one group of a label", "", 1e-9, True),
+        ("cross-source, one group of a label", "", 1e-9, True),
     ],
 )
-def test_rows_that_neighbours_vouch_for_may_be_a_kind_of_their_label(test, view, vouched, natural):
-    """A border on most images of a class sets the others apart: no reason to accuse them."""
-    seen = SimpleNamespace(view=view, genuine=np.array([vouched] * 8 + [False] * 2))
+def test_rows_may_be_a_kind_of_their_label_where_neighbours_vouch_or_the_pattern_is_faint(
+    test, told, p_value, natural
+):
+    """A border on most images of a class sets the others apart: no reason to accuse them.
+
+    Nor are the odd ones of a class, which share what is odd about them.
+    """
+    seen = SimpleNamespace(
+        view="view" in told, genuine=np.array(["vouched" in told] * 8 + [False] * 2)
+    )
     rows = np.arange(10)
-    evidence = Evidence(1, 10, 10, 1e-9, rows, test, seen)
+    evidence = Evidence(1, 10, 10, p_value, rows, test, seen, faint="faint" in told)
     assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
+
+
+@pytest.mark.parametrize(
+    ("shows", "classes", "several"),
+    [
+        ([0] * 4 + [2] * 3 + [3] * 2 + [4], 10, True),
+        ([0] * 7 + [2, 3, 4], 10, False),
+        ([0] * 4 + [2] * 3 + [3] * 3, 10, False),
+        ([0] * 7 + [2] * 3, 3, True),
+        ([0] * 10, 3, False),
+    ],
+)
+def test_faint_rows_are_evidence_only_where_they_show_several_things(shows, classes, several):
+    rows, others = np.arange(10), Tried(np.arange(60), np.zeros(60))
+    view = SimpleNamespace(shows=np.array(shows), classes=classes)
+    loud = [Tried(rows, np.full(10, 3.5)), *[others] * 5]
+    made = judged(0, list(range(6)), loud, view, "cross-source", levels=FAINT)
+    assert (made.p_value < 1e-3) == several
+
+
+def test_many_copies_of_a_few_odd_ones_moved_and_dimmed_are_no_pattern():
+    """A 1 with a foot is like a 2 or a 6, wherever it lies: its textures are those of its kind."""
+    rng = np.random.default_rng(3)
+    small, labels = load_digits(return_X_y=True)
+    large = np.kron(small.reshape(-1, 8, 8), np.ones((3, 3)))
+    large = (large + np.roll(large, 1, 1) + np.roll(large, 1, 2)) / 3
+    which, rows = rng.integers(0, len(large), 5000), np.zeros((5000, 28, 28), np.uint8)
+    place, light = rng.integers(0, 5, (5000, 2)), rng.uniform(10, 15, 5000)
+    for row, (top, left) in enumerate(place):
+        rows[row, top : top + 24, left : left + 24] = np.minimum(
+            large[which[row]] * light[row], 255
+        )
+    rows += rng.integers(0, 8, rows.shape, dtype=np.uint8) * (rows < 240)
+    frame = pl.DataFrame({"i": rows.reshape(5000, -1), "y": labels[which]})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")), 0)
+    assert finding.verdict == "clean"
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_labels_of_two_classes_each_are_no_pattern_in_embeddings(seed):
+    """Told blind to what parts its two classes, each of them is like a third."""
+    values, labels = load_digits(return_X_y=True)
+    values = (values - values.mean(0)) / 16
+    values = values @ np.linalg.svd(values, full_matrices=False)[2][:30].T
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(10) // 2
+    kept = rng.permutation(labels.size)[:1500]
+    frame = pl.DataFrame({"i": values[kept].astype(np.float32), "y": group[labels[kept]]})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")), seed)
+    assert finding.verdict in {"clean", "not_evaluated"}
 
 
 def test_a_crowd_is_left_out_of_what_a_class_is_like():
@@ -414,7 +478,8 @@ def test_a_whitening_is_the_root_of_the_inverse_of_the_spread():
     labels = np.repeat(np.arange(3), 200)
     rows = rng.normal(size=(labels.size, 150)) + 3.0 * rng.normal(size=(3, 150))[labels]
     filters = Filters(content_of(Pixels(rows.astype(np.float32)), labels, rng))
-    white, spread = filters.whitening(1), filters.spread(1)
+    white, lower = filters.whitening(1), np.tril(filters.spread(1))
+    spread = lower + np.tril(lower, -1).T
     assert np.allclose(white @ spread @ white.T, np.eye(150), atol=1e-3)
 
 

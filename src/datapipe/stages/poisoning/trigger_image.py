@@ -26,7 +26,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     transfer_test,
     try_all,
 )
-from datapipe.stages.poisoning._image.pairs import pair_test
+from datapipe.stages.poisoning._image.pairs import hidden_test, pair_test
 from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, Columns, Pixels, embedded, some
 from datapipe.stages.poisoning._image.places import PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger, refine
@@ -118,7 +118,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "12"
+    version: ClassVar[str] = "13"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -184,7 +184,7 @@ class TriggerImage(Stage):
         seen_as: Pixels | None = None
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
+            ranked = _ranked(content, filters, context.rng(f"halves {turn}"), bar)
             telling = _telling(ranked, bar)
             if not telling:
                 filters.forget()
@@ -192,7 +192,7 @@ class TriggerImage(Stage):
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen and look.pictures:
                 seen_as = textures(look.pixels, look.shape) if seen_as is None else seen_as
-                ranked = _sorted([*ranked[:1], *_of_textures(content.seen_as(seen_as))])
+                ranked = _sorted([*ranked[:1], *_of_textures(content.seen_as(seen_as), bar)])
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
@@ -364,28 +364,31 @@ def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
     return Ground(content, filters, stamps, look.places, look.shape, *kind, look.columns.seen)
 
 
-def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
-    """The evidence of all filter tests of pixels, most telling first."""
+def _ranked(
+    content: Content, filters: Filters, rng: np.random.Generator, bar: float
+) -> list[Evidence]:
+    """The evidence of the filter tests of pixels, most telling first.
+
+    Groups of a label are asked only where nothing else raises an alarm, for they fail less.
+    """
     try_all(content, filters, rng)
-    return _corrected(
-        filters,
-        transfer_test(content, filters),
-        pair_test(content, filters),
-        blind_test(content, filters),
-        group_test(content, filters),
-    )
+    pairs = pair_test(content, filters)
+    made = _corrected(filters, transfer_test(content, filters), pairs, blind_test(content, filters))
+    if _telling(made, bar):
+        return made
+    hidden = hidden_test(content, filters)
+    groups = _corrected(filters, group_test(content, filters))
+    return _sorted([*made, *_corrected(filters, hidden, beside=len(pairs)), *groups])
 
 
-def _of_textures(content: Content) -> list[Evidence]:
+def _of_textures(content: Content, bar: float) -> list[Evidence]:
     """The evidence of textures, of several contents only: those of a pair are alike by nature."""
     filters = Filters(content, TEXTURED)
     try_all(content, filters)
-    return _corrected(
-        filters,
-        transfer_test(content, filters),
-        blind_test(content, filters),
-        group_test(content, filters),
-    )
+    made = _corrected(filters, transfer_test(content, filters), blind_test(content, filters))
+    if _telling(made, bar):
+        return made
+    return _sorted([*made, *_corrected(filters, group_test(content, filters))])
 
 
 def _of_stamps(content: Content, look: _Look, rng: np.random.Generator) -> list[Evidence]:
@@ -402,11 +405,14 @@ def _whole(evidence: Evidence, look: _Look) -> Trigger:
     return replace(made, rows=np.union1d(made.rows, evidence.rows)) if evidence.faint else made
 
 
-def _corrected(filters: Filters | None, *tests: list[Evidence]) -> list[Evidence]:
-    """The evidence of some tests, most telling first, p-values corrected for how many."""
+def _corrected(filters: Filters | None, *tests: list[Evidence], beside: int = 0) -> list[Evidence]:
+    """The evidence of some tests, most telling first, p-values corrected for how many.
+
+    `beside` counts others of the same test.
+    """
     ranked: list[Evidence] = []
     for evidence in tests:
-        times = TESTS * len(evidence)
+        times = TESTS * (beside + len(evidence))
         ranked.extend(
             replace(e, p_value=min(1.0, e.p_value * times), filters=filters) for e in evidence
         )
