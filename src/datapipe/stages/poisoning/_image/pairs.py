@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content, without_direction
-from datapipe.stages.poisoning._image.levels import FAINT, LEAST_HITS
+from datapipe.stages.poisoning._image.levels import LEAST_HITS
 from datapipe.stages.poisoning._image.matched_filter import (
     HALVES,
     PARTED,
@@ -65,8 +65,8 @@ def _hidden(content: Content, filters: Filters) -> Iterator[tuple[int, Tried, Co
     for label, axis in enumerate(axes):
         if content.view or not axis.parted > PARTED:
             continue
-        if filters.levels is FAINT and p_values[label] > ALONE:
-            continue  # what is embedded parts by kinds of a class, too
+        if p_values[label] > ALONE:
+            continue  # labels part by kinds of a class, and by mirrored copies, too
         view = without_direction(content, label, _of_no_class(content, axis), axis.group)
         alone = view.labels != label
         alone[axis.group] = True
