@@ -81,9 +81,9 @@ class TriggerImage(Stage):
     that recur anywhere, labels whose rows part into two groups, and a few wrong rows that hold
     small windows to the letter at one place, as hardly any other row does. On an alarm the filter
     is fitted again to the rows found until they stand.
-    *Assumes:* the trigger adds about the same to each image or its tones, or is a patch of 3 x 3 pixels or more,
-    and the label of most rows is told by their neighbours. Pixels may be in any order, and
-    embeddings work too.
+    *Assumes:* the trigger adds about the same to each image or its tones, or is a patch of 3 x 3
+    pixels or more, and the label of most rows is told by their neighbours. Pixels may be in any
+    order, and embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, moves the embeddings given by less than
     about four standard deviations (of rows that show the same), or fewer rows hold it than
