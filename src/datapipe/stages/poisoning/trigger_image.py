@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,15 +27,15 @@ from datapipe.stages.poisoning._image.matched_filter import (
     transfer_test,
     try_all,
 )
-from datapipe.stages.poisoning._image.pairs import pair_test
+from datapipe.stages.poisoning._image.pairs import hidden_test, pair_test
 from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, Columns, Pixels, embedded, some
-from datapipe.stages.poisoning._image.places import PLACE, SIDES, Places, placed_test
+from datapipe.stages.poisoning._image.places import LINES, PLACE, SIDES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger, refine
 from datapipe.stages.poisoning._image.replanted import Ground, fewest_found, planted_in
 from datapipe.stages.poisoning._image.squares import Squares, squares_test
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.textures import textures
+from datapipe.stages.poisoning._image.textures import textures, tones
 from datapipe.stages.poisoning._image.two_groups import (
     OF_A_GROUP,
     TWO_GROUPS,
@@ -57,13 +58,13 @@ MOST_TRIGGERS = 6
 TOP_PIXELS = 16
 MOST_SHOWN = 500
 """Rows of a kind, evenly spread, from which the picture of a pattern is made."""
-TESTS = 14
-"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, four of exact
-values, two of windows, one of squares."""
+TESTS = 17
+"""Kinds of evidence that share alpha: four of filters on pixels, three on textures, three on tones,
+four of exact values, two of windows, one of squares."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
-HINT, MOST_HINT = 0.5, 2.0
+HINT, MOST_HINT = 0.6, 2.0
 """How much an unconfirmed pattern says of a row, beside the doubt of its neighbours: the more, the
 smaller its p-value."""
 
@@ -80,9 +81,9 @@ class TriggerImage(Stage):
     that recur anywhere, labels whose rows part into two groups, and a few wrong rows that hold
     small windows to the letter at one place, as hardly any other row does. On an alarm the filter
     is fitted again to the rows found until they stand.
-    *Assumes:* the trigger adds about the same to each image, or is a patch of 3 x 3 pixels or more,
-    and the label of most rows is told by their neighbours. Pixels may be in any order, and
-    embeddings work too.
+    *Assumes:* the trigger adds about the same to each image or its tones, or is a patch of 3 x 3
+    pixels or more, and the label of most rows is told by their neighbours. Pixels may be in any
+    order, and embeddings work too.
     *Choose it when:* images come from a source that you do not control.
     *Fails when:* the pattern differs from image to image, moves the embeddings given by less than
     about four standard deviations (of rows that show the same), or fewer rows hold it than
@@ -118,7 +119,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "12"
+    version: ClassVar[str] = "13"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -181,18 +182,16 @@ class TriggerImage(Stage):
         """Find triggers one after the other, each with the rows of the last ones left out."""
         found: list[Trigger] = []
         first: list[Evidence] = []
-        seen_as: Pixels | None = None
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            ranked = _ranked(content, filters, context.rng(f"halves {turn}"))
+            ranked = _ranked(content, filters, context.rng(f"halves {turn}"), bar)
             telling = _telling(ranked, bar)
             if not telling:
                 filters.forget()
             moving = [] if telling else look.moving(content)
             seen = moving and moving[0].evidence.p_value <= bar
-            if not telling and not seen and look.pictures:
-                seen_as = textures(look.pixels, look.shape) if seen_as is None else seen_as
-                ranked = _sorted([*ranked[:1], *_of_textures(content.seen_as(seen_as))])
+            if not telling and not seen:
+                ranked = _sorted([*ranked[:1], *_of_textures(content, look.views, bar)])
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
@@ -344,9 +343,17 @@ class _Look:
         pictures = looks_like_pictures(rows.pixels, rows.shape)
         among = not pictures and embedded(rows.pixels)
         values = columns.of(rows.pixels)
-        places = [Places(rows.pixels, rows.shape, side) for side in SIDES]
+        sides = [side for side in SIDES if pictures or side != LINES]
+        places = [Places(rows.pixels, rows.shape, side) for side in sides]
         squares = Squares(rows.pixels, rows.shape)
         return cls(values, rows.pixels, rows.shape, pictures, among, columns, places, squares)
+
+    @cached_property
+    def views(self) -> list[Pixels]:
+        """What does not depend on places, or where pixels have none, on their order."""
+        if self.embedded:
+            return []
+        return list(textures(self.pixels, self.shape) if self.pictures else tones(self.pixels))
 
     def moving(self, content: Content) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
@@ -364,28 +371,45 @@ def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
     return Ground(content, filters, stamps, look.places, look.shape, *kind, look.columns.seen)
 
 
-def _ranked(content: Content, filters: Filters, rng: np.random.Generator) -> list[Evidence]:
-    """The evidence of all filter tests of pixels, most telling first."""
+def _ranked(
+    content: Content, filters: Filters, rng: np.random.Generator, bar: float
+) -> list[Evidence]:
+    """The evidence of the filter tests of pixels, most telling first.
+
+    Groups of a label are asked only where nothing else raises an alarm, for they fail less.
+    """
     try_all(content, filters, rng)
-    return _corrected(
-        filters,
-        transfer_test(content, filters),
-        pair_test(content, filters),
-        blind_test(content, filters),
-        group_test(content, filters),
-    )
+    pairs = pair_test(content, filters)
+    made = _corrected(filters, transfer_test(content, filters), pairs, blind_test(content, filters))
+    if _telling(made, bar):
+        return made
+    hidden = hidden_test(content, filters)
+    groups = _corrected(filters, group_test(content, filters))
+    return _sorted([*made, *_corrected(filters, hidden, beside=len(pairs)), *groups])
 
 
-def _of_textures(content: Content) -> list[Evidence]:
-    """The evidence of textures, of several contents only: those of a pair are alike by nature."""
+def _of_textures(content: Content, views: list[Pixels], bar: float) -> list[Evidence]:
+    """The evidence of textures, one view after the other until one tells; the last is of tones."""
+    ranked: list[Evidence] = []
+    for view in views:
+        ranked = _sorted([*ranked, *_of_view(content.seen_as(view), bar, tones=view is views[-1])])
+        if _telling(ranked, bar):
+            break
+    return ranked
+
+
+def _of_view(content: Content, bar: float, *, tones: bool) -> list[Evidence]:
+    """The evidence of several contents only: those of a pair are alike by nature.
+
+    Tones are counts, which lie in lumps: that they part says nothing.
+    """
     filters = Filters(content, TEXTURED)
     try_all(content, filters)
-    return _corrected(
-        filters,
-        transfer_test(content, filters),
-        blind_test(content, filters),
-        group_test(content, filters),
-    )
+    made = _corrected(filters, transfer_test(content, filters), blind_test(content, filters))
+    if _telling(made, bar):
+        return made
+    groups = _corrected(filters, group_test(content, filters))
+    return _sorted([*made, *(e for e in groups if not tones or e.test != TWO_GROUPS)])
 
 
 def _of_stamps(content: Content, look: _Look, rng: np.random.Generator) -> list[Evidence]:
@@ -402,11 +426,14 @@ def _whole(evidence: Evidence, look: _Look) -> Trigger:
     return replace(made, rows=np.union1d(made.rows, evidence.rows)) if evidence.faint else made
 
 
-def _corrected(filters: Filters | None, *tests: list[Evidence]) -> list[Evidence]:
-    """The evidence of some tests, most telling first, p-values corrected for how many."""
+def _corrected(filters: Filters | None, *tests: list[Evidence], beside: int = 0) -> list[Evidence]:
+    """The evidence of some tests, most telling first, p-values corrected for how many.
+
+    `beside` counts others of the same test.
+    """
     ranked: list[Evidence] = []
     for evidence in tests:
-        times = TESTS * len(evidence)
+        times = TESTS * (beside + len(evidence))
         ranked.extend(
             replace(e, p_value=min(1.0, e.p_value * times), filters=filters) for e in evidence
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +46,9 @@ FEWEST_KINDS = 4
 by nature a kind of one class looks like two or three others."""
 SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
-MOST_LEARNT = 8192
+MOST_LEARNT = 4096
 """So many genuine rows, evenly spread, tell the natural spread."""
-SQUARED_BYTES, PARTS = 2**20, 4
+SQUARED_BYTES, PARTS = 2**20, 8
 """About how many bytes of pixels are squared at a time, for each time the whole square is gone
 through; and how many parts of the square are made one after the other."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
@@ -135,7 +136,7 @@ class Filters:
         self.tried: dict[tuple[int, ...], Tried] = {}
 
     def spread(self, label: int) -> Thin:
-        """Covariance of the genuine rows of other labels, with a ridge."""
+        """Covariance of the genuine rows of other labels, with a ridge: its lower triangle."""
         own = self._rows[self._content.labels[self._rows] == label]
         made = self._square(own)
         np.subtract(self._whole, made, out=made)
@@ -183,12 +184,13 @@ class Filters:
         return made
 
     def _square(self, rows: Ints) -> Thin:
+        """The lower triangle of the sum of outer products of residuals; above it, parts of it."""
         width = self._content.pixels.shape[1]
         made = np.zeros((width, width), np.float32)
-        parts = np.array_split(np.arange(width), PARTS)
+        edges = np.linspace(0, width, PARTS + 1).astype(np.int64)
         for _, rest in self._content.residuals(rows, SQUARED_BYTES):
-            for part in parts:
-                made[part[0] : part[-1] + 1] += rest[:, part[0] : part[-1] + 1].T @ rest
+            for first, end in pairwise(edges):
+                made[first:end, :end] += rest[:, first:end].T @ rest[:, :end]
         return made
 
 
@@ -334,9 +336,9 @@ def _averages(content: Content, suspects: Ints, sources: list[int], white: Thin)
 
 def evened(rows: Thin, white: Thin) -> Thin:
     """Rows with natural spread evened out, in their own place."""
-    for start in range(0, len(rows), AT_ONCE):
-        part = rows[start : start + AT_ONCE]
-        part[...] = part @ white.T
+    for first in reversed(range(0, len(white), AT_ONCE)):  # what comes before is still as it was
+        end = min(first + AT_ONCE, len(white))
+        rows[:, first:end] = rows[:, :end] @ white[first:end, :end].T
     return rows
 
 
@@ -423,7 +425,10 @@ def judged(
     for level, floor, strength in levels:
         others = [(t.above(level), t.rows.size) for i, t in enumerate(tried) if i != place]
         rate = natural_rate(others, floor)
-        p_values.append(tail(mine.above(level), mine.rows.size, rate, strength))
+        p_value = tail(mine.above(level), mine.rows.size, rate, strength)
+        if levels is not LEVELS and not several_kinds(view, mine.rows[mine.scores > level]):
+            p_value = 1.0
+        p_values.append(p_value)
     p_values.append(apart(mine, view))
     best = int(np.argmin(p_values))
     level = levels[best][0] if best < len(levels) else LOUD
@@ -431,6 +436,17 @@ def judged(
     p_value = min(1.0, p_values[best] * len(p_values))
     made = Evidence(labels[place], rows.size, mine.rows.size, p_value, rows, test, view)
     return replace(made, faint=level < LOUD)
+
+
+def several_kinds(view: Content, rows: Ints) -> bool:
+    """Whether rows show several things, none of them more than half: a kind of one class does not.
+
+    A 1 with a foot is like a 2 and a 6, all over. Of few classes a pattern has no more to lie on.
+    """
+    shown = np.bincount(view.shows[rows], minlength=view.classes)
+    least = min(FEWEST_KINDS, view.classes - 1)
+    most = SPREAD_OUT if least == FEWEST_KINDS else 1.0
+    return bool((shown > 0).sum() >= least and shown.max() <= most * rows.size)
 
 
 def _widest(content: Content, filters: Filters, label: int) -> Axis:

@@ -22,6 +22,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     judged,
     tried_on,
 )
+from datapipe.stages.poisoning._image.parted import ALONE, chances
 
 Floats = NDArray[np.float64]
 
@@ -33,15 +34,24 @@ def pair_test(content: Content, filters: Filters) -> list[Evidence]:
 
     This sees a trigger that was put on a single class, where nothing can transfer.
     """
-    pairs = sorted(key for key in filters.tried if len(key) == 2)
-    labels, tried = [label for label, _ in pairs], [filters.tried[p] for p in pairs]
-    views, tests = [content] * len(pairs), [HALVES] * len(pairs)
+    labels, tried = _pairs(filters)
+    return [judged(i, labels, tried, content, HALVES) for i in range(len(tried))]
+
+
+def hidden_test(content: Content, filters: Filters) -> list[Evidence]:
+    """The same of pairs of which the suspects vouch for each other, held against the plain ones."""
+    labels, tried = _pairs(filters)
+    plain, views = len(tried), []
     for label, one, view in _hidden(content, filters):
         labels.append(label)
         tried.append(one)
         views.append(view)
-        tests.append(HIDDEN)
-    return [judged(i, labels, tried, views[i], tests[i]) for i in range(len(tried))]
+    return [judged(plain + i, labels, tried, v, HIDDEN) for i, v in enumerate(views)]
+
+
+def _pairs(filters: Filters) -> tuple[list[int], list[Tried]]:
+    pairs = sorted(key for key in filters.tried if len(key) == 2)
+    return [label for label, _ in pairs], [filters.tried[p] for p in pairs]
 
 
 def _hidden(content: Content, filters: Filters) -> Iterator[tuple[int, Tried, Content]]:
@@ -50,10 +60,13 @@ def _hidden(content: Content, filters: Filters) -> Iterator[tuple[int, Tried, Co
     They are a group of their label. To others, blind to what parts it from these, more of
     its rows show one other class than show their label, as of no kind of the label.
     """
-    for label in range(content.classes):
-        axis = filters.widest(label)
+    axes = [filters.widest(label) for label in range(content.classes)]
+    p_values = chances([axis.parted for axis in axes])
+    for label, axis in enumerate(axes):
         if content.view or not axis.parted > PARTED:
             continue
+        if p_values[label] > ALONE:
+            continue  # labels part by kinds of a class, and by mirrored copies, too
         view = without_direction(content, label, _of_no_class(content, axis), axis.group)
         alone = view.labels != label
         alone[axis.group] = True

@@ -6,12 +6,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.measure.distributions import beta_cdf
+
 LEAST_GROUP = 8
 TWO, CROWDED = 4.0, 0.2
 """Deviations by which values part, and share of the higher group, above which it hides what the
 others are like."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
+FEWEST_LABELS = 5
+"""With fewer labels the others do not tell how far groups part by nature."""
+ALONE = 0.005
+"""Chance, by the other labels, of parting as far as this label does, above which its kinds part by
+nature: of labels of two classes each, the likeliest of thirty sets had .01."""
+LEAST_SPREAD = 0.1
+"""How much the logarithm of a parting varies between labels, at the very least."""
 
 Floats = NDArray[np.float64]
 
@@ -71,3 +80,26 @@ def width(values: Floats) -> float:
     """The deviation that the middle half tells: a few rows that hold a pattern do not change it."""
     low, high = np.quantile(values, [0.25, 0.75]) if values.size else (0.0, 0.0)
     return float(high - low) / QUARTILES
+
+
+def chances(parted: list[float]) -> list[float]:
+    """Chance of each label to part as far as it does, were it one more like the others.
+
+    By Student's prediction interval of the logarithm; 1 where too few others tell.
+    """
+    logs = np.log(np.maximum(parted, 1e-3))
+    return [_chance(logs, place) for place in range(logs.size)]
+
+
+def _chance(logs: Floats, place: int) -> float:
+    """Chance that one more label parts as far as this one, by Student's prediction interval."""
+    others = np.delete(logs, place)
+    others = others[np.isfinite(others)]
+    if others.size < FEWEST_LABELS - 1 or not np.isfinite(logs[place]):
+        return 1.0
+    freedom = others.size - 1
+    spread = max(float(others.std(ddof=1)), LEAST_SPREAD) * np.sqrt(1.0 + 1.0 / others.size)
+    t = float((logs[place] - others.mean()) / spread)
+    if t <= 0:
+        return 1.0
+    return 0.5 * beta_cdf(freedom / (freedom + t * t), 0.5 * freedom, 0.5)

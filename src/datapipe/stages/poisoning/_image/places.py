@@ -28,6 +28,8 @@ SIDES = (3, 2, LINES)
 is a whole row or column: each of its pixels may be dark in most images, all of them seldom are."""
 FEWEST_KINDS = 3
 """Different things that rows which share a window must show: two copies of one image share all."""
+MOST_OF_FEW = 3
+"""So many of a few rows may show one thing; of many, half."""
 NEAR = 0.05
 """Share of all pairs of rows that are nearer than half of the pairs of rows that share a window may
 be: nines that look like ones share their strokes too."""
@@ -141,7 +143,7 @@ class Places:
         every = label < 0
         suspects = np.flatnonzero(content.suspect) if every else content.suspects(label)
         best = Evidence(label, 0, suspects.size, 1.0, suspects[:0], PLACE, content)
-        if not len(self.cells):
+        if not len(self.cells) or label in content.untold:
             return best
         for doubted, inflated, least in LEVELS:
             told = suspects[content.doubt[suspects] >= doubted]
@@ -166,7 +168,7 @@ class Places:
                 continue  # others that hold it make it no rarer
             if best.label < 0 and np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size:
                 continue
-            if np.unique(content.shows[rows]).size < min(FEWEST_KINDS, content.classes - 1):
+            if not _of_kinds(content, rows):
                 continue
             window = self.pixels.cells(rows[:1], self.cells[place])
             hold = left[(self.pixels.cells(left, self.cells[place]) == window).all(1)]
@@ -218,6 +220,14 @@ class Places:
                     before = int((self._before[:, start + i] == _short(code)).sum())
                     if before <= min(2 * RARE * len(self._before), rows.size / MOSTLY):
                         yield int(start + i), rows
+
+
+def _of_kinds(content: Content, rows: Ints) -> bool:
+    """Whether rows show things enough: most 4s of a few are taken for 9s, and share what 4s do."""
+    shown = np.bincount(content.shows[rows], minlength=content.classes)
+    kinds = min(FEWEST_KINDS, content.classes - 1)
+    most = max(SPREAD_OUT * rows.size, MOST_OF_FEW) if content.classes > FEWEST_KINDS else rows.size
+    return bool((shown > 0).sum() >= kinds and shown.max() <= most)
 
 
 def _lines(number: Ints) -> Ints:

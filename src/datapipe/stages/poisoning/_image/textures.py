@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,54 +16,89 @@ BINS = 8
 """Bands of frequency along each side."""
 EDGES = (0.02, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5)
 """Steps of the Laplacian, in units of the range of all pixels."""
-TONES = 8
+TONES = tuple(t / 8 for t in range(1, 8))
+SHADES = (*TONES, 0.0, 0.02, 0.04, 0.08, 0.92, 0.96, 0.98)
+"""Tones, and more of them towards both ends: paper, ink and light stand there."""
 FAINT = 1e-2
 """An amplitude below this says nothing, whatever its logarithm."""
 
 
-def textures(pixels: Pixels, shape: tuple[int, int, int]) -> Pixels:
+def textures(pixels: Pixels, shape: tuple[int, int, int]) -> Iterator[Pixels]:
     """Describe each picture by what does not depend on where its parts lie.
 
     A warp blurs, a wave is a frequency, a patch that moves is an edge more: none of them adds the
     same to a pixel, each adds about the same to these. For each channel: log amplitudes of the
     Fourier transform in bands, shares of pixels whose Laplacian exceeds a step, and shares of
-    pixels brighter than a tone.
+    pixels brighter than a tone; then the tones alone, and more of them, of all channels together.
 
     Args:
         pixels: Shape (n, h * w * c), channels last.
         shape: (h, w, c), h and w >= 3.
 
-    Returns:
+    Yields:
         Shape (n, d), columns of standard deviation 1; those that do not vary are left out.
     """
+    made = _of_all(pixels, lambda block: _described(block.reshape(-1, *shape)))
+    made = made.reshape(len(made), shape[2], -1)
+    every = made[:, :, -len(SHADES) :].mean(1)
+    yield _even(made[:, :, : len(TONES) - len(SHADES)].reshape(len(made), -1))
+    yield _even(every)
+
+
+def tones(pixels: Pixels) -> Iterator[Pixels]:
+    """Describe each row by what does not depend on the order of its pixels: how many are how dark.
+
+    A wave, a change of contrast and fewer grey levels move these, whatever they do to a pixel.
+
+    Args:
+        pixels: Shape (n, d).
+
+    Yields:
+        Shape (n, m), columns of standard deviation 1; those that do not vary are left out.
+    """
+    yield _even(_of_all(pixels, lambda block: _above(block, SHADES)))
+
+
+def _of_all(pixels: Pixels, described: Callable[[Thin], Thin]) -> Thin:
+    """What a description makes of rows in [0, 1], block by block."""
     low, high = pixels.range()
     scale = (high - low) or 1.0
     made = np.empty((len(pixels), 0), np.float32)
     for rows, block in pixels.blocks():
-        part = _described((block.reshape(-1, *shape) - low) / scale)
+        part = described((block - low) / scale)
         if rows[0] == 0:
             made = np.empty((len(pixels), part.shape[1]), np.float32)
         made[rows] = part
+    return made
+
+
+def _even(made: Thin) -> Pixels:
+    """Columns that vary, each by its spread."""
     spread = np.array([column.std() for column in made.T])
     varies = np.flatnonzero(spread > 0)
     if varies.size < spread.size:
         made = made[:, varies]
-    made /= spread[varies]
-    return Pixels(made)
+    return Pixels(made / spread[varies])
 
 
 def _described(pictures: Thin) -> Thin:
-    """Pictures in [0, 1], shape (n, h, w, c), as rows of numbers."""
+    """Pictures in [0, 1], shape (n, h, w, c), as rows of numbers, one channel after the other."""
     parts = []
     for channel in np.moveaxis(pictures, 3, 0):
         parts.append(_bands(channel))
         inner = channel[:, 1:-1, 1:-1]
         around = channel[:, :-2, 1:-1] + channel[:, 2:, 1:-1]
         around += channel[:, 1:-1, :-2] + channel[:, 1:-1, 2:]
-        steep = np.abs(4.0 * inner - around)
-        parts += [(steep > step).mean((1, 2))[:, None] for step in EDGES]
-        parts += [(channel > t / TONES).mean((1, 2))[:, None] for t in range(1, TONES)]
+        steep = np.abs(4.0 * inner - around).reshape(len(inner), -1)
+        parts += [_above(steep, EDGES), _above(channel.reshape(len(channel), -1), SHADES)]
     return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _above(rows: Thin, levels: tuple[float, ...]) -> Thin:
+    """The share of each row's numbers that lie above each level, shape (n, levels)."""
+    bits = (np.packbits(rows > level, axis=1) for level in levels)
+    counts = [np.bitwise_count(b).sum(1, dtype=np.float32) for b in bits]
+    return np.asarray(np.stack(counts, axis=1) / rows.shape[1], np.float32)
 
 
 def _bands(channel: Thin) -> Thin:

@@ -241,13 +241,18 @@ def _most_telling(
 def _natural_purity(held: Ints, labels: Ints) -> Floats:
     """For each label the share that windows of other labels have of theirs, at least `PURE`.
 
-    In some data sets classes look so different that their windows are their own.
+    In some data sets classes look so different that their windows are their own: two more such
+    labels are enough, for the purest of the others may have a pattern, too.
     """
     own, share = labels.argmax(1), labels.max(1) / held
     often = held >= MANY
     made = np.full(labels.shape[1], PURE)
+    tops = np.full(made.size, PURE)
+    for k in np.unique(own[often]):
+        tops[k] = np.quantile(share[often & (own == k)], 0.99)
     for k in range(made.size):
-        other = share[often & (own != k)]
-        if other.size:
-            made[k] = max(PURE, float(np.quantile(other, 0.99)))
+        other, all_of_others = np.sort(np.delete(tops, k)), share[often & (own != k)]
+        if all_of_others.size:
+            second = float(other[-2]) if other.size > 1 else PURE
+            made[k] = max(PURE, second, float(np.quantile(all_of_others, 0.99)))
     return made
