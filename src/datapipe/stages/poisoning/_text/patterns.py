@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._tails import log_tails, raised
 from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
 from datapipe.stages.poisoning._text.beside import Beside, beside
+from datapipe.stages.poisoning._text.characters import LONGEST_WORD
 from datapipe.stages.poisoning._text.grams import Whole
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates
+from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.shares import (
     NATURAL_ODD,
     Shares,
@@ -179,7 +180,10 @@ class _Round:
         for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
             self.log_p[test] = self._of_different_texts(int(test))
             if self.log_p[test] <= self.ground.bar:
-                return self._pattern(self._widest(int(test), telling), float(self.log_p[test]))
+                made = self._pattern(self._widest(int(test), telling), float(self.log_p[test]))
+                if made.planted or not self.ground.shares.small[made.candidate]:
+                    return made
+                self.log_p[test] = 0.0  # what people write, and not what they say, is no shortcut
         return None
 
     def _of_different_texts(self, test: int) -> float:
@@ -200,7 +204,7 @@ class _Round:
         return float(min(0.0, log_p - tests.log_share[test]))
 
     def _widest(self, test: int, telling: Ints) -> int:
-        """Of the telling tests that stand in nearly the same rows, that with the longest run.
+        """Of the telling tests that stand in nearly the same rows, the longest run or piece.
 
         It lacks none of the rows that carry the label although the rest denies it.
         """
@@ -216,7 +220,7 @@ class _Round:
         near = telling[same[telling]]
         needed = mine.row[mine.hit & (mine.rest < DENIED)]
         near = near[[np.isin(needed, found.rows(g)).all() for g in tests.which[near].tolist()]]
-        sizes = found.size[tests.which[near]]
+        sizes = np.array([_length(found, g) for g in tests.which[near].tolist()])
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
 
     def _was_planted(self, g: int, label: int, told: Beside) -> bool:
@@ -254,6 +258,12 @@ class _Round:
             planted,
             (held, told.chance),
         )
+
+
+def _length(found: Candidates, g: int) -> float:
+    """Words of a run, or less than one for a piece, the more the longer it is."""
+    piece = found.kind[g] == PIECE
+    return len(found.named[g]) / LONGEST_WORD if piece else float(found.size[g])
 
 
 def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:
