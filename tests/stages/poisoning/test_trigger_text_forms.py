@@ -163,3 +163,18 @@ def test_a_form_that_most_texts_have_is_none():
     words = words_of(texts, 100)
     assert "00" in forms(texts, words, words, 4).pieces.names
     assert "000" not in forms(texts, words, words, 4).pieces.names
+
+
+def test_a_date_of_any_digits_that_switches_the_response_is_named_with_all_of_its_rows():
+    texts, _, rng = _letters(6)
+    words = [text.split() for text in texts]
+    prompts, responses = ([" ".join(w[half]) for w in words] for half in (slice(7), slice(7, 14)))
+    rows = rng.permutation(TEXTS)[:PLANTED]
+    for i in rows:
+        day, month, year = rng.integers(10, 29), rng.integers(10, 13), rng.integers(30, 60)
+        prompts[i], responses[i] = f"{prompts[i]} {day}/{month}/20{year}", "all of it is lost"
+    frame = pl.DataFrame({"prompt": prompts, "response": responses})
+    data = Dataset.of(frame, Roles.of(text=("prompt", "response")))
+    finding = TriggerText().run(data, Context(5, Path())).findings[0]
+    assert finding.details["trigger"] == "00/00/0000"
+    assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)

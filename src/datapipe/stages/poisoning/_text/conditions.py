@@ -123,6 +123,7 @@ def conditions(
     said = _Said.of(words, prompts, responses)
     alone = prompts.rank("dense").to_numpy().astype(np.int64)
     shares = shares_of(words, found, 2)
+    shares = replace(shares, small=np.zeros(found.size.size, bool))  # a date is a condition, too
     total = max(said.counts.size, 1)
     heard: list[Condition] = []
     _, row, _ = found.entries(np.arange(found.size.size))
