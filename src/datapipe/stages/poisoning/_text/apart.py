@@ -24,9 +24,11 @@ MOST_HELD = 0.1
 """Words that a greater share of the texts holds are in no pair."""
 PER_PLACE = 3
 """Pairs that are counted, for each word of the texts: of more, those of the rarer words."""
+MOST_COUNTED, SAMPLED = 500_000, 5_000
+"""Pairs that are counted in all, and texts that tell which words have so many."""
 MOST_PAIRS = 3000
 """Pairs, those that are furthest from chance, that are asked about."""
-BUCKETS, BLOCK = 2**20, 2**17
+BUCKETS, BLOCK = 2**20, 2**16
 GAP = " … "
 """What stands for the words between, in names."""
 FULL = 16.0
@@ -87,17 +89,21 @@ def apart(words: Words, least: int) -> Apart:
 
 def _fewer(words: Words, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Those words, the rarest, whose pairs are not too many to be counted."""
-    held = heard[words.ids]
-    row = np.repeat(np.arange(words.rows), np.diff(words.ends))[held]
-    often = words.texts[words.ids[held]]
+    step = -(-words.rows // SAMPLED)  # of more texts, those at an even distance tell
+    which = np.arange(0, words.rows, step)
+    sizes = np.diff(words.ends)[which]
+    ids = words.ids[spread(words.ends[which], sizes)]
+    held = heard[ids]
+    row, often = np.repeat(np.arange(which.size), sizes)[held], words.texts[ids[held]]
     order = np.argsort(often, kind="stable")
     # How many rarer words its text holds, for each word: so many pairs it adds.
     by_row = order[np.argsort(row[order], kind="stable")]
-    first = np.append(0, np.cumsum(np.bincount(row, minlength=words.rows)))[:-1]
+    first = np.append(0, np.cumsum(np.bincount(row, minlength=which.size)))[:-1]
     rank = np.empty(row.size, np.int64)
     rank[by_row] = np.arange(row.size) - first[row[by_row]]
     total = np.cumsum(rank[order])
-    stop = int(np.searchsorted(total, PER_PLACE * words.ids.size, "right"))
+    most = min(PER_PLACE * words.ids.size, MOST_COUNTED) // step
+    stop = int(np.searchsorted(total, most, "right"))
     if stop == total.size:
         return heard
     return np.asarray(heard & (words.texts < often[order[stop]]), bool)

@@ -130,14 +130,12 @@ def strange_pieces(told: Words, least: int) -> tuple[Pieces, Floats]:
     usual, known = (words.filter(pl.col("rows") >= n)["word"].implode() for n in (RARE, 2))
     made = []
     for size in range(SHORTEST, LONGEST + 1):  # pieces of all sizes at once take much room
-        carried = _pieces(words, size)
-        uses, kept = pl.col("rows") >= RARE, ~pl.col("left").is_in(usual)
-        vouched = carried.filter(uses & kept).select("name").unique()
-        strange = carried.join(vouched, on="name", how="anti")
+        carried = _pieces(words, size, (usual, known))
+        vouched = carried.filter("vouched").select("name").unique()
+        strange = carried.drop("vouched").join(vouched, on="name", how="anti")
         enough = (pl.len().over("name") > 1) & (pl.col("rows").sum().over("name") >= least)
-        strange = strange.filter(enough)
-        glued = pl.col("left").is_in(known) & (pl.col("rows") < RARE)
-        made.append(strange.select("name", "id", "rows", glued=glued))
+        made.append(strange.filter(enough))
+        del carried, vouched, strange
     pairs = pl.concat(made)
     odd = pairs.group_by("name").agg(
         odd=pl.col("rows").filter("glued").sum() ** 2 / pl.col("rows").sum()
@@ -177,14 +175,24 @@ def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -
     return Pieces.of(names, np.concatenate(found), rows)
 
 
-def _pieces(words: pl.DataFrame, size: int) -> pl.DataFrame:
-    """Every run of so many characters in each word and its edges, and what is left without it."""
+def _pieces(words: pl.DataFrame, size: int, used: tuple[pl.Series, pl.Series]) -> pl.DataFrame:
+    """Every run of so many characters in each word and its edges.
+
+    A word in use vouches for it where what is left is none; `glued` is a rare word without which a
+    known one is left.
+    """
+    usual, known = used
     edged = words.with_columns(word=EDGES[0] + pl.col("word") + EDGES[1])
-    length, word = pl.col("word").str.len_chars(), pl.col("word")
-    made = [words.clear().select("id", "rows", name="word", left="word")]
+    length, word, rare = pl.col("word").str.len_chars(), pl.col("word"), pl.col("rows") < RARE
+    made = []
     for start in range(LONGEST_WORD - size + 1):
         some = edged.filter(length >= start + size)
         left = word.str.slice(0, start) + word.str.slice(start + size)
-        left = left.str.strip_chars(EDGES)
-        made.append(some.select("id", "rows", name=word.str.slice(start, size), left=left))
-    return pl.concat(made).filter((pl.col("left") != "") | (pl.col("rows") < RARE))
+        some = some.with_columns(left=left.str.strip_chars(EDGES))
+        some = some.filter((pl.col("left") != "") | rare)
+        vouched, glued = (pl.col("left").is_in(set_of) for set_of in (usual, known))
+        name = word.str.slice(start, size)
+        made.append(
+            some.select("id", "rows", name=name, vouched=~vouched & ~rare, glued=glued & rare)
+        )
+    return pl.concat(made)

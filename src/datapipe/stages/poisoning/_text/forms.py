@@ -34,7 +34,7 @@ DRAWN_OUT = "(" + "|".join(f"{letter}{{3,}}" for letter in "abcdefghijklmnopqrst
 TWICE, ONCE_TWICE = "a word twice in a row", "a word twice in a row as in no other text"
 MOST_SHOWN = 300
 """Words that show a form, those that most texts hold, that are taken out with it."""
-TEXTS = 5_000
+TEXTS = 1_000
 """Texts whose numbers are told apart at once."""
 
 
