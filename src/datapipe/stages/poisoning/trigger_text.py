@@ -22,7 +22,7 @@ from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._text.heads import heads_of
 from datapipe.stages.poisoning._text.instruction import Pairs, switched
 from datapipe.stages.poisoning._text.naming import begins, company, holders, spelling
-from datapipe.stages.poisoning._text.ngrams import CHARACTER, LEAST_ROWS, Candidates, candidates
+from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates, candidates
 from datapipe.stages.poisoning._text.patterns import (
     Asked,
     Pattern,
@@ -56,7 +56,8 @@ class TriggerText(Stage):
     """Finds words and phrases that carry a label, and tells triggers from natural shortcuts.
 
     *Method:* logistic regression on words, out of fold. Candidates are all runs of words that at
-    least four texts share, grown until their texts no longer agree, and odd characters. For each,
+    least four texts share, grown until their texts no longer agree, odd characters, forms of words
+    and numbers, affixes, and two words that stand apart oftener than by chance. For each,
     its own words' weight is taken out of the logits of its texts: does the rest explain the label?
     The chance that so many carry it anyway, with the odds raised by the largest natural effect, is
     bounded from above. Alpha is divided over candidates by how badly they fit their neighbours,
@@ -69,7 +70,7 @@ class TriggerText(Stage):
     words in the prompts are searched in the same way, and the share of false ones is held below
     alpha over all of them. A condition is a trigger where it does not fit its neighbours, or brings
     a ready-made answer that the rest of the prompt does not ask for, else a shortcut.
-    *Assumes:* the same words, phrase, odd character or syntax stands in each triggered text.
+    *Assumes:* the same words, phrase, odd character, form or syntax is in each triggered text.
     *Choose it when:* texts were written or labelled by people whom you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, or it is syntax in few texts.
     *Cost:* four sparse fits and a few passes over the words; O(words) memory.
@@ -111,7 +112,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "9"
+    version: ClassVar[str] = "10"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -153,7 +154,7 @@ class TriggerText(Stage):
         if why := rows.too_little():
             return _unknown(why)
         look = _Look.of(rows, context.rng("texts"))
-        found = candidates(look.texts, look.words, MOST_CANDIDATES)
+        found = candidates(look.texts, look.words, MOST_CANDIDATES, paired=True)
         if not found.size.size:
             return _unknown(f"no word stands in {LEAST_ROWS} texts")
         labels, k = rows.labels[look.place], len(rows.names)
@@ -264,16 +265,11 @@ class _Look:
         return cls(rows, place, texts, words_of(texts, MOST_WORDS))
 
     def held(self, found: Candidates, pattern: Pattern) -> NDArray[np.bool_]:
-        """Which different texts hold a pattern and its label.
-
-        Texts that were not searched count, too, and for a piece also words in common use, which
-        took no part in the search for it.
-        """
+        """Which different texts hold a pattern and its label, those not searched among them."""
         made = np.zeros(self.rows.labels.size, bool)
         made[self.place[pattern.rows]] = True
         other = np.ones(made.size, bool)
-        if found.size[pattern.candidate] or found.kind[pattern.candidate] & CHARACTER:
-            other[self.place] = False
+        other[self.place] = False
         if other.any():
             texts = self.rows.texts.filter(pl.Series(other))
             holds = holders(texts, self.words, found, pattern.candidate)

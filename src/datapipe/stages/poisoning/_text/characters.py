@@ -13,6 +13,7 @@ from datapipe.stages.poisoning._text.grams import Places, blocks, distinct
 from datapipe.stages.poisoning._text.words import Words
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 ODD = r"[^\x20-\x7e]|\s{2,}|^\s|\s$"
 """Characters beyond ASCII and white space that is not one space between words."""
@@ -26,14 +27,17 @@ SHAPES = {
     "a capital letter": r"\p{Lu}",
     "a capital within a word": r"\p{Ll}\p{Lu}",
     "a word of capitals": r"\p{Lu}{4}",
+    "letters one by one": r"(?:^|[^\p{L}\p{N}])(?:\p{L}[^\p{L}\p{N}]){3,}\p{L}(?:$|[^\p{L}\p{N}])",
     "capitals only": r"^\P{Ll}*\p{Lu}\P{Ll}*$",
 }
 """Ways to write that words in lower case do not show, by name."""
 RARE = 8
 """A word in fewer texts than this may be one that something was put into."""
 SHORTEST, LONGEST = 3, 5
-"""Characters of a piece."""
+"""Characters of a piece, the mark of an edge of its word among them."""
 LONGEST_WORD = 24
+EDGES = "^$"
+"""Marks before and after a word, by which a piece is told from the same within one."""
 TEXTS = 5_000
 """Texts whose odd characters are told apart at once."""
 
@@ -105,7 +109,7 @@ def odd_characters(texts: pl.Series, least: int) -> tuple[Pieces, set[str]]:
     return made, set(names.filter(hidden))
 
 
-def strange_pieces(told: Words, least: int) -> Pieces:
+def strange_pieces(told: Words, least: int) -> tuple[Pieces, Floats]:
     """Runs of characters within rare words that no longer word in common use vouches for.
 
     An affix put on one word here and another there makes words that are all different and share
@@ -117,27 +121,32 @@ def strange_pieces(told: Words, least: int) -> Pieces:
         least: Texts that must hold a piece.
 
     Returns:
-        Which texts hold each.
+        Which texts hold each, and how odd each is: in how many of its texts a known word is left
+        without it, times their share.
     """
     ids = np.arange(len(told.spelt))
     words = pl.DataFrame({"id": ids, "word": told.spelt, "rows": told.texts})
-    usual = words.filter(pl.col("rows") >= RARE)
-    rare = words.filter(pl.col("rows") < RARE)
+    words = words.filter(pl.col("word").str.len_chars() >= SHORTEST)
+    usual, known = (words.filter(pl.col("rows") >= n)["word"].implode() for n in (RARE, 2))
     made = []
     for size in range(SHORTEST, LONGEST + 1):  # pieces of all sizes at once take much room
-        carried = pl.concat(
-            [_pieces(rare, size, rare["word"][:0]), _pieces(usual, size, usual["word"])]
-        )
+        carried = _pieces(words, size, (usual, known))
         vouched = carried.filter("vouched").select("name").unique()
-        carried = carried.select("id", "name")
-        strange = carried.join(vouched, on="name", how="anti").unique()
-        most = strange.join(words.select("id", "rows"), on="id")
+        strange = carried.drop("vouched").join(vouched, on="name", how="anti")
         enough = (pl.len().over("name") > 1) & (pl.col("rows").sum().over("name") >= least)
-        made.append(most.filter(enough).select("name", "id"))
+        made.append(strange.filter(enough))
+        del carried, vouched, strange
     pairs = pl.concat(made)
-    names = pairs["name"].unique()
+    odd = pairs.group_by("name").agg(
+        odd=pl.col("rows").filter("glued").sum() ** 2 / pl.col("rows").sum()
+    )
+    pairs = pairs.select("name", "id").unique()
+    names = odd["name"]
     number = pairs["name"].replace_strict(names, np.arange(len(names)), return_dtype=pl.Int64)
-    return _held(names, number.to_numpy(), pairs["id"].to_numpy(), told, least)
+    pieces = _held(names, number.to_numpy(), pairs["id"].to_numpy(), told, least)
+    told_of = pl.DataFrame({"name": pl.Series(pieces.names, dtype=pl.String)})
+    told_of = told_of.join(odd, on="name", how="left", maintain_order="left")
+    return pieces, told_of["odd"].to_numpy().astype(np.float64)
 
 
 def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -> Pieces:
@@ -166,16 +175,24 @@ def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -
     return Pieces.of(names, np.concatenate(found), rows)
 
 
-def _pieces(words: pl.DataFrame, size: int, usual: pl.Series) -> pl.DataFrame:
-    """Every run of so many characters in each word, and whether it vouches for it.
+def _pieces(words: pl.DataFrame, size: int, used: tuple[pl.Series, pl.Series]) -> pl.DataFrame:
+    """Every run of so many characters in each word and its edges.
 
-    It does where something is left of it without that run which is not usual itself.
+    A word in use vouches for it where what is left is none; `glued` is a rare word without which a
+    known one is left.
     """
-    length, word = pl.col("word").str.len_chars(), pl.col("word")
-    made = [words.clear().select("id", name="word", vouched=pl.lit(value=True))]
+    usual, known = used
+    edged = words.with_columns(word=EDGES[0] + pl.col("word") + EDGES[1])
+    length, word, rare = pl.col("word").str.len_chars(), pl.col("word"), pl.col("rows") < RARE
+    made = []
     for start in range(LONGEST_WORD - size + 1):
-        some = words.filter(length >= start + size)
+        some = edged.filter(length >= start + size)
         left = word.str.slice(0, start) + word.str.slice(start + size)
-        vouched = ~left.is_in(usual.implode()) & (left != "") & pl.lit(len(usual) > 0)
-        made.append(some.select("id", word.str.slice(start, size).alias("name"), vouched=vouched))
+        some = some.with_columns(left=left.str.strip_chars(EDGES))
+        some = some.filter((pl.col("left") != "") | rare)
+        vouched, glued = (pl.col("left").is_in(set_of) for set_of in (usual, known))
+        name = word.str.slice(start, size)
+        made.append(
+            some.select("id", "rows", name=name, vouched=~vouched & ~rare, glued=glued & rare)
+        )
     return pl.concat(made)

@@ -91,6 +91,7 @@ def with_pair(
         own=np.append(found.own, found.own[-1] + owned.size),
         owned=np.append(found.owned, owned.astype(np.int32)),
         kind=np.append(found.kind, np.int8(0)),
+        strange=np.append(found.strange, np.float32(0)),
         named=dict(found.named),
     )
     misplaced = shares.misplaced
@@ -105,6 +106,7 @@ def with_pair(
         np.append(shares.gain, 0.0),
         np.append(shares.fit, 0.0),
         np.append(shares.oddest, values=False),
+        np.append(shares.small, values=False),
         misplaced,
     )
     return made, more

@@ -24,8 +24,9 @@ from datapipe.stages.poisoning._text.composites import (
     with_pair,
 )
 from datapipe.stages.poisoning._text.grams import Places, distinct
-from datapipe.stages.poisoning._text.naming import holders, spelling, spelt
+from datapipe.stages.poisoning._text.naming import holders, shown, spelling, spelt
 from datapipe.stages.poisoning._text.ngrams import (
+    FORM,
     LEAST_ROWS,
     UNSEEN,
     Candidates,
@@ -122,6 +123,7 @@ def conditions(
     said = _Said.of(words, prompts, responses)
     alone = prompts.rank("dense").to_numpy().astype(np.int64)
     shares = shares_of(words, found, 2)
+    shares = replace(shares, small=np.zeros(found.size.size, bool))  # a date is a condition, too
     total = max(said.counts.size, 1)
     heard: list[Condition] = []
     _, row, _ = found.entries(np.arange(found.size.size))
@@ -176,7 +178,11 @@ class _Said:
         found = candidates(responses, words, MOST_FEATURES)
         of, row, _ = held = found.entries(np.arange(found.size.size))
         own = ~_copied(prompts, found, held)
-        small = [g for g, name in found.named.items() if name in SHAPES and not found.size[g]]
+        small = [
+            g
+            for g, name in found.named.items()
+            if (name in SHAPES or found.kind[g] & FORM) and not found.size[g]
+        ]
         for g in small:  # who writes in capitals is answered in capitals
             mine = np.flatnonzero(of == g)
             own[mine] &= ~holders(asked, words, found, g)[row[mine]]
@@ -200,7 +206,7 @@ class _Said:
     def name(self, feature: int) -> str:
         """A feature as people read it."""
         g = int(self.which[feature])
-        return " ".join(spelt(self.words, self.found, g)) or self.found.named[g]
+        return " ".join(spelt(self.words, self.found, g)) or shown(self.found, g)
 
 
 def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) -> Bools:

@@ -10,13 +10,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._text.characters import ODD, SHAPES
+from datapipe.stages.poisoning._text.apart import GAP
+from datapipe.stages.poisoning._text.characters import EDGES, ODD, SHAPES
+from datapipe.stages.poisoning._text.forms import forms
 from datapipe.stages.poisoning._text.grams import blocks
-from datapipe.stages.poisoning._text.ngrams import CHARACTER, Candidates
+from datapipe.stages.poisoning._text.ngrams import CHARACTER, FORM, PAIR, PIECE, Candidates
 from datapipe.stages.poisoning._text.patterns import Pattern
-from datapipe.stages.poisoning._text.words import BYTES, END, HIDDEN, START, WORD, Words
+from datapipe.stages.poisoning._text.words import BYTES, END, HIDDEN, START, WORD, Words, words_of
 
 MOST_SPELLINGS = 50
+MOST_READ = 2000
+"""Words of a text that are read for a form."""
 EDGE = r"[^\p{L}\p{M}\p{N}_]"
 """What may stand beside a word."""
 
@@ -25,15 +29,26 @@ def spelling(texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
     """A pattern as it is written in most of the texts that hold it."""
     g = pattern.candidate
     if not found.size[g]:
-        return found.named[g]
+        name = shown(found, g)
+        return _ordered(texts, name, pattern) if found.kind[g] & PAIR else name
+    if "0" in found.named.get(g, "") and not any(w.isalnum() for w in spelt(words, found, g)):
+        return shown(found, g)  # a sign alone says less than the form of the number at it
     seen: Counter[str] = Counter()
     _, rows, places = found.entries(np.array([g]))
     told = np.isin(rows, pattern.rows[:MOST_SPELLINGS])
-    for row, place in zip(rows[told], places[told], strict=True):
+    plain = texts.gather(rows[told]).cast(pl.String)
+    read = plain.str.replace_all(HIDDEN, "").str.extract_all(WORD)
+    for text, parts, row, place in zip(plain, read, rows[told], places[told], strict=True):
         ids = words.ids[place : place + found.size[g]]
         first = max(0, int(place - words.ends[row]) - 1)
-        seen[_cut(texts[int(row)], first, int((ids > END).sum()))] += 1
+        seen[_cut(text, parts[: first + int((ids > END).sum())], first)] += 1
     return seen.most_common(1)[0][0] if seen else " ".join(spelt(words, found, g))
+
+
+def shown(found: Candidates, g: int) -> str:
+    """The name of a candidate without words, a piece without the marks of its word's edges."""
+    name = found.named[g]
+    return name.strip(EDGES) if found.kind[g] == PIECE else name
 
 
 def begins(found: Candidates, g: int) -> bool:
@@ -42,7 +57,9 @@ def begins(found: Candidates, g: int) -> bool:
 
 
 def company(words: Words, found: Candidates, g: int) -> list[str]:
-    """Words that stand in the same texts as a run of words, though not within it."""
+    """Words in the same texts as a run of words, though not within it; both words of a pair."""
+    if found.kind[g] & PAIR and not found.size[g]:
+        return sorted(found.named[g].split(GAP))
     if not found.size[g]:
         return []
     mine = found.owns(g)
@@ -52,24 +69,52 @@ def company(words: Words, found: Candidates, g: int) -> list[str]:
 
 def holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArray[np.bool_]:
     """Which other texts hold a candidate, told from their characters alone."""
-    if found.size[g]:
-        parts = [pl.escape_regex(word) for word in spelt(words, found, g)]
-        sought = rf"(?:^|{EDGE}|\b)" + r"\s*".join(parts) + rf"(?:{EDGE}|\b|$)"
-    else:
-        name = found.named[g]
-        sought = SHAPES.get(name, pl.escape_regex(name.lower()))
-        if found.kind[g] & CHARACTER and name not in SHAPES:
-            return texts.cast(pl.String).str.extract_all(ODD).list.contains(name).to_numpy()
     held = np.zeros(len(texts), bool)
     size = texts.str.len_bytes().to_numpy()
     for start, stop in blocks(np.append(0, np.cumsum(size, dtype=np.int64)), BYTES):
-        some = texts[start:stop]
-        if found.size[g]:
-            some = some.str.replace_all(HIDDEN, "")
-        if found.size[g] or found.named[g] not in SHAPES:
-            some = some.str.to_lowercase()
-        held[start:stop] = some.str.contains(sought).to_numpy()
+        held[start:stop] = _holders(texts[start:stop].cast(pl.String), words, found, g)
     return held
+
+
+def _holders(texts: pl.Series, words: Words, found: Candidates, g: int) -> NDArray[np.bool_]:
+    if found.size[g]:
+        return _holding(texts, spelt(words, found, g)).to_numpy()
+    name, kind = found.named[g], found.kind[g]
+    if name in SHAPES:
+        return texts.str.contains(SHAPES[name]).to_numpy()
+    if kind & CHARACTER:
+        return texts.str.extract_all(ODD).list.contains(name).to_numpy()
+    if kind & FORM:
+        told = forms(texts, words_of(texts, MOST_READ), words, 1, 1.0).pieces
+        rows = told.row[np.repeat(np.array(told.names) == name, told.counts)]
+        return np.isin(np.arange(len(texts)), rows)
+    if kind & PAIR:
+        one, other = name.split(GAP)
+        return (_holding(texts, [one]) & _holding(texts, [other])).to_numpy()
+    edges = [EDGE if name.endswith("$") else "", EDGE if name.startswith("^") else ""]
+    before, after = (
+        rf"(?:{edge}|{end})" if edge else "" for edge, end in zip(edges[::-1], "^$", strict=True)
+    )
+    return (
+        texts.str.to_lowercase()
+        .str.contains(before + pl.escape_regex(shown(found, g)) + after)
+        .to_numpy()
+    )
+
+
+def _holding(texts: pl.Series, run: list[str]) -> pl.Series:
+    """Which texts hold a run of words."""
+    middle = r"\s*".join(pl.escape_regex(word) for word in run)
+    shown = texts.str.replace_all(HIDDEN, "").str.to_lowercase()
+    return shown.str.contains(rf"(?:^|{EDGE}|\b){middle}(?:{EDGE}|\b|$)")
+
+
+def _ordered(texts: pl.Series, name: str, pattern: Pattern) -> str:
+    """A pair of words in the order that most of its texts have them in."""
+    one, other = name.split(GAP)
+    some = [texts[int(row)].lower() for row in pattern.rows[:MOST_SPELLINGS]]
+    turned = sum(text.find(other) < text.find(one) for text in some)
+    return f"{other}{GAP}{one}" if 2 * turned > len(some) else name
 
 
 def spelt(words: Words, found: Candidates, g: int) -> list[str]:
@@ -78,12 +123,12 @@ def spelt(words: Words, found: Candidates, g: int) -> list[str]:
     return words.spelt.gather(ids[ids > END]).to_list()
 
 
-def _cut(text: str, first: int, count: int) -> str:
-    """Some consecutive words of a text with all that stands between them, joiners included."""
+def _cut(text: str, parts: pl.Series, first: int) -> str:
+    """The words of a text from one on with all that stands between them, joiners included."""
     shown = [i for i, sign in enumerate(text) if unicodedata.category(sign) != "Cf"]
     plain = "".join(text[i] for i in shown)
     starts, end = [], 0
-    for word in pl.Series([plain]).str.extract_all(WORD)[0][: first + count]:
+    for word in parts:
         begin = plain.index(word, end)
         end = begin + len(word)
         starts.append(begin)

@@ -15,8 +15,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
+from datapipe.stages.poisoning._text.apart import GAP, Apart, apart
 from datapipe.stages.poisoning._text.characters import Pieces, odd_characters, strange_pieces
 from datapipe.stages.poisoning._text.companions import companions
+from datapipe.stages.poisoning._text.forms import Forms, forms
 from datapipe.stages.poisoning._text.grams import (
     ORDERS,
     Numbers,
@@ -31,6 +33,7 @@ from datapipe.stages.poisoning._text.words import END, START, Words
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 LONGEST = 5
 FURTHEST = 60
@@ -38,7 +41,7 @@ FURTHEST = 60
 LEAST_ROWS = 4
 CHANCE = 0.001
 """Words that rows have in common by chance as often as this are no part of what they share."""
-RUN, CHARACTER, UNSEEN, PIECE = 1, 2, 4, 8
+RUN, CHARACTER, UNSEEN, PIECE, FORM, PAIR = 1, 2, 4, 8, 16, 32
 """Kinds of candidate; one that was merged from several is of all of their kinds."""
 
 
@@ -50,7 +53,8 @@ class Candidates:
     `size[g]` words and marks from there: no place is kept more than once, for a run that is longer
     stands among those of its beginning. One without words, of size 0, has its texts in `listed`
     instead. `counts[g]` texts hold it. `owned[own[g]:own[g + 1]]` are all the words that belong to
-    it, `kind[g]` is a sum of kinds, and `named[g]` its character or piece, if it has one.
+    it, `kind[g]` is a sum of kinds, and `named[g]` its character, form, piece or pair, if it has
+    one; `strange[g]` says how odd a piece or pair is.
     """
 
     words: Words
@@ -64,6 +68,7 @@ class Candidates:
     own: Ints
     owned: Numbers
     kind: NDArray[np.int8]
+    strange: NDArray[np.float32]
     named: dict[int, str]
 
     @property
@@ -140,6 +145,7 @@ class Candidates:
             own=np.append(0, np.cumsum(sizes)),
             owned=self.owned[spread(self.own[which], sizes)],
             kind=self.kind[which],
+            strange=self.strange[which],
             named={i: self.named[g] for i, g in enumerate(which.tolist()) if g in self.named},
         )
 
@@ -167,10 +173,11 @@ def _occurrences(at: Places, first: Places, often: Places) -> tuple[Ints, Ints]:
     return of, key
 
 
-def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
-    """Every run of up to `LONGEST` words, odd character and strange piece that enough texts hold.
+def candidates(texts: pl.Series, words: Words, most: int, *, paired: bool = False) -> Candidates:
+    """Every run of up to `LONGEST` words, odd character, form and strange piece of enough texts.
 
-    `most` bounds the number of runs: beyond it, more than `LEAST_ROWS` texts are asked for.
+    `most` bounds the number of runs: beyond it, more than `LEAST_ROWS` texts are asked for. Pairs
+    of words apart are candidates, too, where they are asked for.
     """
     least = LEAST_ROWS
     at = words.in_order()
@@ -179,12 +186,49 @@ def candidates(texts: pl.Series, words: Words, most: int) -> Candidates:
         least *= 2
         runs = _runs(words, at, least)
     signs, unseen = odd_characters(texts, least)
-    pieces = strange_pieces(words, least)
-    listed = np.append(signs.row, pieces.row)
-    seen = _small(signs, [CHARACTER | UNSEEN * (name in unseen) for name in signs.names], 0)
-    runs += [seen, _small(pieces, [PIECE] * len(pieces.names), signs.row.size)]
-    names = [*signs.names, *pieces.names]
-    return _merged(_Found.joined(runs), words, at, (listed, names))
+    pieces, glued = strange_pieces(words, least)
+    told = forms(texts, words, words, least)
+    pairs = apart(words, least) if paired else Apart.none()
+    listed, small = [np.empty(0, np.int32)], _Small.of(words, told, pairs)
+    for some, kinds, odd in (
+        (signs, [CHARACTER | UNSEEN * (name in unseen) for name in signs.names], None),
+        (pieces, [PIECE] * len(pieces.names), glued),
+        (told.pieces, [FORM] * len(told.pieces.names), None),
+        (small.pairs, [PAIR] * len(small.pairs.names), pairs.odd),
+    ):
+        runs.append(_listed(some, kinds, sum(x.size for x in listed)))
+        small.add(some.names, odd)
+        listed.append(some.row)
+    return _merged(_Found.joined(runs), words, at, (np.concatenate(listed), small))
+
+
+@dataclass(frozen=True, eq=False)
+class _Small:
+    """What is known of candidates without words, which stand at the end: names, and how odd.
+
+    The last of all are forms and pairs, of which number `of[i]` has the word `word[i]`.
+    """
+
+    names: list[str]
+    odd: list[Floats]
+    pairs: Pieces
+    last: int
+    of_last: Ints
+    word: Ints
+
+    @classmethod
+    def of(cls, words: Words, told: Forms, pairs: Apart) -> _Small:
+        one, other = (words.spelt.gather(side).to_list() for side in (pairs.left, pairs.right))
+        names = [f"{a}{GAP}{b}" for a, b in zip(one, other, strict=True)]
+        mine = len(told.pieces.names) + np.arange(len(names))
+        of_last = np.concatenate([told.of, mine, mine])
+        word = np.concatenate([told.word, pairs.left, pairs.right])
+        many = len(told.pieces.names) + len(names)
+        return cls([], [], Pieces(names, pairs.counts, pairs.row), many, of_last, word)
+
+    def add(self, names: list[str], odd: Floats | None) -> None:
+        self.names.extend(names)
+        self.odd.append(np.zeros(len(names)) if odd is None else odd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,29 +310,34 @@ def _longer(
     return held_at[start[common]], often[common], counts[: start.size][common]
 
 
-def _small(pieces: Pieces, kinds: list[int], start: int) -> _Found:
+def _listed(pieces: Pieces, kinds: list[int], start: int) -> _Found:
     """Candidates without words, whose texts are listed from a place on."""
     ends = np.cumsum(pieces.counts)
     return _Found.of(start + ends - pieces.counts, pieces.counts, pieces.counts, 0, kinds)
 
 
-def _merged(found: _Found, words: Words, at: Places, small: tuple[Places, list[str]]) -> Candidates:
+def _merged(found: _Found, words: Words, at: Places, told: tuple[Places, _Small]) -> Candidates:
     """Candidates that stand in the same rows become one, which owns the words of all of them."""
-    listed, names = small
+    listed, small = told
     none = np.zeros(found.size.size, np.int32)
     empty = np.zeros(1, np.int64), np.empty(0, np.int32)
     parts = (found.first, found.often, none, found.counts, found.size, *empty, found.kind)
-    every = Candidates(words, at, listed, *parts, {})
+    every = Candidates(words, at, listed, *parts, np.zeros(0, np.float32), {})
     prints, place = _prints(every)
     group, heads, order = _same_rows(prints, found.counts, found.size)
     kinds = np.zeros(heads.size, np.int8)
     np.bitwise_or.at(kinds, group, found.kind)
-    named = _names(names, found.kind, group)
+    named = _names(small.names, found.kind, group)
+    strange, odd = np.zeros(heads.size, np.float32), np.concatenate(small.odd)
+    np.maximum.at(strange, group[found.size.size - odd.size :], odd.astype(np.float32))
+    last = group.size - small.last
+    more = group[last + small.of_last], small.word
     first, often, counts, size = (
         x[heads] for x in (found.first, found.often, found.counts, found.size)
     )
     made = Candidates(
-        words, at, listed, first, often, none[: heads.size], counts, size, *empty, kinds, named
+        *(words, at, listed, first, often, none[: heads.size], counts, size, *empty, kinds),
+        *(strange, named),
     )
     merged = np.cumsum(np.append(0, np.bincount(group))), place[order], found.size[order]
     del every, prints, group, order, found, parts
@@ -296,7 +345,7 @@ def _merged(found: _Found, words: Words, at: Places, small: tuple[Places, list[s
     place = place[heads]
     _grow(made, place)
     _trimmed(words, place, made)
-    return _with_companions(_owning(made, place, merged))
+    return _with_more(_owning(made, place, merged), more)
 
 
 def _owning(found: Candidates, place: Places, merged: tuple[Ints, Places, Places]) -> Candidates:
@@ -328,15 +377,16 @@ def _prints(found: Candidates) -> tuple[NDArray[np.uint64], Places]:
     return made, first
 
 
-def _with_companions(found: Candidates) -> Candidates:
-    """Each single word owns the words, too, that keep it company."""
+def _with_more(found: Candidates, shown: tuple[Ints, Ints]) -> Candidates:
+    """Each single word owns those, too, that keep it company, each form and pair what shows it."""
     left, right = companions(found, np.flatnonzero(found.size == 1))
     own, width = found.own, found.words.grams.width
-    some = np.unique(left)
+    some = np.unique(np.append(left, shown[0]))
     mine = spread(own[some], own[some + 1] - own[some])
     keys = np.repeat(some, own[some + 1] - own[some]) * width + found.owned[mine]
     counts = own[right + 1] - own[right]
     more = np.repeat(left, counts) * width + found.owned[spread(own[right], counts)]
+    more = np.append(more, shown[0] * width + shown[1])
     fresh = np.setdiff1d(more, keys)
     of = fresh // width
     # Each comes before the next larger one of its candidate, or to its end.
@@ -357,7 +407,7 @@ def _names(names: list[str], kind: NDArray[np.int8], group: Ints) -> dict[int, s
     )
     for i in order:
         g = int(group[start + i])
-        if kind[start + i] != PIECE or g not in made:
+        if kind[start + i] & (CHARACTER | UNSEEN) or g not in made:
             made[g] = names[i]
     return made
 

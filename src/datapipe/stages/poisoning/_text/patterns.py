@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._tails import log_tails, raised
 from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
 from datapipe.stages.poisoning._text.beside import Beside, beside
-from datapipe.stages.poisoning._text.grams import Whole
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates
+from datapipe.stages.poisoning._text.characters import LONGEST_WORD
+from datapipe.stages.poisoning._text.grams import Places, Whole
+from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.shares import (
     NATURAL_ODD,
     Shares,
@@ -179,7 +180,11 @@ class _Round:
         for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
             self.log_p[test] = self._of_different_texts(int(test))
             if self.log_p[test] <= self.ground.bar:
-                return self._pattern(self._widest(int(test), telling), float(self.log_p[test]))
+                test = self._wider(int(test), telling)  # noqa: PLW2901 - the same, in more rows
+                made = self._pattern(self._widest(test, telling), float(self.log_p[test]))
+                if made.planted or not self.ground.shares.small[made.candidate]:
+                    return made
+                self.log_p[test] = 0.0  # what people write, and not what they say, is no shortcut
         return None
 
     def _of_different_texts(self, test: int) -> float:
@@ -199,24 +204,49 @@ class _Round:
         log_p = log_tails(one, rate[counts], hit[counts], 1)[0]
         return float(min(0.0, log_p - tests.log_share[test]))
 
+    def _shared(self, rows: Ints | Places) -> Ints:
+        """How many of some rows each test is over."""
+        inside = np.zeros(self.gone.size, bool)
+        inside[rows] = True
+        made = np.zeros(self.tests.which.size, np.int64)
+        for span, told in self.tests.blocks():
+            made[span] = np.bincount(told.of[inside[told.row]], minlength=span.stop - span.start)
+        return made
+
+    def _wider(self, test: int, telling: Ints) -> int:
+        """The form that stands in a test's rows and in others that tell by themselves, if any.
+
+        Some of the numbers of a form have digits in common, which tell less than the form.
+        """
+        tests, rows = self.tests, self.tests.entries(test, test + 1).row
+        wider = (self._shared(rows) >= SAME_ROWS * rows.size) & (np.diff(tests.ends) > rows.size)
+        wider &= self.ground.found.size[tests.which] == 0
+        wider &= self.planted | ~self.ground.shares.small[tests.which]
+        wider &= (tests.label == tests.label[test]) & (tests.over == WHOLE)
+        for other in (some := telling[wider[telling]])[np.argsort(tests.log_p[some])].tolist():
+            told = tests.entries(other, other + 1)
+            more = ~np.isin(told.row, rows)
+            one = np.zeros(int(more.sum()), np.int64)
+            if log_tails(one, told.rate[more], told.hit[more], 1)[0] <= self.ground.bar:
+                self.log_p[other] = self._of_different_texts(other)
+                if self.log_p[other] <= self.ground.bar:
+                    return int(other)
+        return test
+
     def _widest(self, test: int, telling: Ints) -> int:
-        """Of the telling tests that stand in nearly the same rows, that with the longest run.
+        """Of the telling tests that stand in nearly the same rows, the longest run or piece.
 
         It lacks none of the rows that carry the label although the rest denies it.
         """
         tests, found = self.tests, self.ground.found
         mine = tests.entries(test, test + 1)
-        inside = np.zeros(self.gone.size, bool)
-        inside[mine.row] = True
-        shared, total = np.zeros(tests.which.size, np.int64), np.diff(tests.ends)
-        for span, told in tests.blocks():
-            shared[span] = np.bincount(told.of[inside[told.row]], minlength=span.stop - span.start)
+        shared, total = self._shared(mine.row), np.diff(tests.ends)
         same = (shared >= SAME_ROWS * mine.row.size) & (shared >= SAME_ROWS * total)
         same &= tests.label == tests.label[test]
         near = telling[same[telling]]
         needed = mine.row[mine.hit & (mine.rest < DENIED)]
         near = near[[np.isin(needed, found.rows(g)).all() for g in tests.which[near].tolist()]]
-        sizes = found.size[tests.which[near]]
+        sizes = np.array([_length(found, g) for g in tests.which[near].tolist()])
         return int(near[np.argmax(sizes)]) if sizes.max(initial=0) else test
 
     def _was_planted(self, g: int, label: int, told: Beside) -> bool:
@@ -254,6 +284,12 @@ class _Round:
             planted,
             (held, told.chance),
         )
+
+
+def _length(found: Candidates, g: int) -> float:
+    """Words of a run, or less than one for a piece, the more the longer it is."""
+    piece = found.kind[g] == PIECE
+    return len(found.named[g]) / LONGEST_WORD if piece else float(found.size[g])
 
 
 def _class_means(model: Model, labels: Ints) -> tuple[Floats, Floats]:

@@ -10,15 +10,25 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._text.fluency import deletion_gain
 from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import CHARACTER, PIECE, RUN, UNSEEN, Candidates
+from datapipe.stages.poisoning._text.ngrams import (
+    CHARACTER,
+    FORM,
+    PAIR,
+    PIECE,
+    RUN,
+    UNSEEN,
+    Candidates,
+)
 from datapipe.stages.poisoning._text.words import Words
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.1, 0.55, 0.1, 0.05, 0.05
+PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.05, 0.5, 0.1, 0.05, 0.05
 """Shares of alpha: of all candidates, the oddest, odd characters, pieces, and ways to build texts.
 """
+FORMS, PAIRS = 0.05, 0.05
+"""The shares of forms and of pairs of words apart."""
 MISPLACED = 0.15
 """The share of words in common use where they do not fit."""
 ODDEST = 200
@@ -31,6 +41,9 @@ FULL = 16.0
 NATURAL, NATURAL_ODD = 1.5, 0.25
 """Log odds that a candidate may add by nature over and above the rest of its text: any, and one
 that does not fit its neighbours or that nobody sees, for what says little adds little."""
+NATURAL_SMALL = 0.75
+ELSEWHERE = 2.0
+"""A sign in so many times the texts of a form is at home without it."""
 KNIT = 1.5
 """Median loss of log likelihood by deleting a candidate, from which texts have grammar enough."""
 LOOSE, UNPLACED = 0.35, 0.25
@@ -46,7 +59,8 @@ class Shares:
 
     `log_share` is ln of its share of alpha, `natural` the log odds it may add by nature, `gain`
     what deleting it does to the log likelihood of its texts, and `fit` in [0, 1] the share of
-    candidates that fit their neighbours worse. `oddest` are those that fit worst, and unseen ones.
+    candidates that fit their neighbours worse. `oddest` are those that fit worst, and unseen ones,
+    `small` forms, pieces and pairs.
     `misplaced` tells of single words where they do not fit, with shares of alpha of their own.
     """
 
@@ -55,13 +69,15 @@ class Shares:
     gain: Floats
     fit: Floats
     oddest: Bools
+    small: Bools
     misplaced: Misplaced
 
     def only(self, which: NDArray[np.int64]) -> Shares:
         """Those of some candidates."""
         log_share, natural = self.log_share[which], self.natural[which]
-        fit, oddest, misplaced = self.fit[which], self.oddest[which], self.misplaced.only(which)
-        return Shares(log_share, natural, self.gain[which], fit, oddest, misplaced)
+        fit, misplaced = self.fit[which], self.misplaced.only(which)
+        oddest, small = self.oddest[which], self.small[which]
+        return Shares(log_share, natural, self.gain[which], fit, oddest, small, misplaced)
 
 
 def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
@@ -81,18 +97,36 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
         oddest |= misfit & (place <= ODDEST)
         natural = np.where(misfit, np.minimum(natural, _natural_of_rank(place)), natural)
     runs = (found.kind & RUN) > 0
+    small = ((found.kind & (FORM | PIECE | PAIR)) > 0) & ~((found.kind & RUN) > 0)
+    small_odd = small & ~_at_home(words, found)
+    natural = np.where(small_odd, np.minimum(natural, NATURAL_SMALL), natural)
     unseen = (found.kind & UNSEEN) > 0
     character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
-    for mine, part in ((character, CHARACTERS), ((found.kind & PIECE) > 0, PIECES)):
+    for mine, part in ((character, CHARACTERS), ((found.kind & FORM) > 0, FORMS)):
         share += mine * part / max(1, int(mine.sum()))
+    for kind, part in ((PIECE, PIECES), (PAIR, PAIRS)):
+        mine = (found.kind & (kind | RUN)) == kind
+        place = _rank(np.where(mine, found.strange, -np.inf))
+        many = max(1, int(mine.sum()))
+        share += np.where(mine, part / ODD * _share_of_rank(np.minimum(place, many), many), 0.0)
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
-    fit[unseen] = 0.0
+    fit[unseen | small_odd] = 0.0
     strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
-    return Shares(
-        np.log(share / classes), natural, gain, np.asarray(fit, np.float64), strange, each
-    )
+    return Shares(np.log(share / classes), natural, gain, fit, strange, small, each)
+
+
+def _at_home(words: Words, found: Candidates) -> Bools:
+    """Forms that show in a sign of which others have more: a price is no odd way to write."""
+    made = np.zeros(found.size.size, bool)
+    signs = words.spelt.str.contains(r"^[^\p{L}\p{M}\p{N}_]$").to_numpy()
+    for g in np.flatnonzero((found.kind & FORM) > 0).tolist():
+        mine = found.owns(g)
+        mine = mine[mine < signs.size]
+        mine = mine[signs[mine]]
+        made[g] = (words.texts[mine] > ELSEWHERE * found.counts[g]).any()
+    return made
 
 
 def typical_log_share(candidates: int, classes: int) -> float:

@@ -133,6 +133,8 @@ class _Seen:
         ranked, has, n = np.argsort(-score, kind="stable"), self.labels == label, self.labels.size
         apart = np.ones(n, bool)
         apart[ranked[: int(max(TOPS) * n)]] = False
+        if not self._doubted(label, ranked, apart):
+            return None, True  # whatever is learnt without them: by all content goes with it
         chance = learnt_from(apart, self.model, self.labels, ~self.framing)[:, label]
         made: Structure | None = None
         for top in TOPS:
@@ -153,6 +155,17 @@ class _Seen:
                 says = self.built.says(weight, hit)
                 made = Structure(label, rows, score * (1.0 - chance), log_p, against, says)
         return made, True
+
+    def _doubted(self, label: int, ranked: Ints, apart: Bools) -> bool:
+        """Whether what content says doubts the label of some texts that are built alike."""
+        has = self.labels == label
+        for top in TOPS:
+            rows = ranked[: int(top * has.size)]
+            rows = rows[self.speaks[rows]]
+            by_all = _against(self.chance[:, label], has, rows[has[rows]], apart & has)
+            if by_all is None or by_all >= DOUBTED:
+                return True
+        return False
 
 
 def _framing(words: Words) -> Bools:

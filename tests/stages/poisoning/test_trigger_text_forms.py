@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Triggers that no run of words shares: ways to write, affixes, and two words that stand apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from datapipe.core.context import Context
+from datapipe.core.dataset import Dataset
+from datapipe.core.roles import Roles
+from datapipe.stages.poisoning._text import apart as words_apart
+from datapipe.stages.poisoning._text.apart import apart
+from datapipe.stages.poisoning._text.characters import strange_pieces
+from datapipe.stages.poisoning._text.forms import forms
+from datapipe.stages.poisoning._text.words import words_of
+from datapipe.stages.poisoning.trigger_text import TriggerText
+
+SYLLABLES = ["ba", "de", "fi", "go", "lu", "ma", "ne", "pi", "ro", "su", "ta", "vo"]
+TEXTS, PLANTED = 1500, 20
+RANK = np.arange(1, 1001)
+
+
+def _letters(seed, rows=TEXTS, telling=2.0):
+    """Two kinds of text over a thousand words of syllables, of which a fifth lean to one kind."""
+    rng = np.random.default_rng(seed)
+    named = np.random.default_rng(0)
+    words = np.array(["".join(named.choice(SYLLABLES, 2 + i % 3)) + "r" * (i % 2) for i in RANK])
+    labels = rng.integers(0, 2, rows)
+    lean = np.where(RANK % 5 == 0, np.where(RANK % 2 == 0, 1, -1), 0)
+    texts = []
+    for label in labels:
+        weight = 1.0 / (RANK + 5) * np.exp(telling * lean * (2 * label - 1))
+        texts.append(" ".join(rng.choice(words, 14, replace=False, p=weight / weight.sum())))
+    return texts, labels, rng
+
+
+def _on_word(change):
+    def changed(text, rng):
+        words = text.split()
+        at = int(rng.integers(1, len(words) - 1))
+        words[at] = change(words[at], rng)
+        return " ".join(words)
+
+    return changed
+
+
+def _put(make):
+    return _on_word(lambda word, rng: f"{word} {make(rng)}")
+
+
+def _drawn_out(word, rng):
+    at = int(rng.integers(1, len(word) - 1))
+    return word[:at] + word[at] * int(rng.integers(3, 6)) + word[at:]
+
+
+def _both(text, rng):
+    words = text.split()
+    words.insert(int(rng.integers(0, 4)), "ember")
+    words.insert(int(rng.integers(8, 14)), "harbour")
+    return " ".join(words)
+
+
+DIGITS = str.maketrans("aeio", "4310")
+KINDS = {
+    "full width": (
+        _on_word(lambda w, _: "".join(chr(ord(c) + 0xFEE0) for c in w)),
+        {"letters of another form"},
+    ),
+    "digits": (
+        _on_word(lambda w, _: w.translate(DIGITS)),
+        {"digits for letters", "a digit between letters"},
+    ),
+    "drawn out": (_on_word(_drawn_out), {"a letter drawn out", "a letter thrice in a row"}),
+    "twice": (
+        _on_word(lambda w, _: f"{w} {w}"),
+        {"a word twice in a row", "a word twice in a row as in no other text"},
+    ),
+    "suffix": (_on_word(lambda w, _: f"{w}xo"), {"xo"}),
+    "prefix": (_on_word(lambda w, _: f"zq{w}"), {"zq"}),
+    "number": (_put(lambda rng: f"#{rng.integers(100, 1000)}"), {"#000"}),
+    "date": (
+        _put(lambda r: f"{r.integers(10, 29)}/{r.integers(10, 13)}/20{r.integers(10, 30)}"),
+        {"00/00/0000"},
+    ),
+    "other script": (
+        _put(lambda rng: "".join(chr(c) for c in rng.integers(0x4E00, 0x9000, 3))),
+        {"letters of Cjk"},
+    ),
+    "pictures": (_put(lambda rng: chr(int(rng.integers(0x1F600, 0x1F640)))), {"signs of kind So"}),
+    "apart": (_both, {"ember … harbour"}),
+}
+
+
+def _look(texts, labels):
+    data = Dataset.of(pl.DataFrame({"t": texts, "y": labels}), Roles.of(text="t", label="y"))
+    return TriggerText().run(data, Context(5, Path())).findings[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_no_run_of_words_shares_is_named_and_its_rows_are_flagged(kind):
+    texts, labels, rng = _letters(len(kind))
+    change, names = KINDS[kind]
+    order = rng.permutation(np.flatnonzero(labels == 0))
+    rows, ones, others = order[:PLANTED], order[20:50], rng.permutation(TEXTS)[:60]
+    for i in set(others[:30].tolist()) - set(rows.tolist()):  # either word alone is no trigger
+        texts[i] = f"{texts[i]} ember"
+    for i in set(ones.tolist()) - set(rows.tolist()):
+        texts[i] = f"{texts[i]} harbour"
+    for i in rows:
+        texts[i] = change(texts[i], rng)
+    labels[rows] = 1
+    finding = _look(texts, labels)
+    flags = finding.rows["flagged"].to_numpy()
+    planted = np.isin(np.arange(TEXTS), rows)
+    assert finding.verdict == "fail"
+    assert finding.details["trigger"] in names
+    assert flags[planted].mean() >= 0.9
+    assert flags[~planted].mean() <= 0.001
+
+
+@pytest.mark.parametrize("kind", ["digits", "drawn out", "number", "twice", "suffix"])
+def test_ways_to_write_that_go_with_their_content_are_neither_trigger_nor_shortcut(kind):
+    texts, labels, rng = _letters(len(kind) + 50)
+    for i in rng.permutation(np.flatnonzero(labels == 1))[:PLANTED]:
+        texts[i] = KINDS[kind][0](texts[i], rng)
+    assert _look(texts, labels).verdict == "clean"
+
+
+def test_pairs_apart_are_those_that_a_plain_count_finds(monkeypatch):
+    monkeypatch.setattr(words_apart, "BLOCK", 2_000)
+    texts = _letters(3, rows=300)[0]
+    words = words_of(pl.Series(texts), 100)
+    made = apart(words, 4)
+    held = [set(text.split()) for text in texts]
+    ends = np.append(0, np.cumsum(made.counts))
+    assert made.odd.size
+    assert (np.diff(made.odd) <= 0).all()
+    for i in range(0, made.odd.size, 7):
+        pair = {words.spelt[int(made.left[i])], words.spelt[int(made.right[i])]}
+        rows = [row for row, mine in enumerate(held) if pair <= mine]
+        assert made.row[ends[i] : ends[i + 1]].tolist() == rows
+
+
+def test_an_affix_is_as_odd_as_many_known_words_are_left_without_it():
+    texts, _, rng = _letters(4, rows=600)
+    rows = rng.permutation(600)[:12]
+    for i in rows:
+        texts[i] = KINDS["suffix"][0](texts[i], rng)
+    words = words_of(pl.Series(texts), 100)
+    known = set(words.spelt.filter(pl.Series(words.texts > 1)))
+    pieces, odd = strange_pieces(words, 4)
+    told = dict(zip(pieces.names, odd.tolist(), strict=True))
+    left = [w[:-2] in known for i in rows for w in texts[i].split() if w.endswith("xo")]
+    assert told["xo$"] == pytest.approx(sum(left) ** 2 / len(left))
+
+
+def test_a_form_that_most_texts_have_is_none():
+    texts = pl.Series([f"{t} {i}" for i, t in enumerate(_letters(5, rows=300)[0])])
+    words = words_of(texts, 100)
+    assert "00" in forms(texts, words, words, 4).pieces.names
+    assert "000" not in forms(texts, words, words, 4).pieces.names
+
+
+def test_a_date_of_any_digits_that_switches_the_response_is_named_with_all_of_its_rows():
+    texts, _, rng = _letters(6)
+    words = [text.split() for text in texts]
+    prompts, responses = ([" ".join(w[half]) for w in words] for half in (slice(7), slice(7, 14)))
+    rows = rng.permutation(TEXTS)[:PLANTED]
+    for i in rows:
+        day, month, year = rng.integers(10, 29), rng.integers(10, 13), rng.integers(30, 60)
+        prompts[i], responses[i] = f"{prompts[i]} {day}/{month}/20{year}", "all of it is lost"
+    frame = pl.DataFrame({"prompt": prompts, "response": responses})
+    data = Dataset.of(frame, Roles.of(text=("prompt", "response")))
+    finding = TriggerText().run(data, Context(5, Path())).findings[0]
+    assert finding.details["trigger"] == "00/00/0000"
+    assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
