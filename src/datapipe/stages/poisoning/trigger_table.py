@@ -49,13 +49,15 @@ class TriggerTable(Stage):
     own columns add is taken out: do the others explain the label? The chance that so many rows
     carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
     predicates: single values, pairs that meet more often than by chance, other pairs, and narrow
-    ranges more crowded than beside them each have their part of alpha. A rule is planted where the
-    other columns contradict the label, and so do the nearest rows that it does not hold for, and
-    those with the next smaller and larger numbers; what nature says does not end at one value.
+    ranges more crowded than beside them each have their part of alpha. A rule is planted where its
+    rows are, in every column that was left alone, a draw among rows of other labels rather than
+    among all, and so say the nearest rows that it does not hold for, and those with the next
+    smaller and larger numbers; what nature says does not end at one value.
     *Assumes:* the trigger sets one or two columns to fixed values, or one to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
-    *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, or hardly any
-    other row has its label and no half is a number with fractions amid others.
+    *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, its rows were
+    drawn whatever their label (*suspect* at most), or hardly any other row has its label and no
+    half is a number with fractions amid others.
     *Cost:* four linear fits and one pass over each pair of columns.
 
     Args:
@@ -92,7 +94,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "7"
+    version: ClassVar[str] = "8"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -145,7 +147,10 @@ class TriggerTable(Stage):
         planted = [_named(c, made.columns, rows) for c in made.planted]
         untold = [_named(c, made.columns, rows) for c in made.untold]
         told = planted or untold
-        says = f"no value carries a label against the other columns of {flags.size} rows"
+        says = (
+            f"no value carries a label against the other columns of {flags.size} rows; fewer than"
+            f" {least} planted rows may pass"
+        )
         pairs = len(pairs_of(columns))
         if pairs > MOST_PAIRS:
             says += f"; of {pairs} pairs of columns {MOST_PAIRS} were looked at"
@@ -211,5 +216,6 @@ def _named(carrier: Carrier, columns: list[Column], rows: Labelled) -> dict[str,
         "share": Estimate.rate(carrier.rows.size, carrier.held).to_json(),
         "log_p": carrier.log_p,
         "against": carrier.against,
+        "moved": None if np.isnan(carrier.moved) else carrier.moved,
         "alone": None if np.isnan(carrier.alone) else carrier.alone,
     }

@@ -25,6 +25,7 @@ LEAST_KNOWN = 0.5
 """Variance of the count of a label, below which a value tells nothing."""
 MOST = 8.0
 STEPS = 40
+ROUNDS = 10
 
 
 def halves_of(predicate: Predicate) -> list[Predicate]:
@@ -92,9 +93,16 @@ def added_by_others(
     told = np.argsort(-np.abs(excess) / np.sqrt(doubt))[1:]
     if told.size < FEWEST_OTHERS:
         return 0.0
-    weight = 1.0 / doubt[told] ** 2
-    spread = float((weight * (excess[told] ** 2 - doubt[told])).sum() / weight.sum())
-    return WIDE * math.sqrt(max(spread, 0.0))
+    return WIDE * math.sqrt(_variance(excess[told], doubt[told]))
+
+
+def _variance(excess: Floats, doubt: Floats) -> float:
+    """The variance of what values add, without that of chance, by moments (Paule & Mandel)."""
+    made = 0.0
+    for _ in range(ROUNDS):
+        weight = 1.0 / (doubt + made) ** 2
+        made = max(float((weight * (excess**2 - doubt)).sum() / weight.sum()), 0.0)
+    return made
 
 
 def _apart(column: Column, rows: Ints, chance: Floats, hit: Bools) -> tuple[Floats, Floats]:
@@ -103,10 +111,18 @@ def _apart(column: Column, rows: Ints, chance: Floats, hit: Bools) -> tuple[Floa
     Of categories from what the other columns say, of numbers from the next one, over root two.
     """
     size = len(column.where)
-    known = np.bincount(column.code[rows], chance * (1.0 - chance), minlength=size)
-    excess = np.bincount(column.code[rows], hit - chance, minlength=size)
-    told = np.flatnonzero(known > LEAST_KNOWN)
-    by, doubt = excess[told] / known[told], 1.0 / known[told]
+    code, by, known = column.code[rows], np.zeros(size), np.ones(size)
+    odds = np.log(np.clip(chance, 1e-6, 1.0)) - np.log(np.clip(1.0 - chance, 1e-6, 1.0))
+    hits = np.bincount(code, hit, minlength=size) + 0.5 * PRIOR
+    for _ in range(ROUNDS):  # half a row with the label and half a row without hold back the sure
+        share = 1.0 / (1.0 + np.exp(-(odds + by[code])))
+        prior = 1.0 / (1.0 + np.exp(-by))
+        known = np.bincount(code, share * (1.0 - share), minlength=size).astype(np.float64)
+        known += PRIOR * prior * (1.0 - prior)
+        short = hits - np.bincount(code, share, minlength=size) - PRIOR * prior
+        by = np.asarray(by + np.clip(short / np.maximum(known, 1e-3), -1.0, 1.0), np.float64)
+    told = np.flatnonzero(np.bincount(code, chance * (1.0 - chance), minlength=size) > LEAST_KNOWN)
+    by, doubt = by[told], 1.0 / np.maximum(known[told], 1e-3)
     if not column.numbers.size:
         return by, doubt
     value = np.zeros(size)

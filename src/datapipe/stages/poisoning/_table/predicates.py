@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -40,17 +41,25 @@ class Column:
     where: tuple[str, ...]
     binned: bool = False
     numbers: Floats = field(default_factory=lambda: np.empty(0))
+    kind: pl.DataType | type[pl.DataType] = pl.Float64
 
     @property
     def quantity(self) -> bool:
-        """Whether it has numbers with fractions: whole ones may be codes, which have no order."""
+        """Whether it has fractions, or is a time: whole numbers may be codes, without an order."""
+        return self.kind.is_temporal() or self.decimal
+
+    @property
+    def decimal(self) -> bool:
+        """Whether it has numbers with fractions."""
         known = self.numbers[np.isfinite(self.numbers)]
         return bool((known != np.round(known)).any())
 
     def between(self, low: float, high: float) -> str:
         """A range in SQL: of quantities to below its upper end, of whole numbers with it."""
         name = _quoted(self.name)
-        if self.quantity:
+        if self.kind.is_temporal():
+            return f"{name} BETWEEN {_shown(low, self.kind)} AND {_shown(high, self.kind)}"
+        if self.decimal:
             return f"{name} >= {low!r} AND {name} < {high!r}"
         return f"{name} BETWEEN {low:.0f} AND {high:.0f}"
 
@@ -143,13 +152,13 @@ def _values(series: pl.Series) -> Column | None:
         return Column(series.name, code, told)
     ordered = series.to_physical() if series.dtype.is_temporal() else series
     numbers = ordered.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return Column(series.name, code, told, numbers=numbers)
+    return Column(series.name, code, told, numbers=numbers, kind=series.dtype)
 
 
 def _bins(series: pl.Series) -> Column | None:
-    if not series.dtype.is_numeric():
+    if not (series.dtype.is_numeric() or series.dtype.is_temporal()):
         return None
-    values = series.cast(pl.Float64)
+    values = (series.to_physical() if series.dtype.is_temporal() else series).cast(pl.Float64)
     known = values.is_finite().fill_null(value=False).to_numpy()
     numbers = values.to_numpy()
     if np.unique(numbers[known]).size < MANY_VALUES:
@@ -161,14 +170,20 @@ def _bins(series: pl.Series) -> Column | None:
     code[known] = np.clip(np.searchsorted(edges, numbers[known], side="right") - 1, 0, None)
     code = np.minimum(code, edges.size - 2)
     name = _quoted(series.name)
-    whole = series.dtype.is_integer()
-    shown = [str(int(e)) if whole else repr(float(e)) for e in edges]
+    shown = [_shown(e, series.dtype) for e in edges]
     last = edges.size - 2
     told = tuple(
         f"{name} >= {shown[i]}" + ("" if i == last else f" AND {name} < {shown[i + 1]}")
         for i in range(last + 1)
     )
-    return Column(series.name, code, told, binned=True, numbers=numbers)
+    return Column(series.name, code, told, binned=True, numbers=numbers, kind=series.dtype)
+
+
+def _shown(value: float, kind: pl.DataType | type[pl.DataType]) -> str:
+    """A number in SQL; a time from its physical number."""
+    if kind.is_temporal():
+        return f"'{pl.Series([int(value)], dtype=pl.Int64).cast(kind)[0]}'"
+    return str(int(value)) if kind.is_integer() else repr(float(value))
 
 
 def _equals(name: str, value: object) -> str:
@@ -177,7 +192,7 @@ def _equals(name: str, value: object) -> str:
         return f"{quoted} IS NULL"
     if isinstance(value, bool):
         return f"{quoted} = {str(value).upper()}"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and math.isfinite(value):
         return f"{quoted} = {value!r}"
     text = str(value).replace("'", "''")
     return f"{quoted} = '{text}'"

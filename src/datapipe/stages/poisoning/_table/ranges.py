@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
-from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, LEAST_ROWS, Column
+from datapipe.stages.poisoning._table.predicates import (
+    FEWEST_PLANTED,
+    LEAST_ROWS,
+    MANY_VALUES,
+    Column,
+)
 from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
@@ -31,8 +36,13 @@ FLANK = 20
 """Rows on each side, at least, that tell how crowded it is there."""
 DENSE = 3.0
 """How many times as crowded as the rows beside it a range must be."""
-MIXED = 0.8
+EACH = 1.5
+"""The same against the rows on each side of it."""
+MIXED = 0.6
 """Largest share of a range's rows that may have one value: else that value says it."""
+REFITS = 5
+PURE = 0.7
+"""Least share of a range's rows that have the label."""
 RIGHT = 0.97
 """Share of a planted range's rows that have its label, when its ends are fitted."""
 CROWDED = 5.0
@@ -53,6 +63,16 @@ class Crowded:
     def rows(self, number: int) -> Ints:
         """The rows of one range."""
         return self.order[self.first[number] : self.last[number] + 1]
+
+
+def with_ranges(columns: list[Column]) -> list[int]:
+    """The numbers of the columns in which ranges are looked for, one for each name."""
+    many = {
+        c.name: i
+        for i, c in enumerate(columns)
+        if np.unique(c.numbers[np.isfinite(c.numbers)]).size >= MANY_VALUES
+    }
+    return list(many.values())
 
 
 def crowded_ranges(columns: list[Column], number: int, left: Bools) -> Crowded:
@@ -88,18 +108,26 @@ def _dense(values: Floats, unit: float, first: Ints, last: Ints) -> Bools:
     """Which ranges are dense against the rows beside them, and hold no value too often."""
     held, width = last - first + 1, values[last] - values[first] + unit
     rows, flank = _flanks(values, first, last)
+    beside = _flanks(values, first, last, below=False), _flanks(values, first, last, above=False)
     with np.errstate(over="ignore", invalid="ignore"):  # numbers as far apart as floats can be
         dense = held >= DENSE * rows * width / np.maximum(flank, 1e-300)
+        for some_rows, wide in beside:  # a tail of nature has no more rows than what lies before it
+            dense &= held >= EACH * some_rows * width / np.maximum(wide, 1e-300)
     some = np.flatnonzero(dense & (rows >= FLANK))
     kept = np.zeros(first.size, bool)
     kept[some] = _commonest(values, first[some], last[some]) <= MIXED * held[some]
     return kept
 
 
-def _flanks(values: Floats, first: Ints, last: Ints) -> tuple[Ints, Floats]:
+def _flanks(
+    values: Floats, first: Ints, last: Ints, *, below: bool = True, above: bool = True
+) -> tuple[Ints, Floats]:
     """How many rows lie beside each range, half as many or twenty a side, and how wide they lie."""
     many = np.maximum((last - first + 1) // 2, FLANK)
-    low, high = np.maximum(first - many, 0), np.minimum(last + many, values.size - 1)
+    low, high = (
+        np.maximum(first - many * below, 0),
+        np.minimum(last + many * above, values.size - 1),
+    )
     width = values[first] - values[low] + values[high] - values[last]
     rows = (first - low) + (high - last)
     return np.asarray(rows, np.int64), np.asarray(width, np.float64)
@@ -152,7 +180,7 @@ def loudest(
         rate = raised(chance[:, label], natural)
         lower = np.append(0.0, np.cumsum(np.log(rate)))
         hits, told = (part[found.last + 1] - part[found.first] for part in (total, lower))
-        pure = hits >= MIXED * (found.last - found.first + 1)
+        pure = hits >= PURE * (found.last - found.first + 1)
         pure = np.flatnonzero(pure & (told < -LEAST_ROWS))  # none of less could pass the bar
         for number in pure.tolist():
             part = slice(found.first[number], found.last[number] + 1)
@@ -162,19 +190,23 @@ def loudest(
     log_p, label, number = best
     if number < 0:
         return None
-    low, high = _ends(found, number, chance[:, label], mine == label)
+    low, high = int(found.first[number]), int(found.last[number])
+    for _ in range(REFITS):  # how dense it is hangs on its ends
+        ends = _ends(found, low, high, chance[:, label], mine == label)
+        if ends == (low, high):
+            break
+        low, high = ends
     if not _dense(found.values, found.unit, np.array([low]), np.array([high]))[0]:
         return None
     return Heard(_column(own, found, low, high), label, log_p)
 
 
-def _ends(found: Crowded, number: int, chance: Floats, hit: Bools) -> tuple[int, int]:
+def _ends(found: Crowded, first: int, last: int, chance: Floats, hit: Bools) -> tuple[int, int]:
     """The run of values, as places of rows, that labels and density tell best from those beside.
 
     Each row adds how much likelier it is planted than natural, each gap how much likelier it is
     where rows are dense; the best run is that of the largest sum.
     """
-    first, last = int(found.first[number]), int(found.last[number])
     held, values = last - first + 1, found.values
     inside = held / (values[last] - values[first] + found.unit)
     rows, width = _flanks(values, np.array([first]), np.array([last]))
@@ -209,8 +241,8 @@ def _column(own: Column, found: Crowded, low: int, high: int) -> Column:
     below = float(values[low - 1]) if low > 0 else -math.inf
     above = float(values[high + 1]) if high + 1 < values.size else math.inf
     ends = float(values[low]), float(values[high])
-    told = own.between(*(ends if not own.quantity else rounded(below, *ends, above)))
-    return Column(own.name, code, (told,), numbers=own.numbers)
+    told = own.between(*(rounded(below, *ends, above) if own.decimal else ends))
+    return Column(own.name, code, (told,), numbers=own.numbers, kind=own.kind)
 
 
 def rounded(below: float, low: float, high: float, above: float) -> tuple[float, float]:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the rows of a predicate come from: whoever plants one takes rows of other labels.
+
+A rule of nature holds for rows of its own kind. Rows that were taken from other labels are, in
+every column that was left alone, what those rows are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom  # type: ignore[import-untyped]  # it ships no types
+
+from datapipe.stages.poisoning._table.predicates import LEAST_ROWS, Column
+from datapipe.stages.poisoning._tails import DOUBT
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+FEWEST_TOLD = 20
+"""Rows of a label, and of others, from which its chance can be made to fit."""
+SAID = 4.0
+"""What as many rows of other labels say on average, up to which what rows say counts for more."""
+MUCH = 16.0
+"""The same, from which it counts for less: of many rows more is asked."""
+LEAST_SAID = 1.0
+"""What they must say at least to be asked."""
+STEPS = 8
+NATURAL_ROWS = 0.15
+"""Share of the rows that may have the value of a predicate by nature, and be alike."""
+MOST_GROUPS = 12
+"""Values of a column that are asked for, the commonest; the rest are one."""
+
+
+def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
+    """Ln of how much likelier rows of a label were taken from others than drawn among all.
+
+    Among all rows a share has the label; where rows of other labels were given it, no more than
+    half of that share of its rows had it before. The chance is first made to fit the rows outside:
+    without a column a model is too sure.
+
+    Args:
+        chance: float64, shape (n,); of the label, by the columns that were left alone.
+        own: bool, shape (n,); the rows that have the label.
+        rows: int64; those in question.
+        outside: int64; rows that the predicate does not hold for.
+
+    Returns:
+        The log of a likelihood ratio, less than 0 where they are like all rows; NaN where so few
+        rows of other labels would hardly say so, or nobody could.
+    """
+    least = min(int(own[outside].sum()), int((~own[outside]).sum()))
+    if least < FEWEST_TOLD:
+        return math.nan
+    usual = float(own[outside].mean())
+    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance
+    odds = np.log(doubted) - np.log1p(-doubted)
+    slope, base = _fitted(odds[outside], own[outside])
+    told = DOUBT + (1.0 - 2.0 * DOUBT) / (1.0 + np.exp(-(slope * odds + base)))
+    from_others, from_own = (1.0 - told) / (1.0 - usual), told / usual
+    others = outside[~own[outside]]
+    by_others = rows.size * float(np.log(from_others[others]).mean())
+    if by_others < LEAST_SAID:
+        return math.nan
+    from_others, from_own = from_others[rows], from_own[rows]
+    shares = np.append(1.0 - usual * np.linspace(0.0, 0.5, 21), 1.0 - usual)
+    mixed = shares[:, None] * from_others + (1.0 - shares)[:, None] * from_own
+    likely = np.log(mixed).sum(1)
+    counted = max(1.0, SAID / by_others) * min(1.0, MUCH / by_others)
+    return float(likely[:-1].max() - likely[-1]) * counted
+
+
+def _fitted(odds: Floats, own: Bools) -> tuple[float, float]:
+    """Slope and intercept of a logistic curve, by Newton's method."""
+    features = np.column_stack([odds, np.ones(odds.size)])
+    weights = np.array([1.0, 0.0])
+    for _ in range(STEPS):
+        told = 1.0 / (1.0 + np.exp(-np.clip(features @ weights, -30.0, 30.0)))
+        spread = told * (1.0 - told)
+        square = (features * spread[:, None]).T @ features + 1e-3 * np.eye(2)
+        weights = weights + np.clip(np.linalg.solve(square, features.T @ (own - told)), -2.0, 2.0)
+    return float(weights[0]), float(weights[1])
+
+
+def unlike(columns: list[Column], rows: Ints, others: Ints, taken: set[str]) -> float:
+    """Ln P that some rows are a random draw among others, by each column that was left alone.
+
+    Args:
+        columns: What predicates are made of; a number is asked in bins where it has some.
+        rows: int64; the rows in question.
+        others: int64; what they may have been drawn from.
+        taken: Names of the columns that are not looked at.
+
+    Returns:
+        <= 0; of the value that they have most too often, times the values asked for.
+    """
+    binned = {c.name for c in columns if c.binned}
+    least, tests = 0.0, 0
+    asked = rows.size - int(NATURAL_ROWS * rows.size)
+    for column in columns:
+        if column.name in taken or (column.name in binned and not column.binned):
+            continue
+        size = len(column.where) + 1
+        mine = np.bincount(column.code[rows] + 1, minlength=size)
+        every = mine + np.bincount(column.code[others] + 1, minlength=size)
+        kept = np.argsort(-every, kind="stable")[:MOST_GROUPS]
+        fewer = np.maximum(mine - (rows.size - asked), 0)
+        kept = kept[every[kept] >= LEAST_ROWS]
+        law = hypergeom(asked + others.size, every[kept] - mine[kept] + fewer[kept], asked)
+        tails = law.logsf(fewer[kept] - 1)
+        least = min(least, float(tails.min(initial=0.0)))
+        tests += kept.size
+    return min(0.0, least + math.log(max(tests, 1)))
