@@ -64,8 +64,8 @@ def apart(words: Words, least: int) -> Apart:
     width = len(words.spelt)
     seen = np.zeros(BUCKETS, np.uint8)
     for key, _ in _pairs(words, heard):
-        often = np.bincount(_bucket(key), minlength=BUCKETS)
-        seen = np.minimum(seen + np.minimum(often, least), least).astype(np.uint8)
+        bucket, often = np.unique(_bucket(key), return_counts=True)
+        seen[bucket] = np.minimum(seen[bucket] + np.minimum(often, least), least)
     keys, rows = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
     for key, row in _pairs(words, heard):
         kept = seen[_bucket(key)] >= least

@@ -188,11 +188,9 @@ def _pieces(words: pl.DataFrame, size: int, used: tuple[pl.Series, pl.Series]) -
     for start in range(LONGEST_WORD - size + 1):
         some = edged.filter(length >= start + size)
         left = word.str.slice(0, start) + word.str.slice(start + size)
-        some = some.with_columns(left=left.str.strip_chars(EDGES))
-        some = some.filter((pl.col("left") != "") | rare)
-        vouched, glued = (pl.col("left").is_in(set_of) for set_of in (usual, known))
         name = word.str.slice(start, size)
-        made.append(
-            some.select("id", "rows", name=name, vouched=~vouched & ~rare, glued=glued & rare)
-        )
-    return pl.concat(made)
+        some = some.select("id", "rows", name=name, left=left.str.strip_chars(EDGES))
+        made.append(some.filter((pl.col("left") != "") | rare))
+    vouched, glued = (pl.col("left").is_in(set_of) for set_of in (usual, known))
+    pieces = pl.concat(made)
+    return pieces.select("id", "rows", "name", vouched=~vouched & ~rare, glued=glued & rare)

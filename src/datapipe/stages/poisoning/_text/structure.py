@@ -38,8 +38,9 @@ PLANTED, DOUBTED, TELLING = 0.75, 0.5, 0.1
 have it, and how much likelier by its content a label must be in its other texts than in those that
 have another, or content does not tell what they contradict.
 """
-MOST_FITTED = 5_000
-"""Texts from which a way to build them is learnt: of more, those at an even distance."""
+MOST_FITTED = 6_500
+"""Texts from which ways to build them are learnt, less those of a fold: of more, those at an even
+distance."""
 MOST_SCORED = 2_500
 TOLD = 3
 """Runs that are named."""
@@ -322,13 +323,13 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
     mean weight of every run.
     """
     score, weight = np.zeros(has.size), np.zeros(built.keys.size + built.order.shape[1])
-    for number in np.unique(fold):
-        fitted, asked = np.flatnonzero(denied & (fold != number)), np.flatnonzero(fold == number)
-        few = min(fitted.size, MOST_FITTED)
-        fitted = fitted[np.linspace(0, fitted.size - 1, few).astype(np.int64)]
-        if np.unique(has[fitted]).size < 2:
-            continue
-        coef, base = _learnt(built.rows(fitted), has[fitted])
+    pool = np.flatnonzero(denied)
+    pool = pool[np.linspace(0, pool.size - 1, min(pool.size, MOST_FITTED)).astype(np.int64)]
+    parts = {number: fold[pool] != number for number in np.unique(fold)}
+    parts = {n: fitted for n, fitted in parts.items() if np.unique(has[pool[fitted]]).size == 2}
+    learnt = _learnt(built.rows(pool), has[pool], list(parts.values()))
+    for number, (coef, base) in zip(parts, learnt, strict=True):
+        asked = np.flatnonzero(fold == number)
         for start in range(0, asked.size, MOST_SCORED):
             some = asked[start : start + MOST_SCORED]
             score[some] = 1.0 / (1.0 + np.exp(-(built.rows(some) @ coef + base)))
@@ -336,18 +337,22 @@ def _likeness(built: _Runs, denied: Bools, has: Bools, fold: Ints) -> tuple[Floa
     return score, weight
 
 
-def _learnt(rows: Any, has: Bools) -> tuple[Floats, float]:
-    """Weights and intercept of a fit on the columns that these rows have: others keep none."""
-    coef = np.zeros(rows.shape[1])
-    some = np.zeros(coef.size, bool)
+def _learnt(rows: Any, has: Bools, parts: list[Bools]) -> list[tuple[Floats, float]]:
+    """Weights and intercept of a fit on each part, on the columns that these rows have."""
+    some = np.zeros(rows.shape[1], bool)
     some[rows.indices] = True
-    parts = (rows.data, (np.cumsum(some, dtype=np.int32) - 1)[rows.indices], rows.indptr)
+    rows.indices = (np.cumsum(some, dtype=np.int32) - 1)[rows.indices]
+    rows = sparse.csr_matrix((rows.data, rows.indices, rows.indptr), (len(has), int(some.sum())))
     learner = LogisticRegression(C=4.0, max_iter=100, tol=1e-3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        learner.fit(sparse.csr_matrix(parts, shape=(len(has), int(some.sum()))), has)
-    coef[some] = learner.coef_[0]
-    return coef, float(learner.intercept_[0])
+    made = []
+    for part in parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            learner.fit(rows, has, part.astype(np.float64))  # a part of its own would be a copy
+        coef = np.zeros(some.size)
+        coef[some] = learner.coef_[0]
+        made.append((coef, float(learner.intercept_[0])))
+    return made
 
 
 def _log_p(chance: Floats, hit: Bools, classes: int) -> float:
