@@ -30,8 +30,8 @@ HARDER = 0.75
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS = 200
-PUT_THERE = 0.5
-"""A row whose chance is this was put there: as likely as not."""
+PUT_THERE = 0.3
+"""A row whose chance is this was put there: to miss one costs more than to ask about another."""
 MISFITS, UNSURE = 6, 1.0
 """Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
 that each group has in each before one is seen."""
