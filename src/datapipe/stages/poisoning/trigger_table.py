@@ -156,8 +156,8 @@ class TriggerTable(Stage):
             says += f"; of {pairs} pairs of columns {MOST_PAIRS} were looked at"
         if told:
             says = (
-                f"{told[0]['rows']} of {told[0]['held']} rows in which {told[0]['columns']} have"
-                f" certain values carry one label against their other columns"
+                f"{told[0]['rows']} of {told[0]['held']} rows with certain values of"
+                f" {' and '.join(told[0]['columns'])} carry one label against their other columns"
             )
         if told and not planted:
             says += "; no other row tells whether this is a rule of nature"
