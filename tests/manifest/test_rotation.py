@@ -11,7 +11,8 @@ from datapipe.errors import DatapipeError, DeclarationError, TrustError
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import Envelope
 from datapipe.manifest.keys import HybridKey, PrivateKey
-from datapipe.manifest.policy import POLICY_TYPE, Policy, sign_policy, signature_file
+from datapipe.manifest.policy import Policy, sign_policy
+from datapipe.manifest.policy_signatures import POLICY_TYPE, signature_file
 from datapipe.manifest.rotation import load_policy
 
 AT = datetime(2026, 7, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@
     licences = ["CC-BY-4.0"]
     max_synthetic_share = 0.2
 
-How a statement is judged by it stands in `judge.py`.
+How a statement is judged by it stands in `judge.py`, who signed it in `policy_signatures.py`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import Envelope, read_limited
 from datapipe.manifest.keyring import validity_problem
 from datapipe.manifest.openssf import PREDICATE_TYPE as OPENSSF_TYPE
+from datapipe.manifest.policy_signatures import POLICY_TYPE, require_signers, signature_file
 from datapipe.manifest.predicates import predicate_uri
 from datapipe.manifest.public_keys import PublicKey, parties, read_public_keys
 from datapipe.manifest.signers import AnySigner
 
 Role: TypeAlias = Literal["source", "annotator", "cleaner", "trainer", "auditor"]
-POLICY_TYPE = "application/vnd.datapipe.policy+toml"
 ANY_PREDICATE = "*"
 
 LARGEST_POLICY_BYTES = 4 * 1024 * 1024
-_SIGNATURE_SUFFIX = ".dsse.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,71 +338,6 @@ def sign_policy(path: str | Path, *signers: AnySigner) -> Path:
             hint="sign in a folder that you may write to",
         ) from error
     return target
-
-
-def signature_file(path: str | Path) -> Path:
-    """Where the signatures of a policy lie.
-
-    Args:
-        path: The TOML file.
-
-    Returns:
-        The envelope's file, beside it.
-
-    Example:
-        >>> signature_file("trust.toml").name
-        'trust.toml.dsse.json'
-    """
-    return Path(f"{path}{_SIGNATURE_SUFFIX}")
-
-
-def require_signers(
-    path: str | Path,
-    data: bytes,
-    keys: tuple[PublicKey, ...],
-    threshold: int,
-    *,
-    words: str = "as asked",
-    allow_unknown: bool = False,
-) -> None:
-    """Stop unless enough different signers signed a policy; a hybrid key is one, with all parts.
-
-    Args:
-        path: The TOML file.
-        data: Its bytes.
-        keys: The keys that may sign.
-        threshold: How many different holders of them must have signed.
-        words: How it should have been signed, for the message.
-        allow_unknown: Whether signatures by others are passed over.
-
-    Raises:
-        TrustError: It is not signed so, or another text was signed.
-
-    Example:
-        >>> require_signers("no-such.toml", b"", (), 1)
-        Traceback (most recent call last):
-        ...
-        datapipe.errors.TrustError: the policy no-such.toml is not signed as asked: ...
-    """
-    try:
-        envelope = Envelope.load(signature_file(path))
-        signed = set(envelope.verify(keys, allow_unknown=allow_unknown))
-    except TrustError as error:
-        raise _unsigned(path, words, error.message) from error
-    if envelope.payload != data or envelope.payload_type != POLICY_TYPE:
-        raise _unsigned(path, words, "another text was signed")
-    count = sum(signed >= set(party) for party in parties(keys))
-    if count < max(threshold, 1):
-        raise _unsigned(path, words, f"by {count} signers, {max(threshold, 1)} are needed")
-
-
-def _unsigned(path: str | Path, words: str, why: str) -> TrustError:
-    return TrustError(
-        f"the policy {path} is not signed {words}: {why}",
-        code=Reason.POLICY_UNSIGNED.value,
-        hint="ask those who decide whom to trust for a policy that they signed",
-        path=str(path),
-    )
 
 
 def _tables(form: Mapping[str, Any], name: str, problems: list[str]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from datapipe.manifest.canonical import canonical_json, parse_json
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.facts import Sha256
-from datapipe.manifest.policy import LARGEST_POLICY_BYTES, Policy, require_signers
+from datapipe.manifest.policy import LARGEST_POLICY_BYTES, Policy
+from datapipe.manifest.policy_signatures import require_signers
 from datapipe.manifest.public_keys import PublicKey, read_public_keys
 from datapipe.manifest.records import from_form, to_form
 
