@@ -138,7 +138,7 @@ ROWS = st.one_of(
 
 @given(st.lists(ROWS, max_size=5))
 def test_the_lineage_stays_inside_and_draws_every_box(rows):
-    drawn = graph.lineage(rows, title="t")
+    drawn = graph.draw(rows, title="t")
     assert_inside(drawn)
 
     def boxes(nodes):
@@ -149,7 +149,7 @@ def test_the_lineage_stays_inside_and_draws_every_box(rows):
 
 @given(st.lists(ROWS, max_size=4))
 def test_no_two_boxes_of_the_lineage_overlap(rows):
-    drawn = graph.lineage(rows, title="t")
+    drawn = graph.draw(rows, title="t")
     if not drawn:
         return
     _, _, elements = shapes(drawn)
@@ -169,7 +169,7 @@ def test_names_are_inert_in_every_figure(name):
         figures.bars([evil], [1], title=evil),
         figures.heat([evil, "b"], [[0, 1], [0, 0]], title=evil, axes=(evil, evil)),
         figures.curve([(0, 0), (1, 1)], title=evil, axes=(evil, evil)),
-        graph.lineage([graph.Row([node], "frame", evil)], title=evil),
+        graph.draw([graph.Row([node], "frame", evil)], title=evil),
     ):
         assert "script" not in {tag for tag, _ in shapes(drawn)[2]}
 
@@ -198,7 +198,7 @@ def test_what_never_ran_has_a_box_and_no_edge():
         graph.Row([graph.Node("gate", "", "closed")], "chain"),
         graph.Row([graph.Node("train", "", "unrun"), graph.Node("b", "", "step")], "trees"),
     ]
-    drawn = graph.lineage(rows, title="t")
+    drawn = graph.draw(rows, title="t")
     assert drawn.count('<g class="node') == 3
     assert drawn.count('class="edge"') == 1
 

@@ -33,6 +33,9 @@ TABLES = {
 }
 """The tables a report reads, each in the order in which its lines are told."""
 
+COUNTS = ("rows_in", "rows_out", "rows_aside")
+"""What a step counts of its rows."""
+
 MOST_REASONS = 60
 MOST_CLASSES = 40
 
@@ -91,6 +94,13 @@ class Facts:
     def sources(self) -> Sequence[Line]:
         """The newest line of `sources` about each source: a later step may have verified it."""
         return list({s["source_no"]: s for s in self.tables["sources"]}.values())
+
+    @cached_property
+    def not_run(self) -> Sequence[str]:
+        """Stages that were planned and have no step; the plan is in the order of positions."""
+        ran = {int(s["position"]) for s in self.steps}
+        plan = self.run["params"] or []
+        return [str(p.get("stage", "")) for i, p in enumerate(plan) if i not in ran]
 
     @cached_property
     def later(self) -> Mapping[str, Line]:

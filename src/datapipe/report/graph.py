@@ -79,7 +79,7 @@ class _Canvas:
     """The way to the right edge, where something hangs below the point they leave from."""
 
 
-def lineage(rows: Sequence[Row], *, title: str) -> str:
+def draw(rows: Sequence[Row], *, title: str) -> str:
     """Draw the picture.
 
     Args:
@@ -91,7 +91,7 @@ def lineage(rows: Sequence[Row], *, title: str) -> str:
 
     Example:
         >>> two = [Row([Node("a", "", "unsigned")], "frame"), Row([Node("b", "", "step")], "chain")]
-        >>> lineage(two, title="t").count('class="edge"')
+        >>> draw(two, title="t").count('class="edge"')
         1
     """
     filled = [row for row in rows if row.nodes]

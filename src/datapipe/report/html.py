@@ -11,7 +11,7 @@ from string import Template
 from datapipe import __version__
 from datapipe.core.run import Run
 from datapipe.errors import ExecutionError
-from datapipe.report import findings, models, rows, sections
+from datapipe.report import findings, lineage, models, rows, sections
 from datapipe.report.facts import gather
 from datapipe.report.markup import Html, join, table, tag, verdict
 from datapipe.report.wording import said
@@ -19,7 +19,7 @@ from datapipe.report.wording import said
 ORDER = (
     sections.banner,
     sections.tiles,
-    sections.lineage,
+    lineage.lineage,
     findings.findings,
     rows.gallery,
     rows.confusion,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sections of the report about the run as a whole: verdict, tiles, lineage, steps, gaps."""
+"""The sections of the report about the run as a whole: verdict, tiles, provenance, steps, gaps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from datapipe.core.estimate import Estimate
-from datapipe.report.facts import Facts, Line, estimate_of, measure_of
-from datapipe.report.graph import Node, Row
-from datapipe.report.graph import lineage as drawn_lineage
-from datapipe.report.markup import Html, code, figure, join, table, tag
-from datapipe.report.wording import count, percent, said
+from datapipe.report.facts import COUNTS, Facts, estimate_of, measure_of
+from datapipe.report.markup import Html, code, join, table, tag
+from datapipe.report.wording import said
 
 SAYS = {
     "clean": "Nothing stands against using these rows.",
@@ -25,8 +23,6 @@ WORDS = {
     "fail": "FAIL",
     "not_evaluated": "NOT EVALUATED",
 }
-MADE = ("train", "export", "encrypted")
-"""Families whose steps make something of the rows and pass the rows on as they are."""
 FAMILIES = {
     "provenance": "who answers for the sources",
     "validate": "whether the rows keep to what is expected of them",
@@ -36,8 +32,6 @@ FAMILIES = {
     "balance": "classes and groups that are too thin",
     "labels": "labels that are wrong",
 }
-MOST_SOURCES = 15
-MOST_BRANCHES = 20
 
 
 def banner(facts: Facts) -> Html:
@@ -108,34 +102,6 @@ def tiles(facts: Facts) -> Html:
     return tag("div", *made, kind="tiles")
 
 
-def lineage(facts: Facts) -> Html:
-    """Sources, steps, models and exports as a picture.
-
-    Args:
-        facts: The run.
-
-    Returns:
-        The markup.
-
-    Example:
-        >>> from datapipe.report.facts import gather
-        >>> from datapipe.testing.small import small_run
-        >>> "text.long_enough" in lineage(gather(small_run().store))
-        True
-    """
-    rows = [Row(_source_nodes(facts.sources), "frame", "sources"), *_stretches(facts)]
-    drawn = drawn_lineage(rows, title="Lineage of the run, from its sources down")
-    caption = (
-        "Sources: green is verified, dashed is unsigned, red is a broken signature. "
-        "The gate is red where it closed. Blue: models and exports. A box leads to its line below."
-    )
-    head = ["step", "stage", "rows in", "rows out", "set aside"]
-    lines = [[s["position"], s["stage"], *(f"{int(s[k]):,}" for k in _COUNTS)] for s in facts.steps]
-    return join(
-        [tag("h2", "Lineage"), figure(caption, drawn, table(head, lines, numbers=(0, 2, 3, 4)))]
-    )
-
-
 def provenance(facts: Facts) -> Html:
     """Sources and who answers for them.
 
@@ -204,7 +170,7 @@ def steps(facts: Facts) -> Html:
             s["position"],
             code(str(s["stage"])),
             s["version"],
-            *(f"{int(s[k]):,}" for k in _COUNTS),
+            *(f"{int(s[k]):,}" for k in COUNTS),
             "reused" if s["reused_from"] else f"{float(s['seconds']):.2f} s",
             tag("code", str(s["dataset_out"] or "")[7:15] or "–"),
             tag("code", str(s["code_digest"])[7:15]),
@@ -243,7 +209,7 @@ def unchecked(facts: Facts) -> Html:
         for f in facts.standing
         if f["verdict"] == "not_evaluated"
     ]
-    for stage in _unrun(facts):
+    for stage in facts.not_run:
         why = "the gate closed before it" if facts.closed else f"the run is {facts.run['state']}"
         rows.append([code(stage), f"it was planned and did not run: {why}", ""])
     ran = {str(s["stage"]).partition(".")[0] for s in facts.steps}
@@ -253,9 +219,6 @@ def unchecked(facts: Facts) -> Html:
         if family not in ran
     ]
     return join([tag("h2", "Not checked, and why"), table(["what", "why", "remedy"], rows)])
-
-
-_COUNTS = ("rows_in", "rows_out", "rows_aside")
 
 
 def _reasons(facts: Facts, name: str) -> list[tuple[str, str]]:
@@ -307,137 +270,6 @@ def _accuracy_tile(facts: Facts) -> list[Html]:
     model, accuracy = measured[-1]
     was = f"{measured[0][0]['name']}: {said(measured[0][1])}" if len(measured) > 1 else ""
     return [_tile(said(accuracy), f"accuracy of {model['name']}", was)]
-
-
-def _source_nodes(sources: Sequence[Line]) -> list[Node]:
-    shown = sources if len(sources) <= MOST_SOURCES else sources[: MOST_SOURCES - 1]
-    nodes = [
-        Node(
-            str(s["name"]),
-            f"{count(int(s['rows']))} rows, {_trust(s)}",
-            str(s["trust"]),
-            f"source-{int(s['source_no'])}",
-        )
-        for s in shown
-    ]
-    rest = sources[len(shown) :]
-    if rest:
-        states = [str(s["trust"]) for s in rest]
-        worst = next((t for t in ("invalid", "unsigned") if t in states), "verified")
-        rows = sum(int(s["rows"]) for s in rest)
-        nodes.append(Node(f"{len(rest)} more sources", f"{rows:,} rows, {worst}", worst))
-    return nodes
-
-
-def _trust(source: Line) -> str:
-    return {"verified": "verified", "unsigned": "unsigned"}.get(source["trust"], "broken")
-
-
-def _stretches(facts: Facts) -> list[Row]:
-    """Groups of steps as the picture draws them: chains of single steps, frames of branches."""
-    groups: dict[object, list[Line]] = {}
-    for step in facts.steps:
-        if step["shape"] != "read":
-            group = step["branch_group"]
-            key = step["position"] if group is None else (group,)
-            groups.setdefault(key, []).append(step)
-    rows: list[Row] = []
-    for group in groups.values():
-        makers = [s for s in group if _family(s) in MADE]
-        lookers = [s for s in group if _family(s) not in MADE]
-        if len(lookers) == 1:
-            _chained(rows, _step_node(lookers[0]))
-        elif lookers:
-            nodes = [_step_node(s) for s in lookers[:MOST_BRANCHES]]
-            rows.append(Row(nodes, "frame", f"{len(lookers)} steps side by side"))
-        trees = _trees(facts, [s for s in makers if _family(s) == "train"])
-        trees += _orphans(facts, makers)
-        if len(trees) == 1 and rows and rows[-1].shape == "chain":
-            *before, last = rows[-1].nodes
-            grown = Node(last.title, last.detail, last.state, last.anchor, (*last.parts, *trees))
-            rows[-1] = Row([*before, grown], "chain")
-        elif trees:
-            rows.append(Row(trees, "trees"))
-    missing = _unrun(facts)
-    if missing and facts.closed:
-        rows.append(Row([Node(s, "never ran", "unrun") for s in missing[:5]], "trees"))
-    return rows
-
-
-def _chained(rows: list[Row], node: Node) -> None:
-    if rows and rows[-1].shape == "chain":
-        rows[-1] = Row([*rows[-1].nodes, node], "chain")
-    else:
-        rows.append(Row([node], "chain"))
-
-
-def _family(step: Line) -> str:
-    return str(step["stage"]).partition(".")[0]
-
-
-def _step_node(step: Line, *parts: Node) -> Node:
-    stage, rows, aside = str(step["stage"]), int(step["rows_in"]), int(step["rows_aside"])
-    detail, state = f"{count(rows)} rows", "step"
-    if stage == "gate":
-        shut = not step["dataset_out"]
-        state = "closed" if shut else "gate"
-        detail = f"closed to {count(rows)} rows" if shut else f"open: {count(rows)} rows pass"
-    elif _family(step) in MADE:
-        detail = f"on {count(rows)} rows"
-    elif aside:
-        detail = f"{count(rows)} rows, {count(aside)} set aside"
-    return Node(stage, detail, state, f"step-{int(step['position'])}", parts)
-
-
-def _trees(facts: Facts, trainers: Sequence[Line]) -> list[Node]:
-    """Each trainer with its models, and each model with the exports made from it."""
-    nodes = []
-    for step in trainers:
-        models = [m for m in facts.tables["models"] if m["step_id"] == step["step_id"]]
-        nodes.append(_step_node(step, *(_model_node(facts, m) for m in models)))
-    return nodes
-
-
-def _model_node(facts: Facts, model: Line) -> Node:
-    accuracy = measure_of(model, "accuracy")
-    told = f"{int(model['bytes']):,} bytes" if accuracy is None else f"accuracy {_point(accuracy)}"
-    names = {model["model_id"], model["name"]}
-    mine = [e for e in facts.tables["exports"] if e["model"] in names]
-    by_step: dict[str, list[Line]] = {}
-    for export in mine:
-        by_step.setdefault(str(export["step_id"]), []).append(export)
-    step = {str(s["step_id"]): s for s in facts.steps}
-    parts = [
-        _step_node(step[k], *map(_export_node, made)) for k, made in by_step.items() if k in step
-    ]
-    return Node(str(model["name"]), told, "model", "models", tuple(parts))
-
-
-def _orphans(facts: Facts, makers: Sequence[Line]) -> list[Node]:
-    """Makers that hang under no model of this run."""
-    known = {m[k] for m in facts.tables["models"] for k in ("model_id", "name")}
-    exports = facts.tables["exports"]
-    drawn = {e["step_id"] for e in exports if e["model"] in known}
-    return [
-        _step_node(s, *(_export_node(e) for e in exports if e["step_id"] == s["step_id"]))
-        for s in makers
-        if _family(s) != "train" and s["step_id"] not in drawn
-    ]
-
-
-def _export_node(export: Line) -> Node:
-    return Node(str(export["name"]), f"{int(export['bytes']):,} bytes", "export", "exports")
-
-
-def _point(e: Estimate) -> str:
-    return "unknown" if math.isnan(e.value) else percent(e.value)
-
-
-def _unrun(facts: Facts) -> list[str]:
-    """Stages that were planned and have no step; the plan is in the order of positions."""
-    ran = {int(s["position"]) for s in facts.steps}
-    plan = facts.run["params"] or []
-    return [str(p.get("stage", "")) for i, p in enumerate(plan) if i not in ran]
 
 
 def _again(facts: Facts) -> Html:
