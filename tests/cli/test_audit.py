@@ -272,3 +272,12 @@ def test_a_proof_without_a_label_is_a_wrong_call_and_leaves_no_store(datapipe, h
     assert answer.code == 2
     assert "--label" in answer.err
     assert not (here / ".datapipe").exists()
+
+
+def test_fields_that_a_semicolon_parts_are_read_when_it_is_named(datapipe, here):
+    table().write_csv(here / "a.csv", separator=";")
+    refused = datapipe("audit", "a.csv", "--label", "y")
+    assert refused.code == 7
+    assert "--separator ';'" in refused.err
+    read = datapipe("audit", "a.csv", "--label", "y", "--separator", ";", "--no-fail", "--json")
+    assert read.json["rows"] == 240

@@ -80,6 +80,14 @@ def test_images_of_different_sizes_are_refused_with_their_sizes():
         pixel_matrix(Dataset.of(table, Roles.of(image="x")))
 
 
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a"])
+def test_files_of_pictures_are_no_pixels_even_where_all_are_of_one_size(start):
+    frame = pl.DataFrame({"image": [start + bytes(20), None, start + bytes(20)]})
+    data = Dataset.of(frame, Roles.of(image="image"))
+    with pytest.raises(SchemaMismatch, match="files, which are not decoded"):
+        pixel_matrix(data)
+
+
 def test_a_text_column_holds_no_pixels():
     with pytest.raises(SchemaMismatch, match="holds no pixels"):
         pixel_matrix(Dataset.of(pa.table({"x": ["a"]}), Roles.of(image="x")))

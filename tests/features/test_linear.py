@@ -34,3 +34,17 @@ def test_texts_and_texts_without_a_word():
     ).tolist() == [0, 1]
     empty = text_predictor(pl.Series(["", None] * 20), labels, 2)
     assert np.allclose(empty(np.arange(30), np.array([30]))[0], 0.5, atol=0.01)
+
+
+def test_parts_of_words_tell_what_no_whole_word_does():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    ends = ("ful", "less")
+    texts = [f"{''.join(rng.choice(list('bcdfg'), 6))}{ends[k]} thing" for k in labels]
+    fitted, asked = np.arange(200), np.arange(200, 300)
+    right = [
+        (predict(fitted, asked).argmax(1) == labels[200:]).mean()
+        for predict in (text_predictor(pl.Series(texts), labels, 2, parts=p) for p in (True, False))
+    ]
+    assert right[0] > 0.95
+    assert right[1] < 0.7

@@ -60,3 +60,25 @@ def test_rows_of_one_value_are_no_copies_of_each_other(monkeypatch):
     monkeypatch.setattr(neighbour_graph, "EXACT", 100)
     x = np.ones((3000, 4), np.float32)
     assert np.array_equal(copy_groups(x), np.arange(3000))
+
+
+@pytest.mark.parametrize("times", [2, 6])
+@pytest.mark.parametrize("exact", [20_000, 100])
+def test_copies_are_grouped_where_most_rows_have_some(monkeypatch, times, exact):
+    monkeypatch.setattr(neighbour_graph, "EXACT", exact)
+    monkeypatch.setattr(copies, "ASKED", 100)
+    monkeypatch.setattr(neighbour_graph, "ASKED", 100)
+    copies._GROUPS.clear()
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(400, 4)).astype(np.float32)
+    groups = copy_groups(np.tile(x, (times, 1)))
+    assert (groups.reshape(times, -1) == groups[:400]).all()
+    assert np.unique(groups).size > 370  # a few lie near each other by chance
+
+
+def test_equal_rows_of_a_few_categories_are_no_copies():
+    rng = np.random.default_rng(6)
+    x = rng.integers(0, 4, (3000, 3)).astype(np.float32)
+    assert np.array_equal(copy_groups(x), np.arange(3000))
+    one = np.repeat(np.eye(2, 10), 150, axis=0).astype(np.float32)  # two patterns of ten columns
+    assert np.array_equal(copy_groups(one), np.arange(300))

@@ -45,6 +45,27 @@ def test_the_test_has_power():
     assert found >= 16
 
 
+def test_overlapping_classes_show_no_wrong_labels():
+    shown = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, 1000)
+        odds = labels + rng.normal(size=1000) - 0.5 + 0.3 * rng.normal(size=1000)
+        share = 1 / (1 + np.exp(-odds))
+        shown += noise_floor(labels, np.column_stack([1 - share, share])).estimate().low > 0.05
+    assert shown <= 4
+
+
+def test_wrong_labels_of_a_sure_model_are_shown_by_few_rows():
+    shown = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sure = rng.uniform(0.7, 0.8, 300)
+        labels = (rng.random(300) < 0.3).astype(np.int64)
+        shown += noise_floor(labels, np.column_stack([sure, 1 - sure])).estimate().low > 0.05
+    assert shown >= 12
+
+
 def test_nothing_and_what_does_not_fit():
     nothing = noise_floor(np.empty(0, np.int64), np.empty((0, 2)))
     assert np.isnan(nothing.estimate().value)

@@ -62,6 +62,9 @@ def _audit(
     missing_labels: Annotated[
         str, typer.Option(metavar="WHAT", help="Rows without a label: refuse or quarantine.")
     ] = "refuse",
+    separator: Annotated[
+        str, typer.Option(metavar="CHAR", help="Between the fields of a CSV file, such as ';'.")
+    ] = "",
     prove: Annotated[
         bool, typer.Option("--prove", help="Train a small model with and without what is found.")
     ] = False,
@@ -95,7 +98,7 @@ def _audit(
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
     signed = existing(snapshot) if snapshot else None
-    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove)
+    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove, separator)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)

@@ -72,6 +72,7 @@ class Beside:
             Parquet.
         snapshot: Signed table of the items as they were.
         prove: Whether detectors of triggers train a small model with what they find and without.
+        separator: What stands between the fields of CSV files; empty for the format's own.
 
     Example:
         >>> Beside(Path("good.csv")).names("a.csv")
@@ -86,6 +87,7 @@ class Beside:
     store: Path = STORE
     snapshot: Path | None = None
     prove: bool = False
+    separator: str = ""
 
     def names(self, path: str) -> set[str]:
         """What there is, by the names that `DETECTORS` uses.
@@ -228,7 +230,7 @@ def reader_of(path: str, roles: Roles, beside: Beside) -> Reader:
         )
     stage: Any = find(_reader_key(file))
     arguments: dict[str, Any] = {r: c[0] if len(c) == 1 else c for r, c in roles.columns.items()}
-    for name in {"on_error", "missing_labels"} & {f.name for f in fields(stage)}:
+    for name in {"on_error", "missing_labels", "separator"} & {f.name for f in fields(stage)}:
         arguments[name] = getattr(beside, name)
     arguments["fewest_classes"] = 2 if "label" in roles else 1
     reader: Reader = stage(path, **arguments)

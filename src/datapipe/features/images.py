@@ -19,6 +19,8 @@ Codes = NDArray[np.uint8]
 
 TONES = 256
 """Pixels of so many tones, evenly spaced, are kept as bytes."""
+ENCODED = {"PNG": b"\x89PNG\r\n", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "WebP": b"RIFF"}
+"""How files of pictures start."""
 BLOCK_BYTES = 2**18
 """About what is read at once."""
 ASKED = 20_000
@@ -196,6 +198,7 @@ def _width(frame: pl.DataFrame) -> int:
         return frame.width
     column = frame.to_series()
     if isinstance(dtype, pl.Binary):
+        _refuse_encoded(column)
         return _one_size(column.bin.size(), column.name)
     inner = dtype.inner
     while isinstance(dtype, pl.Array) and isinstance(inner, pl.Array):
@@ -208,6 +211,16 @@ def _width(frame: pl.DataFrame) -> int:
     if isinstance(dtype, pl.Array):
         return math.prod(dtype.shape)
     return _one_size(column.list.len(), column.name)
+
+
+def _refuse_encoded(column: pl.Series) -> None:
+    """Refuse files of pictures: their bytes are no pixels, even where all are of one size."""
+    for kind, start in ENCODED.items():
+        if 2 * int(column.bin.starts_with(start).sum()) > len(column):
+            raise SchemaMismatch(
+                f"the image column {column.name!r} holds {kind} files, which are not decoded",
+                hint="decode the images to pixels of one size first, or give embeddings",
+            )
 
 
 def _pixels(frame: pl.DataFrame, width: int) -> Floats:

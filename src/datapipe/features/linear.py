@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import hstack  # type: ignore[import-untyped]  # it ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -20,11 +21,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 WORD = r"(?u)\w+|[^\w\s]"
 """A run of letters and digits, or one other sign."""
+FEWEST_OF_PARTS = 200
+"""Of fewer texts hardly a part of a word recurs."""
 
 Predict = Callable[[Ints, Ints], Floats]
 
 
-def text_predictor(texts: pl.Series, labels: Ints, classes: int) -> Predict:
+def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool = False) -> Predict:
     """Logistic regression on the words and word pairs of texts.
 
     Sparse weights keep a fit of thousands of texts under a second, and every weight is a word's.
@@ -35,6 +38,8 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int) -> Predict:
         texts: Strings, shape (n,); null reads as empty.
         labels: int, shape (n,), in 0..classes-1.
         classes: K.
+        parts: Whether runs of three to five characters within words tell, too. They lend rare words
+            what is known of their like; a fit takes some ten times as long.
 
     Returns:
         A function of row numbers to fit on and to predict, giving float64 of shape (m, K).
@@ -54,7 +59,11 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int) -> Predict:
     weights = TfidfVectorizer(
         ngram_range=(1, longest), min_df=rare, sublinear_tf=True, token_pattern=WORD
     )
-    return _logistic(_sparse(weights, texts), labels, classes)
+    rows = _sparse(weights, texts)
+    if parts and len(texts) >= FEWEST_OF_PARTS:
+        runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=5, sublinear_tf=True)
+        rows = hstack([rows, _sparse(runs, texts)], format="csr")
+    return _logistic(rows, labels, classes)
 
 
 def dense_predictor(values: NDArray[np.float32], labels: Ints, classes: int) -> Predict:

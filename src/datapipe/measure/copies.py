@@ -21,6 +21,8 @@ NEIGHBOUR = 5
 """The neighbour whose distance is the usual one."""
 ASKED = 2_000
 """Rows that tell the usual distance."""
+FEWEST = 20
+"""Where most rows repeat others, so many must differ for the others to be their copies."""
 REMEMBERED = 4
 """Answers that are kept."""
 _GROUPS: dict[str, Ints] = {}
@@ -63,21 +65,51 @@ def copy_groups(features: Features) -> Ints:
 
 
 def _copies(features: Features, rng: np.random.Generator) -> Ints:
-    n, k = len(features), min(NEIGHBOUR, len(features) - 1)
-    graph = neighbour_graph(features, k=k, rng=rng)
-    distances = graph.distances
-    if graph.recall is not None:  # the k-th of those found may lie farther than the k-th
-        asked = features[rng.choice(n, ASKED, replace=False)]
-        distances = nearest(features, asked, k=k + 1).distances  # a row itself is the nearest
-    usual = float(np.median(distances[:, -1]))
-    if usual <= 0:
-        return np.arange(n)
+    n = len(features)
     whole = np.dtype((np.void, features.itemsize * features.shape[1]))
     lines = np.ascontiguousarray(features).view(whole).ravel()
     _, first, member = np.unique(lines, return_index=True, return_inverse=True)
+    first, member = _in_order(first, member)
+    if _coarse(features, first.size):
+        return np.arange(n)
+    distinct = features[first]
+    k = min(NEIGHBOUR, first.size - 1)
+    graph = neighbour_graph(distinct, k=k, rng=rng)
+    distances = graph.distances
+    if graph.recall is not None:  # the k-th of those found may lie farther than the k-th
+        asked = distinct[rng.choice(first.size, ASKED, replace=False)]
+        distances = nearest(distinct, asked, k=k + 1).distances  # a row itself is the nearest
+    usual = float(np.median(distances[:, -1]))
     left, column = np.nonzero(graph.distances <= COPY * usual)
-    pairs = (np.append(np.arange(n), left), np.append(first[member], graph.indices[left, column]))
-    return _joined(n, *pairs)
+    return first[_joined(first.size, left, graph.indices[left, column])][member]
+
+
+def _in_order(first: Ints, member: Ints) -> tuple[Ints, Ints]:
+    """Distinct rows as they first occur, so that the smallest number is that of the first row."""
+    order = np.argsort(first, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    return first[order], place[member]
+
+
+def _coarse(features: Features, distinct: int) -> bool:
+    """Whether equal rows are no copies: few rows differ, or equality is what chance would bring.
+
+    Rows of a few categories are equal though nobody copied them; were the values of each column
+    dealt to the rows anew, they would be so about as often.
+    """
+    n = len(features)
+    if distinct < 2:
+        return True
+    if 2 * distinct > n:
+        return False
+    agree = float(n - 1)
+    for column in features.T:
+        _, counts = np.unique(column, return_counts=True)
+        agree *= float(np.square(counts / n).sum())
+        if agree < 1.0:
+            break
+    return distinct < FEWEST or agree >= 1.0
 
 
 def _joined(n: int, left: Ints, right: Ints) -> Ints:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,11 @@ DROP = 1.92
 
 LEVEL = 0.6
 """The surest quarter must err at least this often, against the next, to count as level with it."""
+FEW = 0.15
+"""Where no more of all labels contradict, hardly any rows are hard, and what seems level is."""
+SHOWN = 1.0
+"""By so many standard errors the surest third must be above that, against the next, for the share
+to be shown level; else evidence must stand by both readings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,8 @@ class NoiseFloor:
 
     Where the surest half of the predictions is contradicted no less at its top than at its bottom,
     its `rate` is the floor. Where contradictions still grow rare, the floor is what the fitted
-    curve leaves over, known by its profile likelihood.
+    curve leaves over, known by its profile likelihood. Where few rows tell the one from the other,
+    the lower bound is the lower one of both.
 
     Args:
         rate: How often the surest predictions are contradicted.
@@ -68,8 +74,14 @@ class NoiseFloor:
             >>> e.low < 0.1 < e.high
             True
         """
-        if self.level or self.rate.n == 0:
+        if self.rate.n == 0 or (self.level and not self.log_likelihoods.any()):
             return self.rate
+        curve = self._of_curve()
+        if self.level:
+            return replace(self.rate, low=min(self.rate.low, curve.low))
+        return curve
+
+    def _of_curve(self) -> Estimate:
         best = int(self.log_likelihoods.argmax())
         inside = np.flatnonzero(self.log_likelihoods >= self.log_likelihoods[best] - DROP)
         low = 0.0 if inside[0] == 0 else float(SHARES[inside[0]])
@@ -120,8 +132,8 @@ def noise_floor(labels: Ints, probabilities: Floats, *, both: bool = False) -> N
     Args:
         labels: int, shape (n,).
         probabilities: float, shape (n, K); out of fold.
-        both: Whether the curve is fitted even where the share is level. A weak model's share falls
-            so slowly that it may look level; evidence must stand by both readings then.
+        both: Whether the curve is fitted even where the share is shown to be level. A weak model's
+            share falls so slowly that it may look level; evidence must stand by both readings then.
 
     Returns:
         Both readings, and which of them counts.
@@ -181,8 +193,8 @@ def _read_off(
     *,
     both: bool = False,
 ) -> NoiseFloor:
-    rate, level = _surest(labels, chosen, sure)
-    if level and not both:
+    rate, level, shown = _surest(labels, chosen, sure)
+    if shown and not both:
         return NoiseFloor(rate, level, NONE)
     rows = np.arange(0, len(labels), max(1, -(-len(labels) // MOST_ROWS)))
     kept, given = np.asarray(take(rows), np.float64), labels[rows]
@@ -202,8 +214,9 @@ def _profile(given: Ints, kept: Floats) -> Floats:
     return profile
 
 
-def _surest(labels: Ints, chosen: Ints, sure: Floats) -> tuple[Estimate, bool]:
-    """How often the surest predictions of each class are contradicted, and whether that is level.
+def _surest(labels: Ints, chosen: Ints, sure: Floats) -> tuple[Estimate, bool, bool]:
+    """How often the surest predictions of each class are contradicted, whether that seems level,
+    and whether it is shown to be.
 
     Of three depths, half, quarter and tenth, the one with the least upper bound counts.
     """
@@ -219,7 +232,17 @@ def _surest(labels: Ints, chosen: Ints, sure: Floats) -> tuple[Estimate, bool]:
     top, below = wrong[rank >= 0.75], wrong[(rank >= 0.5) & (rank < 0.75)]
     shares = [(part.sum() + 0.5) / max(part.size, 1) for part in (top, below)]
     known = [r for r in rates if r.n]
-    return min(known, key=lambda rate: rate.high), bool(shares[0] >= LEVEL * shares[1])
+    level = bool(shares[0] >= LEVEL * shares[1])
+    shown = level and (bool(wrong.mean() <= FEW) or _shown(wrong, rank))
+    return min(known, key=lambda rate: rate.high), level, shown
+
+
+def _shown(wrong: NDArray[np.bool_], rank: Floats) -> bool:
+    """Whether the surest third of each class errs as often as the next beyond what chance does."""
+    top, below = wrong[rank >= 2 / 3], wrong[(rank >= 1 / 3) & (rank < 2 / 3)]
+    odd = [part.sum() + 0.5 for part in (top, below)]
+    ratio = (odd[0] / max(top.size, 1)) / (odd[1] / max(below.size, 1))
+    return bool(np.log(ratio / LEVEL) >= SHOWN * np.sqrt(1 / odd[0] + 1 / odd[1]))
 
 
 def _fitted(

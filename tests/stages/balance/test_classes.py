@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -158,3 +160,10 @@ def test_wrong_parameters_are_told() -> None:
     ]
     assert "sum to 1" in ClassBalance(target=(("a", 0.7),)).check()[0]
     assert ClassBalance().check() == []
+
+
+def test_labels_that_are_lists_are_told_as_what_they_are():
+    data = Dataset.of(pl.DataFrame({"y": [[1], [2, 3]] * 50}), Roles.of(label="y"))
+    made = ClassBalance().run(data, Context(0, Path())).findings[0]
+    assert made.verdict == "not_evaluated"
+    assert "holds List(Int64), not one value a row" in made.says

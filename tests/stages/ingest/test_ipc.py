@@ -141,3 +141,23 @@ def test_reserved_columns_and_bad_limits_are_refused(path):
     with pytest.raises(SchemaMismatch, match="_row_id"):
         read(path, written(pa.table({"_row_id": [1]})))
     assert ReadArrow("a", max_batch_bytes=0).check()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array([1.0])),
+        pa.UnionArray.from_sparse(pa.array([0] * 3, pa.int8()), [pa.array([1, 2, 3])]),
+        pa.array([[1], [2], []], pa.list_view(pa.int8())),
+        pa.array([1, 2, 3], pa.decimal256(50, 2)),
+        pa.array([[1], [2], []], pa.list_(pa.decimal256(50, 2))),
+    ],
+    ids=lambda odd: str(odd.type),
+)
+def test_types_that_cannot_be_computed_with_are_refused_by_column(path, odd):
+    sink = io.BytesIO()
+    table = pa.table({"v": [1, 2, 3], "strange": odd})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(SchemaMismatch, match=r"column 'strange' holds .*DP-READ-027"):
+        read(path, sink.getvalue())

@@ -422,3 +422,10 @@ def test_text_kept_as_bytes_is_text(tmp_path):
     path = tmp_path / "a.parquet"
     pl.DataFrame({"t": ["å".encode(), None, b"b"]}).write_parquet(path)
     assert len(ReadParquet(path, text="t").run(None, Context(0, tmp_path)).data) == 3
+
+
+def test_decimals_of_too_many_digits_are_refused_by_column(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"v": [1], "cents": pa.array([1], pa.decimal256(50, 2))}), path)
+    with pytest.raises(SchemaMismatch, match=r"column 'cents' holds decimal256\(50, 2\)"):
+        ReadParquet(path).run(empty(), Context(0, tmp_path))

@@ -124,7 +124,9 @@ class ClassBalance(Stage):
         column = data.roles.one("label")
         names = class_names(data.values("label"))
         if names is None:
-            why = "the label is a quantity: it has no classes"
+            kind = data.types[column]
+            holds = f"holds {kind}, not one value a row" if kind.is_nested() else "is a quantity"
+            why = f"the label {holds}: it has no classes"
             return Yield(findings=(not_counted(KIND, why, (column,)),))
         counts = _counted(names, [name for name, _ in self.target])
         if len(counts) < 2:

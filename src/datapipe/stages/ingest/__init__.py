@@ -56,7 +56,8 @@ def reader_key(path: str | os.PathLike[str]) -> str:
             hint="save the rows as Parquet where they were made, and read that",
         )
     raise DeclarationError(
-        f"{os.fspath(path)}: no reader knows files that end in {suffix or 'nothing'!r}",
+        f"{os.fspath(path)}: no reader knows files "
+        + (f"that end in {suffix!r}" if suffix else "whose name has no ending"),
         code="DP-READ-023",
         hint=f"give a file that ends in one of {', '.join(sorted(SUFFIXES))}",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import polars as pl
+import pyarrow as pa
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, Piece
@@ -32,6 +33,15 @@ _ONE_VALUE = ("text", "id", "annotator", "group", "subject", "source", "weight",
 ASIDE_SCHEMA = {"row_id": pl.UInt64, "reason": pl.String}
 MAX_ROWS = 2**32 - 2
 """Rows of one source: what a polars row index can count; the id itself has room for 2**40."""
+MOST_DIGITS = 38
+"""Of a decimal that polars holds."""
+_UNHELD = (
+    pa.types.is_union,
+    pa.types.is_run_end_encoded,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+    pa.types.is_interval,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,6 +320,32 @@ def refuse_reserved(names: Sequence[str], where: str) -> None:
             code="DP-READ-015",
             hint="give every column its own name",
         )
+
+
+def refuse_types(schema: pa.Schema, where: str) -> None:
+    """Refuse columns of types that polars cannot hold: it would fail in the midst of a run."""
+    for column in schema:
+        odd = _unheld(column.type)
+        if odd is not None:
+            raise SchemaMismatch(
+                f"{where}: the column {column.name!r} holds {odd}, which cannot be computed with",
+                code="DP-READ-027",
+                hint="write it as plain numbers, texts or lists, or leave it out",
+            )
+
+
+def _unheld(kind: pa.DataType) -> pa.DataType | None:
+    """The type, or the part of it, that polars cannot hold; None where it holds all."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _unheld(kind.storage_type)
+    if pa.types.is_decimal(kind):
+        return kind if kind.precision > MOST_DIGITS else None
+    if any(test(kind) for test in _UNHELD):
+        return kind
+    parts = [kind.field(i).type for i in range(kind.num_fields)]
+    if pa.types.is_dictionary(kind):
+        parts = [kind.value_type]
+    return next((odd for part in parts if (odd := _unheld(part)) is not None), None)
 
 
 def repeated(names: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from datapipe.stages.ingest._reading import (
     first_line,
     pieced,
     refuse_reserved,
+    refuse_types,
     scanned,
 )
 
@@ -154,6 +155,7 @@ class ReadArrow(FileReader):
             with pa.memory_map(str(path)) as mapped:
                 reader = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
                 refuse_reserved(reader.schema.names, str(path))
+                refuse_types(reader.schema, str(path))
                 schema = reader.schema
                 writer = None if is_file else _writer(copy, schema)
                 for batch in _batches(reader):

@@ -19,6 +19,7 @@ from datapipe.stages.ingest._reading import (
     SourceReader,
     first_line,
     refuse_reserved,
+    refuse_types,
     scanned,
 )
 
@@ -198,6 +199,7 @@ class ReadObject(SourceReader):
     def _read(self, context: Context) -> Reading:
         table = self._held().table
         refuse_reserved(table.schema.names, "the object")
+        refuse_types(table.schema, "the object")
         if not table.num_columns:
             raise Malformed("the object has no columns", code="DP-READ-007", hint="give rows")
         try:

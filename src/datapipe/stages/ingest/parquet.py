@@ -27,6 +27,7 @@ from datapipe.stages.ingest._reading import (
     first_line,
     pieced,
     refuse_reserved,
+    refuse_types,
     scanned,
 )
 
@@ -111,6 +112,7 @@ class ReadParquet(FileReader):
             footer = _footer_of(path)
             with _opened(path, footer) as file:
                 refuse_reserved(file.schema_arrow.names, str(path))
+                refuse_types(file.schema_arrow, str(path))
                 first = first if first is not None else file.schema_arrow
                 _same_columns(file.schema_arrow, first, path, files[0])
                 counts.append(footer.rows)

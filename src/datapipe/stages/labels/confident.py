@@ -103,7 +103,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "7"
+    version: ClassVar[str] = "8"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"

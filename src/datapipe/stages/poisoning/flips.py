@@ -99,7 +99,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "7"
+    version: ClassVar[str] = "8"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -148,7 +148,7 @@ class LabelFlips(Stage):
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
         likely = made.posterior.likeliest
-        untold = _untold(rows, made.first, floor.value)
+        untold = _untold(rows, made.first, floor.low)
         flags = (made.posterior.error > 0.5) & (found and not untold)
         if whole > self.alpha:  # only those pairs are accused
             flags &= 2.0 * moved[likely, rows.labels] <= self.alpha

@@ -24,6 +24,8 @@ from datapipe.stages.poisoning._withheld import withheld
 
 FEWEST_OF_ONE = 10
 """Sources with fewer rows are not judged one by one."""
+FEWEST_OF_CLASS = 4
+"""Classes with fewer rows are left out."""
 LANDMARKS = 800
 """Rows that the kernel is centred on: a source is told by many rows, not by a sure model."""
 MOST_NAMED = 10
@@ -81,13 +83,13 @@ class SourceShift(Stage):
         analysis of data from retrospective studies of disease.
     """
 
-    folds: Annotated[int, Range(2)] = 4
+    folds: Annotated[int, Range(2)] = 10
     alpha: OpenShare = 0.02
     most_unseen: PositiveShare = 0.5
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "7"
+    version: ClassVar[str] = "8"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -117,7 +119,7 @@ class SourceShift(Stage):
             >>> SourceShift().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        rows = labelled(data, self.folds)
+        rows = labelled(data, min(self.folds, FEWEST_OF_CLASS))
         if rows.why:
             return self._unknown(rows.why)
         columns = [c for r in ("source", "annotator") for c in data.roles.all(r)[:1]]
@@ -126,7 +128,7 @@ class SourceShift(Stage):
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
             return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
-        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS)
+        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, parts=True)
         if model is None:
             return self._unknown("no column can be learnt from: give one the role image or text")
         whole = np.ones(rows.labels.size, bool)
