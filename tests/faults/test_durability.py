@@ -316,7 +316,6 @@ p = Pipeline("p", [read, TrainPlain(epochs=1, named="m"), ExportQuantized(model=
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(3600)  # torch is loaded four times, which lasts minutes where others compute
 def test_a_worker_child_that_is_killed_fails_the_run_and_is_resumed(here: Path, sweeps):
     """ST2: the process that opens an export elsewhere; workers on a cluster: tests/execute."""
     if not sweeps:
