@@ -2,7 +2,7 @@
 """Twenty trivial steps on a frame in memory: what orchestration itself costs, beside three peers.
 
 Each runs in a process of its own. The peers record nothing, or what they record by default. Ours
-leaves the SQL index to the first question, as every small run does.
+makes its SQL index when the program ends: the whole program has it, the steps alone have not.
 """
 
 from __future__ import annotations

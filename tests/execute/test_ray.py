@@ -238,7 +238,7 @@ def test_kills_of_workers_lose_nothing_and_change_nothing(
 
     short = written(tmp_path / "short.parquet", SHORT)
     monkeypatch.setattr(shards, "SHARD_ROWS", SHARD_ROWS)
-    monkeypatch.setattr(shards.cut, "__defaults__", (SHARD_ROWS,))
+    monkeypatch.setattr(shards.cut, "__defaults__", (SHARD_ROWS, shards.SHARD_BYTES))
     whole = run(short, tmp_path / "whole")
     marks = tmp_path / "marks"
     marks.mkdir()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,13 +16,13 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from datapipe.core.dataset import Dataset
+from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.soundness import sound
 from datapipe.core.stage import RowStage
 from datapipe.errors import ExecutionError
 from datapipe.execute.local import LocalExecutor
-from datapipe.execute.shards import SHARD_ROWS, cut, run_here
+from datapipe.execute.shards import SHARD_ROWS, cut, pieces_of, run_here
 from datapipe.stages import ReadArrow, ReadParquet
 
 ROWS = 900_000
@@ -210,10 +211,82 @@ def test_row_stages_over_large_arrow_files_run_in_shards_too(source, tmp_path, m
     assert seen == [4]
 
 
+WIDE = 6_000
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Rows of 15 kB: 90 MB in memory, and half a MB as files."""
+    home = tmp_path_factory.mktemp("wide")
+    rows = pl.DataFrame({"k": range(WIDE), "s": [f"{i:06d} " * 2150 for i in range(WIDE)]})
+    rows.write_parquet(home / "a.parquet", use_pyarrow=True, pyarrow_options={"use_dictionary": []})
+    Dataset.of(rows).save(home / "a.arrow")
+    return home
+
+
+@pytest.mark.parametrize("reader", [ReadParquet, ReadArrow])
+def test_large_rows_are_cut_by_their_bytes_wherever_they_come_from(
+    wide, tmp_path, monkeypatch, reader
+):
+    """So that what is in memory at once does not grow with the size of a row."""
+    monkeypatch.setattr("datapipe.stages.ingest.ipc.HELD_BYTES", 0)
+    seen = []
+
+    def counting(jobs):
+        seen.append(len(jobs))
+        return run_here(jobs)
+
+    def passed(*stages):
+        source = reader(wide / ("a.parquet" if reader is ReadParquet else "a.arrow"))
+        pipeline = Pipeline("p", [source, *stages])
+        return pipeline.run(seed=7, store=tmp_path, executor=LocalExecutor(counting))
+
+    kept = passed(Odd()).data
+    assert seen == [2]
+    assert len(kept) == sum(1 for k in range(WIDE) if k % 5 and k % 7)
+    assert len(cut(pieces_of(kept), most_bytes=20_000_000)) == 4  # as the store has them
+    assert len(cut(pieces_of(kept))) == 1
+
+
+def test_a_large_row_group_is_cut_by_its_bytes_a_few_times_at_most():
+    """Each slice decodes what lies before it in the group once more."""
+    lines = pl.LazyFrame({"a": [1] * 60})
+    cuts = [len(cut([Piece(lines, 60, 1_000, groups)], most_bytes=10)) for groups in (1, 2, 100)]
+    assert cuts == [4, 8, 60]
+
+
 def test_small_neighbours_share_a_shard():
     lines = pl.LazyFrame({"a": [1] * 6})
-    sizes = [f.collect().height for f in cut([(lines, 6)] * 5, 14)]
+    sizes = [s.frame.collect().height for s in cut([Piece(lines, 6)] * 5, 14)]
     assert sizes == [12, 12, 6]
+
+
+def test_slices_of_a_large_row_group_run_one_at_a_time(tmp_path, monkeypatch):
+    """An engine holds all of a group to read a slice of it: two would hold it twice."""
+    from datapipe.execute import shards
+
+    rows = pl.DataFrame({"k": range(600)}).with_row_index("_row_id")
+    rows = rows.cast({"_row_id": pl.UInt64})
+    rows.write_parquet(tmp_path / "a.parquet", row_group_size=600)
+    rows.write_parquet(tmp_path / "b.parquet", row_group_size=100)
+    running, most = [], []
+
+    class Counted(shards.Job):
+        def run(self):
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.05)
+            running.pop()
+            return super().run()
+
+    monkeypatch.setattr(shards, "Job", Counted)
+    monkeypatch.setattr(shards.cut, "__defaults__", (100, 4_000))
+    for name, expected in (("a", 1), ("b", 2)):
+        most.clear()
+        path = tmp_path / f"{name}.parquet"
+        data = Dataset(pl.scan_parquet(path), path=path, rows=600, digest="sha256:0")
+        assert len(list(run_here(shards.jobs_of(data, [Odd()])))) == 6
+        assert max(most) == expected
 
 
 def test_many_threads_run_shards_side_by_side_in_order(monkeypatch):

@@ -18,6 +18,19 @@ import pytest
 SHIM = Path(__file__).parent / "shim"
 
 
+SWEEP_S = 7200
+"""A backstop for what hangs: a sweep takes minutes alone, and many times that beside others."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sweeps have hours, not the minutes of other tests, whatever else the machine does."""
+    if "faults" not in str(config.option.markexpr):
+        return
+    for item in items:
+        if item.get_closest_marker("faults") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SWEEP_S))
+
+
 class Worker:
     """A process that forks once for each job, with the fault library loaded."""
 

@@ -267,7 +267,8 @@ def killed_in(world: World, chosen: list[Moment], kills: int, verified: int) -> 
         killed += where
         print(f"{len(killed)} kills, chain {number + 1} of {len(chosen)}:", *where, sep="\n  ")
     assert missed <= 0.05 * len(chosen) + 1  # threads may need a call less than when counted
-    assert len(killed) > len(chosen)  # what resumed was killed as well
+    # what resumed was killed as well; by chance, so that a sample may have no such kill
+    assert len(killed) > len(chosen) or len(chosen) <= SAMPLE
     return killed
 
 

@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     finally:
         _log_to_nobody()
-        if alone and "duckdb" not in sys.modules:  # which counts its objects at the end
+        if alone and "_duckdb" not in sys.modules:  # which counts its objects at the end
             gc.freeze()  # else Python looks for garbage in all that was loaded before it ends
     return 0
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -23,8 +23,26 @@ ARROW_SUFFIXES = (".arrow", ".ipc", ".feather")
 READ_AHEAD_BYTES = 2**16
 """Bytes of a column that are fetched together when a stored file is gone through."""
 
-Piece = tuple[pl.LazyFrame, int]
-"""A plan over some rows, hidden column first, and how many they are."""
+
+class Piece(NamedTuple):
+    """A plan over a part of some rows, of which a slice can be read without what comes before it.
+
+    Args:
+        frame: The plan, hidden column first.
+        rows: How many rows it gives.
+        size_bytes: What they take in memory, as far as it is known; 0 where it is not.
+        groups: In how many row groups or batches they are stored: to read a slice of one, all of
+            it before the slice is decoded.
+
+    Example:
+        >>> Piece(pl.LazyFrame({ROW_ID: [1]}), 1).size_bytes
+        0
+    """
+
+    frame: pl.LazyFrame
+    rows: int
+    size_bytes: int = 0
+    groups: int = 1
 
 
 class ArrowStream(Protocol):

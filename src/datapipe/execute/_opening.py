@@ -103,7 +103,7 @@ class Opened:
             number = lineage.source_number(digest, source.name, rows)
             known = replace(source, number=number, digest=digest, rows=rows)
             frame = _shifted(data.scan(row_id=True), ROW_ID, number)
-            pieces = [(_shifted(piece, ROW_ID, number), n) for piece, n in data.pieces]
+            pieces = [p._replace(frame=_shifted(p.frame, ROW_ID, number)) for p in data.pieces]
             parts.append(Dataset(frame, data.roles, sources=[known], pieces=pieces))
             named.append(_renamed(made, number))
         return _together(parts), [
@@ -213,7 +213,7 @@ def _together(parts: Sequence[Dataset]) -> Dataset:
     pieces: list[Piece] = []
     if all(p.pieces for p in parts):
         types = frame.collect_schema()
-        pieces = [(_widened(piece, types), n) for p in parts for piece, n in p.pieces]
+        pieces = [p._replace(frame=_widened(p.frame, types)) for d in parts for p in d.pieces]
     return Dataset(frame, roles, sources=sources, pieces=pieces)
 
 

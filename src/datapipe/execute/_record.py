@@ -25,7 +25,7 @@ from datapipe.core.source import Source
 from datapipe.core.stage import RowStage
 from datapipe.execute._disk import written
 from datapipe.execute.partial import partial
-from datapipe.execute.shards import SHARD_ROWS, RunJobs, jobs_of
+from datapipe.execute.shards import SHARD_BYTES, SHARD_ROWS, RunJobs, jobs_of
 from datapipe.lineage import sidecars
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
@@ -282,7 +282,7 @@ class Keeper:
         Returns:
             Where the rows are, their digest, and the rows that were set aside with reason codes.
         """
-        key = digest_json([*keys, SHARD_ROWS, __version__]) if all(keys) else ""
+        key = digest_json([*keys, SHARD_ROWS, SHARD_BYTES, __version__]) if all(keys) else ""
         left: list[pl.DataFrame] = []
         with partial(self.lineage.store, bare(key), self.scratch) as out:
             if out.done:

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import polars as pl
-from threadpoolctl import threadpool_limits
 
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset, empty
@@ -284,6 +283,8 @@ class _Session:
 
     def _run(self, step: PlannedStep) -> Yield:
         """Run one whole stage; an error that is not ours becomes one that says where."""
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - for whole stages alone
+
         stage = step.stage
         folder = self.keeper.scratch / uuid.uuid4().hex[:8]
         folder.mkdir()

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.core.merkle import Frontier
 from datapipe.errors import DatapipeError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import opened
+from datapipe.lineage.duck import duckdb
 from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal

@@ -9,6 +9,7 @@ size of the answer are limited, and nothing is ever spilled to disk.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import threading
 import time
@@ -19,11 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import duckdb
 import polars as pl
 import pyarrow as pa
 
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
+from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
@@ -132,6 +133,7 @@ def answered(
         ...     answered(connection, Path("a.duckdb"), "select 1 as one", {}).item()
         1
     """
+    importlib.import_module("duckdb")  # gives connections their `sql`
     _refuse_orders(connection, query)
     with watched(connection, limits.seconds) as watch:
         try:
@@ -162,7 +164,7 @@ class Cell:
         >>> store.index()
         True
         >>> with Cell(store._index).asking() as connection:
-        ...     connection.sql("select count(*) from runs").fetchall()
+        ...     connection.execute("select count(*) from runs").fetchall()
         [(0,)]
     """
 
@@ -187,7 +189,7 @@ class Cell:
             >>> store = Lineage(tempfile.mkdtemp(), create=True)
             >>> _ = store.index()
             >>> with Cell(store._index).asking() as connection:
-            ...     connection.sql("select 1").fetchall()
+            ...     connection.execute("select 1").fetchall()
             [(1,)]
         """
         with self._alone:
@@ -288,7 +290,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
         >>> path = Path(tempfile.mkdtemp()) / "a.duckdb"
         >>> duckdb.connect(str(path)).close()
         >>> with opened(path) as connection:
-        ...     connection.sql("select 1").fetchall()
+        ...     connection.execute("select 1").fetchall()
         [(1,)]
     """
     if not path.is_file():

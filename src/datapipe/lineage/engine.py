@@ -126,7 +126,7 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
         >>> sorted_error(duckdb.IOException("No space left on device"), Path("a")).code
         'DP-EXEC-028'
     """
-    import duckdb  # noqa: PLC0415 - loaded by whoever opens an index, not by every run
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - by whoever opens an index
 
     lines = str(error).splitlines()
     told = ("No space left", "disk full", *_UNWRITTEN)  # DuckDB may say it below its own words

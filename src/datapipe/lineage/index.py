@@ -293,7 +293,7 @@ def _uninterrupted(work: Callable[[], Done]) -> Done:
 @contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
-    import duckdb  # noqa: PLC0415 - a run that leaves the index to others does without it
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - a run may leave the index to others
 
     config = QUIET | {"threads": "1"}
     with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
@@ -353,7 +353,7 @@ def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """DuckDB's errors while an index is written, as ours."""
-    import duckdb  # noqa: PLC0415 - see above
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - see above
 
     try:
         yield

@@ -5,6 +5,7 @@ A record is acknowledged when `append` returns: its batch is on the disk, and `j
 the end of it. Bytes behind the head that are no complete batch were never acknowledged: a crash
 cut them short, and they are moved to `torn-*.bin` before anything is written. A journal that ends
 *before* its head has lost acknowledged records: nothing is written to it until somebody decides.
+What counts is decided here; how it reaches the disk stands in `segments`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from datapipe.core.digest import canonical
 from datapipe.core.merkle import Frontier
 from datapipe.errors import TrustError
-from datapipe.lineage.durable import sync_folder, write_all
-from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, has_frame, packed, redacted
+from datapipe.lineage.frames import BrokenFrame, Frame, batches, has_frame, packed
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
+from datapipe.lineage.segments import Segments
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """A segment that has reached this size is not extended; the next one begins."""
@@ -50,6 +50,7 @@ class Journal:
         self.folder = folder
         self._lock = folder / "lock"
         self._head = folder / "head"
+        self._segments = Segments(folder)
         self._tail: Tail | None = None
 
     def segment(self, number: int) -> Path:
@@ -65,7 +66,7 @@ class Journal:
             >>> Journal(Path("journal")).segment(1).name
             '000001.log'
         """
-        return self.folder / f"{number:06}.log"
+        return self._segments.path(number)
 
     def begin(self) -> None:
         """Write the head of a new journal, so that a missing one always means a loss.
@@ -159,7 +160,7 @@ class Journal:
         block, chain = packed(payloads, mark.chain)
         full = mark.offset >= SEGMENT_BYTES
         segment, offset = (mark.segment + 1, 0) if full else (mark.segment, mark.offset)
-        self._write(segment, offset, block)
+        self._segments.write(segment, offset, block)
         frames = next(batches(block, 0, mark.chain))
         tree = tail.tree
         for frame in frames:
@@ -203,7 +204,7 @@ class Journal:
             []
         """
         seq = after.seq
-        for _, batch in self._batches(after, until):
+        for _, batch in self._segments.batches(after, until):
             for frame in batch:
                 seq += 1
                 yield Record(seq, frame.payload, frame.leaf, frame.erased)
@@ -268,29 +269,13 @@ class Journal:
         with self.writing() as tail:
             places: dict[int, list[tuple[Frame, bytes]]] = {}
             seq = 0
-            for segment, batch in self._batches(START, tail.mark):
+            for segment, batch in self._segments.batches(START, tail.mark):
                 for frame in batch:
                     seq += 1
                     if seq in left:
                         places.setdefault(segment, []).append((frame, left[seq]))
             for segment, changed in places.items():
-                self._rewrite(self.segment(segment), changed)
-
-    def _rewrite(self, path: Path, changed: Sequence[tuple[Frame, bytes]]) -> None:
-        data = bytearray(path.read_bytes())
-        for frame, payload in changed:
-            data[frame.start : frame.end] = redacted(frame, payload)
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            sync_folder(self.folder)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise failed(error, f"{path} could not be written anew") from error
+                self._segments.rewrite(segment, changed)
 
     def accept(self) -> Tail:
         """Take the journal as it is for the truth, after somebody decided that a loss is one.
@@ -313,7 +298,7 @@ class Journal:
             for path in later:
                 path.rename(self.folder / f"torn-{path.stem}-0.bin")
             if broken is not None:
-                self._set_aside(tail.mark.segment, broken.offset)
+                self._segments.set_aside(tail.mark.segment, broken.offset)
             return self._acknowledged(tail)
 
     def _settled(self) -> Tail:
@@ -321,11 +306,11 @@ class Journal:
         known = self._tail or self.acknowledged()
         if known is None:
             return self._settled_from_start()
-        if not self._reaches(known):
+        if not self._segments.reaches(known):
             raise _lost(self.folder, known.mark.seq, self._count())
         tail, broken = self._forward(known)
         if broken is not None:
-            self._set_aside(tail.mark.segment, broken.offset)
+            self._segments.set_aside(tail.mark.segment, broken.offset)
         return tail if tail == self._tail else self._acknowledged(tail, sync=tail != known)
 
     def _settled_from_start(self) -> Tail:
@@ -336,13 +321,13 @@ class Journal:
             later = self.segment(tail.mark.segment + 1).exists()
             if later or has_frame(data, broken.offset + 1):
                 raise broken
-            self._set_aside(tail.mark.segment, broken.offset)
+            self._segments.set_aside(tail.mark.segment, broken.offset)
         return self._acknowledged(tail, sync=True) if tail.mark.seq else tail
 
     def _forward(self, tail: Tail) -> tuple[Tail, BrokenFrame | None]:
         """The end found by reading on from a known one, and what ended it."""
         try:
-            for segment, batch in self._batches(tail.mark, None):
+            for segment, batch in self._segments.batches(tail.mark, None):
                 tree = tail.tree
                 for frame in batch:
                     tree = tree.grown(frame.leaf)
@@ -353,75 +338,8 @@ class Journal:
             return tail, broken
         return tail, None
 
-    def _batches(self, after: Mark, until: Mark | None) -> Iterator[tuple[int, list[Frame]]]:
-        number, offset, chain = after.segment, after.offset, after.chain
-        last = until.segment if until else None
-        while (last is None or number <= last) and (path := self.segment(number)).exists():
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(until.offset - offset if until and number == last else -1)
-            try:
-                for batch in batches(data, 0, chain):
-                    chain = batch[-1].chain
-                    yield number, [_moved(frame, offset) for frame in batch]
-            except BrokenFrame as broken:
-                raise _placed(broken, path, offset) from None
-            number, offset = number + 1, 0
-
-    def _reaches(self, tail: Tail) -> bool:
-        """Whether the journal still has the frame that a known end stands behind."""
-        if tail.mark.seq == 0:
-            return True
-        try:
-            with self.segment(tail.mark.segment).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(tail.last)
-                header = file.read(HEADER.size)
-        except OSError:
-            return False
-        return size >= tail.mark.offset and header.endswith(tail.mark.chain)
-
     def _count(self) -> int:
         return self._forward(Tail(START, -1, Frontier()))[0].mark.seq
-
-    def _write(self, segment: int, offset: int, block: bytes) -> None:
-        path = self.segment(segment)
-        fresh = not path.exists()
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise failed(error, f"{path} cannot be opened") from error
-        try:
-            write_all(descriptor, block, offset)
-            os.fsync(descriptor)
-            if fresh:
-                sync_folder(self.folder)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # an incomplete batch does not count either way
-                os.ftruncate(descriptor, offset)
-                os.fsync(descriptor)
-            raise failed(error, f"{len(block)} bytes could not be added to {path}") from error
-        finally:
-            os.close(descriptor)
-
-    def _set_aside(self, segment: int, offset: int) -> None:
-        """Move what a crash left behind the last complete batch out of the way, and keep it."""
-        path = self.segment(segment)
-        if not path.exists():
-            return
-        with path.open("r+b") as file:
-            file.seek(offset)
-            target = self.folder / f"torn-{path.stem}-{offset}.bin"
-            try:
-                with target.open("wb") as torn:
-                    torn.write(file.read())
-                    torn.flush()
-                    os.fsync(torn.fileno())
-                file.truncate(offset)
-                os.fsync(file.fileno())
-            except OSError as error:
-                raise failed(error, f"the torn end of {path} could not be moved") from error
-        sync_folder(self.folder)
 
     def _acknowledged(self, tail: Tail, *, sync: bool = False) -> Tail:
         """Remember an end, here and in `journal/head`.
@@ -453,19 +371,6 @@ class Journal:
             partial.replace(self._head)
         self._tail = tail
         return tail
-
-
-def _moved(frame: Frame, by: int) -> Frame:
-    if not by:
-        return frame
-    return replace(frame, start=frame.start + by, end=frame.end + by)
-
-
-def _placed(broken: BrokenFrame, path: Path, by: int) -> BrokenFrame:
-    what = broken.message.rpartition(" at byte ")[0]
-    placed = BrokenFrame(f"{path}: {what}", offset=broken.offset + by)
-    placed.path = str(path)
-    return placed
 
 
 def _lost(folder: Path, stated: int, found: int) -> TrustError:

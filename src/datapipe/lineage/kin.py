@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
+from datapipe.lineage.duck import duckdb
 
 _PARENTS = """
 select distinct made_from from row_edges where row_id = $row and made_from <> $row order by all

@@ -11,9 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
 from datapipe.lineage.console import lines
+from datapipe.lineage.duck import duckdb
 
 _SOURCES = """
 select source_no, name, uri, origin, licence, consent, synthetic, generator, digest, rows, trust,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
+from datapipe.lineage.duck import duckdb
 
 VIEWS = ("dropped_rows", "row_history", "model_rows")
 """Views that have a macro `NAME_of(ids)`."""

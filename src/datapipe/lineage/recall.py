@@ -135,9 +135,8 @@ class Recall:
         """The bulk, when the index can be read and agrees with the journal; else nothing."""
         if until.seq <= FEW_RECORDS:
             return START
-        import duckdb  # noqa: PLC0415 - most runs ask nothing of the index
-
-        from datapipe.lineage.console import Limits, opened  # noqa: PLC0415 - the same
+        from datapipe.lineage.console import Limits, opened  # noqa: PLC0415 - for few runs
+        from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - the same
 
         try:
             with opened(self._index.path, Limits(wait_s=1.0)) as connection:
@@ -167,12 +166,12 @@ class Recall:
 
         wanted = list(self._indexed.values())
         with opened(self._index.path) as connection:
-            relation = connection.sql(
+            answer = connection.execute(
                 "from steps where run_id = (select run_id from steps where seq = $seq)",
-                params={"seq": seq},
+                {"seq": seq},
             )
-            names = relation.columns
-            lines = [dict(zip(names, line, strict=True)) for line in relation.fetchall()]
+            names = [column[0] for column in answer.description or ()]
+            lines = [dict(zip(names, line, strict=True)) for line in answer.fetchall()]
         types = {c.name: c.type for c in schema.tables()["steps"].columns}
         for line in lines:
             if line["seq"] not in wanted:

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import duckdb
-
 from datapipe.core.roles import ORDINAL_BITS
 from datapipe.errors import DeclarationError
 from datapipe.lineage.console import lines
+from datapipe.lineage.duck import duckdb
 from datapipe.lineage.kin import Kin
 from datapipe.lineage.known import Known
 

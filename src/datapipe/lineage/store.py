@@ -533,8 +533,7 @@ class Lineage:
     @contextlib.contextmanager
     def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The index, caught up and opened for our own questions."""
-        import duckdb  # noqa: PLC0415 - for who asks
-
+        from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - for who asks
         from datapipe.lineage.engine import sorted_error  # noqa: PLC0415 - the same
 
         self._own()

@@ -6,10 +6,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import duckdb
-
 from datapipe.errors import DeclarationError
 from datapipe.lineage.console import lines
+from datapipe.lineage.duck import duckdb
 from datapipe.lineage.objects import bare
 
 SHORTEST_PREFIX = 8

@@ -16,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import duckdb
-
 from datapipe.errors import ExecutionError
+from datapipe.lineage.duck import duckdb
 
 GRACE_S = 0.7
 """How long DuckDB may take to hear; one call of a function on one huge value hears nothing."""
@@ -117,7 +116,7 @@ def watched(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[W
 
     Example:
         >>> with duckdb.connect() as connection, watched(connection, 60.0) as watch:
-        ...     connection.sql("select 1").fetchall(), watch.cause
+        ...     connection.execute("select 1").fetchall(), watch.cause
         ([(1,)], None)
     """
     with _signals() as (signals, forward):

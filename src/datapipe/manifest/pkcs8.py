@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import textwrap
 
 from cryptography.hazmat.primitives import padding, serialization
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -62,7 +61,8 @@ def encrypted_pem(key: RawPrivateKey, passphrase: bytes, *, rounds: int = ROUNDS
     )
     cipher = _sequence(_AES_256_CBC, _octets(nonce))
     der = _sequence(_sequence(_PBES2, _sequence(derivation, cipher)), _octets(sealed))
-    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
+    text = base64.b64encode(der).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     name = "ENCRYPTED PRIVATE KEY"
     return "\n".join([f"-----BEGIN {name}-----", *lines, f"-----END {name}-----", ""]).encode()
 

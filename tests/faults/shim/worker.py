@@ -101,7 +101,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run the pipeline; whatever was acknowledged is told to a side file first."""
     if "shard_rows" in job:  # so that a small file has many
         shards.SHARD_ROWS = job["shard_rows"]
-        shards.cut.__defaults__ = (job["shard_rows"],)
+        shards.cut.__defaults__ = (job["shard_rows"], shards.SHARD_BYTES)
     executor = RayExecutor(job["address"]) if "address" in job else None
     done = pipeline(job["source"]).run(seed=7, store=job["store"], executor=executor)
     gone = done.lineage.sql(

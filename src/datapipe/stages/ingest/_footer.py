@@ -31,6 +31,7 @@ class Chunk:
         decoded: Bytes it decodes to, as far as the footer tells.
         start: Where its first page begins in the file.
         told: Whether the footer tells how many bytes its values have, or how long they may be.
+        written: Bytes it decodes to as the writer told, nothing guessed from its longest values.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Chunk:
     decoded: int
     start: int = 0
     told: bool = True
+    written: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,22 @@ class Footer:
     Args:
         rows: How many rows.
         chunks: Every column of every row group.
+        groups: How many row groups.
     """
 
     rows: int
     chunks: tuple[Chunk, ...]
+    groups: int
 
     @property
     def decoded(self) -> int:
         """Bytes that all rows decode to, as far as the footer tells."""
         return sum(c.decoded for c in self.chunks)
+
+    @property
+    def written(self) -> int:
+        """Bytes that all rows decode to as the writer told; a dictionary may hide some."""
+        return sum(c.written for c in self.chunks)
 
     @property
     def accounted(self) -> bool:
@@ -95,7 +104,7 @@ def _footer(meta: Fields, size: int) -> Footer:
     for (_, end), (start, _) in pairwise(spans):
         if start < end:
             raise Damaged("two columns claim the same bytes")
-    return Footer(meta[3], tuple(chunks))
+    return Footer(meta[3], tuple(chunks), len(groups))
 
 
 def _leaves(schema: list[Fields]) -> list[tuple[tuple[str, ...], int, bool]]:
@@ -140,7 +149,9 @@ def _chunk(column: Fields, leaf: tuple[tuple[str, ...], int, bool], rows: int, s
     dictionary = meta.get(11, 0) > 0
     decoded = max(raw_size, _text_bytes(meta)) if kind == BYTE_ARRAY else raw_size
     told = kind != BYTE_ARRAY or _text_bytes(meta) > 0
-    return Chunk(".".join(path), kind == BYTE_ARRAY, dictionary, values, decoded, start, told)
+    written = max(raw_size, _told_bytes(meta) if kind == BYTE_ARRAY else 0)
+    name, is_text = ".".join(path), kind == BYTE_ARRAY
+    return Chunk(name, is_text, dictionary, values, decoded, start, told, written)
 
 
 def _span(meta: Fields) -> tuple[int, int]:
@@ -151,8 +162,15 @@ def _span(meta: Fields) -> tuple[int, int]:
 
 def _text_bytes(meta: Fields) -> int:
     """Bytes of text once every value is spelt out: a dictionary counts each time it is used."""
-    told = meta.get(16, {}).get(1, 0)
     stats = meta.get(12, {})
     ends = [stats[k] for k in (1, 2, 5, 6) if isinstance(stats.get(k), bytes)]
     guess = meta[5] * sum(map(len, ends)) // len(ends) if ends and meta.get(11, 0) > 0 else 0
-    return max(int(told), guess)
+    return max(_told_bytes(meta), guess)
+
+
+def _told_bytes(meta: Fields) -> int:
+    """Bytes of text with every value spelt out, where the writer counted them."""
+    told = meta.get(16, {}).get(1, 0)
+    if not isinstance(told, int):
+        raise Damaged("a size is no number")
+    return told

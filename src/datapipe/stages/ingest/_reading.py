@@ -370,12 +370,15 @@ def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
 
 
 def pieced(
-    scan: Callable[[Path, int], pl.LazyFrame], files: Sequence[Path], counts: Sequence[int]
+    scan: Callable[[Path, int], pl.LazyFrame],
+    files: Sequence[Path],
+    counts: Sequence[int],
+    stored: Sequence[tuple[int, int]],
 ) -> tuple[Piece, ...]:
-    """The files one by one, their rows numbered on from one to the next."""
+    """The files one by one, their rows numbered on; `stored` tells of each its bytes and groups."""
     before, found = 0, []
-    for path, count in zip(files, counts, strict=True):
-        found.append((scanned(scan(path, before), str(path)), count))
+    for path, count, told in zip(files, counts, stored, strict=True):
+        found.append(Piece(scanned(scan(path, before), str(path)), count, *told))
         before += count
     return tuple(found)
 

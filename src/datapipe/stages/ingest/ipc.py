@@ -115,12 +115,13 @@ class ReadArrow(FileReader):
 
     def _read(self, context: Context) -> Reading:
         counts: list[int] = []
+        stored: list[tuple[int, int]] = []
         scans: list[Path] = []
         held = _Held()
         first: pa.Schema | None = None
         files = self.files()
         for number, path in enumerate(files):
-            schema, rows, scan = self._validated(
+            schema, rows, told, scan = self._validated(
                 path, context.scratch / f"stream-{number}.arrow", held
             )
             first = first if first is not None else schema
@@ -131,6 +132,7 @@ class ReadArrow(FileReader):
                     hint="give the files one schema, or read them with two readers",
                 )
             counts.append(rows)
+            stored.append(told)
             scans.append(scan)
         if held.batches and first is not None:
             table = pa.Table.from_batches(held.batches, first)
@@ -138,16 +140,18 @@ class ReadArrow(FileReader):
             frame = pl.DataFrame(pl.from_arrow(table, rechunk=crumbs)).lazy().with_row_index(ROW_ID)
             return Reading(scanned(frame, self._uri()), tuple(counts))
         frame = pl.scan_ipc(scans, glob=False, hive_partitioning=False, row_index_name=ROW_ID)
-        pieces = pieced(_scan, scans, counts)
+        pieces = pieced(_scan, scans, counts, stored)
         return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
-    def _validated(self, path: Path, copy: Path, held: _Held) -> tuple[pa.Schema, int, Path]:
-        """The schema and rows of a file whose every batch holds, and the file to scan."""
+    def _validated(
+        self, path: Path, copy: Path, held: _Held
+    ) -> tuple[pa.Schema, int, tuple[int, int], Path]:
+        """Schema, rows, bytes and batches of a file that holds, and the file to scan."""
         start = _files.head(path)
         is_file = start.startswith(FILE_MAGIC)
         if not is_file and not start.startswith(STREAM_MAGIC):
             raise _files.wrong_kind(path, "an Arrow IPC file", start)
-        rows = 0
+        rows = size_bytes = batches = 0
         try:
             sealed(path)
             for size in _flatbuffers.decoded_sizes(path, is_file=is_file):
@@ -161,6 +165,7 @@ class ReadArrow(FileReader):
                 for batch in _batches(reader):
                     validate_values(batch)
                     rows += batch.num_rows
+                    size_bytes, batches = size_bytes + batch.nbytes, batches + 1
                     held.add(batch)
                     if writer is not None:
                         writer.write_batch(batch)
@@ -179,7 +184,7 @@ class ReadArrow(FileReader):
                 code="DP-READ-006",
                 hint="copy the file again from where it was made",
             ) from error
-        return schema, rows, path if is_file else copy
+        return schema, rows, (size_bytes, batches), path if is_file else copy
 
     def _refuse_large(self, path: Path, size: int) -> None:
         if size > self.max_batch_bytes:

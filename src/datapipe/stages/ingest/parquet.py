@@ -106,6 +106,7 @@ class ReadParquet(FileReader):
     def _read(self, context: Context) -> Reading:
         files = self.files()
         counts: list[int] = []
+        stored: list[tuple[int, int]] = []
         first: pa.Schema | None = None
         total = sum(path.stat().st_size for path in files)
         for path in files:
@@ -116,6 +117,7 @@ class ReadParquet(FileReader):
                 first = first if first is not None else file.schema_arrow
                 _same_columns(file.schema_arrow, first, path, files[0])
                 counts.append(footer.rows)
+                stored.append((footer.written, footer.groups))
                 if sum(counts) > self.max_rows:
                     raise LimitExceeded(
                         f"{path}: more than {self.max_rows} rows",
@@ -130,7 +132,7 @@ class ReadParquet(FileReader):
         frame = pl.scan_parquet(
             list(files), glob=False, hive_partitioning=False, row_index_name=ROW_ID
         )
-        pieces = pieced(_scan, files, counts)
+        pieces = pieced(_scan, files, counts, stored)
         return Reading(scanned(frame, self._uri()), tuple(counts), pieces=pieces)
 
     def _looks(self, path: Path, footer: _footer.Footer, total: int) -> bool:
