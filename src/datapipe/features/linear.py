@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 WORD = r"(?u)\w+|[^\w\s]"
 """A run of letters and digits, or one other sign."""
-FEWEST_OF_PARTS = 200
-"""Of fewer texts hardly a part of a word recurs."""
+FEWEST_OF_PARTS, MOST_OF_PARTS = 200, 10_000
+"""Of fewer texts hardly a part of a word recurs; of more, words themselves recur enough."""
 
 Predict = Callable[[Ints, Ints], Floats]
 
@@ -39,7 +39,8 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool 
         labels: int, shape (n,), in 0..classes-1.
         classes: K.
         parts: Whether runs of three to five characters within words tell, too. They lend rare words
-            what is known of their like; a fit takes some ten times as long.
+            what is known of their like; a fit takes up to ten times as long, so that they are asked
+            of no more than 10,000 texts.
 
     Returns:
         A function of row numbers to fit on and to predict, giving float64 of shape (m, K).
@@ -60,7 +61,7 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool 
         ngram_range=(1, longest), min_df=rare, sublinear_tf=True, token_pattern=WORD
     )
     rows = _sparse(weights, texts)
-    if parts and len(texts) >= FEWEST_OF_PARTS:
+    if parts and FEWEST_OF_PARTS <= len(texts) <= MOST_OF_PARTS:
         runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=5, sublinear_tf=True)
         rows = hstack([rows, _sparse(runs, texts)], format="csr")
     return _logistic(rows, labels, classes)

@@ -110,3 +110,12 @@ def test_bad_parameters_are_told():
 
 def test_it_keeps_the_contract():
     assert not check_stage(CertifyPoisoning()).failed
+
+
+def test_a_guarantee_that_holds_for_no_row_is_not_clean():
+    rng = np.random.default_rng(3)
+    table = pa.table({"x": rng.normal(size=600), "y": rng.integers(0, 2, 600)})
+    data = Dataset.of(table, Roles.of(label="y"))
+    made = CertifyPoisoning(parts=20, rows=10).run(data, Context(0, Path())).findings[0]
+    assert made.measure.value == 0.0
+    assert made.verdict == "suspect"

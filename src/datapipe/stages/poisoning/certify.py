@@ -58,7 +58,7 @@ class CertifyPoisoning(Stage):
     rows: PositiveInt = 5
 
     name: ClassVar[str] = "poisoning.certify"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.certify",)
     extra: ClassVar[str] = "learn"
@@ -73,7 +73,8 @@ class CertifyPoisoning(Stage):
 
         Returns:
             One finding: the share of held-out rows that are predicted rightly whatever `rows`
-            poisoned rows do, with a line for each of them; its score is minus the radius.
+            poisoned rows do, with a line for each of them; its score is minus the radius. It is
+            *suspect* where that is none.
 
         Example:
             >>> import pyarrow as pa
@@ -109,7 +110,7 @@ class CertifyPoisoning(Stage):
         )
         finding = Finding(
             self.name,
-            "clean",
+            "clean" if safe.any() else "suspect",  # a guarantee that holds for no row is none
             Estimate.rate(int(safe.sum()), some),
             says,
             columns=(data.roles.one("label"),),
