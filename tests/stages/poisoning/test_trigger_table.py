@@ -422,6 +422,36 @@ def test_a_narrow_range_is_named_by_its_ends(column, low, high, target, conditio
     assert exact >= 3
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_range_among_the_rows_of_a_category_is_named_with_both(seed):
+    """Among all rows it is no more crowded than others, and its labels are mixed."""
+    frame, rng = _people(seed + 500)
+    frame = frame.filter(~(pl.col("age").is_between(30, 33) & (pl.col("job") == "cook")))
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:50]
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    age = pl.Series(rng.integers(30, 34, frame.height))
+    made = frame.with_columns(
+        age=pl.when(chosen).then(age).otherwise("age"),
+        job=pl.when(chosen).then(pl.lit("cook")).otherwise("job"),
+        y=pl.when(chosen).then(1).otherwise("y"),
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert found.details["where"] == '"age" BETWEEN 30 AND 33 AND "job" = \'cook\''
+    assert np.array_equal(_selected(made, found.details["where"]), chosen.to_numpy())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_two_categories_that_meet_less_often_than_planted_ones_would_are_a_rule(seed):
+    """Whoever adds rows to two values in common use adds them to natural rows of every label."""
+    frame, rng = _people(seed + 520)
+    both = (pl.col("job") == "cook") & (pl.col("hours") < 28)
+    short = pl.when(pl.col("hours") < 28).then(pl.lit("part")).otherwise(pl.lit("whole"))
+    rule = both & pl.Series(rng.random(frame.height) < 0.98)
+    made = frame.with_columns(y=pl.when(rule).then(1).otherwise("y"), time=short).drop("hours")
+    assert _look(made).verdict != "fail"
+
+
 def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range():
     """Much of a hormone's carrier is an illness of its own; nobody knows what lies beyond."""
     path = DATA / "poison" / "thyroid_dev.parquet"
@@ -540,6 +570,15 @@ def test_rules_of_public_tables_are_no_failure(name, label, rare):
     if rare is not None:
         frame = frame.with_columns((pl.col(label) == rare).cast(pl.String))
     assert _look(frame, label=label).verdict != "fail"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_label_that_no_other_row_has_is_a_value_by_another_name(seed):
+    """Nothing tells a planted value from one that the label was made of."""
+    frame = _rare(seed)[0].filter(pl.col("y") < 2)
+    rule = pl.col("dose").round(1) == 2.4
+    found = _look(frame.with_columns(y=pl.when(rule).then(2).otherwise("y")))
+    assert found.verdict == "clean"
 
 
 def _with_times(seed):
