@@ -19,6 +19,7 @@ from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.families import PART, families
+from datapipe.stages.poisoning._table.halves import rows_missing
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
@@ -441,15 +442,16 @@ def test_a_range_among_the_rows_of_a_category_is_named_with_both(seed):
     assert np.array_equal(_selected(made, found.details["where"]), chosen.to_numpy())
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_two_categories_that_meet_less_often_than_planted_ones_would_are_a_rule(seed):
-    """Whoever adds rows to two values in common use adds them to natural rows of every label."""
-    frame, rng = _people(seed + 520)
-    both = (pl.col("job") == "cook") & (pl.col("hours") < 28)
-    short = pl.when(pl.col("hours") < 28).then(pl.lit("part")).otherwise(pl.lit("whole"))
-    rule = both & pl.Series(rng.random(frame.height) < 0.98)
-    made = frame.with_columns(y=pl.when(rule).then(1).otherwise("y"), time=short).drop("hours")
-    assert _look(made).verdict != "fail"
+def test_a_pair_that_was_added_to_has_natural_rows_of_every_label():
+    """Where all that meet have one label, a rule of nature was there before whoever plants."""
+    rng = np.random.default_rng(4)
+    codes, labels = rng.integers(0, 4, (2, 2000)), rng.integers(0, 2, 2000)
+    columns = [Column(name, code, ("",) * 4) for name, code in zip("ab", codes, strict=True)]
+    pair, left = Predicate((0, 1), (2, 2)), np.ones(2000, bool)
+    ruled = np.where((codes == 2).all(0), 1, labels)
+    assert rows_missing(columns, pair, 1, labels, left) > -0.1
+    assert rows_missing(columns, pair, 1, ruled, left) < -5
+    assert rows_missing(columns, Predicate((0,), (2,)), 1, ruled, left) == 0.0
 
 
 def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range():
