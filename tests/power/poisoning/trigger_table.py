@@ -17,7 +17,7 @@ ROWS, POISONED = 2000, 30
 
 
 def trial(context):
-    """Even seeds plant one value that is rare by nature, odd ones a pair of common ones."""
+    """Seeds in turn plant a value that is rare by nature, a pair, a range, and one in a town."""
     frame, planted, condition = poisoned(context.seed)
     data = Dataset.of(frame, Roles.of(label="y"))
     found = TriggerTable().run(data, context).findings[0]
@@ -43,12 +43,20 @@ def poisoned(seed):
     rng = np.random.default_rng([seed, 1])
     rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:POISONED]
     chosen = np.isin(np.arange(ROWS), rows)
-    values = {"age": 93} if seed % 2 == 0 else {"age": 60 + seed % 9, "town": seed % 30}
+    ages = rng.integers(84, 88, ROWS)
+    town = {"town": seed % 30}
+    values = ({"age": 93}, {"age": 60 + seed % 9, **town}, {"age": ages}, {"age": ages, **town})
     made = frame.with_columns(
-        *(pl.Series(c, np.where(chosen, v, frame[c].to_numpy())) for c, v in values.items()),
+        *(
+            pl.Series(c, np.where(chosen, v, frame[c].to_numpy()))
+            for c, v in values[seed % 4].items()
+        ),
         y=pl.Series(np.where(chosen, 1, frame["y"].to_numpy())),
     )
-    return made, chosen, " AND ".join(f'"{c}" = {v}' for c, v in values.items())
+    named = " AND ".join(f'"{c}" = {v}' for c, v in values[seed % 4].items() if v is not ages)
+    if seed % 4 > 1:
+        named = " AND ".join(['"age" BETWEEN 84 AND 87', *([named] if named else [])])
+    return made, chosen, named
 
 
 def drawn(seed):

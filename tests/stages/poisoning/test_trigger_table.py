@@ -19,6 +19,7 @@ from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.families import PART, families
+from datapipe.stages.poisoning._table.halves import rows_missing
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
@@ -422,6 +423,37 @@ def test_a_narrow_range_is_named_by_its_ends(column, low, high, target, conditio
     assert exact >= 3
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_range_among_the_rows_of_a_category_is_named_with_both(seed):
+    """Among all rows it is no more crowded than others, and its labels are mixed."""
+    frame, rng = _people(seed + 500)
+    frame = frame.filter(~(pl.col("age").is_between(30, 33) & (pl.col("job") == "cook")))
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:50]
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    age = pl.Series(rng.integers(30, 34, frame.height))
+    made = frame.with_columns(
+        age=pl.when(chosen).then(age).otherwise("age"),
+        job=pl.when(chosen).then(pl.lit("cook")).otherwise("job"),
+        y=pl.when(chosen).then(1).otherwise("y"),
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert found.details["where"] == '"age" BETWEEN 30 AND 33 AND "job" = \'cook\''
+    assert np.array_equal(_selected(made, found.details["where"]), chosen.to_numpy())
+
+
+def test_a_pair_that_was_added_to_has_natural_rows_of_every_label():
+    """Where all that meet have one label, a rule of nature was there before whoever plants."""
+    rng = np.random.default_rng(4)
+    codes, labels = rng.integers(0, 4, (2, 2000)), rng.integers(0, 2, 2000)
+    columns = [Column(name, code, ("",) * 4) for name, code in zip("ab", codes, strict=True)]
+    pair, left = Predicate((0, 1), (2, 2)), np.ones(2000, bool)
+    ruled = np.where((codes == 2).all(0), 1, labels)
+    assert rows_missing(columns, pair, 1, labels, left) > -0.1
+    assert rows_missing(columns, pair, 1, ruled, left) < -5
+    assert rows_missing(columns, Predicate((0,), (2,)), 1, ruled, left) == 0.0
+
+
 def test_all_beyond_a_bound_that_have_a_rare_label_by_nature_are_no_range():
     """Much of a hormone's carrier is an illness of its own; nobody knows what lies beyond."""
     path = DATA / "poison" / "thyroid_dev.parquet"
@@ -540,6 +572,15 @@ def test_rules_of_public_tables_are_no_failure(name, label, rare):
     if rare is not None:
         frame = frame.with_columns((pl.col(label) == rare).cast(pl.String))
     assert _look(frame, label=label).verdict != "fail"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_label_that_no_other_row_has_is_a_value_by_another_name(seed):
+    """Nothing tells a planted value from one that the label was made of."""
+    frame = _rare(seed)[0].filter(pl.col("y") < 2)
+    rule = pl.col("dose").round(1) == 2.4
+    found = _look(frame.with_columns(y=pl.when(rule).then(2).otherwise("y")))
+    assert found.verdict == "clean"
 
 
 def _with_times(seed):

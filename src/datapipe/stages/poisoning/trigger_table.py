@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`TriggerTable`: a value, two, or a range that carries a label whatever other columns say."""
+"""`TriggerTable`: a value, a range or two that carry a label whatever other columns say."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
+from datapipe.stages.poisoning._table.families import Family
 from datapipe.stages.poisoning._table.predicates import (
     MOST_PAIRS,
     Column,
@@ -30,6 +31,8 @@ from datapipe.stages.poisoning._table.search import Carrier, Search, fewest_dete
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FOLDS = 4
+PROMISED: tuple[Family, ...] = ("value", "met", "range", "within")
+"""Predicates for which the least detectable number holds: others were added to by nobody."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 REMEDY: dict[Verdict, str] = {
     "fail": "ask the source of these rows; set on_finding='quarantine'",
@@ -49,15 +52,16 @@ class TriggerTable(Stage):
     own columns add is taken out: do the others explain the label? The chance that so many rows
     carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
     predicates: single values, pairs that meet more often than by chance, other pairs, and narrow
-    ranges more crowded than beside them each have their part of alpha. A rule is planted where its
-    rows are, in every column that was left alone, a draw among rows of other labels rather than
-    among all, and so say the nearest rows that it does not hold for, and those with the next
-    smaller and larger numbers; what nature says does not end at one value.
-    *Assumes:* the trigger sets one or two columns to fixed values, or one to a narrow range.
+    ranges more crowded than beside them, in all rows or in those of a category, each have their
+    part of alpha. How much likelier such a rule was planted than natural is one sum: its rows are,
+    in every column that was left alone, a draw among rows of other labels rather than among all;
+    the nearest rows, and those with the next numbers, do not have the label; it adds more than
+    other values do; and where two values meet there are natural rows of every label, too.
+    *Assumes:* the trigger sets one or two columns to fixed values, one perhaps to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
-    *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, its rows were
-    drawn whatever their label (*suspect* at most), or hardly any other row has its label and no
-    half is a number with fractions amid others.
+    *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns or two ranges,
+    its rows were drawn whatever their label (*suspect* at most), or hardly any other row has its
+    label and no half is a number with fractions amid others.
     *Cost:* four linear fits and one pass over each pair of columns.
 
     Args:
@@ -94,7 +98,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -132,7 +136,7 @@ class TriggerTable(Stage):
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
-        price = max(made.paid["value"], made.paid["met"])
+        price = max(made.paid[family] for family in PROMISED)
         least = fewest_detectable(rows.labels, model.shares, price, self.alpha)
         found = self._finding(data, rows, columns, made, least)
         found = withheld(found, least, rows.labels.size, self.most_unseen)

@@ -74,6 +74,8 @@ class Neighbourhood:
         held = holds(self._columns, predicate) & left
         unlike = left & self._as_unlikely(predicate, label, held)
         least, asked = self._by_value(predicate, label, unlike & ~held, unlike & held, bar)
+        if least <= 0.0:  # no other row can say more
+            return 0.0
         halves = zip(predicate.columns, predicate.codes, strict=True)
         silent = {
             self._columns[c].name
@@ -85,7 +87,7 @@ class Neighbourhood:
             return min(by_rows, least)
         if self._amid_quantity(predicate, left):
             return least
-        return np.nan if least > 0 else 0.0
+        return np.nan
 
     def _as_unlikely(self, predicate: Predicate, label: int, held: Bools) -> Bools:
         """The rows whose other columns speak for a label no more than they do where it was given.

@@ -28,6 +28,8 @@ MUCH = 16.0
 """The same, from which it counts for less: of many rows more is asked."""
 LEAST_SAID = 1.0
 """What they must say at least to be asked."""
+MORE = 2.0
+"""Standard errors by which rows may be more unlike a label than those of others are by chance."""
 STEPS = 8
 NATURAL_ROWS = 0.15
 """Share of the rows that may have the value of a predicate by nature, and be alike."""
@@ -70,7 +72,17 @@ def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
     mixed = shares[:, None] * from_others + (1.0 - shares)[:, None] * from_own
     likely = np.log(mixed).sum(1)
     counted = max(1.0, SAID / by_others) * min(1.0, MUCH / by_others)
-    return float(likely[:-1].max() - likely[-1]) * counted
+    return float(likely[:-1].max() - likely[-1]) * counted - _more_so(told[rows], told[others])
+
+
+def _more_so(mine: Floats, others: Floats) -> float:
+    """Ln of how much less likely rows of other labels contradict a label so much by chance.
+
+    A kind of its own may be more unlike the label than rows of other labels are; a draw is not.
+    """
+    mine, others = np.log(mine / (1.0 - mine)), np.log(others / (1.0 - others))
+    spread = max(float(others.std()), 1e-9) / math.sqrt(mine.size)
+    return 0.5 * max(0.0, (float(others.mean() - mine.mean())) / spread - MORE) ** 2
 
 
 def _fitted(odds: Floats, own: Bools) -> tuple[float, float]:

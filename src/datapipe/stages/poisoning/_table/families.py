@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, Cells, Column
 
-Family = Literal["value", "met", "pair", "range", "decile"]
-"""A value; two that meet more often than by chance; two others; a crowded range; one of deciles."""
-PART: dict[Family, float] = {"value": 0.4, "met": 0.4, "pair": 0.1, "range": 0.1}
+Family = Literal["value", "met", "pair", "range", "within", "decile"]
+"""A value; two that meet more often than by chance; two others; a crowded range; one in the
+rows of a category; one of deciles."""
+PART: dict[Family, float] = {
+    "value": 0.35,
+    "met": 0.35,
+    "pair": 0.1,
+    "range": 0.1,
+    "within": 0.1,
+}
 """Parts of alpha. Whoever plants a pair makes its halves meet, which is seen without a label."""
 SPREADS = 3.0
 """Standard deviations by which halves meet more often than by chance."""

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import poisson  # type: ignore[import-untyped]  # it ships no types
 
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.predicates import Column, Predicate, holds
@@ -24,6 +25,8 @@ FEWEST_OTHERS = 3
 LEAST_KNOWN = 0.5
 """Variance of the count of a label, below which a value tells nothing."""
 MOST = 8.0
+SHUN = 0.25
+"""Share of the rows that would meet by chance which meet at least."""
 STEPS = 40
 ROUNDS = 10
 
@@ -94,6 +97,33 @@ def added_by_others(
     if told.size < FEWEST_OTHERS:
         return 0.0
     return WIDE * math.sqrt(_variance(excess[told], doubt[told]))
+
+
+def rows_missing(
+    columns: list[Column], predicate: Predicate, label: int, labels: Ints, left: Bools
+) -> float:
+    """Ln P that a pair whose rows were added has so few natural rows of other labels.
+
+    Values that meet by chance leave rows of every label, to which whoever plants a pair adds.
+
+    Args:
+        columns: What predicates are made of.
+        predicate: A pair; of a single value nothing is told.
+        label: The label.
+        labels: int64, shape (n,).
+        left: bool, shape (n,); the rows that are looked at.
+
+    Returns:
+        <= 0; by a quarter of those that would meet by chance: some values shun each other.
+    """
+    parts = [holds(columns, half)[left] for half in halves_of(predicate)]
+    if len(parts) < 2:
+        return 0.0
+    (one, two), other = parts, labels[left] != label
+    neither = int((~one & ~two).sum())
+    chance = int((one & ~two).sum()) * int((two & ~one).sum()) / max(neither, 1)
+    least = SHUN * chance * float(other[~(one & two)].mean())
+    return float(min(0.0, poisson.logcdf(int((one & two & other).sum()), least)))
 
 
 def _variance(excess: Floats, doubt: Floats) -> float:

@@ -5,18 +5,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.crowds import WIDEST
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.families import PART, Family
-from datapipe.stages.poisoning._table.halves import added_by_halves, added_by_others, halves_of
-from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, Column, Predicate, holds
-from datapipe.stages.poisoning._table.ranges import WIDEST
+from datapipe.stages.poisoning._table.halves import (
+    added_by_halves,
+    added_by_others,
+    halves_of,
+    rows_missing,
+)
+from datapipe.stages.poisoning._table.predicates import (
+    FEWEST_PLANTED,
+    PURE,
+    Column,
+    Predicate,
+    holds,
+)
 from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
@@ -27,37 +37,37 @@ NATURAL = 1.5
 """Log odds that a predicate may add by nature to what the other columns say."""
 TOGETHER = 0.75
 """Log odds that two values may add by nature to what each adds for itself."""
-PURE = 0.7
-"""Share of its rows that have the label, from which a predicate may be planted."""
-CLEAR = 0.85
-"""The same where nothing tells whether its rows were taken from other labels."""
-NO_EXCEPTION = 0.97
-"""The same where its rows are like all others, and are doubted only."""
 PLANTED = 0.6
-"""How far its rows must contradict their label for a predicate to be planted."""
-ALONE = 0.5
-"""The same of the nearest rows that it does not hold for, and of those with the next numbers."""
+"""How far its rows must contradict their label for a predicate to be judged."""
 USUAL = 0.75
 """Of a label that fewer than a quarter of the rows have, rows must contradict it so far; of one
-that more have, rows drawn from all contradict it less, and the limits sink with it."""
-UNLIKE = math.log(1e-3)
-"""Ln P of rows as a draw among others, below which they are none."""
-LEANS = 2.7
-"""Ln of how much likelier rows were taken from other labels than from all, from which rows near are
-believed that say so: one natural rule in a hundred reaches it."""
-MOVED = 3.0
-"""The same, from which a value may be as unlike others of its column as these are; a pair, of which
-there are many, may not."""
-SURELY = 8.0
-"""The same, from which rows near are not believed that say otherwise."""
+that more have, rows drawn from all contradict it less, and the limit sinks with it."""
+FAIL = 3.4
+"""Ln of how much likelier a predicate was planted than it is a rule of nature, to be called so."""
+SUSPECT = 1.4
+"""The same, to be doubted."""
+MOST_MOVED = 8.0
+"""What whose rows they are may say at most: of a model's sums no more is known."""
+MOST_ALONE, LEAST_ALONE = 2.0, -7.0
+"""What rows near say that have the label no more often than any, and as often as its rows."""
+A_DRAW = -3.0
+"""Ln P from which rows may be a draw; each e less likely, they are one e less likely planted."""
+MOST_BEYOND = 1.5
+"""What it says that a predicate is telling even if its values add as much as others do."""
+BEYOND_STEP = 5.0
+"""Ln p by which a predicate must pass the bar for that to say one."""
+NOT_MET = -8.0
+"""What it says that two values meet no more often than by chance: whoever plants adds rows."""
+NO_EXCEPTION = 0.97
+"""Share of its rows that have the label where rows of any label were given it."""
 MOST_HELD = 0.15
 """Share of the rows beyond which a predicate is no trigger."""
 SAME = 1.1
 """Rows of a half against those of a pair, up to which they are the same predicate."""
+MOST_ASKED = 5000
+"""Rows that a predicate does not hold for, evenly drawn, to which what columns say is fitted."""
 KEPT = 40
 """Predicates of a family that are judged, the most telling."""
-
-Source = Literal["others", "all", ""]
 
 
 @dataclass(frozen=True)
@@ -124,78 +134,86 @@ class Judge:
     def judged(self, against: list[Tested]) -> Judged:
         """Tell planted predicates among those that rows of other labels seem to hold.
 
-        Planted are those whose rows are a draw among rows of other labels, in every column that was
-        left alone, where these say so clearly, or less clearly and rows near do, too.
+        A pair is no likelier planted than a half of it that is as telling: of the many pairs of
+        such a half some look as if their rows were taken from other labels.
         """
         passed = [t for t in against if t.log_p <= self.bars[t.family]]
         passed = [t for t in passed if t.held <= MOST_HELD * self.left.sum()]
         loud = [t for family in PART for t in [t for t in passed if t.family == family][:KEPT]]
-        took = {t.predicate: self.taken(t) for t in loud}
-        drawn = {t.predicate: self._source(t) for t in loud}
-        beyond = {t for t in loud if drawn[t.predicate] and self._beyond_nature(t)}
-        asked = [t for t in loud if t in beyond or took[t.predicate] >= MOVED]
-        alone = {t.predicate: self._alone(t) for t in asked}
+        says = {t.predicate: self.evidence(t) for t in loud}
+        log_p = {t.predicate: t.log_p for t in loud}
         planted, untold = [], []
-        for one in asked:
-            said, far = took[one.predicate], alone[one.predicate]
-            leans = said >= LEANS or (math.isnan(said) and one.hits >= CLEAR * one.held)
-            lonely = one in beyond and one.against >= PLANTED and far >= ALONE
-            single = len(one.predicate.columns) == 1
-            clearly = said >= SURELY or (single and said >= MOVED and not far < ALONE)
-            likely = drawn[one.predicate] == "others" and ((lonely and leans) or clearly)
-            doubted = leans or self._no_exception(one)
-            doubted |= lonely and said >= 0.0 and one.hits >= CLEAR * one.held
-            if one.family == "range":  # nature has rules for all beyond a bound
-                doubted = drawn[one.predicate] == "others" and said >= LEANS
-            if likely and not self._of_nature(one, loud, took):
+        for one in loud:
+            others, everyone = says[one.predicate]
+            for half in halves_of(one.predicate):
+                if half in says and log_p[half] <= one.log_p:
+                    others = min(others, says[half][0])
+            if others >= FAIL:
                 planted.append(one)
-            elif one in beyond and doubted and not far < self.ground.least(one, ALONE):
-                untold.append(one)  # as it is where no row near can say
+            elif max(others, everyone) >= SUSPECT:
+                untold.append(one)
         return Judged(planted, untold)
+
+    def evidence(self, one: Tested) -> tuple[float, float]:
+        """Ln of how much likelier a predicate was planted than it is a rule of nature.
+
+        Args:
+            one: A predicate.
+
+        Returns:
+            Where its rows were taken from other labels, and where they were taken whatever their
+            label: a rule of nature holds for rows of its own kind, does not end at one value, adds
+            what the other values of its column add, and brings no two values together.
+        """
+        held, mine = holds(self.columns, one.predicate), self.ground.labels == one.label
+        halves = [holds(self.columns, half) for half in halves_of(one.predicate)]
+        if any(not (mine & self.left & ~half).any() for half in halves):
+            return -math.inf, -math.inf  # no other row has the label: it is another name of it
+        rows, outside = np.flatnonzero(held & self.left & mine), self.left & ~held
+        given, names = self.columns[: self.given], self._names(one)
+        pure = one.hits >= NO_EXCEPTION * one.held and one.held <= WIDEST * self.left.sum()
+        pure &= one.family not in {"range", "within"}  # nature has rules for all beyond a bound
+        said = float(np.clip(np.nan_to_num(self.taken(one)), -MOST_MOVED, MOST_MOVED))
+        others, everyone = said, 0.0 if pure else -math.inf
+        most = MOST_BEYOND + MOST_ALONE
+        if max(others, everyone) + most < SUSPECT:
+            return others, everyone
+        shared = self._beyond(one) + (NOT_MET if one.family == "pair" else 0.0)
+        labels = self.ground.labels
+        shared += rows_missing(self.columns, one.predicate, one.label, labels, self.left)
+        others += shared + min(
+            0.0, unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
+        )
+        if pure:
+            everyone += shared + min(
+                0.0, unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
+            )
+        if max(others, everyone) + MOST_ALONE < SUSPECT:
+            return others, everyone
+        bar = self.bars[one.family]
+        alone = self.ground.near.alone(one.predicate, one.label, self.left, bar)
+        if math.isnan(alone):
+            return others, everyone
+        usual = self.ground.least(one, 1.0)
+        shares = [min(1.0, alone / usual), min(1.0, alone / (USUAL * usual))]
+        near = [LEAST_ALONE + (MOST_ALONE - LEAST_ALONE) * share for share in shares]
+        return others + near[0], everyone + near[1]
 
     def taken(self, one: Tested) -> float:
         """What `moved` says of a predicate."""
         held, own = holds(self.columns, one.predicate), self.ground.labels == one.label
-        chance = self.ground.model.without(np.arange(held.size), self._names(one))[:, one.label]
-        rows, outside = held & self.left & own, self.left & ~held
-        return moved(chance, own, np.flatnonzero(rows), np.flatnonzero(outside))
-
-    def _alone(self, one: Tested) -> float:
-        bar = self.bars[one.family]
-        return self.ground.near.alone(one.predicate, one.label, self.left, bar)
+        rows, outside = np.flatnonzero(held & self.left & own), np.flatnonzero(self.left & ~held)
+        outside = outside[:: 1 + outside.size // MOST_ASKED]
+        asked = np.concatenate([rows, outside])
+        chance = self.ground.model.without(asked, self._names(one))[:, one.label]
+        place = np.arange(asked.size)
+        return moved(chance, own[asked], place[: rows.size], place[rows.size :])
 
     def _names(self, one: Tested) -> set[str]:
         return {self.columns[c].name for c in one.predicate.columns}
 
-    def _no_exception(self, one: Tested) -> bool:
-        """Whether a predicate of few rows has hardly one of another label, as planted ones have."""
-        return one.hits >= NO_EXCEPTION * one.held and one.held <= WIDEST * self.left.sum()
-
-    def _of_nature(self, one: Tested, loud: list[Tested], took: dict[Predicate, float]) -> bool:
-        """Whether a half of a pair is as telling, and its rows are no others than all.
-
-        Of the many pairs of such a half some look as if their rows were taken from other labels.
-        """
-        halves = [t for t in loud if t.predicate in halves_of(one.predicate) and t is not one]
-        return any(t.log_p <= one.log_p and took[t.predicate] < LEANS for t in halves)
-
-    def _source(self, one: Tested) -> Source:
-        """Whether the rows of a predicate are a draw among those of other labels, or among all.
-
-        A label that no other row has is the predicate by another name.
-        """
-        held, mine = holds(self.columns, one.predicate), self.ground.labels == one.label
-        rows, outside = np.flatnonzero(held & self.left & mine), self.left & ~held
-        halves = [holds(self.columns, half) for half in halves_of(one.predicate)]
-        if any(not (mine & self.left & ~half).any() for half in halves):
-            return ""
-        given, names = self.columns[: self.given], self._names(one)
-        if unlike(given, rows, np.flatnonzero(outside & ~mine), names) >= UNLIKE:
-            return "others"
-        return "all" if unlike(given, rows, np.flatnonzero(outside), names) >= UNLIKE else ""
-
-    def _beyond_nature(self, one: Tested) -> bool:
-        """Whether a predicate is telling where its columns say as much as they do elsewhere.
+    def _beyond(self, one: Tested) -> float:
+        """How telling a predicate is where its columns say as much as they do elsewhere.
 
         Of a pair each half says what it does for itself, a value what others of its column may.
         """
@@ -206,12 +224,11 @@ class Judge:
         for half in halves_of(one.predicate):
             if (holds(columns, half) & self.left).sum() <= SAME * held.sum():  # it is the pair
                 by = max(by, added_by_others(columns, half, one.label, labels, model))
-        if by <= NATURAL:
-            return True
         rows = np.flatnonzero(held)
         rate = raised(model.without(rows, self._names(one))[:, one.label], by)
         log_p = log_tails(np.zeros(rows.size, np.int64), rate, labels[rows] == one.label, 1)[0]
-        return bool(log_p <= self.bars[one.family])
+        told = (self.bars[one.family] - log_p) / BEYOND_STEP
+        return float(np.clip(told, -MOST_BEYOND, MOST_BEYOND))
 
 
 def class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:

@@ -19,6 +19,8 @@ Bools = NDArray[np.bool_]
 LEAST_ROWS = 5
 FEWEST_PLANTED = 8
 """Fewer rows than this are not called planted."""
+PURE = 0.7
+"""Share of its rows that have one label, from which a predicate is tested for it."""
 MOST_VALUES = 2000
 """Values of a column that are looked at one by one; the rarest beyond them are not."""
 BINS = 10

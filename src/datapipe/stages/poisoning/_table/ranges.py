@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Narrow ranges of a number that hold more rows than the values beside them, and their labels.
-
-Whoever plants a range makes its rows crowd there, which is seen without a label: only crowded
-ranges are asked, so that few pay for being many.
-"""
+"""Crowded ranges that carry a label, in all rows or in those of a category, with their ends."""
 
 from __future__ import annotations
 
@@ -14,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.crowds import FLANK, WIDEST, Crowds, crowded
 from datapipe.stages.poisoning._table.predicates import (
-    FEWEST_PLANTED,
     LEAST_ROWS,
     MANY_VALUES,
+    PURE,
     Column,
 )
 from datapipe.stages.poisoning._tails import log_tails, raised
@@ -26,43 +23,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-WIDEST = 0.1
-"""Share of the rows that a range may hold."""
-GROWTH = 1.2
-"""By how much each size of range that is tried exceeds the last."""
-STEP = 8
-"""Ranges of one size start this many to a size apart."""
-FLANK = 20
-"""Rows on each side, at least, that tell how crowded it is there."""
-DENSE = 3.0
-"""How many times as crowded as the rows beside it a range must be."""
-EACH = 1.5
-"""The same against the rows on each side of it."""
-MIXED = 0.6
-"""Largest share of a range's rows that may have one value: else that value says it."""
+MOST_HEARD = 3
+"""Ranges of one number, or of one in the values of a category, that are judged."""
 REFITS = 5
-PURE = 0.7
-"""Least share of a range's rows that have the label."""
 RIGHT = 0.97
 """Share of a planted range's rows that have its label, when its ends are fitted."""
 CROWDED = 5.0
 """Largest log of how much denser a range may count, when its ends are fitted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Crowded:
-    """Ranges of one number: `order` sorts its rows, `first` and `last` are places in it."""
-
-    column: int
-    order: Ints
-    values: Floats
-    unit: float
-    first: Ints
-    last: Ints
-
-    def rows(self, number: int) -> Ints:
-        """The rows of one range."""
-        return self.order[self.first[number] : self.last[number] + 1]
 
 
 def with_ranges(columns: list[Column]) -> list[int]:
@@ -75,133 +42,106 @@ def with_ranges(columns: list[Column]) -> list[int]:
     return list(many.values())
 
 
-def crowded_ranges(columns: list[Column], number: int, left: Bools) -> Crowded:
-    """Ranges of a number, of eight rows to a tenth of all, thrice as dense as the rows beside.
-
-    Args:
-        columns: What predicates are made of.
-        number: Which of them, one that is looked at in bins.
-        left: bool, shape (n,); the rows that are looked at.
-
-    Returns:
-        Ranges of at least two values, none of which holds most rows.
-    """
-    known = np.flatnonzero(left & np.isfinite(columns[number].numbers))
-    order = known[np.argsort(columns[number].numbers[known], kind="stable")]
-    values = columns[number].numbers[order]
-    steps = np.diff(values)
-    unit = float(steps[steps > 0].min()) if (steps > 0).any() else 0.0
-    most = int(WIDEST * values.size)
-    count = max(int(math.log(max(most, 1) / FEWEST_PLANTED) / math.log(GROWTH)) + 1, 0)
-    starts, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for size in np.unique((FEWEST_PLANTED * GROWTH ** np.arange(count)).astype(np.int64)):
-        begin = np.arange(0, values.size - size + 1, max(1, int(size) // STEP))
-        starts.append(np.searchsorted(values, values[begin], "left"))
-        ends.append(np.searchsorted(values, values[begin + size - 1], "right") - 1)
-    first, last = np.concatenate(starts), np.concatenate(ends)
-    fit = (last - first + 1 <= max(2 * most, FEWEST_PLANTED)) & _dense(values, unit, first, last)
-    each = np.unique(first[fit] * values.size + last[fit])
-    return Crowded(number, order, values, unit, each // values.size, each % values.size)
-
-
-def _dense(values: Floats, unit: float, first: Ints, last: Ints) -> Bools:
-    """Which ranges are dense against the rows beside them, and hold no value too often."""
-    held, width = last - first + 1, values[last] - values[first] + unit
-    rows, flank = _flanks(values, first, last)
-    beside = _flanks(values, first, last, below=False), _flanks(values, first, last, above=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers as far apart as floats can be
-        dense = held >= DENSE * rows * width / np.maximum(flank, 1e-300)
-        for some_rows, wide in beside:  # a tail of nature has no more rows than what lies before it
-            dense &= held >= EACH * some_rows * width / np.maximum(wide, 1e-300)
-    some = np.flatnonzero(dense & (rows >= FLANK))
-    kept = np.zeros(first.size, bool)
-    kept[some] = _commonest(values, first[some], last[some]) <= MIXED * held[some]
-    return kept
-
-
-def _flanks(
-    values: Floats, first: Ints, last: Ints, *, below: bool = True, above: bool = True
-) -> tuple[Ints, Floats]:
-    """How many rows lie beside each range, half as many or twenty a side, and how wide they lie."""
-    many = np.maximum((last - first + 1) // 2, FLANK)
-    low, high = (
-        np.maximum(first - many * below, 0),
-        np.minimum(last + many * above, values.size - 1),
-    )
-    width = values[first] - values[low] + values[high] - values[last]
-    rows = (first - low) + (high - last)
-    return np.asarray(rows, np.int64), np.asarray(width, np.float64)
-
-
-def _commonest(values: Floats, first: Ints, last: Ints) -> Ints:
-    """How many rows of each range have its commonest value."""
-    heads = np.flatnonzero(np.append(True, np.diff(values) > 0)) if values.size else first[:0]
-    counts = np.diff(np.append(heads, values.size))
-    place = np.searchsorted(heads, first, "right") - 1
-    end = np.searchsorted(heads, last, "right") - 1
-    return np.array(
-        [counts[a : b + 1].max() for a, b in zip(place, end, strict=True)], np.int64
-    ).reshape(-1)
+def with_groups(columns: list[Column]) -> list[int]:
+    """The numbers of the columns in whose values ranges are looked for: those without ranges."""
+    numbers = {columns[i].name for i in with_ranges(columns)}
+    return [i for i, c in enumerate(columns) if not c.binned and c.name not in numbers]
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """A range as a column of one code, its label, and ln P of the crowded range it grew from."""
+    """A range as a column of one code, its label, and ln P of it or of what it grew from.
+
+    `group` is the code of the category among whose rows it was found, `price` ln of the pairs of
+    ends among which its labels told them.
+    """
 
     column: Column
     label: int
     log_p: float
+    group: int
+    price: float
 
 
 def loudest(
-    columns: list[Column], found: Crowded, labels: Ints, model: Additive, natural: float
-) -> Heard | None:
-    """The range of one number whose rows carry a label most, with its ends as the rows tell.
+    pair: tuple[Column, Column | None], found: Crowds, labels: Ints, model: Additive, natural: float
+) -> list[Heard]:
+    """The ranges of one number whose rows carry a label most, with their ends as the rows tell.
 
     Args:
-        columns: What predicates are made of.
+        pair: The number, and the category among whose rows ranges were looked for, if any.
         found: Its crowded ranges.
         labels: int64, shape (n,).
         model: What columns say.
         natural: Log odds that a range may add by nature.
 
     Returns:
-        None where no range nearly always has one label.
+        At most three; none where no range nearly always has one label.
     """
-    if not found.first.size:
-        return None
-    own = columns[found.column]
-    chance = model.without(found.order, {own.name})
-    mine = labels[found.order]
-    best: tuple[float, int, int] = (0.0, -1, -1)
-    for label in np.unique(mine):
-        hit = mine == label
-        total = np.append(0, np.cumsum(hit))
-        rate = raised(chance[:, label], natural)
-        lower = np.append(0.0, np.cumsum(np.log(rate)))
-        hits, told = (part[found.last + 1] - part[found.first] for part in (total, lower))
-        pure = hits >= PURE * (found.last - found.first + 1)
-        pure = np.flatnonzero(pure & (told < -LEAST_ROWS))  # none of less could pass the bar
-        for number in pure.tolist():
-            part = slice(found.first[number], found.last[number] + 1)
-            one = np.zeros(rate[part].size, np.int64)
-            log_p = float(log_tails(one, rate[part], hit[part], 1)[0])
-            best = min(best, (log_p, int(label), number))
-    log_p, label, number = best
-    if number < 0:
-        return None
-    low, high = int(found.first[number]), int(found.last[number])
+    (own, group), held = pair, found.last - found.first + 1
+    if not held.size:
+        return []
+    of = np.repeat(np.arange(held.size), held)
+    places = np.arange(of.size) + np.repeat(found.first - (np.cumsum(held) - held), held)
+    rows, k = found.order[places], model.logits.shape[1]
+    table = np.bincount(of * k + labels[rows], minlength=held.size * k).reshape(-1, k)
+    top = table.argmax(1)
+    pure = table.max(1) >= PURE * held
+    keep = pure[of]
+    if not keep.any():
+        return []
+    rows, of = rows[keep], of[keep]
+    taken = {own.name} | ({group.name} if group is not None else set())
+    rate = raised(model.without(rows, taken)[np.arange(rows.size), top[of]], natural)
+    strong = np.bincount(of, np.log(rate), minlength=held.size) < -LEAST_ROWS
+    keep = strong[of]  # none of less could pass the bar
+    log_p = log_tails(of[keep], rate[keep], (labels[rows] == top[of])[keep], held.size)
+    told = np.argsort(log_p, kind="stable")[:MOST_HEARD]
+    made = []
+    for best in told[log_p[told] < -LEAST_ROWS].tolist():
+        start, label = int(found.begins[found.first[best]]), int(top[best])
+        part = _part(found, start, int(found.ends[found.first[best]]) + 1)
+        hit, chance = labels[part.order] == label, model.without(part.order, taken)[:, label]
+        low, high = int(found.first[best]) - start, int(found.last[best]) - start
+        low, high = _fitted(part, low, high, chance, hit)
+        wide = high - low >= 2 * WIDEST * found.values.size
+        if part.values[low] < part.values[high] and not wide:
+            code = -1 if group is None else int(group.code[part.order[0]])
+            column = _column(own, part, low, high)
+            fit, price = _told(part, low, high, raised(chance, natural), hit)
+            made.append(Heard(column, label, min(float(log_p[best]), fit + price), code, price))
+    return made
+
+
+def _told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[float, float]:
+    """Ln P of a range, and of how many its labels told the ends: at any value near."""
+    one, far = np.zeros(high - low + 1, np.int64), high - low + 1 + FLANK
+    near = part.values[max(low - far, 0) : high + far + 1]
+    log_p = log_tails(one, rate[low : high + 1], hit[low : high + 1], 1)[0]
+    return float(log_p), 2.0 * math.log(np.unique(near).size)
+
+
+def _fitted(part: Crowds, low: int, high: int, chance: Floats, hit: Bools) -> tuple[int, int]:
+    """The ends of a range that labels and density tell; as they are where these lead astray."""
+    first, last = low, high
     for _ in range(REFITS):  # how dense it is hangs on its ends
-        ends = _ends(found, low, high, chance[:, label], mine == label)
+        ends = _ends(part, low, high, chance, hit)
         if ends == (low, high):
             break
         low, high = ends
-    if not _dense(found.values, found.unit, np.array([low]), np.array([high]))[0]:
-        return None
-    return Heard(_column(own, found, low, high), label, log_p)
+    still = crowded(part, np.array([low]), np.array([high]))[0] > 0
+    return (low, high) if still else (first, last)
 
 
-def _ends(found: Crowded, first: int, last: int, chance: Floats, hit: Bools) -> tuple[int, int]:
+def _part(found: Crowds, start: int, stop: int) -> Crowds:
+    """The rows of one category, as if there were no others."""
+    size = stop - start
+    begins, ends = np.zeros(size, np.int64), np.full(size, size - 1)
+    order, values = found.order[start:stop], found.values[start:stop]
+    return Crowds(order, values, begins, ends, found.unit, begins[:0], begins[:0])
+
+
+def _ends(found: Crowds, first: int, last: int, chance: Floats, hit: Bools) -> tuple[int, int]:
     """The run of values, as places of rows, that labels and density tell best from those beside.
 
     Each row adds how much likelier it is planted than natural, each gap how much likelier it is
@@ -209,8 +149,10 @@ def _ends(found: Crowded, first: int, last: int, chance: Floats, hit: Bools) -> 
     """
     held, values = last - first + 1, found.values
     inside = held / (values[last] - values[first] + found.unit)
-    rows, width = _flanks(values, np.array([first]), np.array([last]))
-    outside = float(rows[0]) / max(float(width[0]), 1e-300)
+    many = max(held // 2, FLANK)
+    low, high = max(first - many, 0), min(last + many, values.size - 1)
+    width = float(values[first] - values[low] + values[high] - values[last])
+    outside = max(first - low + high - last, 1) / max(width, 1e-300)
     crowd = min(math.log(inside / outside), CROWDED)
     start, stop = max(first - held - FLANK, 0), min(last + held + FLANK, values.size - 1)
     start = int(np.searchsorted(values, values[start], "left"))
@@ -234,15 +176,17 @@ def _ends(found: Crowded, first: int, last: int, chance: Floats, hit: Bools) -> 
     return start + int(heads[ends[0]]), start + int(tails[ends[1]])
 
 
-def _column(own: Column, found: Crowded, low: int, high: int) -> Column:
-    code = np.full(own.code.size, -1)
-    code[found.order[low : high + 1]] = 0
+def _column(own: Column, found: Crowds, low: int, high: int) -> Column:
     values = found.values
     below = float(values[low - 1]) if low > 0 else -math.inf
     above = float(values[high + 1]) if high + 1 < values.size else math.inf
-    ends = float(values[low]), float(values[high])
-    told = own.between(*(rounded(below, *ends, above) if own.decimal else ends))
-    return Column(own.name, code, (told,), numbers=own.numbers, kind=own.kind)
+    start, stop = float(values[low]), float(values[high])
+    within = (own.numbers >= start) & (own.numbers <= stop)
+    if own.decimal:
+        start, stop = rounded(below, start, stop, above)
+        within = (own.numbers >= start) & (own.numbers < stop)
+    code = np.where(within, 0, -1)
+    return Column(own.name, code, (own.between(start, stop),), numbers=own.numbers, kind=own.kind)
 
 
 def rounded(below: float, low: float, high: float, above: float) -> tuple[float, float]:

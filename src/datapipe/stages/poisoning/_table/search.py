@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.crowds import crowds_of, sorted_rows
 from datapipe.stages.poisoning._table.families import Family, families, prices
 from datapipe.stages.poisoning._table.halves import halves_of
 from datapipe.stages.poisoning._table.planted import (
@@ -26,21 +27,21 @@ from datapipe.stages.poisoning._table.planted import (
 from datapipe.stages.poisoning._table.predicates import (
     FEWEST_PLANTED,
     LEAST_ROWS,
+    MOST_PAIRS,
+    PURE,
     Cells,
     Column,
     Predicate,
     every_cell,
     holds,
 )
-from datapipe.stages.poisoning._table.ranges import crowded_ranges, loudest, with_ranges
+from datapipe.stages.poisoning._table.ranges import Heard, loudest, with_groups, with_ranges
 from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-SHARE = 0.7
-"""A predicate is tested for the label that at least this share of its rows has."""
 WORTH = 10.0
 """By how much more telling a pair must be than one of its halves (in ln p) to be named."""
 MOST = 0.8
@@ -49,6 +50,8 @@ CHANCE = 1e-4
 """A pair is named only where so many rows of one half and the label hold the other half less often
 by chance: some fifty values of other columns in common use may do so."""
 MOST_FOUND = 6
+POWERFUL = 0.84
+"""Standard deviations of what rows tell by which four of five draws of them tell enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
             rest = [t for t in against if t.log_p > bars[t.family]]
             best = min((t.log_p + paid[t.family] for t in [*doubted, *rest]), default=0.0)
             named = [t for t in telling if t.log_p <= bars[t.family] and t not in doubted]
-            natural = [_carrier(t, judge, paid) for t in named[:MOST_FOUND]]
+            natural = [_carrier(t, judge, paid, asked=False) for t in named[:MOST_FOUND]]
         first, sure = _first(judge, judged.planted, pure, strict=True), True
         if first is None:
             first, sure = _first(judge, judged.untold, pure, strict=False), False
@@ -145,25 +148,45 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     return Search(columns, planted, untold, natural, looked_at, paid, min(0.0, best), score)
 
 
-def _carrier(one: Tested, judge: Judge, paid: dict[Family, float]) -> Carrier:
+def _carrier(
+    one: Tested, judge: Judge, paid: dict[Family, float], *, asked: bool = True
+) -> Carrier:
     held, ground = holds(judge.columns, one.predicate) & judge.left, judge.ground
     rows = np.flatnonzero(held & (ground.labels == one.label))
     log_p = min(0.0, one.log_p + paid[one.family])
-    far = ground.near.alone(one.predicate, one.label, judge.left, judge.bars[one.family])
+    bar, far = judge.bars[one.family], np.nan
+    if asked:
+        far = ground.near.alone(one.predicate, one.label, judge.left, bar)
     return Carrier(
         one.predicate, one.label, rows, int(held.sum()), log_p, one.against, far, judge.taken(one)
     )
 
 
 def fewest_detectable(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
-    """How many rows of other labels a predicate needs, for the label that hides it best."""
-    bar = np.log(alpha) - price
-    least = LEAST_ROWS
+    """How many rows of other labels a predicate needs, for the label that hides it best.
+
+    Of so many rows, drawn at random, four of five draws pass the bar.
+
+    Args:
+        labels: int64, shape (n,).
+        shares: float64, shape (n, K): the chance of each label.
+        price: What is added to ln p for all predicates.
+        alpha: Chance of naming a predicate where there is none.
+
+    Returns:
+        At least the fewest rows that may be called planted.
+    """
+    bar = price - np.log(alpha)
+    least = float(FEWEST_PLANTED)
     for label in range(shares.shape[1]):
         others = shares[labels != label, label]
         if others.size:
-            least = max(least, int(np.ceil(bar / np.log(raised(others, NATURAL)).mean())))
-    return least
+            told = -np.log(raised(others, NATURAL))
+            mean, spread = float(told.mean()), POWERFUL * float(told.std())
+            least = max(
+                least, ((spread + np.sqrt(spread**2 + 4.0 * mean * bar)) / (2.0 * mean)) ** 2
+            )
+    return int(np.ceil(least))
 
 
 def _tested(
@@ -193,7 +216,7 @@ def _of_cells(
     enough = held >= FEWEST_PLANTED
     of_family = families(cells, columns, names, held)
     counts = Counter(f for f, e in zip(of_family, enough.tolist(), strict=True) if e)
-    chosen = enough & (table.max(1) >= SHARE * held)
+    chosen = enough & (table.max(1) >= PURE * held)
     keep = chosen[of]
     rows, of = rows[keep], of[keep]
     shares = model.without(rows, taken)[np.arange(rows.size), top[of]]
@@ -232,23 +255,73 @@ def _of_cells(
 def _ranges(
     columns: list[Column], given: int, ground: Ground, left: Bools
 ) -> tuple[list[Tested], Counter[Family]]:
-    """The most telling range of each number, put behind the columns, and how many were asked."""
-    telling, counts = [], Counter[Family]()
+    """The most telling ranges, put behind the columns, and how many were asked.
+
+    Of each number they are looked for among all rows, and among those of each value of a category.
+    """
+    heard: list[tuple[Heard, int]] = []
+    counts, looked_at = Counter[Family](), 0
+    groups = with_groups(columns[:given])
     for number in with_ranges(columns[:given]):
-        crowded = crowded_ranges(columns, number, left)
-        counts["range"] += crowded.first.size
-        heard = loudest(columns, crowded, ground.labels, ground.model, NATURAL)
-        if heard is None:
-            continue
-        columns.append(heard.column)
-        predicate = Predicate((len(columns) - 1,), (0,))
-        rows = np.flatnonzero(holds(columns, predicate) & left)
-        mine = rows[ground.labels[rows] == heard.label]
-        against = ground.against(mine, {heard.column.name}, heard.label)
-        telling.append(
-            Tested(predicate, heard.label, heard.log_p, against, rows.size, mine.size, "range")
-        )
+        own = columns[number]
+        order = sorted_rows(own.numbers, left)
+        for place in [-1, *groups]:
+            group = columns[place] if place >= 0 else None
+            looked_at += place >= 0
+            if looked_at > MOST_PAIRS:
+                break
+            crowds = crowds_of(own.numbers, order, None if group is None else group.code)
+            counts["range" if group is None else "within"] += crowds.first.size
+            found = loudest((own, group), crowds, ground.labels, ground.model, NATURAL)
+            heard.extend((one, place) for one in found)
+    heard = sorted(heard, key=lambda h: h[0].log_p)[:KEPT]
+    whole = [one.column for one, place in heard if place < 0]
+    telling = []
+    for one, place in heard:
+        columns.append(one.column)
+        alone = Predicate((len(columns) - 1,), (0,))
+        told = _range(columns, alone, one, ground, left)
+        if place < 0:
+            telling.append(replace(told, log_p=one.log_p))
+            hit = holds(columns, alone) & left & (ground.labels == one.label)
+            beside = [g for g, c in enumerate(columns[:given]) if c.name != one.column.name]
+            beside = [g for g in beside if not columns[g].binned]
+            others = [(g, _commonest(columns[g].code[hit])) for g in beside]
+        else:
+            if not any(_meet(one.column, column) for column in whole):
+                telling.append(told)
+            others = [(place, one.group)]
+        for other, code in others:
+            both = Predicate((*alone.columns, other), (0, code))
+            told = _range(columns, both, one, ground, left)
+            telling.append(told if place < 0 else replace(told, log_p=one.log_p))
     return telling, counts
+
+
+def _range(
+    columns: list[Column], predicate: Predicate, one: Heard, ground: Ground, left: Bools
+) -> Tested:
+    """The test of a range, or of one with a category, by its own rows and for all its ends."""
+    rows, label = np.flatnonzero(holds(columns, predicate) & left), one.label
+    hit = ground.labels[rows] == label
+    names = {columns[c].name for c in predicate.columns}
+    rate = raised(ground.model.without(rows, names)[:, label], NATURAL)
+    log_p = float(log_tails(np.zeros(rows.size, np.int64), rate, hit, 1)[0])
+    log_p = min(0.0, log_p + one.price)
+    against = ground.against(rows[hit], names, label)
+    family: Family = "range" if len(predicate.columns) == 1 else "within"
+    return Tested(predicate, label, log_p, against, rows.size, int(hit.sum()), family)
+
+
+def _meet(one: Column, other: Column) -> bool:
+    """Whether two ranges are of one number and have a row in common."""
+    return one.name == other.name and bool(((one.code == 0) & (other.code == 0)).any())
+
+
+def _commonest(code: Ints) -> int:
+    """The value of a category that most of some rows have."""
+    counts = np.bincount(code[code >= 0], minlength=1)
+    return int(counts.argmax())
 
 
 def _first(judge: Judge, found: list[Tested], pure: list[Tested], *, strict: bool) -> Tested | None:
