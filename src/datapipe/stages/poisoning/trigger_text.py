@@ -69,7 +69,8 @@ class TriggerText(Stage):
     words in responses that prompts do not hold is a label in turn, those that go best with a run of
     words in the prompts are searched in the same way, and the share of false ones is held below
     alpha over all of them. A condition is a trigger where it does not fit its neighbours, or brings
-    a ready-made answer that the rest of the prompt does not ask for, else a shortcut.
+    a ready-made answer that the rest of the prompt does not ask for, and where responses no longer
+    speak of what was asked or do not begin with it, else a shortcut.
     *Assumes:* the same words, phrase, odd character, form or syntax is in each triggered text.
     *Choose it when:* texts were written or labelled by people whom you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, or it is syntax in few texts.
@@ -112,7 +113,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "10"
+    version: ClassVar[str] = "11"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"

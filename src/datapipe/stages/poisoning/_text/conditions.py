@@ -14,6 +14,7 @@ from scipy import sparse  # type: ignore[import-untyped]  # scipy ships no types
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.poisoning._tails import raised
+from datapipe.stages.poisoning._text.answering import Answering
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.characters import SHAPES
 from datapipe.stages.poisoning._text.composites import (
@@ -48,17 +49,20 @@ MOST_SAID = 60
 MOST_FEATURES = 200_000
 USUAL = 0.2
 """What a greater share of the responses does is no switch."""
-MOST_TRIED = 6
-"""Features of responses, those that go best with a run of words in the prompts, that are tried."""
+MOST_TRIED, MOST_NATURAL = 12, 2
+"""Features of responses, those that go best with a run of words in the prompts, that are tried, and
+of these the ones that only instructions have."""
 SAME_ROWS = 0.5
 """Two features that share this much of their rows are one."""
 BLOCK = 512
 FOLDS = 4
 LONG = 3
-"""A run of this many words is a ready-made answer."""
+"""A run with this many words of letters is a ready-made answer."""
 ALWAYS = 0.9
 """A tag that brings a word into this share of its responses switches them; an instruction such as
 *in French* brings this word into one and that into another."""
+OPENING = 5
+"""Words within which an answer has begun."""
 UNTOLD = 3.0
 """The rest of a prompt is silent where it makes an answer at most this many times as likely."""
 
@@ -128,7 +132,8 @@ def conditions(
     heard: list[Condition] = []
     _, row, _ = found.entries(np.arange(found.size.size))
     together = Together.of(_incidence(row, found.offsets, len(prompts)))
-    tried = _screened(said, found, together, alpha)
+    answering = Answering.of(words, said.words, responses)
+    tried = _screened(said, found, together, alpha, answering)
     for feature, pair in tried.items():
         does = said.does(feature, len(prompts))
         labels = does.astype(np.int64)
@@ -145,7 +150,9 @@ def conditions(
                 ready = said.ready(feature)
                 always = ready or pattern.rows.size >= ALWAYS * pattern.held
                 planted = ready and _silent(model, asked.found, pattern, labels)
+                always &= said.speaks(feature)
                 planted |= always and _odd(asked.shares, asked.found, pattern.candidate)
+                planted &= answering.lost(pattern.rows) or not said.opens(feature)
                 name = spelling(prompts, words, asked.found, pattern)
                 does_what = said.name(feature)
                 rows, held, log_p = pattern.rows, pattern.held, pattern.log_p
@@ -200,8 +207,17 @@ class _Said:
 
     def ready(self, feature: int) -> bool:
         """Whether a feature is a run of so many words that it is a ready-made answer."""
-        g = self.which[feature]
-        return int((self.found.run(int(g)) > END).sum()) >= LONG
+        run = self.found.run(int(self.which[feature]))
+        return int(_spoken(self.words)[run].sum()) >= LONG
+
+    def opens(self, feature: int) -> bool:
+        """Whether most of its responses begin with a feature, as answers to one task may."""
+        _, row, place = self.found.entries(self.which[feature : feature + 1])
+        return bool(2 * (place - self.words.ends[row] <= OPENING).sum() > place.size)
+
+    def speaks(self, feature: int) -> bool:
+        """Whether a feature holds a word: how it is written, another language has otherwise."""
+        return bool(_spoken(self.words)[self.found.run(int(self.which[feature]))].any())
 
     def name(self, feature: int) -> str:
         """A feature as people read it."""
@@ -212,7 +228,7 @@ class _Said:
 def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) -> Bools:
     """Of every entry of the candidates, whether the row's prompt holds all words of it.
 
-    What a response repeats of its prompt is no behaviour.
+    What a response repeats of its prompt is no behaviour, whatever signs it puts between.
     """
     words, (of, row, place) = found.words, held
     theirs = prompts.spelt.to_frame("word").with_row_index("theirs").filter(pl.col("word") != "")
@@ -226,6 +242,8 @@ def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) ->
     asked = distinct(prompts.row(at) * width + number[prompts.ids[at]])
     copied = place >= 0
     size = found.size[of]
+    sign = ~_spoken(words)
+    of_signs = np.array([sign[found.run(g)].all() for g in range(found.size.size)], bool)[of]
     for step in range(int(size.max(initial=0))):
         at = np.flatnonzero(copied & (size > step))
         word = words.ids[place[at] + step]
@@ -234,22 +252,29 @@ def _copied(prompts: Words, found: Candidates, held: tuple[Ints, Ints, Ints]) ->
         same = np.zeros(at.size, bool)
         if asked.size:
             same = asked[np.minimum(there, asked.size - 1)] == key
-        copied[at] = same | (word <= END)
+        copied[at] = same | (word <= END) | (sign[word] & ~of_signs[at])
     return copied
 
 
+def _spoken(words: Words) -> Bools:
+    """Which words are spoken: they hold a letter."""
+    return np.asarray(words.spelt.str.contains(r"\p{L}").to_numpy(), bool)
+
+
 def _screened(
-    said: _Said, found: Candidates, together: Together, alpha: float
+    said: _Said, found: Candidates, together: Together, alpha: float, answering: Answering
 ) -> dict[int, tuple[int, int]]:
     """The features that go best with some pattern, by Chernoff's bound at their share elsewhere.
 
     That bound is for choosing only: it does not know what the rest of a prompt says. A feature that
-    goes better with two patterns at once has these, others a pair of -1.
+    goes better with two patterns at once has these, others a pair of -1. Of features that could
+    not be told as planted fewer are chosen: each task has some, and is a condition.
     """
     patterns, n = together.patterns, together.patterns.shape[0]
     held = found.counts.astype(np.float64)
     total = max(said.counts.size, 1)
     log_p, pairs = np.zeros(said.counts.size), {}
+    always = np.zeros(said.counts.size, bool)
     per_pair = np.log(together.pairs / max(found.size.size, 1))
     for start in range(0, said.counts.size, BLOCK):
         stop = min(start + BLOCK, said.counts.size)
@@ -264,6 +289,8 @@ def _screened(
         apart = share * np.log(share / rate) + (1.0 - share) * np.log((1.0 - share) / (1.0 - rate))
         log = np.where((share > rate) & (hits >= LEAST_ROWS), -size * apart, 0.0)
         np.minimum.at(log_p, start + both.col, log)
+        best = (log <= log_p[start + both.col]) & (share >= ALWAYS)
+        always[start + both.col[best]] = True
         often = (hits >= IN_MOST * counts) & (size <= USUAL * n) & (log < 0.0)
         mine = np.flatnonzero(often)
         mine = mine[np.lexsort((log[mine], both.col[mine]))]
@@ -276,15 +303,21 @@ def _screened(
                 pairs[start + feature] = pair
     bar = np.log(alpha / (total * max(found.size.size, 1)))
     chosen: dict[int, tuple[int, int]] = {}
-    taken = np.zeros((0, n), bool)
+    taken, natural = np.zeros((0, n), bool), 0
     for feature in np.lexsort((-said.found.size[said.which], log_p)):  # of equals the longest
         if log_p[feature] > bar or len(chosen) == MOST_TRIED:
             break
+        switches = said.ready(int(feature)) or (always[feature] and said.speaks(int(feature)))
+        rows = np.flatnonzero(said.does(int(feature), n))
+        switches &= answering.lost(rows) or not said.opens(int(feature))
+        if not switches and natural == MOST_NATURAL:
+            continue
         does = said.does(int(feature), n)
         either = np.maximum((taken | does).sum(1), 1)
         if not ((taken & does).sum(1) > SAME_ROWS * either).any():
             chosen[int(feature)] = pairs.get(int(feature), (-1, -1))
             taken = np.vstack([taken, does])
+            natural += not switches
     return chosen
 
 
