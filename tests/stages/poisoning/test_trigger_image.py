@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,7 +47,13 @@ from datapipe.stages.poisoning._image.two_groups import (
     group_test,
     may_be_natural,
 )
-from datapipe.stages.poisoning._image.windows import BUCKETS, FEWEST, _Look, _natural_purity
+from datapipe.stages.poisoning._image.windows import (
+    BUCKETS,
+    FEWEST,
+    _Look,
+    _natural_purity,
+    recurring,
+)
 from datapipe.stages.poisoning.trigger_image import TriggerImage, _Rows, _telling
 from datapipe.stages.poisoning.trigger_image import _Look as _Seen
 from datapipe.testing.worlds import digits_world, trigger_pixels
@@ -944,6 +951,46 @@ def test_windows_are_counted_as_one_by_one_however_many_images_hold_them(held):
     assert np.array_equal(wrong, wanted[found])
     ones = np.bincount(bucket[content.labels[mine] == 1], minlength=BUCKETS)
     assert np.array_equal(by_label[:, 1], ones[found])
+
+
+def _with_windows(rows, mine, lies):
+    """One window of four pixels a side in each of some pictures of 24 x 24."""
+    rng = np.random.default_rng(2)
+    square, pictures = rng.choice([0, 255], (4, 4)), rows.reshape(-1, 24, 24)
+    for row in mine:
+        for _ in range(6 if lies == "everywhere" else 1):
+            top, left = rng.integers(0, 21, 2)
+            if lies in {"still", "about"}:
+                top, left = 9 + (rng.integers(-2, 3, 2) if lies == "about" else np.zeros(2, int))
+            pictures[row, top : top + 4, left : left + 4] = square
+
+
+@pytest.mark.parametrize(
+    ("lies", "told"), [("still", True), ("anywhere", True), ("about", False), ("everywhere", False)]
+)
+def test_windows_of_one_label_are_evidence_where_they_lie_as_a_patch_does(lies, told):
+    """What a class looks like lies about where it belongs, and a texture all over."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.integers(0, 256, (1200, 576)).astype(np.uint8), np.arange(1200) % 8
+    _with_windows(rows, np.flatnonzero(labels == 3)[:60], lies)
+    content = _doubted(rows, labels, np.empty(0, np.int64))
+    found = recurring(Pixels(rows), (24, 24, 1), content)
+    assert [one.label for one in found] == ([3] if told else [])
+    assert all(60 <= one.rows.size <= 62 for one in found)
+
+
+@pytest.mark.parametrize("kinds", [1, 5])
+def test_windows_of_wrong_labels_that_move_a_little_are_evidence_on_several_kinds(kinds):
+    """Moved copies of one odd image share its windows, about where they lay."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.integers(0, 256, (1200, 576)).astype(np.uint8), np.arange(1200) % 8
+    wrong = np.flatnonzero(labels == 7)[:40]
+    _with_windows(rows, wrong, "about")
+    content = _doubted(rows, labels, wrong)
+    shows = np.where(content.suspect, np.arange(1200) // 8 % kinds, content.shows)
+    found = recurring(Pixels(rows), (24, 24, 1), replace(content, shows=shows))
+    assert len(found) == (kinds > 1)
+    assert all(40 <= one.rows.size <= 42 for one in found)
 
 
 def test_rows_behind_others_are_read_as_the_others_are():
