@@ -22,11 +22,10 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning._image import replanted
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
     Evidence,
-    Filters,
-    Tried,
     across_sources,
     apart,
     judged,
@@ -36,6 +35,8 @@ from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
 from datapipe.stages.poisoning._image.places import LINES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.seen import Look, Rows
+from datapipe.stages.poisoning._image.spread import Filters, Tried
 from datapipe.stages.poisoning._image.squares import Squares, squares_test
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, with_stamp
@@ -54,8 +55,7 @@ from datapipe.stages.poisoning._image.windows import (
     _natural_purity,
     recurring,
 )
-from datapipe.stages.poisoning.trigger_image import TriggerImage, _Rows, _telling
-from datapipe.stages.poisoning.trigger_image import _Look as _Seen
+from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
 DATA = Path(
@@ -753,8 +753,8 @@ def test_lines_are_asked_for_in_pictures_only():
     shuffled = pictures.reshape(300, -1)[:, rng.permutation(100)]
     for rows, asked in ((pictures.reshape(300, -1), True), (shuffled, False)):
         frame = pl.DataFrame({"i": rows.astype(np.uint8), "y": labels})
-        whole = _Rows.of(Dataset.of(frame, Roles.of(image="i", label="y")))
-        look = _Seen.of(whole, Columns.drawn(whole.pixels, rng))
+        whole = Rows.of(Dataset.of(frame, Roles.of(image="i", label="y")))
+        look = Look.of(whole, Columns.drawn(whole.pixels, rng))
         assert (LINES in {places.side for places in look.places}) == asked
 
 
@@ -991,6 +991,27 @@ def test_windows_of_wrong_labels_that_move_a_little_are_evidence_on_several_kind
     found = recurring(Pixels(rows), (24, 24, 1), replace(content, shows=shows))
     assert len(found) == (kinds > 1)
     assert all(40 <= one.rows.size <= 42 for one in found)
+
+
+@pytest.mark.parametrize(("copies", "share"), [(1, 1.0), (3, 1 / 3)])
+def test_rows_are_counted_once_however_often_recoloured(copies, share):
+    """What they share, however much, is their pattern and makes none of them a copy."""
+    rng = np.random.default_rng(4)
+    rows, labels = rng.uniform(60, 120, (800, 100)), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 2)[:30]
+    own = rows[wrong[np.arange(30) // copies]]
+    rows[wrong] = own * rng.uniform(0.7, 1.3, (30, 1)) + rng.uniform(-9, 9, (30, 1))
+    rows[wrong] += rng.normal(0, 1, (30, 100))
+    rows[wrong, :20] = 255
+    rows = np.rint(rows).astype(np.uint8)
+    content = _doubted(rows, labels, wrong)
+    one = Evidence(3, 30, 40, 1e-4, wrong, "cross-source", content)
+    ranked = [one, replace(one, p_value=0.5), replace(one, test=TWO_GROUPS)]
+    made = counted_once(ranked, Pixels(rows), 0.01)
+    assert sorted(np.log10([e.p_value for e in made])) == pytest.approx(
+        sorted([-4 * share, np.log10(0.5), -4]), abs=0.2
+    )
+    assert [e.p_value for e in made] == sorted(e.p_value for e in made)
 
 
 def test_rows_behind_others_are_read_as_the_others_are():

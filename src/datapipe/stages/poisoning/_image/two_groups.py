@@ -17,13 +17,13 @@ from datapipe.stages.poisoning._image.matched_filter import (
     PARTED,
     SPREAD_OUT,
     Evidence,
-    Filters,
     across_sources,
     judged,
 )
 from datapipe.stages.poisoning._image.pairs import HIDDEN
 from datapipe.stages.poisoning._image.parted import ALONE, TWO, chances
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.windows import ONE_LABEL, PURE
 
 Floats = NDArray[np.float64]
