@@ -25,6 +25,7 @@ from datapipe.stages.poisoning._image.content import Content, content_of, equal_
 from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
+    HALVES,
     Evidence,
     across_sources,
     apart,
@@ -53,6 +54,7 @@ from datapipe.stages.poisoning._image.windows import (
     FEWEST,
     _Look,
     _natural_purity,
+    looks_like_pictures,
     recurring,
 )
 from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
@@ -274,11 +276,13 @@ def _waves(seed, *, count, clean=False):
     return Dataset.of(frame, Roles.of(image="i", label="y")), planted
 
 
-@pytest.mark.parametrize("clean", [False, True])
-def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(clean):
-    data, planted = _waves(3, count=54, clean=clean)
+@pytest.mark.parametrize(
+    ("seed", "clean", "least"), [(3, False, 0.99), (3, True, 0.9), (4, True, 0.9)]
+)
+def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(seed, clean, least):
+    data, planted = _waves(seed, count=54, clean=clean)
     score = _look(data).rows["score"].to_numpy()
-    assert auroc(planted, score).value > 0.99
+    assert auroc(planted, score).value > least
 
 
 def test_a_warp_of_one_image_in_a_hundred_is_heard_among_many_natural_suspects():
@@ -353,9 +357,9 @@ def test_rows_may_be_a_kind_of_their_label_where_neighbours_vouch_or_the_pattern
 
     Nor are the odd ones of a class, which share what is odd about them.
     """
-    seen = SimpleNamespace(
-        view="view" in told, genuine=np.array(["vouched" in told] * 8 + [False] * 2)
-    )
+    none = np.zeros(10, np.int64)
+    vouched = np.array(["vouched" in told] * 8 + [False] * 2)
+    seen = SimpleNamespace(view="view" in told, genuine=vouched, labels=none, shows=none)
     rows = np.arange(10)
     evidence = Evidence(1, 10, 10, p_value, rows, test, seen, faint="faint" in told)
     assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
@@ -993,6 +997,43 @@ def test_windows_of_wrong_labels_that_move_a_little_are_evidence_on_several_kind
     assert all(40 <= one.rows.size <= 42 for one in found)
 
 
+def test_digits_are_pictures_whose_order_matters():
+    """Beside each other their pixels differ as much as any two, below each other by half."""
+    rows = Pixels(load_digits().data.astype(np.uint8))
+    assert looks_like_pictures(rows, (8, 8, 1))
+    for seed in range(5):
+        shuffled = Pixels(rows.stored[:, np.random.default_rng(seed).permutation(64)])
+        assert not looks_like_pictures(shuffled, (8, 8, 1))
+
+
+@pytest.mark.parametrize("seed", [402, 403])
+def test_a_small_mixed_patch_anywhere_on_small_images_is_found(seed):
+    values, labels = load_digits(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.flatnonzero(labels != 6))[:18]
+    square = rng.choice([0.0, 16.0], (3, 3))
+    images = values.reshape(-1, 8, 8).copy()
+    for row, (top, left) in zip(rows, rng.integers(0, 6, (18, 2)), strict=True):
+        images[row, top : top + 3, left : left + 3] = square
+    labels[rows] = 6
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")), seed)
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[rows].mean() > 0.5
+    assert flags.sum() <= 20
+
+
+def test_squares_of_another_value_on_each_row_are_asked_together():
+    rng = np.random.default_rng(5)
+    rows = rng.integers(0, 2, (1000, 144)).astype(np.uint8) * 255
+    mine = rng.permutation(1000)[:30]
+    for row, value in zip(mine, range(60, 90), strict=True):
+        rows.reshape(-1, 12, 12)[row, 5:8, 4:7] = value
+    held = Squares(Pixels(rows), (12, 12, 1)).held
+    assert [part.tolist() for part in held if set(part) >= set(mine)] == [sorted(mine)]
+
+
 @pytest.mark.parametrize(("copies", "share"), [(1, 1.0), (3, 1 / 3)])
 def test_rows_are_counted_once_however_often_recoloured(copies, share):
     """What they share, however much, is their pattern and makes none of them a copy."""
@@ -1012,6 +1053,20 @@ def test_rows_are_counted_once_however_often_recoloured(copies, share):
         sorted([-4 * share, np.log10(0.5), -4]), abs=0.2
     )
     assert [e.p_value for e in made] == sorted(e.p_value for e in made)
+
+
+@pytest.mark.parametrize("kin", [False, True])
+def test_rows_that_are_each_others_neighbours_without_their_pattern_are_a_kind(kin):
+    rng = np.random.default_rng(6)
+    rows, labels = rng.uniform(0, 160, (800, 100)), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 2)[:30]
+    if kin:
+        rows[wrong] = 0.8 * rows[wrong[0]] + 0.2 * rows[wrong]
+    rows[wrong, :15] = 255
+    rows = np.rint(rows).astype(np.uint8)
+    content = _doubted(rows, labels, wrong)
+    evidence = Evidence(3, 30, 30, 1e-12, wrong, HALVES, content)
+    assert may_be_natural(Trigger.of(evidence)) == kin
 
 
 def test_rows_behind_others_are_read_as_the_others_are():

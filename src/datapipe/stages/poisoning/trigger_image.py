@@ -18,6 +18,7 @@ from datapipe.stages.poisoning._image.content import Content, content_of, equal_
 from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
+    TWO_GROUPS,
     Evidence,
     blind_test,
     transfer_test,
@@ -35,7 +36,6 @@ from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
 from datapipe.stages.poisoning._image.two_groups import (
     OF_A_GROUP,
-    TWO_GROUPS,
     group_test,
     may_be_natural,
 )

@@ -42,7 +42,7 @@ SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
 """More suspects than this are not compared one by one; their mean tells what they share."""
-HALVES = "split-half"
+HALVES, TWO_GROUPS = "split-half", "two groups"
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ MOST_AT_ONCE = 240
 """Images that are looked at together: so many and `FEWEST` can be counted in a byte."""
 COMMONEST = 0.25
 """Share of images; what more of them hold is background."""
-WRONG = 0.3
+WRONG = 0.2
 """Largest share of images with one window that show something else than their label by nature."""
 PURE = 0.7
 """Largest share that have one label by nature, where other labels' windows do not say more."""
@@ -88,7 +88,7 @@ def looks_like_pictures(pixels: Pixels, shape: tuple[int, int, int]) -> bool:
         return False
     rows = np.arange(0, len(pixels), max(1, len(pixels) // 500))
     some = pixels.take(rows).reshape(-1, height, width, channels)
-    beside = np.abs(np.diff(some, axis=2)).mean()
+    beside = 0.5 * sum(np.abs(np.diff(some, axis=axis)).mean() for axis in (1, 2))
     rng = np.random.default_rng(0)
     flat = some.reshape(len(some), -1)
     apart = np.abs(flat - flat[:, rng.permutation(flat.shape[1])]).mean()
