@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,11 +22,11 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import auroc
 from datapipe.stages.poisoning._image import replanted
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
+    HALVES,
     Evidence,
-    Filters,
-    Tried,
     across_sources,
     apart,
     judged,
@@ -35,6 +36,8 @@ from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
 from datapipe.stages.poisoning._image.places import LINES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.seen import Look, Rows
+from datapipe.stages.poisoning._image.spread import Filters, Tried
 from datapipe.stages.poisoning._image.squares import Squares, squares_test
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, with_stamp
@@ -46,9 +49,15 @@ from datapipe.stages.poisoning._image.two_groups import (
     group_test,
     may_be_natural,
 )
-from datapipe.stages.poisoning._image.windows import BUCKETS, FEWEST, _Look, _natural_purity
-from datapipe.stages.poisoning.trigger_image import TriggerImage, _Rows, _telling
-from datapipe.stages.poisoning.trigger_image import _Look as _Seen
+from datapipe.stages.poisoning._image.windows import (
+    BUCKETS,
+    FEWEST,
+    _Look,
+    _natural_purity,
+    looks_like_pictures,
+    recurring,
+)
+from datapipe.stages.poisoning.trigger_image import TriggerImage, _telling
 from datapipe.testing.worlds import digits_world, trigger_pixels
 
 DATA = Path(
@@ -267,11 +276,13 @@ def _waves(seed, *, count, clean=False):
     return Dataset.of(frame, Roles.of(image="i", label="y")), planted
 
 
-@pytest.mark.parametrize("clean", [False, True])
-def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(clean):
-    data, planted = _waves(3, count=54, clean=clean)
+@pytest.mark.parametrize(
+    ("seed", "clean", "least"), [(3, False, 0.99), (3, True, 0.9), (4, True, 0.9)]
+)
+def test_a_wave_is_ranked_above_the_rest_whoever_carries_it(seed, clean, least):
+    data, planted = _waves(seed, count=54, clean=clean)
     score = _look(data).rows["score"].to_numpy()
-    assert auroc(planted, score).value > 0.99
+    assert auroc(planted, score).value > least
 
 
 def test_a_warp_of_one_image_in_a_hundred_is_heard_among_many_natural_suspects():
@@ -346,9 +357,9 @@ def test_rows_may_be_a_kind_of_their_label_where_neighbours_vouch_or_the_pattern
 
     Nor are the odd ones of a class, which share what is odd about them.
     """
-    seen = SimpleNamespace(
-        view="view" in told, genuine=np.array(["vouched" in told] * 8 + [False] * 2)
-    )
+    none = np.zeros(10, np.int64)
+    vouched = np.array(["vouched" in told] * 8 + [False] * 2)
+    seen = SimpleNamespace(view="view" in told, genuine=vouched, labels=none, shows=none)
     rows = np.arange(10)
     evidence = Evidence(1, 10, 10, p_value, rows, test, seen, faint="faint" in told)
     assert may_be_natural(Trigger(1, evidence, rows, np.zeros(10))) == natural
@@ -427,15 +438,14 @@ def test_less_contrast_is_heard_in_how_dark_pixels_are_whatever_their_order(colu
 
 
 def test_tones_are_shares_of_brighter_pixels_in_any_order():
-    rows = np.where(np.random.default_rng(0).random((900, 64)) < 0.5, 0, 200).astype(np.uint8)
-    rows[:100:2] = 255
+    rng = np.random.default_rng(0)
+    rows = np.rint(255 * rng.random((900, 64)) ** rng.uniform(0.2, 5.0, (900, 1))).astype(np.uint8)
+    rows[0, :2] = 0, 255
     made = next(tones(Pixels(rows))).stored
-    assert made.shape[0] == 900
-    assert np.allclose(made.std(0), 1.0, atol=1e-3)
-    shares = (rows[:, None] / 255.0 > np.array([0.0, 0.98])[:, None]).mean(2)
-    for share in shares.T:
-        assert max(abs(np.corrcoef(share, column)[0, 1]) for column in made.T) > 0.999
-    shuffled = rows[:, np.random.default_rng(1).permutation(64)]
+    levels = [*(t / 8 for t in range(1, 8)), 0.0, 0.02, 0.04, 0.08, 0.92, 0.96, 0.98]
+    shares = np.stack([(rows / np.float32(255.0) > level).mean(1) for level in levels], axis=1)
+    assert np.allclose(made, shares / shares.std(0), atol=1e-3)
+    shuffled = rows[:, rng.permutation(64)]
     assert np.array_equal(next(tones(Pixels(shuffled))).stored, made)
 
 
@@ -746,8 +756,8 @@ def test_lines_are_asked_for_in_pictures_only():
     shuffled = pictures.reshape(300, -1)[:, rng.permutation(100)]
     for rows, asked in ((pictures.reshape(300, -1), True), (shuffled, False)):
         frame = pl.DataFrame({"i": rows.astype(np.uint8), "y": labels})
-        whole = _Rows.of(Dataset.of(frame, Roles.of(image="i", label="y")))
-        look = _Seen.of(whole, Columns.drawn(whole.pixels, rng))
+        whole = Rows.of(Dataset.of(frame, Roles.of(image="i", label="y")))
+        look = Look.of(whole, Columns.drawn(whole.pixels, rng))
         assert (LINES in {places.side for places in look.places}) == asked
 
 
@@ -944,6 +954,118 @@ def test_windows_are_counted_as_one_by_one_however_many_images_hold_them(held):
     assert np.array_equal(wrong, wanted[found])
     ones = np.bincount(bucket[content.labels[mine] == 1], minlength=BUCKETS)
     assert np.array_equal(by_label[:, 1], ones[found])
+
+
+def _with_windows(rows, mine, lies):
+    """One window of four pixels a side in each of some pictures of 24 x 24."""
+    rng = np.random.default_rng(2)
+    square, pictures = rng.choice([0, 255], (4, 4)), rows.reshape(-1, 24, 24)
+    for row in mine:
+        for _ in range(6 if lies == "everywhere" else 1):
+            top, left = rng.integers(0, 21, 2)
+            if lies in {"still", "about"}:
+                top, left = 9 + (rng.integers(-2, 3, 2) if lies == "about" else np.zeros(2, int))
+            pictures[row, top : top + 4, left : left + 4] = square
+
+
+@pytest.mark.parametrize(
+    ("lies", "told"), [("still", True), ("anywhere", True), ("about", False), ("everywhere", False)]
+)
+def test_windows_of_one_label_are_evidence_where_they_lie_as_a_patch_does(lies, told):
+    """What a class looks like lies about where it belongs, and a texture all over."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.integers(0, 256, (1200, 576)).astype(np.uint8), np.arange(1200) % 8
+    _with_windows(rows, np.flatnonzero(labels == 3)[:60], lies)
+    content = _doubted(rows, labels, np.empty(0, np.int64))
+    found = recurring(Pixels(rows), (24, 24, 1), content)
+    assert [one.label for one in found] == ([3] if told else [])
+    assert all(60 <= one.rows.size <= 62 for one in found)
+
+
+@pytest.mark.parametrize("kinds", [1, 5])
+def test_windows_of_wrong_labels_that_move_a_little_are_evidence_on_several_kinds(kinds):
+    """Moved copies of one odd image share its windows, about where they lay."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.integers(0, 256, (1200, 576)).astype(np.uint8), np.arange(1200) % 8
+    wrong = np.flatnonzero(labels == 7)[:40]
+    _with_windows(rows, wrong, "about")
+    content = _doubted(rows, labels, wrong)
+    shows = np.where(content.suspect, np.arange(1200) // 8 % kinds, content.shows)
+    found = recurring(Pixels(rows), (24, 24, 1), replace(content, shows=shows))
+    assert len(found) == (kinds > 1)
+    assert all(40 <= one.rows.size <= 42 for one in found)
+
+
+def test_digits_are_pictures_whose_order_matters():
+    """Beside each other their pixels differ as much as any two, below each other by half."""
+    rows = Pixels(load_digits().data.astype(np.uint8))
+    assert looks_like_pictures(rows, (8, 8, 1))
+    for seed in range(5):
+        shuffled = Pixels(rows.stored[:, np.random.default_rng(seed).permutation(64)])
+        assert not looks_like_pictures(shuffled, (8, 8, 1))
+
+
+@pytest.mark.parametrize("seed", [402, 403])
+def test_a_small_mixed_patch_anywhere_on_small_images_is_found(seed):
+    values, labels = load_digits(return_X_y=True)
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.flatnonzero(labels != 6))[:18]
+    square = rng.choice([0.0, 16.0], (3, 3))
+    images = values.reshape(-1, 8, 8).copy()
+    for row, (top, left) in zip(rows, rng.integers(0, 6, (18, 2)), strict=True):
+        images[row, top : top + 3, left : left + 3] = square
+    labels[rows] = 6
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")), seed)
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[rows].mean() > 0.5
+    assert flags.sum() <= 20
+
+
+def test_squares_of_another_value_on_each_row_are_asked_together():
+    rng = np.random.default_rng(5)
+    rows = rng.integers(0, 2, (1000, 144)).astype(np.uint8) * 255
+    mine = rng.permutation(1000)[:30]
+    for row, value in zip(mine, range(60, 90), strict=True):
+        rows.reshape(-1, 12, 12)[row, 5:8, 4:7] = value
+    held = Squares(Pixels(rows), (12, 12, 1)).held
+    assert [part.tolist() for part in held if set(part) >= set(mine)] == [sorted(mine)]
+
+
+@pytest.mark.parametrize(("copies", "share"), [(1, 1.0), (3, 1 / 3)])
+def test_rows_are_counted_once_however_often_recoloured(copies, share):
+    """What they share, however much, is their pattern and makes none of them a copy."""
+    rng = np.random.default_rng(4)
+    rows, labels = rng.uniform(60, 120, (800, 100)), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 2)[:30]
+    own = rows[wrong[np.arange(30) // copies]]
+    rows[wrong] = own * rng.uniform(0.7, 1.3, (30, 1)) + rng.uniform(-9, 9, (30, 1))
+    rows[wrong] += rng.normal(0, 1, (30, 100))
+    rows[wrong, :20] = 255
+    rows = np.rint(rows).astype(np.uint8)
+    content = _doubted(rows, labels, wrong)
+    one = Evidence(3, 30, 40, 1e-4, wrong, "cross-source", content)
+    ranked = [one, replace(one, p_value=0.5), replace(one, test=TWO_GROUPS)]
+    made = counted_once(ranked, Pixels(rows), 0.01)
+    assert sorted(np.log10([e.p_value for e in made])) == pytest.approx(
+        sorted([-4 * share, np.log10(0.5), -4]), abs=0.2
+    )
+    assert [e.p_value for e in made] == sorted(e.p_value for e in made)
+
+
+@pytest.mark.parametrize("kin", [False, True])
+def test_rows_that_are_each_others_neighbours_without_their_pattern_are_a_kind(kin):
+    rng = np.random.default_rng(6)
+    rows, labels = rng.uniform(0, 160, (800, 100)), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 2)[:30]
+    if kin:
+        rows[wrong] = 0.8 * rows[wrong[0]] + 0.2 * rows[wrong]
+    rows[wrong, :15] = 255
+    rows = np.rint(rows).astype(np.uint8)
+    content = _doubted(rows, labels, wrong)
+    evidence = Evidence(3, 30, 30, 1e-12, wrong, HALVES, content)
+    assert may_be_natural(Trigger.of(evidence)) == kin
 
 
 def test_rows_behind_others_are_read_as_the_others_are():

@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
@@ -17,32 +14,31 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.features.images import pixel_matrix
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
+from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
+    TWO_GROUPS,
     Evidence,
-    Filters,
     blind_test,
     transfer_test,
     try_all,
 )
+from datapipe.stages.poisoning._image.named import named, row_scores
 from datapipe.stages.poisoning._image.pairs import hidden_test, pair_test
-from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, Columns, Pixels, embedded, some
-from datapipe.stages.poisoning._image.places import LINES, PLACE, SIDES, Places, placed_test
+from datapipe.stages.poisoning._image.pixels import Columns, Pixels
+from datapipe.stages.poisoning._image.places import PLACE, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger, refine
 from datapipe.stages.poisoning._image.replanted import Ground, fewest_found, planted_in
-from datapipe.stages.poisoning._image.squares import Squares, squares_test
+from datapipe.stages.poisoning._image.seen import Look, Rows
+from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.textures import textures, tones
 from datapipe.stages.poisoning._image.two_groups import (
     OF_A_GROUP,
-    TWO_GROUPS,
     group_test,
     may_be_natural,
 )
-from datapipe.stages.poisoning._image.windows import looks_like_pictures, recurring
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -55,18 +51,12 @@ FEW = 0.1
 FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
-TOP_PIXELS = 16
-MOST_SHOWN = 500
-"""Rows of a kind, evenly spread, from which the picture of a pattern is made."""
 TESTS = 17
 """Kinds of evidence that share alpha: four of filters on pixels, three on textures, three on tones,
 four of exact values, two of windows, one of squares."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
-HINT, MOST_HINT = 0.6, 2.0
-"""How much an unconfirmed pattern says of a row, beside the doubt of its neighbours: the more, the
-smaller its p-value."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "13"
+    version: ClassVar[str] = "14"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -148,14 +138,14 @@ class TriggerImage(Stage):
         """
         if why := nested(data):
             return Yield(findings=(self._unknown(why),))
-        rows = _Rows.of(data)
+        rows = Rows.of(data)
         if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
             why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"
             return Yield(findings=(self._unknown(f"{why}, {FEWEST_ROWS} of 2 are the least"),))
         if not rows.pixels.range()[0] < rows.pixels.range()[1]:
             return Yield(findings=(self._unknown("every image is the same"),))
         rows = rows.distinct(equal_rows(rows.pixels))
-        look = _Look.of(rows, Columns.drawn(rows.pixels, context.rng("columns")))
+        look = Look.of(rows, Columns.drawn(rows.pixels, context.rng("columns")))
         content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
@@ -177,7 +167,7 @@ class TriggerImage(Stage):
         return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
-        self, look: _Look, content: Content, filters: Filters, context: Context
+        self, look: Look, content: Content, filters: Filters, context: Context
     ) -> tuple[list[Trigger], list[Evidence]]:
         """Find triggers one after the other, each with the rows of the last ones left out."""
         found: list[Trigger] = []
@@ -185,17 +175,20 @@ class TriggerImage(Stage):
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
             ranked = _ranked(content, filters, context.rng(f"halves {turn}"), bar)
+            ranked = counted_once(ranked, look.values, bar)
             telling = _telling(ranked, bar)
             if not telling:
                 filters.forget()
-            moving = [] if telling else look.moving(content)
+            moving = [] if telling else look.moving(content, TESTS)
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen:
                 ranked = _sorted([*ranked[:1], *_of_textures(content, look.views, bar)])
+                ranked = counted_once(ranked, look.values, bar)
                 telling = _telling(ranked, bar)
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
                 ranked = _sorted([*ranked[:1], *_of_stamps(content, look, rng)])
+                ranked = counted_once(ranked, look.values, bar)
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
@@ -212,14 +205,14 @@ class TriggerImage(Stage):
         return found, first
 
     def _finding(
-        self, found: list[Trigger], first: list[Evidence], content: Content, rows: _Rows
+        self, found: list[Trigger], first: list[Evidence], content: Content, rows: Rows
     ) -> Finding:
         distinct = np.zeros(rows.heads.size, bool)
         for trigger in found:
             distinct[trigger.rows] = True
         flags = distinct[rows.head_of]
         p_value = first[0].p_value if first else 1.0
-        told = [_named(t, rows) for t in found]
+        told = [named(t, rows) for t in found]
         says = f"no pattern carries a label in {flags.size} images"
         if told:
             says = (
@@ -240,7 +233,7 @@ class TriggerImage(Stage):
             columns=rows.columns,
             rows=scored_rows(
                 rows.row_ids,
-                _row_scores(found, first, content)[rows.head_of],
+                row_scores(found, first, content)[rows.head_of],
                 flagged=flags,
                 reason="holds a pattern that carries the label",
             ),
@@ -267,105 +260,7 @@ class TriggerImage(Stage):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows looked at: class numbers and names, pixels and ids.
-
-    Copies of an image under one label are looked at once: `heads` are the rows that stand for them
-    and `head_of` says which stands for each row. `step` is what a pixel has more by each unit.
-    """
-
-    labels: NDArray[np.int64]
-    names: tuple[str, ...]
-    pixels: Pixels
-    step: float
-    shape: tuple[int, int, int]
-    row_ids: pl.Series
-    columns: tuple[str, ...]
-    heads: NDArray[np.int64]
-    head_of: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, data: Dataset) -> _Rows:
-        found = pixel_matrix(data)
-        named = data.values("label")
-        whole = named.is_not_null().to_numpy()
-        if found.holes is not None:
-            whole &= ~found.holes.all(axis=1)
-        place = np.flatnonzero(whole)
-        kept = named.gather(place)
-        classes = kept.unique().sort()
-        numbers = kept.replace_strict(classes, np.arange(len(classes)), return_dtype=pl.Int64)
-        return cls(
-            numbers.to_numpy(),
-            tuple(str(v) for v in classes),
-            Pixels(found.stored).only(place),
-            found.step,
-            found.shape,
-            data.row_ids.gather(place),
-            (*data.roles.all("image")[:1], data.roles.one("label")),
-            np.arange(place.size),
-            np.arange(place.size),
-        )
-
-    def distinct(self, first: NDArray[np.int64]) -> _Rows:
-        """With copies told apart no more: `first` is the first row that equals each."""
-        key = first * len(self.names) + self.labels
-        order = np.argsort(key, kind="stable")
-        new = np.ones(order.size, bool)
-        new[1:] = key[order[1:]] != key[order[:-1]]
-        head = np.empty(order.size, np.int64)
-        head[order] = order[new][np.cumsum(new) - 1]
-        heads = np.flatnonzero(head == np.arange(head.size))
-        return replace(
-            self,
-            pixels=self.pixels.only(heads),
-            heads=heads,
-            head_of=np.searchsorted(heads, head),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """The different images: columns that the filters see, and the pixels as they are."""
-
-    values: Pixels
-    pixels: Pixels
-    shape: tuple[int, int, int]
-    pictures: bool
-    embedded: bool
-    columns: Columns
-    places: list[Places]
-    squares: Squares
-
-    @classmethod
-    def of(cls, rows: _Rows, columns: Columns) -> _Look:
-        pictures = looks_like_pictures(rows.pixels, rows.shape)
-        among = not pictures and embedded(rows.pixels)
-        values = columns.of(rows.pixels)
-        sides = [side for side in SIDES if pictures or side != LINES]
-        places = [Places(rows.pixels, rows.shape, side) for side in sides]
-        squares = Squares(rows.pixels, rows.shape)
-        return cls(values, rows.pixels, rows.shape, pictures, among, columns, places, squares)
-
-    @cached_property
-    def views(self) -> list[Pixels]:
-        """What does not depend on places, or where pixels have none, on their order."""
-        if self.embedded:
-            return []
-        return list(textures(self.pixels, self.shape) if self.pictures else tones(self.pixels))
-
-    def moving(self, content: Content) -> list[Trigger]:
-        """Patches that may lie anywhere, most telling first; none where rows are no pictures."""
-        if not self.pictures:
-            return []
-        windows = recurring(self.pixels, self.shape, content)
-        made = [Trigger.of(one.evidence(content, TESTS)) for one in windows]
-        made.extend(squares_test(content, self.squares, TESTS))
-        return sorted(made, key=lambda t: t.evidence.p_value)
-
-
-def _ground(look: _Look, content: Content, filters: Filters) -> Ground:
+def _ground(look: Look, content: Content, filters: Filters) -> Ground:
     stamps = Stamps(content, look.pixels)
     kind = (look.pictures, look.embedded)
     return Ground(content, filters, stamps, look.places, look.shape, *kind, look.columns.seen)
@@ -412,13 +307,13 @@ def _of_view(content: Content, bar: float, *, tones: bool) -> list[Evidence]:
     return _sorted([*made, *(e for e in groups if not tones or e.test != TWO_GROUPS)])
 
 
-def _of_stamps(content: Content, look: _Look, rng: np.random.Generator) -> list[Evidence]:
+def _of_stamps(content: Content, look: Look, rng: np.random.Generator) -> list[Evidence]:
     """The evidence of exact values."""
     placed = placed_test(content, look.places)
     return _corrected(None, *stamp_tests(content, look.pixels, rng), placed)
 
 
-def _whole(evidence: Evidence, look: _Look) -> Trigger:
+def _whole(evidence: Evidence, look: Look) -> Trigger:
     """All rows that hold the pattern of some."""
     if evidence.test in (*STAMPS, PLACE):
         return with_stamp(evidence, look.pixels)
@@ -453,66 +348,3 @@ def _telling(ranked: list[Evidence], bar: float) -> list[Evidence]:
 
 def _sorted(every: list[Evidence]) -> list[Evidence]:
     return sorted(every, key=lambda e: (e.p_value, -e.hits))
-
-
-def _row_scores(
-    found: list[Trigger], first: list[Evidence], content: Content
-) -> NDArray[np.float64]:
-    """How loudly each row holds a pattern, in [0.5, 1) where it was found.
-
-    Below that, how far its neighbours doubt its label, and how it answers to the pattern that came
-    nearest to an alarm.
-    """
-    scores = 0.5 * content.doubt
-    if not found and first and first[0].rows.size and first[0].label >= 0:
-        shown = refine(first[0])
-        loud = shown.loudness * (content.labels == shown.label)
-        hint = min(HINT * (1.0 - np.log10(max(first[0].p_value, 1e-9))), MOST_HINT)
-        return np.asarray((scores + hint * loud) / (1.0 + hint), np.float64)
-    for trigger in found:
-        mine = trigger.rows
-        scores = np.maximum(scores, 0.5 * trigger.loudness)  # those that hold it faintly
-        scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])
-    return scores
-
-
-def _named(trigger: Trigger, rows: _Rows) -> dict[str, Any]:
-    """What a finding says of a trigger: class, source classes, pattern, evidence."""
-    view, pixels, mine = trigger.evidence.view, rows.pixels, some(trigger.rows, MOST_SHOWN)
-    shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
-    seen, own = pixels.take(mine), []
-    for k in shows:
-        own.append(some(_own(view, k), MOST_SHOWN))
-        seen[view.shows[mine] == k] -= np.median(pixels.take(own[-1]), axis=0)
-    template = rows.step * np.median(seen, axis=0)
-    usual = pixels.take(some(np.concatenate(own), MOST_SHOWN))
-    spread = usual.std(0) + 1e-3 * float(usual.std() or 1.0)
-    _, width, channels = rows.shape
-    top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
-    return {
-        "class": rows.names[trigger.label] if trigger.label >= 0 else "any",
-        "count": int(np.isin(rows.head_of, trigger.rows).sum()),
-        "source_classes": {
-            rows.names[k]: int(n) for k, n in zip(shows, counts, strict=True) if k != trigger.label
-        },
-        "test": trigger.evidence.test,
-        "p_value": trigger.evidence.p_value,
-        "suspects": trigger.evidence.looked_at,
-        "vouched": round(trigger.vouched, 4),
-        "top_pixels": [
-            {
-                "pixel": int(i),
-                "row": int(i) // (width * channels),
-                "column": int(i) // channels % width,
-                "change": round(float(template[i]), 4),
-            }
-            for i in top
-            if template[i] != 0
-        ],
-        "template": np.round(template, 4).tolist() if template.size <= MOST_PIXELS else [],
-    }
-
-
-def _own(view: Content, label: int) -> NDArray[np.int64]:
-    own = view.usual[label]
-    return own if own.size else np.flatnonzero(view.left)

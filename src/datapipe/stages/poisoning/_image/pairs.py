@@ -14,15 +14,13 @@ from datapipe.stages.poisoning._image.levels import LEAST_HITS
 from datapipe.stages.poisoning._image.matched_filter import (
     HALVES,
     PARTED,
-    Axis,
     Evidence,
-    Filters,
-    Tried,
     halved,
     judged,
     tried_on,
 )
 from datapipe.stages.poisoning._image.parted import ALONE, chances
+from datapipe.stages.poisoning._image.spread import Axis, Filters, Tried
 
 Floats = NDArray[np.float64]
 

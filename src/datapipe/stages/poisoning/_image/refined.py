@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content, without_direction
 from datapipe.stages.poisoning._image.levels import LOUD
-from datapipe.stages.poisoning._image.matched_filter import Evidence, Filters
+from datapipe.stages.poisoning._image.matched_filter import Evidence
 from datapipe.stages.poisoning._image.parted import width, without_crowd
+from datapipe.stages.poisoning._image.spread import Filters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

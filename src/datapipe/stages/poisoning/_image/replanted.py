@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.levels import DEAF, LEAST_HITS, tail
-from datapipe.stages.poisoning._image.matched_filter import Filters, across_sources, apart
+from datapipe.stages.poisoning._image.matched_filter import across_sources, apart
 from datapipe.stages.poisoning._image.pixels import Pixels
 from datapipe.stages.poisoning._image.places import SIDES as WINDOWS
 from datapipe.stages.poisoning._image.places import Places
+from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamps import Stamps, evidence_across
 
 Thin = NDArray[np.float32]

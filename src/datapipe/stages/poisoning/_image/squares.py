@@ -32,6 +32,10 @@ INFLATED = 3.0
 neighbours are less sure of thick strokes."""
 COMMONEST = 0.25
 """Squares in more of the rows than this are background."""
+SELDOM = 0.01
+"""Values of which squares are in at most this share of the rows are asked together as well: those
+of a patch may be other ones on each row.
+"""
 ASKED = 200
 """Rows, evenly spread, that tell the value of the background."""
 UNTOLD = 0.1
@@ -50,7 +54,10 @@ class Squares:
 
     @cached_property
     def held(self) -> list[Ints]:
-        """The rows that hold each different square, of those that enough rows hold to tell."""
+        """The rows that hold each different square, of those that enough rows hold to tell.
+
+        Behind them those that hold one of any value that is seldom, one side after the other.
+        """
         found = list(self._found())
         if not found:
             return []
@@ -59,7 +66,10 @@ class Squares:
         rows, sides, codes = rows[order], sides[order], codes[order]
         edges = np.flatnonzero((sides[1:] != sides[:-1]) | (codes[1:] != codes[:-1])) + 1
         parts = np.split(rows, edges)
-        return [p for p in parts if LEAST_HITS <= p.size <= COMMONEST * len(self.pixels)]
+        size = np.diff(edges, prepend=0, append=rows.size)
+        seldom = np.repeat(size <= max(LEAST_HITS, SELDOM * len(self.pixels)), size)
+        pooled = [np.unique(rows[seldom & (sides == side)]) for side in np.unique(sides)]
+        return [p for p in parts + pooled if LEAST_HITS <= p.size <= COMMONEST * len(self.pixels)]
 
     def told(self, content: Content, label: int, times: int) -> Trigger:
         """The square that suspects of a label hold most beyond what they are of its rows by nature.

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.levels import LEAST_HITS, LOUD, tail
 from datapipe.stages.poisoning._image.matched_filter import (
-    FEWEST_GENUINE,
     FEWEST_KINDS,
     LEAST_TEMPLATE,
     SPREAD_OUT,
     Evidence,
-    Tried,
 )
 from datapipe.stages.poisoning._image.pixels import Pixels, some
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.spread import FEWEST_GENUINE, Tried
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,25 +11,26 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._image.content import Content, without_direction
+from datapipe.stages.poisoning._image.copies import are_kin
 from datapipe.stages.poisoning._image.matched_filter import (
     FEWEST_KINDS,
     HALVES,
     PARTED,
     SPREAD_OUT,
+    TWO_GROUPS,
     Evidence,
-    Filters,
     across_sources,
     judged,
 )
 from datapipe.stages.poisoning._image.pairs import HIDDEN
 from datapipe.stages.poisoning._image.parted import ALONE, TWO, chances
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.windows import ONE_LABEL, PURE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TWO_GROUPS = "two groups"
 GROUPED = "cross-source, one group of a label"
 OF_A_GROUP = (HIDDEN, GROUPED)
 ONE_TEXTURE = "texture of one label"
@@ -134,14 +135,17 @@ def may_be_natural(trigger: Trigger) -> bool:
 
     Where a border, say, sets most images of a class apart, the others resemble another class. Only
     a pattern of pixels on several kinds is none of one label, however many rows hold it. Odd rows
-    of a class share a faint step of embeddings by nature, or are like one other class.
+    of a class share a faint step of embeddings by nature, or are like one other class; these
+    are like each other, too, where rows with a pattern are like any of what they show.
     """
     if trigger.evidence.test in (TWO_GROUPS, *OF_A_GROUP):
         return True
     view, p_value = trigger.evidence.view.view, trigger.evidence.p_value
     if trigger.evidence.faint and not view and p_value > SURE_FAINT:
         return True
-    if trigger.evidence.test == HALVES and p_value > SURE:
+    if trigger.evidence.test == HALVES and (
+        p_value > SURE or are_kin(trigger.evidence.view, trigger.evidence.rows)
+    ):
         return True
     alike = view or trigger.evidence.test in (ONE_LABEL, HALVES)
     return alike and trigger.vouched > MOSTLY_VOUCHED

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._image.content import Content
-from datapipe.stages.poisoning._image.matched_filter import Evidence
-from datapipe.stages.poisoning._image.pixels import BLOCK_BYTES, Pixels
+from datapipe.stages.poisoning._image.matched_filter import Evidence, several_kinds
+from datapipe.stages.poisoning._image.pixels import BLOCK_BYTES, Pixels, some
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-ONE_LABEL = "window of one label"
+ONE_LABEL, WRONG_LABELS = "window of one label", "window of wrong labels"
 SIDE = 3
 TONES = 4
 """Steps of brightness; a window is the same where each pixel is on the same step."""
@@ -34,7 +34,7 @@ MOST_AT_ONCE = 240
 """Images that are looked at together: so many and `FEWEST` can be counted in a byte."""
 COMMONEST = 0.25
 """Share of images; what more of them hold is background."""
-WRONG = 0.3
+WRONG = 0.2
 """Largest share of images with one window that show something else than their label by nature."""
 PURE = 0.7
 """Largest share that have one label by nature, where other labels' windows do not say more."""
@@ -43,6 +43,15 @@ AS_PURE = 0.8
 """
 UNTOLD = 0.1
 """Which rows hold windows that tell less than this is not asked."""
+TRIES = 3
+"""So many labels are asked whose most telling windows are no patch."""
+PLACED = 120
+"""Rows, evenly spread, in which is looked for where a window lies."""
+CLOSE, CLOSELY = 0.3, 0.9
+"""A patch's windows lie within this share of the side of a picture, in so many of its rows."""
+STILL, FREE = 0.5, 0.6
+"""A patch stays in one place in this share of its rows, or moves as widely as this share of what
+any place would do: parts of what a class looks like lie in between."""
 MANY = 20
 """Images a window must be in for its label's share to speak for what is natural."""
 SMOOTH = 0.8
@@ -79,7 +88,7 @@ def looks_like_pictures(pixels: Pixels, shape: tuple[int, int, int]) -> bool:
         return False
     rows = np.arange(0, len(pixels), max(1, len(pixels) // 500))
     some = pixels.take(rows).reshape(-1, height, width, channels)
-    beside = np.abs(np.diff(some, axis=2)).mean()
+    beside = 0.5 * sum(np.abs(np.diff(some, axis=axis)).mean() for axis in (1, 2))
     rng = np.random.default_rng(0)
     flat = some.reshape(len(some), -1)
     apart = np.abs(flat - flat[:, rng.permutation(flat.shape[1])]).mean()
@@ -95,7 +104,8 @@ def recurring(pixels: Pixels, shape: tuple[int, int, int], content: Content) -> 
         content: What the images show.
 
     Returns:
-        The most telling evidence of each of both tests, p-values corrected for all windows.
+        The most telling evidence of each of both tests, p-values corrected for all windows; none
+        where that is not like a patch.
     """
     look = _Look.of(pixels, shape, content)
     found = look.candidates()
@@ -126,12 +136,9 @@ class _Look:
 
     def codes(self) -> Iterator[tuple[Ints, NDArray[np.int32]]]:
         """The rows and buckets of the windows of each image, each once, block by block."""
-        height, width, channels = self.shape
         size_bytes = min(BLOCK_BYTES, MOST_AT_ONCE * 4 * self.pixels.shape[1])
         for mine, block in self.pixels.blocks(np.flatnonzero(self.content.left), size_bytes):
-            tone = ((block - self.low) / self.step).astype(np.uint32)
-            tone = np.minimum(tone, TONES - 1).reshape(-1, height, width, channels)
-            flat = _buckets(tone).reshape(mine.size, -1)
+            flat = _buckets(self._tones(block)).reshape(mine.size, -1)
             flat.sort(axis=1)
             new = np.ones(flat.shape, bool)
             new[:, 1:] = flat[:, 1:] != flat[:, :-1]
@@ -174,15 +181,38 @@ class _Look:
 
     def picture(self, bucket: int, row: int) -> list[float]:
         """The pixels of the window of a bucket in a row."""
-        height, width, channels = self.shape
-        image = self.pixels.take(np.array([row])).reshape(height, width, channels)
-        tone = np.minimum(((image - self.low) / self.step).astype(np.uint32), TONES - 1)
-        there = np.argwhere(_buckets(tone[None])[0] == bucket)
+        image = self.pixels.take(np.array([row])).reshape(self.shape)
+        there = np.argwhere(_buckets(self._tones(image[None]))[0] == bucket)
         if not len(there):
             return []
         i, j = there[0]
         part = image[i : i + SIDE, j : j + SIDE]
         return [round(float(v), 4) for v in part.ravel()]
+
+    def lie_as_a_patch(self, buckets: Ints, rows: Ints) -> bool:
+        """Whether windows lie close together in each row, and in one place of all or anywhere.
+
+        A part of what a class looks like lies about where it belongs, and a texture all over.
+        """
+        shown = some(rows, PLACED)
+        held = np.isin(_buckets(self._tones(self.pixels.take(shown))), buckets)
+        first, apart = [], []
+        for one in held:
+            there = np.argwhere(one)
+            if len(there):
+                first.append(there.min(0))
+                apart.append(int(np.ptp(there, axis=0).max()))
+        if not first:
+            return False
+        close = np.array(apart) <= max(CLOSE * min(self.shape[:2]), 2 * SIDE)
+        still = np.unique(first, axis=0, return_counts=True)[1].max() / len(first)
+        anywhere = (np.array(held.shape[1:]) - 1) / np.sqrt(12.0)
+        free = float((np.std(first, axis=0) / np.maximum(anywhere, 1e-9)).max())
+        return bool(close.mean() >= CLOSELY and (still >= STILL or free >= FREE))
+
+    def _tones(self, rows: NDArray[np.float32]) -> NDArray[np.uint32]:
+        tone = ((rows - self.low) / self.step).astype(np.uint32)
+        return np.minimum(tone, TONES - 1).reshape(-1, *self.shape)
 
 
 def _buckets(tone: NDArray[np.uint32]) -> NDArray[np.int32]:
@@ -207,6 +237,7 @@ def _folded(parts: list[NDArray[np.uint32]], by: np.uint32) -> NDArray[np.uint32
 def _most_telling(
     look: _Look, found: Ints, held: Ints, wrong: Ints, labels: Ints, *, by_label: bool
 ) -> Recurring | None:
+    """The windows that go most with a label, if they are a patch or lie on several kinds."""
     content = look.content
     if by_label:
         hits, natural = labels.max(1), _natural_purity(held, labels)
@@ -215,27 +246,30 @@ def _most_telling(
         hits = wrong
         natural = np.full(content.classes, max(WRONG, min(3.0 * usual, 2 * WRONG)))
     own = labels.argmax(1)
-    loud = np.flatnonzero(hits > natural[own] * held)
     tails = np.ones(found.size)
-    for i in loud:
+    for i in np.flatnonzero(hits > natural[own] * held):
         tails[i] = binomial_tail(int(hits[i]), int(held[i]), float(natural[own[i]]))
-    best = int(np.argmin(tails))
-    p_value = min(1.0, float(tails[best]) * found.size)
-    share = hits / np.maximum(held, 1)
-    pure = share >= AS_PURE * share[best]
-    telling = np.flatnonzero(pure & (tails * found.size <= max(p_value, 1e-4)))
-    label = int(own[best])
-    if not by_label and labels[best, label] <= 0.5 * held[best]:
-        label = -1
-    elif label >= 0:
-        telling = telling[own[telling] == label]
-    rows = look.holding(found[telling]) if p_value < UNTOLD else np.zeros(content.labels.size, bool)
-    rows &= content.labels == label if label >= 0 else content.labels != content.shows
-    rows &= content.left
-    place = np.flatnonzero(rows)
-    window = look.picture(int(found[best]), int(place[0])) if place.size else []
-    test = ONE_LABEL if by_label else "window of wrong labels"
-    return Recurring(label, p_value, int(hits[best]), int(held[best]), place, window, test)
+    share, test = hits / np.maximum(held, 1), ONE_LABEL if by_label else WRONG_LABELS
+    for _ in range(TRIES):
+        best = int(np.argmin(tails))
+        p_value = min(1.0, float(tails[best]) * found.size)
+        if p_value >= UNTOLD:
+            break
+        label = int(own[best])
+        telling = (share >= AS_PURE * share[best]) & (tails * found.size <= max(p_value, 1e-4))
+        if not by_label and labels[best, label] <= 0.5 * held[best]:
+            label = -1
+        elif label >= 0:
+            telling &= own == label
+        held_by = look.holding(found[telling]) & content.left
+        held_by &= content.labels == label if label >= 0 else content.labels != content.shows
+        rows = np.flatnonzero(held_by)
+        several = not by_label and several_kinds(content, rows)
+        if rows.size and (several or look.lie_as_a_patch(found[telling], rows)):
+            window = look.picture(int(found[best]), int(rows[0]))
+            return Recurring(label, p_value, int(hits[best]), int(held[best]), rows, window, test)
+        tails[own == own[best]] = 1.0
+    return None
 
 
 def _natural_purity(held: Ints, labels: Ints) -> Floats:

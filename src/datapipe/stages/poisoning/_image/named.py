@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a finding says: how loudly each row holds a pattern, and what the pattern is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._image.content import Content
+from datapipe.stages.poisoning._image.matched_filter import Evidence
+from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, some
+from datapipe.stages.poisoning._image.refined import Trigger, refine
+from datapipe.stages.poisoning._image.seen import Rows
+
+TOP_PIXELS = 16
+MOST_SHOWN = 500
+"""Rows of a kind, evenly spread, from which the picture of a pattern is made."""
+HINT, MOST_HINT = 0.6, 2.0
+"""How much an unconfirmed pattern says of a row, beside the doubt of its neighbours: the more, the
+smaller its p-value."""
+
+
+def row_scores(
+    found: list[Trigger], first: list[Evidence], content: Content
+) -> NDArray[np.float64]:
+    """How loudly each row holds a pattern, in [0.5, 1) where it was found.
+
+    Below that, how far its neighbours doubt its label, and how it answers to the pattern that came
+    nearest to an alarm.
+    """
+    scores = 0.5 * content.doubt
+    if not found and first and first[0].rows.size and first[0].label >= 0:
+        shown = refine(first[0])
+        loud = shown.loudness * (content.labels == shown.label)
+        hint = min(HINT * (1.0 - np.log10(max(first[0].p_value, 1e-9))), MOST_HINT)
+        return np.asarray((scores + hint * loud) / (1.0 + hint), np.float64)
+    for trigger in found:
+        mine = trigger.rows
+        scores = np.maximum(scores, 0.5 * trigger.loudness)  # those that hold it faintly
+        scores[mine] = np.maximum(scores[mine], 0.5 + 0.5 * trigger.loudness[mine])
+    return scores
+
+
+def named(trigger: Trigger, rows: Rows) -> dict[str, Any]:
+    """What a finding says of a trigger: class, source classes, pattern, evidence."""
+    view, pixels, mine = trigger.evidence.view, rows.pixels, some(trigger.rows, MOST_SHOWN)
+    shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
+    seen, own = pixels.take(mine), []
+    for k in shows:
+        own.append(some(_own(view, k), MOST_SHOWN))
+        seen[view.shows[mine] == k] -= np.median(pixels.take(own[-1]), axis=0)
+    template = rows.step * np.median(seen, axis=0)
+    usual = pixels.take(some(np.concatenate(own), MOST_SHOWN))
+    spread = usual.std(0) + 1e-3 * float(usual.std() or 1.0)
+    _, width, channels = rows.shape
+    top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
+    return {
+        "class": rows.names[trigger.label] if trigger.label >= 0 else "any",
+        "count": int(np.isin(rows.head_of, trigger.rows).sum()),
+        "source_classes": {
+            rows.names[k]: int(n) for k, n in zip(shows, counts, strict=True) if k != trigger.label
+        },
+        "test": trigger.evidence.test,
+        "p_value": trigger.evidence.p_value,
+        "suspects": trigger.evidence.looked_at,
+        "vouched": round(trigger.vouched, 4),
+        "top_pixels": [
+            {
+                "pixel": int(i),
+                "row": int(i) // (width * channels),
+                "column": int(i) // channels % width,
+                "change": round(float(template[i]), 4),
+            }
+            for i in top
+            if template[i] != 0
+        ],
+        "template": np.round(template, 4).tolist() if template.size <= MOST_PIXELS else [],
+    }
+
+
+def _own(view: Content, label: int) -> NDArray[np.int64]:
+    own = view.usual[label]
+    return own if own.size else np.flatnonzero(view.left)
