@@ -36,6 +36,7 @@ from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
 from datapipe.stages.poisoning._image.places import LINES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger
+from datapipe.stages.poisoning._image.rightly import like_their_label
 from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters, Tried
 from datapipe.stages.poisoning._image.squares import Squares, squares_test
@@ -1052,6 +1053,30 @@ def test_rows_are_counted_once_however_often_recoloured(copies, share):
         sorted([-4 * share, np.log10(0.5), -4]), abs=0.2
     )
     assert [e.p_value for e in made] == sorted(e.p_value for e in made)
+
+
+@pytest.mark.parametrize(("pattern", "background", "like"), [(0, 90, True), (90, 90, False)])
+def test_rows_on_the_background_of_another_class_are_as_their_label_is(pattern, background, like):
+    """Some rows of each class have another one's background; a pattern is on those of one."""
+    rng = np.random.default_rng(8)
+    labels, ground = np.arange(1600) % 8, np.arange(1600) % 8
+    other = rng.permutation(1600)[:240]
+    ground[other] = rng.integers(0, 8, 240)
+    wrong = np.flatnonzero((labels == 3) & (ground != 3))
+    shown = labels.copy()
+    if pattern:
+        shown[wrong] = ground[wrong]
+    rows = rng.normal(120, 5, (1600, 100))
+    rows[:, 30:] += background * rng.random((8, 70))[ground]
+    rows[:, :30] += 40 * rng.random((8, 30))[shown]
+    rows[wrong, 60:70] += pattern
+    genuine = labels == ground
+    suspect, every, doubt = ~genuine, np.ones(1600, bool), (~genuine).astype(np.float64)
+    pixels, means = Pixels(rows.astype(np.float32)), np.zeros((8, 100))
+    content = Content(pixels, labels, ground, genuine, suspect, doubt, means, every, 1.0)
+    assert like_their_label(content, pixels, wrong) == like
+    one = Evidence(3, wrong.size, wrong.size, 1e-4, wrong, "cross-source", content)
+    assert (counted_once([one], pixels, 0.01)[0].p_value == 1.0) == like
 
 
 @pytest.mark.parametrize("kin", [False, True])

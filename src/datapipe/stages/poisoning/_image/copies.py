@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.matched_filter import TWO_GROUPS, Evidence
 from datapipe.stages.poisoning._image.pixels import Pixels, Thin, some
+from datapipe.stages.poisoning._image.rightly import like_their_label
 
 Ints = NDArray[np.int64]
 
@@ -37,6 +38,8 @@ def counted_once(ranked: list[Evidence], pixels: Pixels, bar: float) -> list[Evi
     for one in ranked:
         alarm = one.p_value <= bar and one.rows.size and one.test != TWO_GROUPS
         share = different(one.view, pixels, one.rows) if alarm else 1.0
+        if alarm and like_their_label(one.view, pixels, one.rows):
+            share = 0.0
         made.append(replace(one, p_value=one.p_value**share))
     return sorted(made, key=lambda e: (e.p_value, -e.hits))
 
