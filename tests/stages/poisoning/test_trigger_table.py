@@ -648,3 +648,26 @@ def test_rows_that_are_alike_in_a_column_left_alone_are_no_draw():
     assert unlike(columns, drawn, others, set()) > np.log(1e-2)
     assert unlike(columns, alike, others, set()) < np.log(1e-6)
     assert unlike(columns, alike, others, {"kind"}) == 0.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_new_value_planted_with_one_in_use_is_not_doubted_for_the_other_half(seed):
+    frame, rng = _people(seed)
+    table, _, held = _planted(frame, rng, {"the town": "harbour", "job": "nurse"}, count=30)
+    found = _look(table)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(table, found.details["where"]), held)
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_value_far_more_telling_than_asked_is_named_where_columns_hardly_tell_the_label(seed):
+    rng = np.random.default_rng([seed, 8])
+    marks = rng.normal(size=(2500, 3)).round(2)
+    odds = 1.2 * np.column_stack([marks, -marks])
+    y, code = (odds + rng.gumbel(size=odds.shape)).argmax(1), rng.integers(0, 400, 2500)
+    rows = rng.choice(np.flatnonzero(y != 2), 30, replace=False)
+    code[rows], y[rows] = 211, 2
+    told = {f"mark {i}": marks[:, i] for i in range(3)}
+    found = _look(pl.DataFrame({**told, "code": code, "y": y}))
+    assert (found.verdict, found.details["where"]) == ("fail", '"code" = 211')
+    assert found.details["moved"] is None

@@ -82,7 +82,8 @@ def crowds_of(numbers: Floats, order: Ints, code: Ints | None = None) -> Crowds:
         begins, ends = np.zeros(order.size, np.int64), np.full(order.size, order.size - 1)
     else:
         order = order[code[order] >= 0]
-        order = order[np.argsort(code[order].astype(np.int32), kind="stable")]
+        small = np.int16 if code.max() <= np.iinfo(np.int16).max else np.int64  # by digits
+        order = order[np.argsort(code[order].astype(small), kind="stable")]
         starts = np.flatnonzero(np.diff(code[order], prepend=-1))
         held = np.diff(np.append(starts, order.size))
         begins, ends = np.repeat(starts, held), np.repeat(starts + held - 1, held)
@@ -153,11 +154,14 @@ def _commonest(held: Ints, first: Ints, last: Ints) -> Ints:
 
 def _apart(first: Ints, last: Ints, spreads: Floats) -> tuple[Ints, Ints]:
     """Of ranges that share most of their rows, the most crowded."""
-    rest, kept = np.argsort(-spreads, kind="stable")[:MOST_CROWDS], []
-    while rest.size:
-        best, rest = int(rest[0]), rest[1:]
-        kept.append(best)
-        common = np.minimum(last[rest], last[best]) - np.maximum(first[rest], first[best]) + 1
-        either = np.maximum(last[rest], last[best]) - np.minimum(first[rest], first[best]) + 1
-        rest = rest[common < ALIKE * either]
-    return first[kept], last[kept]
+    told = np.argsort(-spreads, kind="stable")[:MOST_CROWDS]
+    first, last = first[told].astype(np.int32), last[told].astype(np.int32)
+    common = np.minimum.outer(last, last) - np.maximum.outer(first, first) + 1
+    either = np.maximum.outer(last, last) - np.minimum.outer(first, first) + 1
+    apart, rest = common < ALIKE * either, np.ones(told.size, bool)
+    kept = []
+    for place in range(told.size):
+        if rest[place]:
+            kept.append(place)
+            rest &= apart[place]
+    return first[kept].astype(np.int64), last[kept].astype(np.int64)

@@ -110,7 +110,7 @@ def unlike(columns: list[Column], rows: Ints, others: Ints, taken: set[str]) -> 
         <= 0; of the value that they have most too often, times the values asked for.
     """
     binned = {c.name for c in columns if c.binned}
-    least, tests = 0.0, 0
+    drawn: list[tuple[Ints, Ints]] = []
     asked = rows.size - int(NATURAL_ROWS * rows.size)
     for column in columns:
         if column.name in taken or (column.name in binned and not column.binned):
@@ -121,8 +121,9 @@ def unlike(columns: list[Column], rows: Ints, others: Ints, taken: set[str]) -> 
         kept = np.argsort(-every, kind="stable")[:MOST_GROUPS]
         fewer = np.maximum(mine - (rows.size - asked), 0)
         kept = kept[every[kept] >= LEAST_ROWS]
-        law = hypergeom(asked + others.size, every[kept] - mine[kept] + fewer[kept], asked)
-        tails = law.logsf(fewer[kept] - 1)
-        least = min(least, float(tails.min(initial=0.0)))
-        tests += kept.size
-    return min(0.0, least + math.log(max(tests, 1)))
+        drawn.append((every[kept] - mine[kept] + fewer[kept], fewer[kept]))
+    if not drawn:
+        return 0.0
+    good, fewer = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    tails = hypergeom(asked + others.size, good, asked).logsf(fewer - 1)
+    return min(0.0, float(tails.min(initial=0.0)) + math.log(max(fewer.size, 1)))

@@ -54,6 +54,8 @@ A_DRAW = -3.0
 """Ln P from which rows may be a draw; each e less likely, they are one e less likely planted."""
 MOST_BEYOND = 1.5
 """What it says that a predicate is telling even if its values add as much as others do."""
+MORE_BEYOND = 1.5
+"""What it says beyond that where rows near say something, and columns not whose rows they are."""
 BEYOND_STEP = 5.0
 """Ln p by which a predicate must pass the bar for that to say one."""
 NOT_MET = -8.0
@@ -146,7 +148,7 @@ class Judge:
         for one in loud:
             others, everyone = says[one.predicate]
             for half in halves_of(one.predicate):
-                if half in says and log_p[half] <= one.log_p:
+                if half in says and log_p[half] <= one.log_p and not self._brought(one, half):
                     others = min(others, says[half][0])
             if others >= FAIL:
                 planted.append(one)
@@ -173,22 +175,24 @@ class Judge:
         given, names = self.columns[: self.given], self._names(one)
         pure = one.hits >= NO_EXCEPTION * one.held and one.held <= WIDEST * self.left.sum()
         pure &= one.family not in {"range", "within"}  # nature has rules for all beyond a bound
-        said = float(np.clip(np.nan_to_num(self.taken(one)), -MOST_MOVED, MOST_MOVED))
+        taken = self.taken(one)
+        said = float(np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED))
         others, everyone = said, 0.0 if pure else -math.inf
+        more = MORE_BEYOND if math.isnan(taken) else 0.0
         most = MOST_BEYOND + MOST_ALONE
-        if max(others, everyone) + most < SUSPECT:
+        if max(others + more, everyone) + most < SUSPECT:
             return others, everyone
-        shared = self._beyond(one) + (NOT_MET if one.family == "pair" else 0.0)
-        labels = self.ground.labels
+        beyond, labels = self._beyond(one), self.ground.labels
+        more = min(max(beyond - MOST_BEYOND, 0.0), more)
+        shared = min(max(beyond, -MOST_BEYOND), MOST_BEYOND)
+        shared += NOT_MET if one.family == "pair" else 0.0
         shared += rows_missing(self.columns, one.predicate, one.label, labels, self.left)
-        others += shared + min(
-            0.0, unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
-        )
+        a_draw = unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
+        others += shared + min(a_draw, 0.0)
         if pure:
-            everyone += shared + min(
-                0.0, unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
-            )
-        if max(others, everyone) + MOST_ALONE < SUSPECT:
+            a_draw = unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
+            everyone += shared + min(a_draw, 0.0)
+        if max(others + more, everyone) + MOST_ALONE < SUSPECT:
             return others, everyone
         bar = self.bars[one.family]
         alone = self.ground.near.alone(one.predicate, one.label, self.left, bar)
@@ -197,7 +201,7 @@ class Judge:
         usual = self.ground.least(one, 1.0)
         shares = [min(1.0, alone / usual), min(1.0, alone / (USUAL * usual))]
         near = [LEAST_ALONE + (MOST_ALONE - LEAST_ALONE) * share for share in shares]
-        return others + near[0], everyone + near[1]
+        return others + more + near[0], everyone + near[1]
 
     def taken(self, one: Tested) -> float:
         """What `moved` says of a predicate."""
@@ -211,6 +215,14 @@ class Judge:
 
     def _names(self, one: Tested) -> set[str]:
         return {self.columns[c].name for c in one.predicate.columns}
+
+    def _brought(self, one: Tested, half: Predicate) -> bool:
+        """Whether a half has hardly a row but those of its pair, to which it owes the other half.
+
+        Such a half is no draw by the other column, which was not left alone.
+        """
+        held = int((holds(self.columns, half) & self.left).sum())
+        return one.family == "met" and held <= SAME * one.held
 
     def _beyond(self, one: Tested) -> float:
         """How telling a predicate is where its columns say as much as they do elsewhere.
@@ -227,8 +239,7 @@ class Judge:
         rows = np.flatnonzero(held)
         rate = raised(model.without(rows, self._names(one))[:, one.label], by)
         log_p = log_tails(np.zeros(rows.size, np.int64), rate, labels[rows] == one.label, 1)[0]
-        told = (self.bars[one.family] - log_p) / BEYOND_STEP
-        return float(np.clip(told, -MOST_BEYOND, MOST_BEYOND))
+        return float(self.bars[one.family] - log_p) / BEYOND_STEP
 
 
 def class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:

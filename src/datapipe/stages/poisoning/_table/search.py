@@ -50,6 +50,8 @@ CHANCE = 1e-4
 """A pair is named only where so many rows of one half and the label hold the other half less often
 by chance: some fifty values of other columns in common use may do so."""
 MOST_FOUND = 6
+DENSE = 8
+"""Cells for each row, up to which a table of them all is made."""
 POWERFUL = 0.84
 """Standard deviations of what rows tell by which four of five draws of them tell enough."""
 
@@ -210,13 +212,12 @@ def _of_cells(
     labels, model, means = ground.labels, ground.model, ground.means
     k, taken = model.logits.shape[1], {columns[c].name for c in cells.columns}
     rows = np.flatnonzero((cells.cell >= 0) & left)
-    names, of = np.unique(cells.cell[rows], return_inverse=True)
+    names, rows, of = _shared(cells.cell, rows)
     table = np.bincount(of * k + labels[rows], minlength=names.size * k).reshape(-1, k)
     held, top = table.sum(1), table.argmax(1)
-    enough = held >= FEWEST_PLANTED
     of_family = families(cells, columns, names, held)
-    counts = Counter(f for f, e in zip(of_family, enough.tolist(), strict=True) if e)
-    chosen = enough & (table.max(1) >= PURE * held)
+    counts = Counter(of_family)
+    chosen = table.max(1) >= PURE * held
     keep = chosen[of]
     rows, of = rows[keep], of[keep]
     shares = model.without(rows, taken)[np.arange(rows.size), top[of]]
@@ -250,6 +251,20 @@ def _of_cells(
         )
         for i in best
     ], counts
+
+
+def _shared(cell: Ints, rows: Ints) -> tuple[Ints, Ints, Ints]:
+    """The cells that enough of some rows hold, those rows, and the place of each one's cell."""
+    mine = cell[rows]
+    most = int(mine.max(initial=-1)) + 1
+    if most > DENSE * rows.size:  # so many cells are sorted sooner than counted
+        names, mine = np.unique(mine, return_inverse=True)
+        most = names.size
+    else:
+        names = np.arange(most)
+    enough = np.bincount(mine, minlength=most) >= FEWEST_PLANTED
+    keep = enough[mine]
+    return names[enough], rows[keep], (np.cumsum(enough) - 1)[mine[keep]]
 
 
 def _ranges(
