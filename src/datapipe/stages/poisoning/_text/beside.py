@@ -25,8 +25,10 @@ Bools = NDArray[np.bool_]
 BINS, BIN_ROWS = 12, 8
 """Most intervals of the chance of a label, and texts of a side for which there is another one."""
 HARDER = 0.75
-"""Log odds by which the content of texts that hold a word may speak less for their label by nature.
-"""
+"""Log odds by which the content of texts that hold a word may speak less for their label by nature;
+of templates it may by as much as the word itself says."""
+TAKEN = (np.arange(16) + 0.5) / 16
+"""Quantiles of what a word says in the texts that hold it."""
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS = 200
@@ -44,11 +46,11 @@ class Beside:
     """What the rows of a candidate that carry a label say of how they came by it.
 
     `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
-    content may speak less for it by `HARDER`: by chance it exceeds ln(1 / a) with a probability
-    of at most a. `count` is how many were put there, and `planted`,
-    bool of the length of the candidate, which: all that carry the label where nothing speaks
-    against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that
-    of each, 0 where the label is another.
+    content may speak less for it by `HARDER`, in templates by what the candidate says: by chance it
+    exceeds ln(1 / a) with a probability of at most a. `count` is how many were put there, and
+    `planted`, bool of the length of the candidate, which: all that carry the label where nothing
+    speaks against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that of each,
+    0 where the label is another.
     """
 
     log_evidence: float
@@ -58,7 +60,13 @@ class Beside:
 
 
 def beside(
-    model: Model, found: Candidates, asked: tuple[int, int], labels: Ints, misplaced: Misplaced
+    model: Model,
+    found: Candidates,
+    asked: tuple[int, int],
+    labels: Ints,
+    misplaced: Misplaced,
+    *,
+    templates: bool,
 ) -> Beside:
     """Part the rows of a candidate that carry a label into genuine and planted ones.
 
@@ -72,6 +80,7 @@ def beside(
         asked: The one that is asked about, and the label.
         labels: int, shape (n,).
         misplaced: How badly single words fit.
+        templates: Whether texts of the label are made of templates, of which a pattern leaves less.
 
     Returns:
         The evidence, and which rows were put there.
@@ -89,7 +98,11 @@ def beside(
     if not own.size or not other.size or not hit.any():
         return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
     rest = _logit(rest_of(model, found, g, label)[hit])
-    lowered = _ratio(own - HARDER, other, rest)
+    harder = np.full(own.size, HARDER)
+    if templates:
+        taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
+        harder = np.maximum(taken, HARDER)[np.arange(own.size) % TAKEN.size]
+    lowered = _ratio(np.sort(own) - harder, other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
     content = ratio = _ratio(own, other, rest)

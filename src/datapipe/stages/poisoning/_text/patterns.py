@@ -31,6 +31,9 @@ PLANTED = 0.5
 TELLING = 0.2
 """How much likelier by their words a label must be in its own texts than in others, or texts do not
 tell what they contradict."""
+SHARED_OUT, ALONE = 0.5, 0.5
+"""Texts of a label are made of templates where telling patterns hold more than this share of them,
+and none of these more than this share of what they hold together."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -101,17 +104,29 @@ class Asked:
 def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     """Find patterns one after the other, each with the rows of the last ones left out."""
     ground = _Ground(
-        asked.found, model, labels, asked.shares, _usual_likeness(model), float(np.log(alpha))
+        asked.found,
+        model,
+        labels,
+        asked.shares,
+        _usual_likeness(model),
+        float(np.log(alpha)),
+        np.zeros(model.logits.shape[1], bool),
+        np.zeros(model.logits.shape[1], bool),
     )
-    gone = np.zeros(labels.size, bool)
+    gone, explained = np.zeros((2, labels.size), bool)
     patterns: list[Pattern] = []
     while True:
-        turn = _Round.of(ground, gone, asked.tests)
+        turn = _Round.of(ground, (gone, explained), asked.tests)
+        if not patterns:
+            ground.templates[:] = turn.shared_out(np.ones(turn.log_p.size, bool))
+            ground.many[:] = turn.shared_out(turn.planted)
         made = turn.loudest()
         if made is None or len(patterns) == MOST_PATTERNS:
             return _summed(patterns, turn, labels.size, asked.candidates)
         patterns.append(made)
         gone[made.rows] = True
+        if not made.planted:
+            explained[made.likely[0]] = True
         asked.tests.leave_out(gone)
 
 
@@ -129,7 +144,11 @@ def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float)
 
 @dataclass(frozen=True, eq=False)
 class _Ground:
-    """What stays the same from round to round; `alike` is a cosine and `bar` is ln alpha."""
+    """What stays the same from round to round; `alike` is a cosine and `bar` is ln alpha.
+
+    `templates`, bool, shape (K,), tells of which labels the texts are made of templates, `many` of
+    which so many patterns seem planted that none was.
+    """
 
     found: Candidates
     model: Model
@@ -137,20 +156,26 @@ class _Ground:
     shares: Shares
     alike: float
     bar: float
+    templates: Bools
+    many: Bools
 
 
 @dataclass(frozen=True, eq=False)
 class _Round:
-    """One pass over all candidates: tests, corrected ln p, and what each says of its rows."""
+    """One pass over all candidates: tests, corrected ln p, and what each says of its rows.
+
+    Rows of `gone` are told of already, and those of `explained` hold a shortcut that is.
+    """
 
     ground: _Ground
     gone: Bools
+    explained: Bools
     tests: Tested
     log_p: Floats
     against: Floats
 
     @classmethod
-    def of(cls, ground: _Ground, gone: Bools, tests: Tested) -> _Round:
+    def of(cls, ground: _Ground, seen: tuple[Bools, Bools], tests: Tested) -> _Round:
         own, other = _class_means(ground.model, ground.labels)
         hits, mean = np.zeros((2, tests.which.size))
         for span, told in tests.blocks():
@@ -164,15 +189,31 @@ class _Round:
         apart = np.maximum(own - other, 1e-3)[tests.label]
         against = np.clip((own[tests.label] - mean) / apart, 0.0, 1.0)
         log_p = np.minimum(0.0, tests.log_p - tests.log_share)
-        return cls(ground, gone, tests, log_p, against)
+        return cls(ground, *seen, tests, log_p, against)
 
     @property
     def planted(self) -> Bools:
         """Which tests, if they told, would be called a trigger and not a shortcut."""
         fit = np.where(self.tests.over == WHOLE, self.ground.shares.fit[self.tests.which], 0.0)
         own, other = _class_means(self.ground.model, self.ground.labels)
-        telling = (own - other >= TELLING)[self.tests.label]
+        telling = ((own - other >= TELLING) & ~self.ground.many)[self.tests.label]
         return np.asarray((self.against - fit >= PLANTED) & telling, bool)
+
+    def shared_out(self, which: Bools) -> Bools:
+        """Of which labels some telling tests share out most of the texts: bool, shape (K,).
+
+        A poisoner adds texts of few kinds to those that a label has. Where there are many kinds and
+        little else, texts are made of templates, and what a pattern leaves of them tells little.
+        """
+        labels, counts = self.ground.labels, np.bincount(self.ground.labels)
+        held, most = np.zeros(labels.size, bool), np.zeros(counts.size)
+        some = (self.log_p <= self.ground.bar) & which & (self.tests.over != DENYING)
+        for test in np.flatnonzero(some).tolist():
+            told, label = self.tests.entries(test, test + 1), self.tests.label[test]
+            held[told.row[told.hit]] = True
+            most[label] = max(most[label], int(told.hit.sum()))
+        total = np.bincount(labels[held], minlength=counts.size)
+        return np.asarray((total > SHARED_OUT * counts) & (most <= ALONE * total), bool)
 
     def loudest(self) -> Pattern | None:
         """The most telling candidate that still tells when texts that are alike count once."""
@@ -182,10 +223,24 @@ class _Round:
             if self.log_p[test] <= self.ground.bar:
                 test = self._wider(int(test), telling)  # noqa: PLW2901 - the same, in more rows
                 made = self._pattern(self._widest(test, telling), float(self.log_p[test]))
-                if made.planted or not self.ground.shares.small[made.candidate]:
+                small = self.ground.shares.small[made.candidate]
+                # What people write, and not what they say, is no shortcut.
+                if not self._is_part(made) and (made.planted or not small):
                     return made
-                self.log_p[test] = 0.0  # what people write, and not what they say, is no shortcut
+                self.log_p[test] = 0.0
         return None
+
+    def _is_part(self, made: Pattern) -> bool:
+        """Whether it stands in texts of shortcuts: what is left of these contradicts its label.
+
+        Most of its rows hold one, and more of them than of texts of other labels, or none is left.
+        """
+        inside, other = self.explained[made.rows], self.ground.labels != made.label
+        if not inside.size or 2 * int(inside.sum()) < inside.size:
+            return not inside.size
+        usual = (self.explained[other].sum() + 1.0) / (other.sum() + 2.0)
+        one, rate = np.zeros(inside.size, np.int64), np.full(inside.size, usual)
+        return bool(log_tails(one, rate, inside, 1)[0] <= self.ground.bar)
 
     def _of_different_texts(self, test: int) -> float:
         """Corrected ln p where of rows with nearly the same other words only the mildest counts."""
@@ -267,7 +322,14 @@ class _Round:
         found, shares = ground.found, ground.shares
         held = found.rows(g)
         mine = ground.labels[held] == label
-        told = beside(ground.model, found, (g, label), ground.labels, shares.misplaced)
+        told = beside(
+            ground.model,
+            found,
+            (g, label),
+            ground.labels,
+            shares.misplaced,
+            templates=bool(ground.templates[label]),
+        )
         planted = self._was_planted(g, label, told)
         if planted:
             mine = told.planted
