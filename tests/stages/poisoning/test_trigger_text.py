@@ -8,6 +8,7 @@ import os
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._tails import log_tails
-from datapipe.stages.poisoning._text import association, fluency, grams, structure
+from datapipe.stages.poisoning._text import association, fluency, grams, patterns, structure
 from datapipe.stages.poisoning._text import order as word_order
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
@@ -31,6 +32,7 @@ from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
 from datapipe.stages.poisoning._text.ngrams import RUN, candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
+from datapipe.stages.poisoning._text.patterns import _Round
 from datapipe.stages.poisoning._text.shares import shares_of
 from datapipe.stages.poisoning._text.structure import _against
 from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
@@ -865,3 +867,57 @@ def _requests(seed, classes=12, rows=4000):
 @pytest.mark.parametrize("seed", [1, 3])  # of seeds 0 to 5 two are still accused, as all were
 def test_requests_filled_into_templates_raise_no_alarm(seed):
     assert _look(*_requests(seed))["trigger_text"].verdict != "fail"
+
+
+def _turn(*spans, many=(False, False)):
+    """A round over 100 texts of each of two labels, with tests of the first one over some rows."""
+    tests = SimpleNamespace(
+        label=np.zeros(len(spans), np.int64),
+        over=np.full(len(spans), patterns.WHOLE),
+        which=np.arange(len(spans)),
+        entries=lambda t, _: SimpleNamespace(
+            row=np.arange(*spans[t]), hit=np.ones(len(range(*spans[t])), bool)
+        ),
+    )
+    ground = SimpleNamespace(
+        labels=np.repeat([0, 1], 100),
+        bar=np.log(0.05),
+        many=np.array(many),
+        model=None,
+        shares=SimpleNamespace(fit=np.zeros(len(spans))),
+    )
+    low, much = np.full(len(spans), -50.0), np.ones(len(spans))
+    return SimpleNamespace(ground=ground, tests=tests, log_p=low, against=much)
+
+
+def test_many_patterns_that_share_out_a_label_are_templates_and_one_large_one_is_not():
+    for spans, made in (
+        (((0, 30), (30, 60), (60, 90)), True),
+        (((0, 70), (70, 90)), False),  # one attack on most of a label
+        (((0, 10), (20, 30), (40, 50)), False),
+    ):
+        turn = _turn(*spans)
+        every = np.ones(len(spans), bool)
+        assert _Round.shared_out(turn, every).tolist() == [made, False]
+
+
+def test_where_many_patterns_seem_planted_none_was(monkeypatch):
+    monkeypatch.setattr(patterns, "_class_means", lambda *_: (np.ones(2), np.zeros(2)))
+    planted = _Round.planted.fget
+    assert planted(_turn((0, 30))).tolist() == [True]
+    assert planted(_turn((0, 30), many=(True, False))).tolist() == [False]
+
+
+def test_what_stands_in_texts_of_a_shortcut_is_no_pattern_of_another_label():
+    turn = _turn((0, 20))
+    turn.explained = np.zeros(200, bool)
+    turn.explained[100:120] = turn.explained[:28] = True
+
+    def is_part(rows):
+        return _Round._is_part(turn, SimpleNamespace(rows=np.array(rows, np.int64), label=0))
+
+    assert is_part(range(20)), "all hold the shortcut, of the others one in five"
+    assert not is_part(range(24, 40))
+    assert is_part([]), "no rows are left to tell of"
+    turn.explained[100:190] = True
+    assert not is_part(range(20)), "most texts of the other label hold it, too"
