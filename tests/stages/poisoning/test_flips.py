@@ -241,3 +241,13 @@ def test_chance_in_the_labels_is_no_flip(world, seed, ranked):
     found = _look(Dataset.of(flipped, Roles.of(label="label")))
     assert found.verdict in ("fail", "suspect")
     assert auroc(moved, found.rows["score"].to_numpy()).value > ranked
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_overlapping_classes_are_untold_whatever_share_of_wrong_labels_is_likeliest(seed):
+    """Only labels shown to be wrong are set aside when it is asked how well classes are told."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 1000)
+    frame = pl.DataFrame({"x": labels + rng.normal(size=1000), "y": labels})
+    data = Dataset.of(frame, Roles.of(label="y"))
+    assert LabelFlips().run(data, Context(seed, Path())).findings[0].verdict != "fail"
