@@ -39,9 +39,7 @@ class FarOut(Stage):
         x = frame[self.column].cast(pl.Float64).to_numpy()
         spread = float(np.median(np.abs(x - np.median(x)))) if len(x) else 0.0
         if not spread:
-            unknown = Estimate.unknown(method="no spread", n=len(x))
-            finding = Finding(self.name, "not_evaluated", unknown, f"{self.column} has no spread")
-            return Yield(findings=(finding,))
+            return self.not_evaluated(f"{self.column} has no spread")
         score = np.abs(x - np.median(x)) / spread
         hits = int((score > self.most).sum())
         finding = Finding(

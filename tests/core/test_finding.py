@@ -105,6 +105,21 @@ def test_flagged_rows():
     assert found().flagged.is_empty()
 
 
+def test_a_verdict_taken_back_keeps_rows_and_details_and_loses_its_severity():
+    rows = scored_rows([1, 2], [0.0, 1.0], flagged=[False, True])
+    alarm = Finding(
+        "a.b", "suspect", Estimate.rate(1, 2), "1 of 2", "high", rows=rows, details={"pair": "x"}
+    )
+    back = alarm.withdrawn("an alarm takes 20 rows", method="underpowered")
+    assert (back.verdict, back.severity, back.measure.method) == (
+        "not_evaluated", "info", "underpowered",
+    )  # fmt: skip
+    assert (back.measure.n, back.details, back.rows) == (2, {"pair": "x"}, rows)
+    assert back.says == "not evaluated: an alarm takes 20 rows"
+    assert back.reason == "an alarm takes 20 rows"
+    assert alarm.reason == alarm.says
+
+
 def test_json_holds_no_nan():
     details = {"nan": math.nan, "deep": [{"inf": np.float64("inf")}], "n": np.int64(3)}
     unknown = Estimate.unknown(method="no reference")

@@ -106,6 +106,13 @@ def test_a_closed_gate_says_which_limits_and_carries_the_findings(context):
     assert "dedup" not in closed.value.message
 
 
+def test_a_gate_says_once_that_something_was_not_evaluated(context):
+    findings = (Finding.not_evaluated("labels.noise", "the label has one class"),)
+    with pytest.raises(GateClosed) as closed:
+        Gate({"labels.*": at_most(0.05)}).run(empty(), replace(context, findings=findings))
+    assert "labels.noise was not evaluated: the label has one class" in closed.value.message
+
+
 def test_a_gate_without_limits_is_a_mistake():
     assert Gate().check()
     assert Gate({"a.*": 0.5}).check() == [

@@ -184,8 +184,7 @@ def _finding(run: Run, kind: str, words: str) -> str:
         return ""
     finding = matches[-1]
     if finding.verdict == "not_evaluated":
-        why = finding.says.removeprefix("not evaluated: ")
-        return f" {words:<9} not evaluated: {why}"[:118]
+        return f" {words:<9} not evaluated: {finding.reason}"[:118]
     return f" {words:<9} {_rate(finding.measure)}"
 
 

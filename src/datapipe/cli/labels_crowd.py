@@ -102,8 +102,7 @@ def aggregate(
             }
         )
         return
-    says = finding.says.removeprefix("not evaluated: ")
-    out(plain(f"{finding.verdict.replace('_', ' ')}: {says}{set_aside(run)}"))
+    out(plain(f"{finding.verdict.replace('_', ' ')}: {finding.reason}{set_aside(run)}"))
     unsure = flat(items).sort("posterior" if "posterior" in items.columns else "label").head(10)
     out(table(unsure.columns, unsure.rows()))
     which = "the ten least sure" if "posterior" in items.columns else "the first ten"

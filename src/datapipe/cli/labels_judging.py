@@ -170,5 +170,5 @@ def line(run: Run) -> str:
     off = noise.details.get("rows_renormalised", 0)
     note = f"; {off:,} rows of probabilities were brought back to sum 1" if off else ""
     if noise.verdict == "not_evaluated":
-        return f"{word}: {plain(noise.says.removeprefix('not evaluated: '))}"
+        return f"{word}: {plain(noise.reason)}"
     return f"{word}: {plain(noise.says)}; noise rate {figure(noise.measure)}{note}{set_aside(run)}"

@@ -18,6 +18,8 @@ Severity = Literal["info", "low", "medium", "high"]
 VERDICTS: tuple[Verdict, ...] = ("clean", "not_evaluated", "suspect", "fail")
 """From best to worst; what could not be evaluated is worse than clean."""
 
+_UNTOLD = "not evaluated: "
+
 ROW_SCHEMA: dict[str, Any] = {
     "row_id": pl.UInt64,
     "score": pl.Float64,
@@ -82,6 +84,77 @@ class Finding:
                 raise DeclarationError(
                     f"{self.kind}: the p-value {p} lies outside [0, 1]", code="DP-DECL-012"
                 )
+
+    @classmethod
+    def not_evaluated(
+        cls,
+        kind: str,
+        why: str,
+        *,
+        measure: Estimate | None = None,
+        columns: tuple[str, ...] = (),
+        rows: pl.DataFrame | None = None,
+        details: Mapping[str, Any] | None = None,
+        remedy: str = "",
+    ) -> Finding:
+        """The finding of a stage that could not look; it is never `clean`.
+
+        Args:
+            kind: `family.what`.
+            why: What was missing, as half a sentence; it goes on after "not evaluated: ".
+            measure: What is known of the figure all the same; nothing, without it.
+            columns: The columns it is about.
+            rows: Scores of rows that no verdict rests on.
+            details: What it names. JSON values only.
+            remedy: One action that lets it be evaluated.
+
+        Returns:
+            The finding.
+
+        Example:
+            >>> Finding.not_evaluated("labels.noise", "the label has one class").says
+            'not evaluated: the label has one class'
+        """
+        return cls(
+            kind,
+            "not_evaluated",
+            Estimate.unknown(method=why) if measure is None else measure,
+            _UNTOLD + why,
+            columns=columns,
+            rows=rows,
+            details=details or {},
+            remedy=remedy,
+        )
+
+    def withdrawn(self, why: str, *, method: str = "", n: int | None = None) -> Finding:
+        """The same finding with its verdict taken back; rows and details stay.
+
+        Args:
+            why: Why it does not carry a verdict, as half a sentence.
+            method: What the measure says of it; empty for `why`.
+            n: How many observations were seen; as many as before, without it.
+
+        Returns:
+            The finding, `not_evaluated`.
+
+        Example:
+            >>> found = Finding("labels.noise", "clean", Estimate.rate(0, 9), "0 of 9 look wrong")
+            >>> found.withdrawn("an alarm takes 20 rows").verdict
+            'not_evaluated'
+        """
+        seen = self.measure.n if n is None else n
+        return replace(
+            self,
+            verdict="not_evaluated",
+            severity="info",
+            measure=Estimate.unknown(method=method or why, n=seen),
+            says=_UNTOLD + why,
+        )
+
+    @property
+    def reason(self) -> str:
+        """What it says, to stand beside a word for its verdict: without "not evaluated: "."""
+        return self.says.removeprefix(_UNTOLD)
 
     @property
     def family(self) -> str:

@@ -224,7 +224,7 @@ class Gate(Stage):
 
 def _break(finding: Finding, limit: Limit) -> str:
     if finding.verdict == "not_evaluated":
-        return f"{finding.kind} was not evaluated: {finding.says}"
+        return f"{finding.kind} was not evaluated: {finding.reason}"
     if limit.side == "verdict":
         return f"{finding.kind} failed: {finding.says}"
     return f"{finding.kind} {finding.measure} breaks {limit}"

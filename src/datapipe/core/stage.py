@@ -132,6 +132,27 @@ class Stage:
         """
         return [f"{self.name}: {problem}" for problem in problems(self)]
 
+    def not_evaluated(self, why: str, columns: tuple[str, ...] = ()) -> Yield:
+        """What a stage yields that cannot look at this data: all its findings, not evaluated.
+
+        Args:
+            why: What is missing, as half a sentence.
+            columns: The columns it is about.
+
+        Returns:
+            A finding for each kind in `raises_findings`; the data goes on as it is.
+
+        Example:
+            >>> @dataclass(frozen=True)
+            ... class Count(Stage):
+            ...     name: ClassVar[str] = "demo.count"
+            ...     raises_findings: ClassVar[tuple[str, ...]] = ("demo.count",)
+            >>> Count().not_evaluated("there are no rows").findings[0].says
+            'not evaluated: there are no rows'
+        """
+        kinds = self.raises_findings
+        return Yield(findings=tuple(Finding.not_evaluated(k, why, columns=columns) for k in kinds))
+
     def params(self) -> dict[str, Any]:
         """The parameters by name.
 

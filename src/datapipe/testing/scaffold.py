@@ -71,8 +71,7 @@ class $name(Stage):
             'suspect'
         """
         if not len(data):
-            unknown = Estimate.unknown(method="no rows")
-            return Yield(findings=(Finding(self.name, "not_evaluated", unknown, "no rows"),))
+            return self.not_evaluated("there are no rows")
         share = pl.mean_horizontal(pl.col(c).is_null() for c in data.names).alias("share")
         frame = data.scan(row_id=True).select(ROW_ID, share).collect(engine="streaming")
         flagged = frame["share"] > self.most

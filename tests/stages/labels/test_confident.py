@@ -97,6 +97,17 @@ def test_random_labels_are_suspect_and_no_row_is_accused(classes, seed):
     assert not issues.rows["flagged"].any()
 
 
+def test_what_features_leave_open_is_told_as_a_bracket_without_a_point():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 800)
+    table = pa.table({"x": labels + rng.normal(size=800), "y": labels})
+    noise = _run(Dataset.of(table, Roles.of(label="y")))["labels.noise"]
+    assert noise.says.startswith("between ")
+    assert noise.says.endswith("labels are wrong: features tell no closer (not audited)")
+    sharp = _run(digits_world(40).dataset())["labels.noise"]
+    assert sharp.says.startswith(f"about {sharp.measure.value:.1%} of ")
+
+
 def test_many_wrong_labels_of_rows_that_features_tell_are_still_a_failure():
     x, y = load_digits(return_X_y=True)
     rng = np.random.default_rng(60)

@@ -8,9 +8,6 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding
-
 MOST_CLASSES = 100
 """A numeric column with more distinct values, most of them rare, is a quantity."""
 FEW_EACH = 20
@@ -60,8 +57,3 @@ def in_order(names: list[str]) -> list[str]:
         return sorted(names, key=float)
     except ValueError:
         return sorted(names)
-
-
-def not_counted(kind: str, why: str, columns: tuple[str, ...] = ()) -> Finding:
-    """The finding when there is nothing to count."""
-    return Finding(kind, "not_evaluated", Estimate.unknown(method=why), why, columns=columns)

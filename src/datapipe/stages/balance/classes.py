@@ -21,7 +21,7 @@ from datapipe.core.parameters import OpenShare, Positive, PositiveInt, Range
 from datapipe.core.stage import Stage, Yield
 from datapipe.measure.distributions import chi2_tail
 from datapipe.measure.intervals import clopper_pearson, rows_for_margin
-from datapipe.stages.balance._counts import class_names, in_order, not_counted
+from datapipe.stages.balance._counts import class_names, in_order
 
 KIND = "balance.classes"
 SHOWN = 50
@@ -120,22 +120,22 @@ class ClassBalance(Stage):
             'not_evaluated'
         """
         if "label" not in data.roles:
-            return Yield(findings=(not_counted(KIND, "no column plays the role 'label'"),))
+            return self.not_evaluated("no column plays the role 'label'")
         column = data.roles.one("label")
         names = class_names(data.values("label"))
         if names is None:
             kind = data.types[column]
             holds = f"holds {kind}, not one value a row" if kind.is_nested() else "is a quantity"
             why = f"the label {holds}: it has no classes"
-            return Yield(findings=(not_counted(KIND, why, (column,)),))
+            return self.not_evaluated(why, columns=(column,))
         counts = _counted(names, [name for name, _ in self.target])
         if len(counts) < 2:
             why = f"{len(counts)} classes among {len(data)} rows; two are needed"
-            return Yield(findings=(not_counted(KIND, why, (column,)),))
+            return self.not_evaluated(why, columns=(column,))
         due = self.fewest * len(counts)
         if sum(counts.values()) < due:  # however they were dealt, some class would be too thin
             why = f"{sum(counts.values())} rows of {len(counts)} classes; at least {due} are needed"
-            return Yield(findings=(not_counted(KIND, why, (column,)),))
+            return self.not_evaluated(why, columns=(column,))
         return Yield(findings=(self._finding(counts, len(data), column),))
 
     def _finding(self, counts: Counts, rows: int, column: str) -> Finding:

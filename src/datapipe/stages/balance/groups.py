@@ -19,7 +19,7 @@ from datapipe.core.stage import Stage, Yield
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.measure.distributions import chi2_tail
 from datapipe.measure.intervals import difference_of_rates, ratio_of_rates
-from datapipe.stages.balance._counts import class_names, group_names, in_order, not_counted
+from datapipe.stages.balance._counts import class_names, group_names, in_order
 
 KIND = "balance.groups"
 ALPHA = 0.05
@@ -140,12 +140,10 @@ class GroupBalance(Stage):
         """
         for role in ("label", "group"):
             if role not in data.roles:
-                return Yield(findings=(not_counted(KIND, f"no column plays the role {role!r}"),))
+                return self.not_evaluated(f"no column plays the role {role!r}")
         labels = class_names(data.values("label"))
         if labels is None:
-            return Yield(
-                findings=(not_counted(KIND, "the label is a quantity: it has no classes"),)
-            )
+            return self.not_evaluated("the label is a quantity: it has no classes")
         columns = data.roles.all("group")
         frame = data.frame(columns)
         groups: dict[tuple[str, ...], pl.Series]
@@ -164,10 +162,10 @@ class GroupBalance(Stage):
         sizes = dict(frame.group_by("group").agg(pl.len().alias("rows")).iter_rows())
         judged = [g for g, k in sizes.items() if k >= self.fewest]
         if not wanted:
-            return not_counted(KIND, self._no_label(labels), columns)
+            return Finding.not_evaluated(KIND, self._no_label(labels), columns=columns)
         if len(judged) < 2:
             why = f"{len(judged)} groups have {self.fewest} or more rows; two are needed"
-            return not_counted(KIND, why, columns)
+            return Finding.not_evaluated(KIND, why, columns=columns)
         cells = {label: list(_cells(table, sizes, label)) for label in wanted}
         tested = [
             (label, c) for label, many in cells.items() for c in many if c.rows >= self.fewest

@@ -110,8 +110,3 @@ def repeats_found(
         details={**details, **more},
         remedy="set on_finding='quarantine' to keep the first row of each cluster" if gone else "",
     )
-
-
-def not_looked_at(kind: str, why: str) -> Finding:
-    """The finding when there is nothing to compare."""
-    return Finding(kind, "not_evaluated", Estimate.unknown(method=why), why)

@@ -15,7 +15,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import SchemaMismatch, nearest
-from datapipe.stages.dedup._clusters import Clusters, Indices, not_looked_at, repeats_found
+from datapipe.stages.dedup._clusters import Clusters, Indices, repeats_found
 
 KIND = "dedup.exact"
 
@@ -86,11 +86,11 @@ class ExactDuplicates(Stage):
         own_keys = data.roles.all("id")
         compared = list(self.columns) or [c for c in data.names if c not in own_keys]
         if not compared:
-            return Yield(findings=(not_looked_at(KIND, "there is no column to compare"),))
+            return self.not_evaluated("there is no column to compare")
         clusters = _clusters(data, compared)
         n = clusters.first.size
         if n == 0:
-            return Yield(findings=(not_looked_at(KIND, "there are no rows"),))
+            return self.not_evaluated("there are no rows")
         gone = clusters.repeated
         measure = Estimate.exact(float(gone.mean()), n=n, method="count")
         rows = clusters.rows(gone.astype(np.float64), "duplicate")

@@ -23,7 +23,7 @@ from datapipe.features.text import (
     word_counts,
     word_shingles,
 )
-from datapipe.stages.dedup._clusters import Clusters, components, not_looked_at, repeats_found
+from datapipe.stages.dedup._clusters import Clusters, components, repeats_found
 from datapipe.stages.dedup._signatures import band_keys, banding, candidates, resemblance
 
 KIND = "dedup.minhash"
@@ -102,7 +102,7 @@ class MinHash(Stage):
         texts, same = _distinct(data)
         words = word_counts(texts)
         if not (words > 0).any():
-            return Yield(findings=(not_looked_at(KIND, "there is no text to compare"),))
+            return self.not_evaluated("there is no text to compare")
         left, right, likeness = self._pairs(texts, np.where(_originals(same), words, 0), context)
         copies = np.flatnonzero(~_originals(same) & (words > 0))
         near = likeness >= self.threshold

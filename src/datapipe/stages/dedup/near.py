@@ -18,7 +18,7 @@ from datapipe.core.parameters import Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.features.tables import numeric_features
-from datapipe.stages.dedup._clusters import Clusters, components, not_looked_at, repeats_found
+from datapipe.stages.dedup._clusters import Clusters, components, repeats_found
 from datapipe.stages.dedup._nearness import Floats, Indices, Nearness, nearness
 from datapipe.stages.dedup._tail import FEWEST, is_ladder, rows_below, tail_p_values
 
@@ -105,23 +105,25 @@ class NearDuplicates(Stage):
     def _finding(self, data: Dataset, context: Context) -> Finding:
         missing: NDArray[np.bool_] | None = None
         if len(data) < FEWEST:
-            return not_looked_at(KIND, f"{len(data)} rows; at least {FEWEST} are needed")
+            return Finding.not_evaluated(KIND, f"{len(data)} rows; at least {FEWEST} are needed")
         if "image" in data.roles:
             pixels = pixel_matrix(data)
             values, missing = pixels.values, pixels.missing
         else:
             values, _ = numeric_features(data)
         if not (values.std(axis=0) > 0).any():
-            return not_looked_at(KIND, "there is no image and no column that varies")
+            return Finding.not_evaluated(KIND, "there is no image and no column that varies")
         near = nearness(values, missing, context.rng("differences"))
         distances = near.distances[np.isfinite(near.distances)]
         few = np.unique(np.round(distances, 4)).size < FEWEST
         if few or (missing is None and is_ladder(distances)):
-            return not_looked_at(KIND, "too few distinct distances: the columns are too coarse")
+            return Finding.not_evaluated(
+                KIND, "too few distinct distances: the columns are too coarse"
+            )
         compared = int(np.isfinite(near.measures["noise"]).any(axis=1).sum())
         if compared < max(FEWEST, LEAST_COMPARED * len(values)):
             why = f"only {compared:,} of {len(values):,} rows have neighbours of their categories"
-            return not_looked_at(KIND, why)
+            return Finding.not_evaluated(KIND, why)
         left, right, honest = self._pairs(near)
         first = components(len(values), left, right)
         return _told(near, honest, Clusters(data.row_ids, first))
@@ -188,6 +190,5 @@ def _of_many(found: Finding, recall: Estimate) -> Finding:
     )
     if found.verdict != "clean" or recall.low >= LEAST_RECALL:
         return found
-    unknown = Estimate.unknown(method=f"too few pairs compared: {told}", n=found.measure.n)
-    says = f"not evaluated: {told}, and none of those repeats another"
-    return replace(found, verdict="not_evaluated", measure=unknown, says=says)
+    why = f"{told}, and none of those repeats another"
+    return found.withdrawn(why, method=f"too few pairs compared: {told}")

@@ -173,14 +173,13 @@ def reported(
         return Yield(findings=_unknown(told.alone), artifacts=files)
     found = (
         _aggregate(told, shares, data, method, details()),
-        _annotators(told, shares, people, data),
+        at_chance(data, told, people, _doubt(told.answers, shares)),
     )
     return Yield(findings=found, artifacts=files)
 
 
 def _unknown(why: str) -> tuple[Finding, ...]:
-    unknown = Estimate.unknown(method=why)
-    return tuple(Finding(k, "not_evaluated", unknown, f"not evaluated: {why}") for k in KINDS)
+    return tuple(Finding.not_evaluated(kind, why) for kind in KINDS)
 
 
 def joined_labels(told: Told, shares: Floats) -> pl.DataFrame:
@@ -225,7 +224,6 @@ def _aggregate(
     measure = Estimate(
         value, max(0.0, value - half), min(1.0, value + half), n=n, method="mean posterior"
     )
-    doubt = 1.0 - shares[answers.item, answers.label]
     return Finding(
         "labels.aggregate",
         "clean",
@@ -233,7 +231,7 @@ def _aggregate(
         f"{answers.item.size} answers of {people} annotators joined to {n} labels;"
         f" {value:.1%} of them right if the model holds (not audited){_passed_over(told, data)}",
         columns=(data.roles.one("label"),),
-        rows=scored_rows(data.row_ids.gather(told.place), doubt),
+        rows=scored_rows(data.row_ids.gather(told.place), _doubt(answers, shares)),
         details={
             "method": method,
             "items": n,
@@ -248,6 +246,11 @@ def _aggregate(
     )
 
 
+def _doubt(answers: Answers, shares: Floats) -> Floats:
+    """How unlikely each answer is to be right, in [0, 1]."""
+    return np.asarray(1.0 - shares[answers.item, answers.label])
+
+
 def _passed_over(told: Told, data: Dataset) -> str:
     """What was not taken as it stood, in words."""
     out = len(data) - told.place.size
@@ -259,16 +262,18 @@ def _passed_over(told: Told, data: Dataset) -> str:
     return "".join(parts)
 
 
-def _annotators(told: Told, shares: Floats, people: pl.DataFrame, data: Dataset) -> Finding:
-    answers = told.answers
+def at_chance(
+    data: Dataset, told: Told, people: pl.DataFrame, doubt: Floats, **told_too: object
+) -> Finding:
+    """The finding on annotators who answer no better than chance, with what else was told of them.
+
+    `doubt` says of each answer, in [0, 1], how unlikely it is to be right.
+    """
     bad = people["at_chance"].to_numpy()
     judged = int((people["answers"] >= LEAST_ANSWERS).sum())
-    flags = bad[answers.annotator]
-    doubt = 1.0 - shares[answers.item, answers.label]
     if judged == 0:
-        unknown = Estimate.unknown(method="too few answers an annotator")
-        says = f"not evaluated: no annotator gave {LEAST_ANSWERS} answers"
-        return Finding("labels.annotators", "not_evaluated", unknown, says)
+        why = f"no annotator gave {LEAST_ANSWERS} answers"
+        return Finding.not_evaluated("labels.annotators", why)
     return Finding(
         "labels.annotators",
         "suspect" if bad.any() else "clean",
@@ -279,12 +284,13 @@ def _annotators(told: Told, shares: Floats, people: pl.DataFrame, data: Dataset)
         rows=scored_rows(
             data.row_ids.gather(told.place),
             doubt,
-            flagged=flags,
+            flagged=bad[told.answers.annotator],
             reason="the annotator answers no better than chance",
         ),
         details={
             "at_chance": np.flatnonzero(bad)[:MOST_NAMED].tolist(),
             "judged": judged,
+            **told_too,
             "min_detectable": LEAST_ANSWERS,
         },
         remedy="leave these annotators out and aggregate again" if bad.any() else "",

@@ -101,9 +101,7 @@ def _place(values: pl.Series, known: pl.Series) -> np.ndarray[Any, np.dtype[np.i
 
 
 def _unknown(why: str) -> Yield:
-    unknown = Estimate.unknown(method=why)
-    says = f"not evaluated: {why}"
-    return Yield(findings=tuple(Finding(k, "not_evaluated", unknown, says) for k in KINDS))
+    return Yield(findings=tuple(Finding.not_evaluated(kind, why) for kind in KINDS))
 
 
 def _yield(
@@ -122,6 +120,6 @@ def _yield(
     unknown = Estimate.unknown(method="numbers and choices have no chance level")
     found = (
         Finding(KINDS[0], "clean", measure, says, columns=column, details={"items": n}),
-        Finding(KINDS[1], "not_evaluated", unknown, "not evaluated: answers are no classes"),
+        Finding.not_evaluated(KINDS[1], "answers are no classes", measure=unknown),
     )
     return Yield(findings=found, artifacts=tuple(kept))

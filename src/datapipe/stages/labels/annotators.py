@@ -22,10 +22,9 @@ from datapipe.measure.annotator_drift import FEWEST_BEFORE, LAGS, Drift, drift, 
 from datapipe.measure.annotator_speed import relative_times, speed
 from datapipe.measure.crowd import Answers
 from datapipe.measure.crowd_models import hierarchical
-from datapipe.stages.labels._answers import LEAST_ANSWERS, Told, answers_of, skills
+from datapipe.stages.labels._answers import MOST_NAMED, Told, answers_of, at_chance, skills
 
 Scale = Literal["nominal", "ordinal", "interval"]
-MOST_NAMED = 20
 FEWEST_ANSWERS = LAGS[0] + FEWEST_BEFORE
 """Answers from which on a change can be told."""
 MOST_PAIRS = 200
@@ -120,7 +119,7 @@ class JudgeAnnotators(Stage):
         told = answers_of(data, self.gold)
         why = told if isinstance(told, str) else told.alone
         if isinstance(told, str) or why:
-            return Yield(findings=tuple(_unknown(kind, why) for kind in self.raises_findings))
+            return self.not_evaluated(why)
         made = hierarchical(told.answers)
         others = _without_own(told.answers, made.posterior, made.confusion)
         falls = self._falls(data, told, others)
@@ -134,9 +133,10 @@ class JudgeAnnotators(Stage):
                 [f.after if f.alarm >= 0 else None for f in falls], dtype=pl.Float64
             ),
         )
-        rushing: list[int] = []
+        paces: dict[str, object] = {}
         if self.seconds:
             people, rushing = _paced(people, data, told, others, self.seconds)
+            paces["rushing"] = rushing[:MOST_NAMED]
         path = context.scratch / "annotators.annotators.parquet"
         people.write_parquet(path)
         facts = {"columns": people.columns, "rows": people.height}
@@ -144,7 +144,7 @@ class JudgeAnnotators(Stage):
         table = Artifact("annotators.annotators", "table", path, media, facts)
         rng = context.rng("agreement")
         findings = (
-            _chance(data, told, people, others, rushing if self.seconds else None),
+            at_chance(data, told, people, 1.0 - others, **paces),
             _drifted(data, told, falls, others),
             self._agreement(told, rng),
         )
@@ -167,7 +167,7 @@ class JudgeAnnotators(Stage):
             values = told.classes.cast(pl.Float64).to_numpy()
         alpha = alpha_estimate(answers, rng, level=self.scale, values=values)
         if np.isnan(alpha.value):
-            return _unknown("labels.agreement", alpha.method)
+            return Finding.not_evaluated("labels.agreement", alpha.method)
         pairs = pairwise_kappas(answers) if answers.n_annotators <= MOST_PAIRS else []
         worst = sorted(pairs, key=lambda p: (np.nan_to_num(p[3], nan=1.0), p[0], p[1]))[:MOST_NAMED]
         return Finding(
@@ -239,43 +239,14 @@ def _paced(
     return people.with_columns(told_of), [i for i, s in enumerate(made) if s.p_value <= bar]
 
 
-def _chance(
-    data: Dataset, told: Told, people: pl.DataFrame, others: Floats, rushing: list[int] | None
-) -> Finding:
-    bad = people["at_chance"].to_numpy()
-    judged = int((people["answers"] >= LEAST_ANSWERS).sum())
-    if not judged:
-        return _unknown("labels.annotators", f"no annotator gave {LEAST_ANSWERS} answers")
-    flags = bad[told.answers.annotator]
-    return Finding(
-        "labels.annotators",
-        "suspect" if bad.any() else "clean",
-        Estimate.rate(int(bad.sum()), judged),
-        f"{int(bad.sum())} of {judged} annotators answer no better than chance",
-        severity="medium" if bad.any() else "info",
-        columns=(data.roles.one("annotator"),),
-        rows=scored_rows(
-            data.row_ids.gather(told.place),
-            1.0 - others,
-            flagged=flags,
-            reason="the annotator answers no better than chance",
-        ),
-        details={
-            "at_chance": np.flatnonzero(bad)[:MOST_NAMED].tolist(),
-            "judged": judged,
-            **({} if rushing is None else {"rushing": rushing[:MOST_NAMED]}),
-            "min_detectable": LEAST_ANSWERS,
-        },
-        remedy="leave these annotators out and aggregate again" if bad.any() else "",
-    )
-
-
 def _drifted(data: Dataset, told: Told, falls: list[Drift], others: Floats) -> Finding:
     """Annotators whose skill fell; their answers since then are flagged."""
     judged = int((np.bincount(told.answers.annotator) >= FEWEST_ANSWERS).sum())
     fallen = [i for i, f in enumerate(falls) if f.alarm >= 0]
     if not judged:
-        return _unknown("labels.drift", "no annotator gave enough answers to tell a change")
+        return Finding.not_evaluated(
+            "labels.drift", "no annotator gave enough answers to tell a change"
+        )
     return Finding(
         "labels.drift",
         "suspect" if fallen else "clean",
@@ -298,8 +269,3 @@ def _drifted(data: Dataset, told: Told, falls: list[Drift], others: Floats) -> F
         },
         remedy="look at their answers since then, and ask what changed" if fallen else "",
     )
-
-
-def _unknown(kind: str, why: str) -> Finding:
-    unknown = Estimate.unknown(method=why)
-    return Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}")

@@ -160,7 +160,7 @@ class ConfidentLearning(Stage):
         else:
             rows = labelled(data.values("label"), self.folds)
         if isinstance(rows, str):
-            return Yield(findings=_not_evaluated(rows, column))
+            return self.not_evaluated(rows, (column,))
         if self.probabilities:
             judged = judged_by_columns(data, rows, self.probabilities, context)
         else:
@@ -168,7 +168,7 @@ class ConfidentLearning(Stage):
                 data, rows, context, folds=self.folds, classifier=self.classifier
             )
         if isinstance(judged, str):
-            return Yield(findings=_not_evaluated(judged, column))
+            return self.not_evaluated(judged, (column,))
         issues = self._issues(judged)
         noise = _noise_rate(judged, issues)
         verdict = self._verdict(judged.floor, int(issues.sum()))
@@ -191,10 +191,10 @@ class ConfidentLearning(Stage):
         """The findings about labels that are sets, sequences or values."""
         if not self.probabilities:
             why = "labels that are lists are judged by given probabilities only, and none are named"
-            return Yield(findings=_not_evaluated(why, column))
+            return self.not_evaluated(why, (column,))
         judged = judged_parts(data, kind, self.probabilities)
         if isinstance(judged, str):
-            return Yield(findings=_not_evaluated(judged, column))
+            return self.not_evaluated(judged, (column,))
         verdict = self._verdict(judged.floor, int(judged.flags.sum()))
         return Yield(findings=_told_of_parts(judged, verdict, column, data))
 
@@ -235,8 +235,7 @@ class _Told:
             "labels.noise",
             self.verdict,
             rate,
-            f"about {rate.value:.1%} of {rate.n} labels are wrong"
-            f" (between {rate.low:.1%} and {rate.high:.1%}; not audited)",
+            _bracket(rate, "labels"),
             severity=self._severity(),
             columns=(self.column,),
             details={
@@ -327,6 +326,14 @@ def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
     return Estimate(point, low, max(highs), n=n, method="label-free bracket, not audited")
 
 
+def _bracket(rate: Estimate, unit: str) -> str:
+    """The noise rate in words; no point where the features leave most of it open."""
+    between = f"between {rate.low:.1%} and {rate.high:.1%}"
+    if rate.low < rate.value / 2:
+        return f"{between} of {rate.n} {unit} are wrong: features tell no closer (not audited)"
+    return f"about {rate.value:.1%} of {rate.n} {unit} are wrong ({between}; not audited)"
+
+
 def _told_of_parts(
     judged: PartsJudged, verdict: Verdict, column: str, data: Dataset
 ) -> tuple[Finding, Finding]:
@@ -343,8 +350,7 @@ def _told_of_parts(
     )
     noise = Finding(
         "labels.noise", verdict, rate,
-        f"about {rate.value:.1%} of {rate.n} {judged.unit} are wrong"
-        f" (between {rate.low:.1%} and {rate.high:.1%}; not audited)",
+        _bracket(rate, judged.unit),
         severity=severity, columns=(column,), details=details,
         remedy="" if verdict == "clean" else "have a sample of the flagged rows relabelled",
     )  # fmt: skip
@@ -368,19 +374,4 @@ def _nearly_guessed(noise: Finding, issues: Finding, telling: Estimate) -> tuple
         says=f"{why}: up to {high:.1%} of {n} may be wrong, or no column tells them",
         remedy="give the columns that tell the label, or have a sample of rows labelled again",
     )
-    issues = replace(
-        issues,
-        verdict="not_evaluated",
-        severity="info",
-        measure=Estimate.unknown(method=why, n=n),
-        says=f"not evaluated: {why}, so that no label can be called wrong",
-    )
-    return noise, issues
-
-
-def _not_evaluated(why: str, column: str) -> tuple[Finding, Finding]:
-    unknown = Estimate.unknown(method=why)
-    return tuple(  # type: ignore[return-value]  # two kinds, two findings
-        Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}", columns=(column,))
-        for kind in ConfidentLearning.raises_findings
-    )
+    return noise, issues.withdrawn(f"{why}, so that no label can be called wrong", method=why, n=n)

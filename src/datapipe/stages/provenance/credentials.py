@@ -169,11 +169,10 @@ class ContentCredentials(Stage):
         details = {"states": dict(counts)}
         looked = n - counts["unreadable"]
         if not looked:
-            return Finding(
+            return Finding.not_evaluated(
                 "provenance.credentials",
-                "not_evaluated",
-                Estimate.unknown(method="no image could be read", n=n),
-                f"not evaluated: none of {n} images could be read",
+                f"none of {n} images could be read",
+                measure=Estimate.unknown(method="no image could be read", n=n),
                 details=details,
                 remedy="give the bytes of PNG, JPEG, WebP, GIF or TIFF files",
             )
@@ -248,11 +247,10 @@ def _source_types(
         "trusted": counts["trusted"],
     }
     if not synthetic + captured:
-        return Finding(
+        return Finding.not_evaluated(
             "provenance.source_type",
-            "not_evaluated",
-            Estimate.unknown(method="no trusted credential says", n=n),
-            f"not evaluated: no trusted credential among {n} images says how it was made",
+            f"no trusted credential among {n} images says how it was made",
+            measure=Estimate.unknown(method="no trusted credential says", n=n),
             details=details,
             remedy="name the authorities that are believed with anchors=FILE",
         )

@@ -116,11 +116,10 @@ class SourceDeclarations(Stage):
     ) -> Finding:
         spoken = sum(bool(papers) for papers in said.values())
         if not spoken:
-            return Finding(
+            return Finding.not_evaluated(
                 self.name,
-                "not_evaluated",
-                Estimate.unknown(method="no papers"),
-                f"not evaluated: nothing lies beside the files of {len(said)} sources",
+                f"nothing lies beside the files of {len(said)} sources",
+                measure=Estimate.unknown(method="no papers"),
                 details=details,
                 remedy="declare in the reader, or put NAME.origin.toml beside the file",
             )

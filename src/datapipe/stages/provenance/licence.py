@@ -128,8 +128,8 @@ class _Judged:
             for s in marked
         ]
         if not self.sources:
-            says = "not evaluated: the rows name no source"
-            return Finding(f"provenance.{self.rule}", "not_evaluated", share(rows), says)
+            why = "the rows name no source"
+            return Finding.not_evaluated(f"provenance.{self.rule}", why, measure=share(rows))
         return Finding(
             f"provenance.{self.rule}",
             "fail" if self.broken else ("suspect" if self.silent else "clean"),

@@ -170,13 +170,12 @@ def _findings(
     told = {"sources": [a.told() for a in answers]}
     if not trusts or not answers:
         why = "no trusted keys were given" if answers else "the rows name no source"
+        every_row = share(rows_of(every, (), ""))
+        remedy = "name the public keys you trust: trusted=('supplier.pem',)"
         return tuple(
-            Finding(
-                kind, "not_evaluated", share(rows_of(every, (), "")), f"not evaluated: {why}",
-                details=told, remedy="name the public keys you trust: trusted=('supplier.pem',)",
-            )
+            Finding.not_evaluated(kind, why, measure=every_row, details=told, remedy=remedy)
             for kind in VerifySources.raises_findings
-        )  # fmt: skip
+        )
     rows = rows_of(every, [s.number for s in unsigned], "its source is not signed")
     words = f"{len(unsigned)} of {len(answers)} sources are not signed"
     first = Finding(

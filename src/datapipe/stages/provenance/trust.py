@@ -129,8 +129,7 @@ class RequireTrust(Stage):
         if not self.policy or not data.sources:
             why = "the rows name no source" if self.policy else "no policy is named"
             rows = rows_of(every, (), "")
-            says = f"not evaluated: {why}"
-            finding = Finding("provenance.untrusted", "not_evaluated", share(rows), says)
+            finding = Finding.not_evaluated("provenance.untrusted", why, measure=share(rows))
             return Yield(findings=(finding,))
         at = self._moment() or datetime.now(UTC)
         policy = self._policy(at)

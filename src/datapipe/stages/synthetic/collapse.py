@@ -275,13 +275,12 @@ class CollapseForecast(Stage):
         details = {**details, "forecast": own.to_json(), "scenarios": [f.to_json() for f in others]}
         if not known:
             worst = min(f.survival[-1].low for f in others)
-            return Finding(
+            return Finding.not_evaluated(
                 "synthetic.collapse",
-                "not_evaluated",
-                Estimate.unknown(worst, 1.0, method="no share is planned", n=n),
-                "not evaluated: no synthetic share is planned, declared or estimated;"
+                "no synthetic share is planned, declared or estimated;"
                 f" with nothing but generated data {last.value:.0%} of the tail would be left"
                 f" after {self.generations} generations",
+                measure=Estimate.unknown(worst, 1.0, method="no share is planned", n=n),
                 details={**details, "risk": "not_identifiable"},
                 remedy="say what is planned: share=0.2, or keep_rows=1000",
             )
@@ -321,11 +320,10 @@ def _root(loss: float) -> float:
 
 
 def _silent(why: str, n: int) -> Finding:
-    return Finding(
+    return Finding.not_evaluated(
         "synthetic.collapse",
-        "not_evaluated",
-        Estimate.unknown(method="too little data", n=n),
-        f"not evaluated: {why}",
+        why,
+        measure=Estimate.unknown(method="too little data", n=n),
         details={"why": why, "risk": "not_identifiable"},
         remedy="give more rows, or a larger sample=",
     )

@@ -126,11 +126,10 @@ class DeclaredSynthetic(Stage):
             "statements_not_trusted": refused,
         }
         if unknown == n:
-            return Finding(
+            return Finding.not_evaluated(
                 "synthetic.declared",
-                "not_evaluated",
-                Estimate.unknown(method="nothing is declared", n=n),
-                f"not evaluated: nothing is declared about any of {n} rows",
+                f"nothing is declared about any of {n} rows",
+                measure=Estimate.unknown(method="nothing is declared", n=n),
                 details=details,
                 remedy="declare synthetic=True or False in the readers",
             )
@@ -170,11 +169,10 @@ def _phrases(row_ids: pl.Series, texts: pl.Series) -> Finding:
     p_value = float(binomial_tail(hits, n, PEOPLE_RATE)) if hits else 1.0
     suspect = p_value < ALPHA
     if not suspect and 2 * n < len(texts):
-        return Finding(
+        return Finding.not_evaluated(
             "synthetic.phrases",
-            "not_evaluated",
-            Estimate.unknown(method="other languages", n=n),
-            f"not evaluated: {n} of {len(texts)} texts are English, as the phrases are",
+            f"{n} of {len(texts)} texts are English, as the phrases are",
+            measure=Estimate.unknown(method="other languages", n=n),
             details=details,
         )
     return Finding(

@@ -301,10 +301,9 @@ def _copies(seen: _Pass) -> Finding:
     table = seen.table().filter("worded")
     n, hits = table.height, int(table["copy"].sum())
     if not n:
-        return Finding(
-            "synthetic.duplicates", "not_evaluated", Estimate.unknown(method="no words", n=0),
-            "not evaluated: no text has a word", details={"duplicates": 0},
-        )  # fmt: skip
+        return Finding.not_evaluated(
+            "synthetic.duplicates", "no text has a word", details={"duplicates": 0}
+        )
     measure = Estimate.rate(hits, n)
     many = measure.low > MARGIN
     return Finding(
@@ -335,10 +334,9 @@ def _leaked(seen: _Pass) -> Finding:
     table = seen.table()
     n, hits = table.height, int(table["leak"].sum())
     if not seen.prompts:
-        return Finding(
-            "synthetic.leak", "not_evaluated", Estimate.unknown(method="no evaluation rows", n=n),
-            "not evaluated: the evaluation rows have no such text",
-        )  # fmt: skip
+        unknown = Estimate.unknown(method="no evaluation rows", n=n)
+        why = "the evaluation rows have no such text"
+        return Finding.not_evaluated("synthetic.leak", why, measure=unknown)
     return Finding(
         "synthetic.leak",
         "suspect" if hits else "clean",
@@ -355,11 +353,10 @@ def _leaked(seen: _Pass) -> Finding:
 
 
 def _silent(why: str, n: int, figures: dict[str, Any]) -> Finding:
-    return Finding(
+    return Finding.not_evaluated(
         "synthetic.diversity",
-        "not_evaluated",
-        Estimate.unknown(method="no comparison", n=n),
-        f"not evaluated: {why}",
+        why,
+        measure=Estimate.unknown(method="no comparison", n=n),
         details={"why": why, **figures},
         remedy="give reference='human.parquet': rows of this domain that people made",
     )

@@ -305,11 +305,10 @@ def _total(counted: int, n: int, part: tuple[float, float, float], generators: i
 
 def _abstained(why: str, n: int, counted: int) -> Finding:
     low = counted / n if n else 0.0
-    return Finding(
+    return Finding.not_evaluated(
         "synthetic.prevalence",
-        "not_evaluated",
-        Estimate.unknown(low, 1.0, method="not identifiable", n=n),
-        f"not evaluated: {why}",
+        why,
+        measure=Estimate.unknown(low, 1.0, method="not identifiable", n=n),
         details={"identifiable": False, "declared_rows": counted, "why": why},
         remedy="give reference='human.parquet', and rows declared synthetic as anchors",
     )

@@ -277,11 +277,10 @@ class SyntheticScore(Stage):
             "false_alarms": self.false_alarms,
         }  # fmt: skip
         if made.p_values is None:
-            return Finding(
+            return Finding.not_evaluated(
                 "synthetic.score",
-                "not_evaluated",
-                Estimate.unknown(method="no verdict", n=looked),
-                f"not evaluated: {made.why_not}",
+                made.why_not,
+                measure=Estimate.unknown(method="no verdict", n=looked),
                 rows=scored_rows(made.row_ids, made.scores),
                 details={**details, "why": made.why_not},
                 remedy="give reference='human.parquet': rows of this domain that people made",
@@ -408,11 +407,10 @@ def _function(wanted: str) -> Scorer:
 
 
 def _silent(why: str, n: int) -> Finding:
-    return Finding(
+    return Finding.not_evaluated(
         "synthetic.score",
-        "not_evaluated",
-        Estimate.unknown(method="no verdict", n=n),
-        f"not evaluated: {why}",
+        why,
+        measure=Estimate.unknown(method="no verdict", n=n),
         details={"why": why, "looked_at": 0, "not_looked_at": n},
         remedy="give reference='human.parquet': rows of this domain that people made",
     )

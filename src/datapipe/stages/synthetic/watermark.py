@@ -212,11 +212,10 @@ def _without(texts: pl.Series, prompts: pl.Series) -> pl.Series:
 
 
 def _silent(why: str, n: int) -> Finding:
-    return Finding(
+    return Finding.not_evaluated(
         "synthetic.watermark",
-        "not_evaluated",
-        Estimate.unknown(method="no test", n=n),
-        f"not evaluated: {why}",
+        why,
+        measure=Estimate.unknown(method="no test", n=n),
         details={"why": why},
         remedy="give keys='watermark.key' and a text or a column of tokens",
     )
