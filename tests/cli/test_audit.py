@@ -281,3 +281,24 @@ def test_fields_that_a_semicolon_parts_are_read_when_it_is_named(datapipe, here)
     assert "--separator ';'" in refused.err
     read = datapipe("audit", "a.csv", "--label", "y", "--separator", ";", "--no-fail", "--json")
     assert read.json["rows"] == 240
+
+
+def test_a_tab_is_named_as_the_refusal_spells_it_and_nothing_is_no_separator(datapipe, here):
+    table().write_csv(here / "a.csv", separator="\t")
+    refused = datapipe("audit", "a.csv", "--label", "y")
+    assert r"--separator '\t'" in refused.err
+    read = datapipe("audit", "a.csv", "--label", "y", "--separator", r"\t", "--no-fail", "--json")
+    assert read.json["rows"] == 240
+    assert datapipe("audit", "a.csv", "--label", "y", "--separator", "").code == 2
+
+
+def test_columns_that_nothing_looks_into_are_named(datapipe, here):
+    table().with_columns(tags=pl.Series([["a"]] * 240)).write_parquet(here / "a.parquet")
+    answer = datapipe("audit", "a.parquet", "--label", "y", "--no-fail", "--json")
+    assert "not looked into: tags (lists, maps, structs or bytes)" in answer.err
+    (here / "t.csv").write_text("say,kept,y\nhello you,1,x\ngood bye,2,z\n")
+    answer = datapipe("audit", "t.csv", "--label", "y", "--text", "say", "--no-fail")
+    assert "not looked into: kept (columns without a role)" in answer.err
+    table().write_parquet(here / "whole.parquet")
+    answer = datapipe("audit", "whole.parquet", "--label", "y", "--no-fail")
+    assert "not looked into" not in answer.err

@@ -11,14 +11,17 @@ from typing import Annotated
 
 import typer
 
-from datapipe.cli.audit_plan import Beside, audit_pipeline
+from datapipe.cli.audit_plan import Beside, audit_pipeline, is_table, unseen
 from datapipe.cli.findings import show
 from datapipe.cli.options import STORE, Json, Seed, Store, existing
-from datapipe.cli.terminal import out_json, settle
+from datapipe.cli.terminal import note, out_json, settle
+from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError
 from datapipe.manifest.keys import load_public_keys
+
+MOST_NAMED = 5
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -63,8 +66,9 @@ def _audit(
         str, typer.Option(metavar="WHAT", help="Rows without a label: refuse or quarantine.")
     ] = "refuse",
     separator: Annotated[
-        str, typer.Option(metavar="CHAR", help="Between the fields of a CSV file, such as ';'.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="CHAR", help="Between the fields of a CSV file, such as ';'."),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Train a small model with and without what is found.")
     ] = False,
@@ -92,17 +96,25 @@ def _audit(
             code="DP-USE-093",
             hint="name the column of labels with --label COL",
         )
+    if separator == "":
+        raise DeclarationError(
+            "--separator is empty; one ASCII character is needed",
+            code="DP-USE-094",
+            hint=r"leave it out for a comma, or give --separator ';' or --separator '\t'",
+        )
+    mark = (separator or "").replace(r"\t", "\t")  # what a person types for a tab
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
     signed = existing(snapshot) if snapshot else None
-    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove, separator)
+    beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove, mark)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)
     settle(run)
+    _own_up(run.data)
     if as_json:
         out_json(run.to_json())
     else:
@@ -111,9 +123,19 @@ def _audit(
         raise typer.Exit(3)
 
 
+def _own_up(data: Dataset) -> None:
+    """Say which columns were passed over: what was not looked at is not clean."""
+    columns = unseen(data)
+    if columns:
+        why = "lists, maps, structs or bytes" if is_table(data.roles) else "columns without a role"
+        more = f" and {len(columns) - MOST_NAMED} more" if len(columns) > MOST_NAMED else ""
+        named = ", ".join(columns[:MOST_NAMED]) + more
+        note(f"not looked into: {named} ({why})")
+
+
 def _show(run: Run, file: str, roles: Roles, seed: int, output: Path | None) -> None:
     played = " ".join(f"{r}={'+'.join(c)}" for r, c in roles.columns.items())
-    shape = "" if {"text", "image"} & set(roles.columns) else "; a table, as no --text or --image"
+    shape = "; a table, as no --text or --image" if is_table(roles) else ""
     store = "" if run.store == STORE else f" --store {run.store}"
     later = f"report: {output}" if output else f"next: datapipe report -o report.html{store}"
     show(

@@ -13,9 +13,11 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from datapipe.cli.options import STORE, existing, refuse_uri
 from datapipe.core.context import Context
-from datapipe.core.dataset import empty
+from datapipe.core.dataset import Dataset, empty
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
@@ -136,6 +138,40 @@ def audit_pipeline(path: str, roles: Roles, *, beside: Beside) -> Pipeline:
     return Pipeline(Path(path).name, [reader_of(path, roles, beside), *alone, together])
 
 
+def is_table(roles: Roles) -> bool:
+    """Whether columns without a role are what is looked at: there is neither text nor image.
+
+    Args:
+        roles: What the columns are for.
+
+    Example:
+        >>> is_table(Roles.of(label="y"))
+        True
+    """
+    return not {"text", "image"} & set(roles.columns)
+
+
+def unseen(data: Dataset) -> list[str]:
+    """The columns that no detector of an audit looks into, though copies of whole rows count.
+
+    Args:
+        data: The rows that were audited.
+
+    Returns:
+        Beside texts and images every column without a role; of a table those that hold lists,
+        maps, structs or bytes.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> unseen(Dataset.of(pa.table({"x": [1], "tags": [["a"]]})))
+        ['tags']
+    """
+    if not is_table(data.roles):
+        return data.features
+    kinds = ((name, data.types[name]) for name in data.features)
+    return [name for name, kind in kinds if kind.is_nested() or kind in (pl.Binary, pl.Null)]
+
+
 def fitting(roles: Roles, beside: set[str]) -> list[str]:
     """The keys of the detectors that fit.
 
@@ -151,7 +187,7 @@ def fitting(roles: Roles, beside: set[str]) -> list[str]:
         ['dedup.exact', 'dedup.minhash']
     """
     has = set(roles.columns) | beside
-    if not {"text", "image"} & has:
+    if is_table(roles):
         has.add("table")
     if len(roles.all("text")) > 1:
         has.add("response")
