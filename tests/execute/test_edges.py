@@ -249,6 +249,15 @@ def test_why_tells_what_a_row_was_made_into(tmp_path: Path):
     assert run.steps[-1].rows_aside == lineage.sql("from dropped_rows").height
 
 
+def test_a_row_of_which_several_copies_leave_is_told_of_once(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("k,p\n5,1\n8,2\n")
+    made = Pipeline("copies", [ReadCSV(tmp_path / "a.csv"), Makes("explode"), Cuts()])
+    run = made.run(seed=1, store=tmp_path / "store")
+    assert run.data.frame(["p"])["p"].to_list() == [4, 6, 8]
+    left = run.sql("select ordinal, reason from dropped_rows order by ordinal")
+    assert left.rows() == [(0, "odd part"), (1, "odd part")]
+
+
 def test_a_filter_that_tells_keeps_no_edges(tmp_path: Path):
     files, _ = read(tmp_path, 0)
     Pipeline("plain", [ReadCSV(files[0]), Cuts(), Flags()]).run(seed=1, store=tmp_path / "store")

@@ -50,7 +50,7 @@ def records(draw) -> tuple[str, dict]:
 
 def dump(lineage: Lineage) -> dict[str, pl.DataFrame]:
     names = [name for name in schema.tables() if name != "meta"]
-    with lineage._asking() as connection:
+    with lineage._asking.connection() as connection:
         return {n: connection.sql(f"from {n} order by all").pl() for n in names}
 
 

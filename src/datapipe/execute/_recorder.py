@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 from datapipe.core.artifact import Artifact
@@ -18,6 +15,8 @@ from datapipe.core.finding import Finding, Verdict, standing, with_q_values, wor
 from datapipe.core.pipeline import Plan, PlannedStep
 from datapipe.core.run import Run, StepRecord
 from datapipe.execute._attest import StepDone, environment, sign_run
+from datapipe.execute._clock import Clock
+from datapipe.execute._group import GroupDone
 from datapipe.execute._handed import STAGE as HANDOVER
 from datapipe.execute._handed import Handed
 from datapipe.execute._record import (
@@ -33,107 +32,6 @@ from datapipe.execute.columns import Edge
 from datapipe.execute.scores import row_findings
 from datapipe.lineage.recall import FEW_RECORDS
 from datapipe.lineage.store import Lineage
-
-
-@dataclass
-class Clock:
-    """What a group cost.
-
-    Args:
-        seconds: Wall time.
-        cpu_seconds: CPU time of this process, user and system.
-        peak_bytes: Peak memory of this process so far.
-        parts: Wall and CPU seconds of each step that ran on its own.
-
-    Example:
-        >>> Clock().seconds
-        0.0
-    """
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-    parts: list[tuple[float, float]] = field(default_factory=list)
-
-    def of(self, i: int, steps: int) -> tuple[float, float]:
-        """What one step of the group cost; fused steps share alike, which is all that is known.
-
-        Args:
-            i: 0-based place of the step.
-            steps: How many steps the group has.
-
-        Returns:
-            Wall and CPU seconds.
-
-        Example:
-            >>> Clock(2.0, 1.0).of(0, 2)
-            (1.0, 0.5)
-        """
-        if i < len(self.parts):
-            return self.parts[i]
-        return self.seconds / steps, self.cpu_seconds / steps
-
-
-@dataclass(frozen=True, eq=False)
-class GroupDone:
-    """A finished group, ready to be written down.
-
-    Args:
-        steps: Its steps.
-        keys: Their keys of reuse.
-        outcomes: What each led to.
-        before: The rows it was given; None for the group that read them.
-        out: The rows after it, stored.
-        clock: What it cost.
-        origins: Ids of the earlier steps whose results were used; empty when it ran.
-        columns: Which columns each step made its columns from, as far as its plan tells.
-        given: How many rows the caller gave to the group; None where readers read them.
-
-    Example:
-        >>> GroupDone.__name__
-        'GroupDone'
-    """
-
-    steps: Sequence[PlannedStep]
-    keys: Sequence[str]
-    outcomes: Sequence[Outcome]
-    before: Dataset | None
-    out: Dataset
-    clock: Clock
-    origins: Sequence[str] = ()
-    columns: Sequence[Sequence[Edge]] = ()
-    given: int | None = None
-
-    @cached_property
-    def shared(self) -> dict[str, Any]:
-        """What is recorded as the result of each of its steps: what they led to together."""
-        return {
-            "group": digest_json(list(self.keys)),
-            "dataset_out": self.out.digest,
-            "sources": [s.to_json() for s in self.out.sources],
-            "roles": self.out.roles.to_json(),
-        }
-
-    def counts(self) -> list[tuple[int, int]]:
-        """Rows in and rows out of each step.
-
-        Returns:
-            A pair for each step; parallel branches see the same rows.
-        """
-        pairs: list[tuple[int, int]] = []
-        rows = self.given if self.before is None else len(self.before)
-        rows = sum(s.rows for s in self.out.sources) if rows is None else rows
-        alone = len(self.steps) == 1 and self.steps[0].shape == "whole"
-        aside = 0
-        for i, (step, outcome) in enumerate(zip(self.steps, self.outcomes, strict=True)):
-            if step.shape == "read":
-                rows_in = self.out.sources[i].rows
-                aside += outcome.rows_aside
-            else:
-                rows_in = rows - aside if step.shape == "row" else rows
-                aside += outcome.rows_aside if step.shape == "row" else 0
-            pairs.append((rows_in, len(self.out) if alone else rows_in - outcome.rows_aside))
-        return pairs
 
 
 class Recorder:
@@ -452,17 +350,3 @@ class Recorder:
             body.pop("manifest")
             records.append(("sources", {**body, "run_id": self.run_id}))
         return records
-
-
-def peak_bytes() -> int:
-    """Peak memory of this process.
-
-    Returns:
-        Bytes.
-
-    Example:
-        >>> peak_bytes() > 1_000_000
-        True
-    """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -9,12 +9,11 @@ taken from the store without reading a byte of data.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +30,12 @@ from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage, Stage, Yield
-from datapipe.errors import DatapipeError, ExecutionError, GateClosed, Malformed
+from datapipe.errors import DatapipeError, ExecutionError, GateClosed
+from datapipe.execute._clock import Clock, first_line, not_computed, timed
+from datapipe.execute._group import GroupDone
 from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
-from datapipe.execute._recorder import Clock, GroupDone, Recorder, peak_bytes
+from datapipe.execute._recorder import Recorder
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.edges import same_rows, woven
@@ -42,7 +43,6 @@ from datapipe.execute.fuse import CODE, Fused, fuse
 from datapipe.execute.progress import Progress
 from datapipe.execute.reuse import FileDigests, dataset_key, step_key
 from datapipe.execute.shards import RunJobs, run_here, worth_cutting
-from datapipe.lineage.locks import failed
 from datapipe.lineage.store import Lineage
 
 log = logging.getLogger("datapipe.execute")
@@ -170,7 +170,7 @@ class _Session:
         keys = self._chain(list(opened.keys), steps, start=start)
         if self._taken(steps, keys, before=None, given=rows):
             return
-        with self._clock(steps[0].stage) as clock:
+        with timed(steps[0].stage) as clock:
             lazy, yields = opened.numbered(self.lineage)
             acted = [act(s.stage, y) for s, y in zip(steps, yields, strict=False)]
             read = applied(lazy, acted)
@@ -192,7 +192,7 @@ class _Session:
             return
         acted: list[Acted] = []
         columns: list[list[Edge]] = []
-        with self._clock(steps[0].stage) as clock:
+        with timed(steps[0].stage) as clock:
             if fused:
                 columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
                 out, outcomes = self._fused(self.data, steps, keys)
@@ -271,8 +271,9 @@ class _Session:
                 mine, return_dtype=pl.Enum(sorted(set(mine.values())))
             )
             table = left.select("row_id", words.alias("reason")) if mine else left.clear()
-            once = table.unique("row_id", keep="first", maintain_order=True)
-            asides.append(once if self._woven else table)
+            if self._woven:
+                table = table.unique("row_id", keep="first", maintain_order=True)
+            asides.append(table)
         return asides
 
     def _timed(self, step: PlannedStep, clock: Clock) -> Yield:
@@ -298,12 +299,12 @@ class _Session:
             closed.run = self.recorder.close(self.data, "stopped", closed.code)
             raise
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise _not_computed(stage, error) from error
+            raise not_computed(stage, error) from error
         except (DatapipeError, KeyboardInterrupt, OSError):
             raise
         except Exception as error:
             raise ExecutionError(
-                f"{stage.name} failed: {type(error).__name__}: {_first_line(error)}",
+                f"{stage.name} failed: {type(error).__name__}: {first_line(error)}",
                 code="DP-EXEC-001",
                 hint="run again with -vv for the traceback; this looks like a bug in the stage",
                 stage=stage.name,
@@ -427,39 +428,3 @@ class _Session:
         self.data = done.out
         self._woven = self._woven or any(o.edges for o in done.outcomes)
         self.progress.done(done)
-
-    @contextlib.contextmanager
-    def _clock(self, stage: Stage) -> Iterator[Clock]:
-        """Time a group; engine errors are the data's fault, disk errors the machine's."""
-        clock = Clock()
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield clock
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise _not_computed(stage, error) from error
-        except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise failed(error, f"{stage.name} could not write{where}") from error
-            raise ExecutionError(
-                f"{stage.name}: {error.strerror or _first_line(error)}{where}",
-                code="DP-EXEC-003",
-                hint="free some space or mend the disk, then run again: finished steps are reused",
-                stage=stage.name,
-            ) from error
-        clock.seconds = time.perf_counter() - wall
-        clock.cpu_seconds = time.process_time() - cpu
-        clock.peak_bytes = peak_bytes()
-
-
-def _not_computed(stage: Stage, error: BaseException) -> Malformed:
-    return Malformed(
-        f"{stage.name}: the rows cannot be read or computed: {_first_line(error)}",
-        code="DP-DATA-020",
-        hint="look at the types of the columns that it was given, and whether the file has changed",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"

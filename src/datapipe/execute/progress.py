@@ -11,7 +11,8 @@ import logging
 from collections.abc import Mapping
 
 from datapipe.core.pipeline import Plan
-from datapipe.execute._recorder import GroupDone, peak_bytes
+from datapipe.execute._clock import peak_bytes
+from datapipe.execute._group import GroupDone
 from datapipe.lineage.store import Lineage
 
 log = logging.getLogger("datapipe.execute")

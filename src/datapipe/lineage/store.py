@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ import polars as pl
 
 from datapipe.core.merkle import root as root_of
 from datapipe.errors import DeclarationError, ExecutionError
-from datapipe.lineage import checkpoints, later, schema
+from datapipe.lineage import checkpoints, home, later, schema
+from datapipe.lineage.asking import Asking
+from datapipe.lineage.burial import bury
 from datapipe.lineage.erasing import Erasing, alone
 from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
@@ -26,17 +28,12 @@ from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
-from datapipe.lineage.stamp import WOVEN, holds, stamp
+from datapipe.lineage.stamp import WOVEN, stamp
 
 if TYPE_CHECKING:
-    import duckdb
-
     from datapipe.lineage.check import Problem
-    from datapipe.lineage.console import Cell
 
 log = logging.getLogger("datapipe.lineage")
-
-_ENDS = ("finished", "stopped", "failed", "abandoned")
 
 
 class Lineage:
@@ -67,13 +64,15 @@ class Lineage:
         self._log = self.store / "log"
         self._process = os.getpid()
         if create:
-            self._make()
-        self._check_format()
+            home.make(self.store)
+        home.check(self.store)
         self._journal = Journal(self.store / "journal")
         self._objects = Objects(self.objects, self.store / "tmp")
         self._index = Index(self.store / "lineage.duckdb", self._journal, self._objects)
         self._recall = Recall(self._journal, self._index)
         self._leases = Leases(self.store / "leases")
+        self._bury = partial(bury, self._leases, self._journal)
+        self._asking = Asking(self._index, self._bury)
 
     def append(self, records: Sequence[Entry]) -> None:
         """Record what happened, all of it or nothing; it is durable when this returns.
@@ -123,7 +122,7 @@ class Lineage:
             True
         """
         self._own()
-        self._leases.bury(self._abandoned)
+        self._bury()
         later.done(self.store)
         return self._index.catch_up()
 
@@ -347,11 +346,7 @@ class Lineage:
             0
         """
         self._own()
-        self._freshen()
-        from datapipe.lineage.console import answered  # noqa: PLC0415 - DuckDB is for who asks
-
-        with self._cell.asking() as connection:
-            return answered(connection, self._index.path, query, values)
+        return self._asking.sql(query, values)
 
     def why(self, row: int | str) -> dict[str, Any]:
         """Where a row came from, what was thought of it and where it went.
@@ -373,11 +368,8 @@ class Lineage:
             >>> lineage.why("1:1429")["dropped"]
             []
         """
-        from datapipe.lineage.known import Known  # noqa: PLC0415 - DuckDB is for who asks
-        from datapipe.lineage.rows import why  # noqa: PLC0415 - the same
-
-        with self._asking() as connection:
-            return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
+        self._own()
+        return self._asking.why(row)
 
     def trace(self, digest: str) -> dict[str, Any]:
         """The way back from an object to its sources, and forward to what was made of it.
@@ -399,10 +391,8 @@ class Lineage:
             >>> lineage.trace("ab12cd34")["digest"]
             'sha256:ab12cd34ef'
         """
-        from datapipe.lineage.trace import trace  # noqa: PLC0415 - DuckDB is for who asks
-
-        with self._asking() as connection:
-            return trace(connection, digest)
+        self._own()
+        return self._asking.trace(digest)
 
     def verify(self) -> list[Problem]:
         """Whether everything in the store is as it was recorded.
@@ -462,10 +452,10 @@ class Lineage:
             ...     erasing.remove("sha256:00")
         """
         self._own()
-        self._leases.bury(self._abandoned)
+        self._bury()
         with alone(self.store, self._leases):
             yield Erasing(self.store, self._journal, self._objects, self._index)
-        self._cell.close()  # it still holds the index as it was
+        self._asking.close()  # it still holds the index as it was
 
     def gc(self, *, dry_run: bool = True, older_than_s: float = 3600.0) -> list[Garbage]:
         """Find files that nothing needs, and remove them when told to.
@@ -489,7 +479,7 @@ class Lineage:
             [15]
         """
         self._own()
-        self._leases.bury(self._abandoned)
+        self._bury()
         with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
             records = self._journal.read(until=self._journal.tail().mark)
             found = garbage(self.store, records, older_than_s=older_than_s)
@@ -507,73 +497,13 @@ class Lineage:
         if os.getpid() == self._process:
             self._objects.close()
             self._leases.close()
-            if "_cell" in vars(self):
-                self._cell.close()
-
-    @cached_property
-    def _cell(self) -> Cell:
-        from datapipe.lineage.console import Cell  # noqa: PLC0415 - DuckDB is for who asks
-
-        return Cell(self._index)
+            self._asking.close()
 
     def _hold(self, run_id: str) -> None:
         try:
             self._leases.hold(run_id)
         except OSError as error:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
-
-    def _abandoned(self, run_id: str) -> None:
-        """Record, once, that a run's process is gone; one that told its end first is left alone."""
-        for record in self._journal.read(until=self._journal.tail().mark):
-            mine = record.is_of("run_events") and record.body.get("run_id") == run_id
-            if mine and record.body.get("event") in _ENDS:
-                return
-        self._journal.append([("run_events", {"run_id": run_id, "event": "abandoned"})])
-
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The index, caught up and opened for our own questions."""
-        from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - for who asks
-        from datapipe.lineage.engine import sorted_error  # noqa: PLC0415 - the same
-
-        self._own()
-        self._freshen()
-        with self._cell.asking() as connection:
-            try:
-                yield connection
-            except duckdb.Error as error:
-                raise sorted_error(error, self._index.path) from error
-
-    def _freshen(self) -> None:
-        """Catch up; in a folder that cannot be written the index answers as it stands."""
-        try:
-            with contextlib.suppress(PermissionError):
-                self._leases.bury(self._abandoned)
-            current = self._index.catch_up()
-        except ExecutionError:
-            current = False
-            if os.access(self.store / "journal", os.W_OK) or not self._index.path.is_file():
-                raise
-        if not current and (age := self._index.age()):
-            log.warning("%s", age)
-
-    def _make(self) -> None:
-        try:
-            for folder in ("journal", "objects", "log", "tmp"):
-                (self.store / folder).mkdir(parents=True, exist_ok=True)
-            Journal(self.store / "journal").begin()
-            stamp(self.store)
-        except OSError as error:
-            raise failed(error, f"a store cannot be made in {self.store}") from error
-
-    def _check_format(self) -> None:
-        if not (self.store / "journal").is_dir():
-            raise DeclarationError(
-                f"there is no store in {self.store}",
-                code="DP-DECL-054",
-                hint="run a pipeline first, or name the store with --store",
-            )
-        holds(self.store)
 
     def _own(self) -> None:
         """A store opened before a fork would write with its parent's idea of where the end is."""
