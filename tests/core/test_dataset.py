@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing.parametric import dataframes
 
-from datapipe.core.dataset import Dataset, as_any, empty
+from datapipe.core.arrow_stream import as_any
+from datapipe.core.dataset import Dataset, empty
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.errors import SchemaMismatch
 

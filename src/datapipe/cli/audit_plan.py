@@ -144,6 +144,9 @@ def is_table(roles: Roles) -> bool:
     Args:
         roles: What the columns are for.
 
+    Returns:
+        False where a column plays the role text or image.
+
     Example:
         >>> is_table(Roles.of(label="y"))
         True

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
 from datapipe.core.arrow_file import write_sealed
+from datapipe.core.arrow_stream import ArrowStream, table_of
 from datapipe.core.digest import CHUNK_ROWS, digest_batches
 from datapipe.core.parquet import sink_rows, vouch
 from datapipe.core.roles import HIDDEN, ROW_ID, Roles
@@ -43,25 +44,6 @@ class Piece(NamedTuple):
     rows: int
     size_bytes: int = 0
     groups: int = 1
-
-
-class ArrowStream(Protocol):
-    """Anything that speaks the Arrow PyCapsule stream interface."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Export an Arrow C stream.
-
-        Args:
-            requested_schema: A schema capsule to cast to, or None.
-
-        Returns:
-            A PyCapsule named `arrow_array_stream`.
-
-        Example:
-            >>> hasattr(pa.table({"a": [1]}), "__arrow_c_stream__")
-            True
-        """
-        ...
 
 
 class Dataset:
@@ -141,7 +123,7 @@ class Dataset:
                 f"{type(data).__name__} has no __arrow_c_stream__",
                 hint="give a pyarrow, polars, pandas or DuckDB table",
             )
-        frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(_table(data))
+        frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(table_of(data))
         if ROW_ID not in frame.columns:
             frame = frame.select(pl.int_range(pl.len(), dtype=pl.UInt64).alias(ROW_ID), pl.all())
         return cls(frame.lazy(), roles, rows=frame.height)
@@ -431,37 +413,3 @@ def empty() -> Dataset:
         0
     """
     return Dataset(pl.LazyFrame(schema={ROW_ID: pl.UInt64}), rows=0)
-
-
-def _table(data: ArrowStream) -> pa.Table:
-    """An Arrow object as a table; `pa.table` would load pandas first to ask whether it is one."""
-    if isinstance(data, pa.Table | pa.RecordBatch):
-        return pa.table(data)
-    return pa.RecordBatchReader.from_stream(data).read_all()
-
-
-def as_any(value: Any) -> pl.LazyFrame:
-    """A lazy frame from what a stage function may return.
-
-    Args:
-        value: A polars frame, lazy or not, or an Arrow object.
-
-    Returns:
-        The lazy frame.
-
-    Raises:
-        SchemaMismatch: It is none of these.
-
-    Example:
-        >>> as_any(pl.DataFrame({"a": [1]})).collect().height
-        1
-    """
-    if isinstance(value, pl.LazyFrame):
-        return value
-    if isinstance(value, pl.DataFrame):
-        return value.lazy()
-    if hasattr(value, "__arrow_c_stream__"):
-        return pl.DataFrame(_table(value)).lazy()
-    raise SchemaMismatch(
-        f"a stage returned {type(value).__name__}", hint="return a polars frame or an Arrow table"
-    )

@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from datapipe.core.arrow_stream import as_any
 from datapipe.core.context import Context
-from datapipe.core.dataset import Dataset, as_any
+from datapipe.core.dataset import Dataset
 from datapipe.core.digest import digest_bytes
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datapipe._lazy import upward
-from datapipe.core.dataset import ArrowStream, Dataset
+from datapipe.core.arrow_stream import ArrowStream
+from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, RowStage, Stage
