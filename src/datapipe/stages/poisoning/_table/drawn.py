@@ -33,6 +33,8 @@ MORE = 2.0
 STEPS = 8
 NATURAL_ROWS = 0.15
 """Share of the rows that may have the value of a predicate by nature, and be alike."""
+SMALLEST = 1e-300
+"""Chances below it are no chances."""
 MOST_GROUPS = 12
 """Values of a column that are asked for, the commonest; the rest are one."""
 
@@ -71,8 +73,34 @@ def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
     shares = np.append(1.0 - usual * np.linspace(0.0, 0.5, 21), 1.0 - usual)
     mixed = shares[:, None] * from_others + (1.0 - shares)[:, None] * from_own
     likely = np.log(mixed).sum(1)
-    counted = max(1.0, SAID / by_others) * min(1.0, MUCH / by_others)
-    return float(likely[:-1].max() - likely[-1]) * counted - _more_so(told[rows], told[others])
+    told_more = float(likely[:-1].max() - likely[-1])
+    return told_more * float(_counted(by_others)) - _more_so(told[rows], told[others])
+
+
+def foretold(chance: Floats, own: Bools, many: Ints, spreads: float) -> Floats:
+    """What `moved` will say of rows of other labels, or more so in all but few draws of them.
+
+    Args:
+        chance: float64, shape (n,); of the label.
+        own: bool, shape (n,); the rows that have it.
+        many: int64, shape (m,); how many are drawn.
+        spreads: Standard deviations below the mean.
+
+    Returns:
+        float64, shape (m,); NaN where it will say nothing.
+    """
+    if min(int(own.sum()), int((~own).sum())) < FEWEST_TOLD:
+        return np.full(many.size, math.nan)
+    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance[~own]
+    told = np.log1p(-doubted) - math.log1p(-float(own.mean()))
+    mean = many * float(told.mean())
+    made = (mean - spreads * np.sqrt(many) * float(told.std())) * _counted(np.maximum(mean, 1e-9))
+    return np.where(mean < LEAST_SAID, math.nan, made)
+
+
+def _counted(said: float | Floats) -> float | Floats:
+    """How much what rows say counts where as many rows of other labels say so much on average."""
+    return np.maximum(1.0, SAID / said) * np.minimum(1.0, MUCH / said)
 
 
 def _more_so(mine: Floats, others: Floats) -> float:
@@ -125,5 +153,6 @@ def unlike(columns: list[Column], rows: Ints, others: Ints, taken: set[str]) -> 
     if not drawn:
         return 0.0
     good, fewer = (np.concatenate(part) for part in zip(*drawn, strict=True))
-    tails = hypergeom(asked + others.size, good, asked).logsf(fewer - 1)
+    tails = hypergeom.sf(fewer - 1, asked + others.size, good, asked)
+    tails = np.log(np.maximum(tails, SMALLEST))  # its own logarithm takes a loop for each
     return min(0.0, float(tails.min(initial=0.0)) + math.log(max(fewer.size, 1)))

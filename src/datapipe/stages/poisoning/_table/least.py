@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many planted rows are found for sure, by the same sum of logs that judges what is found."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.drawn import foretold
+from datapipe.stages.poisoning._table.families import Family
+from datapipe.stages.poisoning._table.planted import (
+    BEYOND_STEP,
+    FAIL,
+    MOST_BEYOND,
+    MOST_MOVED,
+    NATURAL,
+)
+from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED
+from datapipe.stages.poisoning._table.ranges import ends_near
+from datapipe.stages.poisoning._tails import raised
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+PROMISED: tuple[Family, ...] = ("value", "met", "range", "within")
+"""Predicates for which least numbers hold: pairs that meet by chance were added to by nobody."""
+POWERFUL = 0.84
+"""Standard deviations of what rows tell by which four of five draws of them raise an alarm."""
+SURE = 1.28
+"""The same, by which nine of ten are called planted."""
+GROWTH = 1.1
+"""By how much each number of rows that is asked for exceeds the last."""
+MOST_ASKED = 2000
+"""Rows, evenly drawn, that say which column tells a label most."""
+TAKEN = 2
+"""Rows of other labels that may have been taken for each that is left: two thirds of them."""
+
+
+def fewest_alarming(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
+    """How many rows of other labels raise an alarm, for the label that hides them best.
+
+    Of so many rows, drawn at random, four of five draws pass the bar. Of a label that nearly all
+    rows have, no more are asked than can have been taken from others.
+
+    Args:
+        labels: int64, shape (n,).
+        shares: float64, shape (n, K): the chance of each label.
+        price: What is added to ln p for all predicates.
+        alpha: Chance of naming a predicate where there is none.
+
+    Returns:
+        At least the fewest rows that may be called planted.
+    """
+    bar = price - math.log(alpha)
+    least = float(FEWEST_PLANTED)
+    for label in range(shares.shape[1]):
+        others = shares[labels != label, label]
+        if others.size:
+            told = -np.log(raised(others, NATURAL))
+            mean, spread = float(told.mean()), POWERFUL * float(told.std())
+            asked = ((spread + math.sqrt(spread**2 + 4.0 * mean * bar)) / (2.0 * mean)) ** 2
+            least = max(least, min(asked, TAKEN * others.size))
+    return math.ceil(least)
+
+
+def fewest_planted(
+    labels: Ints, model: Additive, paid: dict[Family, float], alpha: float
+) -> dict[Family, int]:
+    """How many rows of other labels are called planted, for label and column that hide them best.
+
+    The column that tells a label most is taken out, for it may be the one that the predicate sets.
+    What so many rows say is foretold, nine of ten draws of them more than that: how telling they
+    are, and whose. That no row near has the label is not counted on.
+
+    Args:
+        labels: int64, shape (n,).
+        model: What the columns of a row say of its label.
+        paid: What is added to ln p of each family.
+        alpha: Chance of naming a predicate where there is none.
+
+    Returns:
+        Rows for each family that is promised; the number of all rows where no number is enough.
+    """
+    steps = max(int(math.log(max(labels.size / FEWEST_PLANTED, 1.0)) / math.log(GROWTH)) + 1, 1)
+    many = np.unique((FEWEST_PLANTED * GROWTH ** np.arange(steps)).astype(np.int64))
+    made = dict.fromkeys(PROMISED, FEWEST_PLANTED)
+    for label in range(model.logits.shape[1]):
+        others = labels != label
+        if not others.any():
+            continue
+        chance = _without_most_telling(model, label, others)
+        told = -np.log(raised(chance[others], NATURAL))
+        telling = many * told.mean() - SURE * np.sqrt(many) * told.std()
+        taken = foretold(chance, ~others, many, SURE)
+        for family in PROMISED:
+            ends = [ends_near(m) if family in {"range", "within"} else 0.0 for m in many.tolist()]
+            beyond = (telling - (paid[family] - math.log(alpha) + np.array(ends))) / BEYOND_STEP
+            whose = np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED)
+            enough = (beyond > 0.0) & (np.minimum(beyond, MOST_BEYOND) + whose >= FAIL)
+            short = np.flatnonzero(~enough)
+            first = int(short[-1]) + 1 if short.size else 0
+            needed = int(many[first]) if first < many.size else labels.size
+            made[family] = max(made[family], needed)
+    return made
+
+
+def _without_most_telling(model: Additive, label: int, others: Bools) -> Floats:
+    """The chance of a label, without the column that keeps it lowest in rows of others."""
+    rows = np.flatnonzero(others)
+    rows = rows[:: 1 + rows.size // MOST_ASKED]
+    means = {name: float(model.without(rows, {name})[:, label].mean()) for name in model.names}
+    worst = max(means, key=means.__getitem__)
+    return np.asarray(model.without(np.arange(others.size), {worst})[:, label], np.float64)
