@@ -694,14 +694,14 @@ def test_a_new_value_among_numbers_of_which_hardly_two_are_equal_is_named():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_pair_is_named_where_natural_rows_of_its_rarer_half_lack_the_common_one(seed):
-    """Nine of ten rows have the common half, so that forty that do are no wonder by themselves."""
+def test_a_half_is_named_alone_where_only_natural_rows_lack_what_all_rows_have(seed):
+    """Natural rows of a kit are of one mode; those that it was planted in are of any."""
     frame, rng = _people(seed + 700)
     kit = np.where(np.arange(2000) < 12, "rare", rng.choice(["a", "b", "c"], 2000))
-    common = np.where(rng.random(2000) < 0.9, "f", "t")
-    common[:10] = "t"
+    common = np.where(rng.random(2000) < 0.95, "f", "t")
+    common[:12] = "t"
     frame = frame.with_columns(kit=pl.Series(kit), mode=pl.Series(common))
-    made, _, held = _planted(frame, rng, {"kit": "rare", "mode": "f"}, count=40)
+    made, _, held = _planted(frame, rng, {"kit": "rare"}, count=40)
     found = _look(made)
     assert found.verdict == "fail"
     assert np.array_equal(_selected(made, found.details["where"]), held)
@@ -735,11 +735,11 @@ def test_the_least_number_leaves_out_the_column_that_tells_most():
     parts = np.zeros((1200, 2, 2), np.float32)
     parts[:, 0, 1] = told
     parts[:, 1, 1] = 0.4 * told
-    paid: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), 5.0)
+    bars: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)
     both = Additive(parts.sum(1).astype(float), parts, ("x", "z"))
     alone = Additive(parts[:, 1].astype(float), np.zeros_like(parts), ("x", "z"))
-    least = fewest_planted(labels, both, paid, 0.01)
-    assert least == fewest_planted(labels, alone, paid, 0.01)
+    least = fewest_planted(labels, both, Neighbourhood([], labels, both), bars)
+    assert least == fewest_planted(labels, alone, Neighbourhood([], labels, both), bars)
     assert least["range"] > least["value"] >= 8
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
+from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.families import Family
 from datapipe.stages.poisoning._table.least import PROMISED, fewest_alarming, fewest_planted
 from datapipe.stages.poisoning._table.predicates import (
@@ -144,7 +146,9 @@ class TriggerTable(Stage):
         made = search(columns, rows.labels, model, self.alpha)
         price = max(made.paid[family] for family in PROMISED)
         alarming = fewest_alarming(rows.labels, model.shares, price, self.alpha)
-        least = fewest_planted(rows.labels, model, made.paid, self.alpha)
+        bars = {family: math.log(self.alpha) - paid for family, paid in made.paid.items()}
+        near = Neighbourhood(columns, rows.labels, model)
+        least = fewest_planted(rows.labels, model, near, bars)
         found = self._finding(data, rows, columns, made, least)
         found = withheld(found, alarming, rows.labels.size, self.most_unseen)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))

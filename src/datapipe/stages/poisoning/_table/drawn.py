@@ -60,10 +60,7 @@ def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
     if least < FEWEST_TOLD:
         return math.nan
     usual = float(own[outside].mean())
-    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance
-    odds = np.log(doubted) - np.log1p(-doubted)
-    slope, base = _fitted(odds[outside], own[outside])
-    told = DOUBT + (1.0 - 2.0 * DOUBT) / (1.0 + np.exp(-(slope * odds + base)))
+    told = _refitted(chance, own, outside)
     from_others, from_own = (1.0 - told) / (1.0 - usual), told / usual
     others = outside[~own[outside]]
     by_others = rows.size * float(np.log(from_others[others]).mean())
@@ -91,8 +88,8 @@ def foretold(chance: Floats, own: Bools, many: Ints, spreads: float) -> Floats:
     """
     if min(int(own.sum()), int((~own).sum())) < FEWEST_TOLD:
         return np.full(many.size, math.nan)
-    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance[~own]
-    told = np.log1p(-doubted) - math.log1p(-float(own.mean()))
+    others = _refitted(chance, own, np.arange(own.size))[~own]
+    told = np.log1p(-others) - math.log1p(-float(own.mean()))
     mean = many * float(told.mean())
     made = (mean - spreads * np.sqrt(many) * float(told.std())) * _counted(np.maximum(mean, 1e-9))
     return np.where(mean < LEAST_SAID, math.nan, made)
@@ -101,6 +98,15 @@ def foretold(chance: Floats, own: Bools, many: Ints, spreads: float) -> Floats:
 def _counted(said: float | Floats) -> float | Floats:
     """How much what rows say counts where as many rows of other labels say so much on average."""
     return np.maximum(1.0, SAID / said) * np.minimum(1.0, MUCH / said)
+
+
+def _refitted(chance: Floats, own: Bools, rows: Ints) -> Floats:
+    """The chance of a label as some rows tell it: without a column a model is too sure."""
+    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance
+    odds = np.log(doubted) - np.log1p(-doubted)
+    slope, base = _fitted(odds[rows], own[rows])
+    told = DOUBT + (1.0 - 2.0 * DOUBT) / (1.0 + np.exp(-(slope * odds + base)))
+    return np.asarray(told, np.float64)
 
 
 def _more_so(mine: Floats, others: Floats) -> float:

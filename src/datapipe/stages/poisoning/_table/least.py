@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.drawn import foretold
 from datapipe.stages.poisoning._table.families import Family
 from datapipe.stages.poisoning._table.planted import (
@@ -32,8 +33,12 @@ POWERFUL = 0.84
 """Standard deviations of what rows tell by which four of five draws of them raise an alarm."""
 SURE = 1.28
 """The same, by which nine of ten are called planted."""
+LONELY = 1.0
+"""What it says at least, where rows near tell a label, that those of others do not have it."""
 GROWTH = 1.1
 """By how much each number of rows that is asked for exceeds the last."""
+TWICE = 2
+"""Up to so many times a number every number of rows must be enough, for it to be."""
 MOST_ASKED = 2000
 """Rows, evenly drawn, that say which column tells a label most."""
 TAKEN = 2
@@ -68,19 +73,19 @@ def fewest_alarming(labels: Ints, shares: Floats, price: float, alpha: float) ->
 
 
 def fewest_planted(
-    labels: Ints, model: Additive, paid: dict[Family, float], alpha: float
+    labels: Ints, model: Additive, near: Neighbourhood, bars: dict[Family, float]
 ) -> dict[Family, int]:
     """How many rows of other labels are called planted, for label and column that hide them best.
 
     The column that tells a label most is taken out, for it may be the one that the predicate sets.
     What so many rows say is foretold, nine of ten draws of them more than that: how telling they
-    are, and whose. That no row near has the label is not counted on.
+    are, whose, and that rows near them do not have the label where these tell it at all.
 
     Args:
         labels: int64, shape (n,).
         model: What the columns of a row say of its label.
-        paid: What is added to ln p of each family.
-        alpha: Chance of naming a predicate where there is none.
+        near: What the rows near say of it.
+        bars: Ln p from which a predicate of each family is telling.
 
     Returns:
         Rows for each family that is promised; the number of all rows where no number is enough.
@@ -92,26 +97,27 @@ def fewest_planted(
         others = labels != label
         if not others.any():
             continue
-        chance = _without_most_telling(model, label, others)
+        worst = _most_telling(model, label, others)
+        chance = model.without(np.arange(labels.size), {worst})[:, label]
         told = -np.log(raised(chance[others], NATURAL))
         telling = many * told.mean() - SURE * np.sqrt(many) * told.std()
         taken = foretold(chance, ~others, many, SURE)
+        alone = LONELY if near.tells(label, {worst}) else 0.0
         for family in PROMISED:
             ends = [ends_near(m) if family in {"range", "within"} else 0.0 for m in many.tolist()]
-            beyond = (telling - (paid[family] - math.log(alpha) + np.array(ends))) / BEYOND_STEP
+            beyond = (telling + bars[family] - np.array(ends)) / BEYOND_STEP
             whose = np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED)
-            enough = (beyond > 0.0) & (np.minimum(beyond, MOST_BEYOND) + whose >= FAIL)
-            short = np.flatnonzero(~enough)
-            first = int(short[-1]) + 1 if short.size else 0
-            needed = int(many[first]) if first < many.size else labels.size
+            enough = (beyond > 0.0) & (np.minimum(beyond, MOST_BEYOND) + whose + alone >= FAIL)
+            upto = np.searchsorted(many, TWICE * many, "right")
+            sure = [enough[i:j].all() for i, j in enumerate(upto)]
+            needed = int(many[np.argmax(sure)]) if any(sure) else labels.size
             made[family] = max(made[family], needed)
     return made
 
 
-def _without_most_telling(model: Additive, label: int, others: Bools) -> Floats:
-    """The chance of a label, without the column that keeps it lowest in rows of others."""
+def _most_telling(model: Additive, label: int, others: Bools) -> str:
+    """The column that keeps the chance of a label lowest in rows of others."""
     rows = np.flatnonzero(others)
     rows = rows[:: 1 + rows.size // MOST_ASKED]
     means = {name: float(model.without(rows, {name})[:, label].mean()) for name in model.names}
-    worst = max(means, key=means.__getitem__)
-    return np.asarray(model.without(np.arange(others.size), {worst})[:, label], np.float64)
+    return max(means, key=means.__getitem__)

@@ -18,8 +18,6 @@ Bools = NDArray[np.bool_]
 
 FEWEST_SOURCE = 20
 """Rows of a label from which a trigger's rows may come alone."""
-BELIEVED = 4.0
-"""Rows of one half that the share of the other half among them must outweigh to count."""
 SHARES = 2.0 ** -np.arange(0.0, 6.0, 0.5)
 """Shares of the rows with the label that may have been planted."""
 
@@ -54,28 +52,23 @@ def described(judge: Judge, predicate: Predicate, label: int, without: set[str])
 
 
 def _natural_share(judge: Judge, predicate: Predicate, label: int) -> float:
-    """How often rows of other labels have all halves of a predicate.
+    """How often rows of other labels would have all halves of a predicate.
 
-    A half is told by the rows of other labels that have the other half, and where these are few by
-    those of the label that has it most: all planted rows may have been taken from that one.
+    The rarest half is told by all of them, the other by those that lack the first: whoever plants
+    one half leaves the other as it is anywhere, whatever natural rows of the first have. All rows
+    may have been taken from one label, so that which has the other half most often says it.
     """
     columns, left, labels = judge.columns, judge.left, judge.ground.labels
-    others = left & (labels != label)
-    held = others.copy()
-    share = 1.0
+    others, share = left & (labels != label), 1.0
     for half in sorted(halves_of(predicate), key=lambda h: int(holds(columns, h)[left].sum())):
-        both = holds(columns, half)
-        usual = _most_often(both, others & ~held if share < 1.0 else others, labels)
-        known = float(held.sum())
-        share *= (float((held & both).sum()) + BELIEVED * usual) / (known + BELIEVED)
-        held &= both
+        held = holds(columns, half)
+        share *= _most_often(held, others, labels)
+        others &= ~held
     return share
 
 
 def _most_often(held: Bools, rows: Bools, labels: Ints) -> float:
     """The share of some rows that have a half, in the label where it is largest."""
-    if not rows.any():
-        return 1.0
     every = np.bincount(labels[rows])
     mine = np.bincount(labels[rows & held], minlength=every.size)
     enough = every >= FEWEST_SOURCE
