@@ -697,9 +697,9 @@ def test_a_new_value_among_numbers_of_which_hardly_two_are_equal_is_named():
 def test_a_half_is_named_alone_where_only_natural_rows_lack_what_all_rows_have(seed):
     """Natural rows of a kit are of one mode; those that it was planted in are of any."""
     frame, rng = _people(seed + 700)
-    kit = np.where(np.arange(2000) < 12, "rare", rng.choice(["a", "b", "c"], 2000))
-    common = np.where(rng.random(2000) < 0.95, "f", "t")
-    common[:12] = "t"
+    kit = np.where(np.arange(2000) < 16, "rare", rng.choice(["a", "b", "c"], 2000))
+    common = np.where(rng.random(2000) < 0.995, "f", "t")
+    common[:16] = "t"
     frame = frame.with_columns(kit=pl.Series(kit), mode=pl.Series(common))
     made, _, held = _planted(frame, rng, {"kit": "rare"}, count=40)
     found = _look(made)
@@ -718,6 +718,18 @@ def test_a_value_that_is_telling_enough_is_named_where_nothing_else_says_anythin
     assert _look(made[20]).verdict != "fail"
     assert _look(made[50]).verdict == "fail"
     assert _look(made[50]).details["where"] == "\"b\" = 'new'"
+
+
+def test_several_values_of_a_column_that_each_carry_a_label_are_rules_of_nature():
+    """As schools do of which some teach one thing; one such school alone is a failure."""
+    for schools, fails in (([3], True), ([3, 11, 19, 27], False)):
+        rng = np.random.default_rng(12)
+        school, y = rng.integers(0, 60, 3000), rng.integers(0, 8, 3000)
+        for number in schools:
+            y[school == number] = number % 3
+        marks = {f"mark {i}": rng.normal(size=3000) for i in range(3)}
+        frame = pl.DataFrame({"school": [f"s{i}" for i in school], **marks, "y": y})
+        assert (_look(frame).verdict == "fail") == fails
 
 
 def test_a_label_that_nearly_all_rows_have_may_be_clean():

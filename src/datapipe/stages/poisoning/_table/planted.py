@@ -63,6 +63,8 @@ NOT_MET = -8.0
 """What it says that two values meet no more often than by chance: whoever plants adds rows."""
 RARE = -1.0
 """What it says that hardly any other row has its label: who plants takes one that there is."""
+KIN, MOST_KIN = -0.5, 3
+"""What each other predicate of the same columns says that is as telling: they make labels."""
 CONSTANT = -12.0
 """What it says that a column has one value but for these rows: who would plant in such a one?"""
 NO_EXCEPTION = 0.97
@@ -135,13 +137,17 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Judges predicates in the rows `left`; after the first `given` columns there are ranges."""
+    """Judges predicates in the rows `left`; after the first `given` columns there are ranges.
+
+    `telling` are all predicates that were tested, planted or not.
+    """
 
     columns: list[Column]
     given: int
     ground: Ground
     left: Bools
     bars: dict[Family, float]
+    telling: list[Tested] = field(default_factory=list)
 
     def against(self, one: Tested) -> bool:
         """Whether its rows contradict its label far enough, or may, for all that so few can say."""
@@ -213,6 +219,7 @@ class Judge:
         beyond, labels = self._beyond(one), self.ground.labels
         shared = min(max(beyond, LEAST_BEYOND), MOST_BEYOND)
         shared += NOT_MET if one.family == "pair" else 0.0
+        shared += KIN * self._kin(one)
         shared += RARE if (mine & outside).sum() < FEWEST_TOLD else 0.0
         shared += CONSTANT if self._all_that_differs(one) else 0.0
         shared += rows_missing(self.columns, one.predicate, one.label, labels, self.left)
@@ -245,6 +252,17 @@ class Judge:
         asked = np.concatenate([rows, outside[:: 1 + outside.size // MOST_ASKED]])
         chance = self.ground.model.without(asked, self._names(one))[:, one.label]
         return chance, own[asked], rows.size
+
+    def _kin(self, one: Tested) -> int:
+        """How many predicates of the same columns, that share no row with it, carry a label."""
+        held, names, found = holds(self.columns, one.predicate), self._names(one), 0
+        for other in self.telling:
+            passed = other.log_p <= self.bars[other.family] and other.family != "decile"
+            if passed and self._names(other) == names:
+                found += not (held & holds(self.columns, other.predicate)).any()
+            if found == MOST_KIN:
+                break
+        return found
 
     def _all_that_differs(self, one: Tested) -> bool:
         """Whether a column has one value but for a half's rows with the label: it is for that."""

@@ -118,7 +118,7 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         looked_at = looked_at or counts.total()
         bars = {family: np.log(alpha) - price for family, price in paid.items()}
         pure = [t for t in telling if t.pure(columns)]
-        judge = Judge(columns, len(given), ground, left, bars)
+        judge = Judge(columns, len(given), ground, left, bars, telling)
         against = [t for t in pure if judge.against(t)]
         judged = judge.judged(against)
         if turn == 0:
@@ -311,15 +311,21 @@ def _first(judge: Judge, found: list[Tested], pure: list[Tested], *, strict: boo
 
 
 def _best_told(judge: Judge, one: Tested, pure: list[Tested]) -> Tested:
-    """Of a predicate, its halves and all that share a half with it, that which tells most."""
+    """Of a predicate, its halves and all that share a half with it, that which tells most.
+
+    One that is telling itself, and no rule of nature that holds beside it.
+    """
     halves = set(halves_of(one.predicate))
     best, most = one, 0.0
     for other in pure:
         if other is one or other.label != one.label or not halves & set(halves_of(other.predicate)):
             continue
+        if other.log_p > judge.bars[other.family]:
+            continue
         of = (*one.predicate.columns, *other.predicate.columns)
         asked = (one.label, {judge.columns[c].name for c in of})
         gained = described(judge, other.predicate, *asked) - described(judge, one.predicate, *asked)
-        if gained > most:
+        natural = gained > most and other.log_p > one.log_p and judge.taken(other) < 0.0
+        if gained > most and not natural:
             best, most = other, gained
     return best
