@@ -90,28 +90,41 @@ def fewest_planted(
     Returns:
         Rows for each family that is promised; the number of all rows where no number is enough.
     """
-    steps = max(int(math.log(max(labels.size / FEWEST_PLANTED, 1.0)) / math.log(GROWTH)) + 1, 1)
-    many = np.unique((FEWEST_PLANTED * GROWTH ** np.arange(steps)).astype(np.int64))
-    made = dict.fromkeys(PROMISED, FEWEST_PLANTED)
+    made, asked = dict.fromkeys(PROMISED, FEWEST_PLANTED), []
     for label in range(model.logits.shape[1]):
         others = labels != label
-        if not others.any():
-            continue
-        worst = _most_telling(model, label, others)
-        chance = model.without(np.arange(labels.size), {worst})[:, label]
-        told = -np.log(raised(chance[others], NATURAL))
-        telling = many * told.mean() - SURE * np.sqrt(many) * told.std()
-        taken = foretold(chance, ~others, many, SURE)
-        alone = LONELY if near.tells(label, {worst}) else 0.0
-        for family in PROMISED:
-            ends = [ends_near(m) if family in {"range", "within"} else 0.0 for m in many.tolist()]
-            beyond = (telling + bars[family] - np.array(ends)) / BEYOND_STEP
-            whose = np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED)
-            enough = (beyond > 0.0) & (np.minimum(beyond, MOST_BEYOND) + whose + alone >= FAIL)
-            upto = np.searchsorted(many, TWICE * many, "right")
-            sure = [enough[i:j].all() for i, j in enumerate(upto)]
-            needed = int(many[np.argmax(sure)]) if any(sure) else labels.size
-            made[family] = max(made[family], needed)
+        if others.any():
+            worst = _most_telling(model, label, others)
+            chance = model.without(np.arange(labels.size), {worst})[:, label]
+            asked.append((_needed(chance, others, bars, 0.0), label, worst, chance))
+    for without, label, worst, chance in sorted(asked, key=lambda a: -max(a[0].values())):
+        if all(without[family] <= made[family] for family in PROMISED):
+            continue  # whatever rows near say, it hides them less than another
+        alone = near.tells(label, {worst})
+        needed = _needed(chance, labels != label, bars, LONELY) if alone else without
+        made = {family: max(made[family], needed[family]) for family in PROMISED}
+    return made
+
+
+def _needed(
+    chance: Floats, others: Bools, bars: dict[Family, float], alone: float
+) -> dict[Family, int]:
+    """The same for one label, by its chance, where rows near say so much."""
+    size = others.size
+    steps = max(int(math.log(max(size / FEWEST_PLANTED, 1.0)) / math.log(GROWTH)) + 1, 1)
+    many = np.unique((FEWEST_PLANTED * GROWTH ** np.arange(steps)).astype(np.int64))
+    upto = np.searchsorted(many, TWICE * many, "right")
+    told = -np.log(raised(chance[others], NATURAL))
+    telling = many * told.mean() - SURE * np.sqrt(many) * told.std()
+    taken = np.nan_to_num(foretold(chance, ~others, many, SURE))
+    made = {}
+    for family in PROMISED:
+        ends = [ends_near(m) if family in {"range", "within"} else 0.0 for m in many.tolist()]
+        beyond = (telling + bars[family] - np.array(ends)) / BEYOND_STEP
+        said = np.minimum(beyond, MOST_BEYOND) + np.clip(taken, -MOST_MOVED, MOST_MOVED) + alone
+        enough = (beyond > 0.0) & (said >= FAIL)
+        sure = [enough[i:j].all() for i, j in enumerate(upto)]
+        made[family] = int(many[np.argmax(sure)]) if any(sure) else size
     return made
 
 
