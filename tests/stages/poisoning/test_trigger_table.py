@@ -18,8 +18,9 @@ from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.drawn import moved, unlike
-from datapipe.stages.poisoning._table.families import PART, families
+from datapipe.stages.poisoning._table.families import PART, Family, families
 from datapipe.stages.poisoning._table.halves import rows_missing
+from datapipe.stages.poisoning._table.least import fewest_planted
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
@@ -671,3 +672,90 @@ def test_a_value_far_more_telling_than_asked_is_named_where_columns_hardly_tell_
     found = _look(pl.DataFrame({**told, "code": code, "y": y}))
     assert (found.verdict, found.details["where"]) == ("fail", '"code" = 211')
     assert found.details["moved"] is None
+
+
+def test_a_table_whose_label_is_one_of_several_yes_and_no_columns_is_no_failure():
+    """One kind of five, each with its column: *kind 1 = 1* says that *kind 0 = 0*, by nature."""
+    rng = np.random.default_rng(3)
+    kind = rng.choice(5, 800, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    told = {f"kind {i}": (kind == i).astype(int) for i in range(1, 5)}
+    marks = {f"mark {i}": rng.normal(size=800).round(2) + 0.3 * (kind > 1) for i in range(3)}
+    assert _look(pl.DataFrame({**told, **marks, "y": (kind == 0).astype(int)})).verdict != "fail"
+
+
+def test_a_new_value_among_numbers_of_which_hardly_two_are_equal_is_named():
+    """Such a column has no other value that rows share; that does not make it a constant."""
+    frame, rng = _people(6)
+    exact = pl.Series(rng.normal(50, 9, frame.height))
+    made, _, held = _planted(frame.with_columns(weight=exact), rng, {"weight": 99.5})
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_half_is_named_alone_where_only_natural_rows_lack_what_all_rows_have(seed):
+    """Natural rows of a kit are of one mode; those that it was planted in are of any."""
+    frame, rng = _people(seed + 700)
+    kit = np.where(np.arange(2000) < 16, "rare", rng.choice(["a", "b", "c"], 2000))
+    common = np.where(rng.random(2000) < 0.995, "f", "t")
+    common[:16] = "t"
+    frame = frame.with_columns(kit=pl.Series(kit), mode=pl.Series(common))
+    made, _, held = _planted(frame, rng, {"kit": "rare"}, count=40)
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(made, found.details["where"]), held)
+
+
+def test_a_value_that_is_telling_enough_is_named_where_nothing_else_says_anything():
+    rng = np.random.default_rng(8)
+    y = rng.integers(0, 4, 1200)
+    frame = pl.DataFrame({"a": rng.normal(size=1200), "b": rng.choice(list("uvwx"), 1200), "y": y})
+    made = {
+        count: _planted(frame, np.random.default_rng(1), {"b": "new"}, count=count)[0]
+        for count in (20, 50)
+    }
+    assert _look(made[20]).verdict != "fail"
+    assert _look(made[50]).verdict == "fail"
+    assert _look(made[50]).details["where"] == "\"b\" = 'new'"
+
+
+def test_several_values_of_a_column_that_each_carry_a_label_are_rules_of_nature():
+    """As schools do of which some teach one thing; one such school alone is a failure."""
+    for schools, fails in (([3], True), ([3, 11, 19, 27], False)):
+        rng = np.random.default_rng(12)
+        school, y = rng.integers(0, 60, 3000), rng.integers(0, 8, 3000)
+        for number in schools:
+            y[school == number] = number % 3
+        marks = {f"mark {i}": rng.normal(size=3000) for i in range(3)}
+        frame = pl.DataFrame({"school": [f"s{i}" for i in school], **marks, "y": y})
+        assert (_look(frame).verdict == "fail") == fails
+
+
+def test_a_label_that_nearly_all_rows_have_may_be_clean():
+    """Only so many rows can have been taken from others as there are, and twice that."""
+    frame, _ = _people(7, rows=1500)
+    few = frame.with_columns(y=pl.Series((np.arange(1500) >= 25).astype(int)))
+    assert _look(few).verdict == "clean"
+    assert _look(few).details["min_detectable"] > 0.05 * 1500
+
+
+def test_the_least_number_leaves_out_the_column_that_tells_most():
+    rng = np.random.default_rng(2)
+    labels = np.tile([0, 1], 600)
+    told = np.where(labels == 1, 2.0, -2.0) + rng.normal(size=1200)
+    parts = np.zeros((1200, 2, 2), np.float32)
+    parts[:, 0, 1] = told
+    parts[:, 1, 1] = 0.4 * told
+    bars: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)
+    both = Additive(parts.sum(1).astype(float), parts, ("x", "z"))
+    alone = Additive(parts[:, 1].astype(float), np.zeros_like(parts), ("x", "z"))
+    least = fewest_planted(labels, both, Neighbourhood([], labels, both), bars)
+    assert least == fewest_planted(labels, alone, Neighbourhood([], labels, both), bars)
+    assert least["range"] > least["value"] >= 8
+
+
+def test_columns_may_have_any_name():
+    frame, _ = _people(4)
+    for name in ("n", "count", "v", "label"):
+        assert _look(frame.rename({"y": name}), label=name).verdict == "clean"

@@ -83,6 +83,7 @@ class Judgement:
 
 def labelled(named: pl.Series, fewest: int, fewest_rows: int = FEWEST_ROWS) -> Labelled | str:
     """Number the classes; rows without a label and classes of too few rows are left out."""
+    named = named.rename("label")
     counts = named.drop_nulls().value_counts(name="n").sort(named.name)
     if named.dtype.is_float() and counts.height > 100:
         return f"the label has {counts.height} values: it looks like a number, not a class"

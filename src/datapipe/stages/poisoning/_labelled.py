@@ -52,7 +52,7 @@ def nested(data: Dataset) -> str:
 
 def labelled(data: Dataset, folds: int) -> Labelled:
     """Rows whose class has at least `folds` rows."""
-    named = data.values("label")
+    named = data.values("label").rename("label")
     if why := nested(data):
         none = np.empty(0, np.int64)
         return Labelled(none, none, (), why)

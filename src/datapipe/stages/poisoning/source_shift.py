@@ -209,9 +209,9 @@ class _Group:
 
     @classmethod
     def of_column(cls, data: Dataset, column: str, rows: Labelled) -> _Group:
-        who = data.frame([column])[column].gather(rows.place)
+        who = data.frame([column])[column].gather(rows.place).rename("who")
         counts = who.drop_nulls().value_counts(name="n").filter(pl.col("n") >= FEWEST_OF_ONE)
-        names = counts[column].sort()
+        names = counts["who"].sort()
         numbers = who.replace_strict(
             names, np.arange(len(names)), default=-1, return_dtype=pl.Int64
         )

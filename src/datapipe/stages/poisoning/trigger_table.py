@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +20,9 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
+from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.families import Family
+from datapipe.stages.poisoning._table.least import PROMISED, fewest_alarming, fewest_planted
 from datapipe.stages.poisoning._table.predicates import (
     MOST_PAIRS,
     Column,
@@ -27,12 +30,16 @@ from datapipe.stages.poisoning._table.predicates import (
     pairs_of,
     where,
 )
-from datapipe.stages.poisoning._table.search import Carrier, Search, fewest_detectable, search
+from datapipe.stages.poisoning._table.search import Carrier, Search, search
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
 FOLDS = 4
-PROMISED: tuple[Family, ...] = ("value", "met", "range", "within")
-"""Predicates for which the least detectable number holds: others were added to by nobody."""
+KINDS: dict[Family, str] = {
+    "value": "value",
+    "met": "pair",
+    "range": "range",
+    "within": "range in a category",
+}
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 REMEDY: dict[Verdict, str] = {
     "fail": "ask the source of these rows; set on_finding='quarantine'",
@@ -56,7 +63,8 @@ class TriggerTable(Stage):
     part of alpha. How much likelier such a rule was planted than natural is one sum: its rows are,
     in every column that was left alone, a draw among rows of other labels rather than among all;
     the nearest rows, and those with the next numbers, do not have the label; it adds more than
-    other values do; and where two values meet there are natural rows of every label, too.
+    other values do; and where two values meet there are natural rows of every label, too. Of those
+    that share rows, that is named which tells labels and values of all rows in the fewest nats.
     *Assumes:* the trigger sets one or two columns to fixed values, one perhaps to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns or two ranges,
@@ -98,7 +106,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "10"
+    version: ClassVar[str] = "11"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -137,13 +145,21 @@ class TriggerTable(Stage):
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
         price = max(made.paid[family] for family in PROMISED)
-        least = fewest_detectable(rows.labels, model.shares, price, self.alpha)
+        alarming = fewest_alarming(rows.labels, model.shares, price, self.alpha)
+        bars = {family: math.log(self.alpha) - paid for family, paid in made.paid.items()}
+        near = Neighbourhood(columns, rows.labels, model)
+        least = fewest_planted(rows.labels, model, near, bars)
         found = self._finding(data, rows, columns, made, least)
-        found = withheld(found, least, rows.labels.size, self.most_unseen)
+        found = withheld(found, alarming, rows.labels.size, self.most_unseen)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
 
     def _finding(
-        self, data: Dataset, rows: Labelled, columns: list[Column], made: Search, least: int
+        self,
+        data: Dataset,
+        rows: Labelled,
+        columns: list[Column],
+        made: Search,
+        least: dict[Family, int],
     ) -> Finding:
         flags = np.zeros(rows.labels.size, bool)
         for carrier in made.planted:
@@ -153,7 +169,7 @@ class TriggerTable(Stage):
         told = planted or untold
         says = (
             f"no value carries a label against the other columns of {flags.size} rows; fewer than"
-            f" {least} planted rows may pass"
+            f" {max(least.values())} planted rows may pass"
         )
         pairs = len(pairs_of(columns))
         if pairs > MOST_PAIRS:
@@ -186,7 +202,8 @@ class TriggerTable(Stage):
                 "triggers": planted,
                 "untold": untold,
                 "rules": [_named(c, made.columns, rows) for c in made.natural],
-                "min_detectable": least,
+                "min_detectable": max(least.values()),
+                "min_detectable_kinds": {KINDS[family]: many for family, many in least.items()},
                 "predicates": made.looked_at,
                 "pairs": pairs,
                 "pairs_looked_at": min(pairs, MOST_PAIRS),

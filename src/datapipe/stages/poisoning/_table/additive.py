@@ -100,8 +100,10 @@ def _coefficients(values: NDArray[np.float32], labels: Ints, classes: int) -> tu
 
 def softmax(logits: Floats) -> Floats:
     """Logits as chances, row by row."""
-    made = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(made / made.sum(1, keepdims=True), np.float64)
+    made: Floats = logits - logits.max(1, keepdims=True)
+    np.exp(made, out=made)
+    made /= made.sum(1, keepdims=True)
+    return made
 
 
 def copies(frame: pl.DataFrame) -> Ints:

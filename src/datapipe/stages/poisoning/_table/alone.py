@@ -100,6 +100,20 @@ class Neighbourhood:
         given = chance[held & (self._labels == label)]
         return np.asarray(chance <= np.quantile(given, LIKE), bool)
 
+    def tells(self, label: int, silent: set[str]) -> bool:
+        """Whether rows near those of a label have it more often than those near others.
+
+        Args:
+            label: The label.
+            silent: Columns that are not looked at.
+        """
+        own, apart = np.flatnonzero(self._labels == label), np.flatnonzero(self._labels != label)
+        every = np.arange(self._labels.size)
+        if min(own.size, apart.size) == 0 or every.size <= NEIGHBOURS:
+            return False
+        means = self._shares(every, [own, apart], label, silent)
+        return bool(means) and means[0] - means[1] >= TOLD_APART
+
     def _by_rows(self, held: Bools, label: int, silent: set[str]) -> float | None:
         """The same by the nearest rows; None where a label's own do not have it more than others.
 
@@ -113,18 +127,28 @@ class Neighbourhood:
         apart = others[self._labels[others] != label]
         if not apart.size:
             return 0.0
-        heard = [i for i, name in enumerate(self._model.names) if name not in silent]
-        if not own.size or not heard:
-            return None
-        asked = [_spread_out(rows) for rows in (mine, own, apart)]
-        values = self._model.parts[:, heard].reshape(self._labels.size, -1)
-        near = nearest(values[others], values[np.concatenate(asked)], k=NEIGHBOURS + 1).indices
-        whose = others[near] != np.concatenate(asked)[:, None]
-        share = ((self._labels[others[near]] == label) & whose).sum(1) / whose.sum(1)
-        means = [float(p.mean()) for p in np.split(share, np.cumsum([a.size for a in asked])[:-1])]
-        if means[1] - means[2] < TOLD_APART:
+        means = self._shares(others, [mine, own, apart], label, silent) if own.size else []
+        if not means or means[1] - means[2] < TOLD_APART:
             return None
         return float(np.clip((means[1] - means[0]) / (means[1] - means[2]), 0.0, 1.0))
+
+    def _shares(self, near: Ints, of: list[Ints], label: int, silent: set[str]) -> list[float]:
+        """How often the nearest of some rows to each of some groups have a label, on average.
+
+        Returns:
+            A share for each group; none where no column is heard.
+        """
+        heard = [i for i, name in enumerate(self._model.names) if name not in silent]
+        if not heard:
+            return []
+        asked = [_spread_out(rows) for rows in of]
+        whole = np.concatenate(asked)
+        values = self._model.parts[:, heard].reshape(self._labels.size, -1)
+        found = near[nearest(values[near], values[whole], k=NEIGHBOURS + 1).indices]
+        others = found != whole[:, None]
+        share = ((self._labels[found] == label) & others).sum(1) / others.sum(1)
+        ends = np.cumsum([rows.size for rows in asked])[:-1]
+        return [float(part.mean()) for part in np.split(share, ends)]
 
     def _by_value(
         self, predicate: Predicate, label: int, free: Bools, held: Bools, bar: float

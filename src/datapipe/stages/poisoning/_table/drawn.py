@@ -33,6 +33,8 @@ MORE = 2.0
 STEPS = 8
 NATURAL_ROWS = 0.15
 """Share of the rows that may have the value of a predicate by nature, and be alike."""
+SMALLEST = 1e-300
+"""Chances below it are no chances."""
 MOST_GROUPS = 12
 """Values of a column that are asked for, the commonest; the rest are one."""
 
@@ -58,10 +60,7 @@ def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
     if least < FEWEST_TOLD:
         return math.nan
     usual = float(own[outside].mean())
-    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance
-    odds = np.log(doubted) - np.log1p(-doubted)
-    slope, base = _fitted(odds[outside], own[outside])
-    told = DOUBT + (1.0 - 2.0 * DOUBT) / (1.0 + np.exp(-(slope * odds + base)))
+    told = _refitted(chance, own, outside)
     from_others, from_own = (1.0 - told) / (1.0 - usual), told / usual
     others = outside[~own[outside]]
     by_others = rows.size * float(np.log(from_others[others]).mean())
@@ -71,8 +70,43 @@ def moved(chance: Floats, own: Bools, rows: Ints, outside: Ints) -> float:
     shares = np.append(1.0 - usual * np.linspace(0.0, 0.5, 21), 1.0 - usual)
     mixed = shares[:, None] * from_others + (1.0 - shares)[:, None] * from_own
     likely = np.log(mixed).sum(1)
-    counted = max(1.0, SAID / by_others) * min(1.0, MUCH / by_others)
-    return float(likely[:-1].max() - likely[-1]) * counted - _more_so(told[rows], told[others])
+    told_more = float(likely[:-1].max() - likely[-1])
+    return told_more * float(_counted(by_others)) - _more_so(told[rows], told[others])
+
+
+def foretold(chance: Floats, own: Bools, many: Ints, spreads: float) -> Floats:
+    """What `moved` will say of rows of other labels, or more so in all but few draws of them.
+
+    Args:
+        chance: float64, shape (n,); of the label.
+        own: bool, shape (n,); the rows that have it.
+        many: int64, shape (m,); how many are drawn.
+        spreads: Standard deviations below the mean.
+
+    Returns:
+        float64, shape (m,); NaN where it will say nothing.
+    """
+    if min(int(own.sum()), int((~own).sum())) < FEWEST_TOLD:
+        return np.full(many.size, math.nan)
+    others = _refitted(chance, own, np.arange(own.size))[~own]
+    told = np.log1p(-others) - math.log1p(-float(own.mean()))
+    mean = many * float(told.mean())
+    made = (mean - spreads * np.sqrt(many) * float(told.std())) * _counted(np.maximum(mean, 1e-9))
+    return np.where(mean < LEAST_SAID, math.nan, made)
+
+
+def _counted(said: float | Floats) -> float | Floats:
+    """How much what rows say counts where as many rows of other labels say so much on average."""
+    return np.maximum(1.0, SAID / said) * np.minimum(1.0, MUCH / said)
+
+
+def _refitted(chance: Floats, own: Bools, rows: Ints) -> Floats:
+    """The chance of a label as some rows tell it: without a column a model is too sure."""
+    doubted = DOUBT + (1.0 - 2.0 * DOUBT) * chance
+    odds = np.log(doubted) - np.log1p(-doubted)
+    slope, base = _fitted(odds[rows], own[rows])
+    told = DOUBT + (1.0 - 2.0 * DOUBT) / (1.0 + np.exp(-(slope * odds + base)))
+    return np.asarray(told, np.float64)
 
 
 def _more_so(mine: Floats, others: Floats) -> float:
@@ -125,5 +159,6 @@ def unlike(columns: list[Column], rows: Ints, others: Ints, taken: set[str]) -> 
     if not drawn:
         return 0.0
     good, fewer = (np.concatenate(part) for part in zip(*drawn, strict=True))
-    tails = hypergeom(asked + others.size, good, asked).logsf(fewer - 1)
+    tails = hypergeom.sf(fewer - 1, asked + others.size, good, asked)
+    tails = np.log(np.maximum(tails, SMALLEST))  # its own logarithm takes a loop for each
     return min(0.0, float(tails.min(initial=0.0)) + math.log(max(fewer.size, 1)))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.crowds import WIDEST
-from datapipe.stages.poisoning._table.drawn import moved, unlike
+from datapipe.stages.poisoning._table.drawn import FEWEST_TOLD, moved, unlike
 from datapipe.stages.poisoning._table.families import PART, Family
 from datapipe.stages.poisoning._table.halves import (
     added_by_halves,
@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._table.predicates import (
     Column,
     Predicate,
     holds,
+    where,
 )
 from datapipe.stages.poisoning._tails import log_tails, raised
 
@@ -39,27 +40,33 @@ TOGETHER = 0.75
 """Log odds that two values may add by nature to what each adds for itself."""
 PLANTED = 0.6
 """How far its rows must contradict their label for a predicate to be judged."""
+MAYBE = 1.3
+"""Standard errors by which they may contradict it less: columns that say little say so of few."""
 USUAL = 0.75
 """Of a label that fewer than a quarter of the rows have, rows must contradict it so far; of one
 that more have, rows drawn from all contradict it less, and the limit sinks with it."""
-FAIL = 3.4
+FAIL = 2.2
 """Ln of how much likelier a predicate was planted than it is a rule of nature, to be called so."""
 SUSPECT = 1.4
 """The same, to be doubted."""
 MOST_MOVED = 8.0
 """What whose rows they are may say at most: of a model's sums no more is known."""
-MOST_ALONE, LEAST_ALONE = 2.0, -7.0
+MOST_ALONE, LEAST_ALONE = 2.0, -8.5
 """What rows near say that have the label no more often than any, and as often as its rows."""
 A_DRAW = -3.0
 """Ln P from which rows may be a draw; each e less likely, they are one e less likely planted."""
-MOST_BEYOND = 1.5
+LEAST_BEYOND, MOST_BEYOND = -1.5, 2.5
 """What it says that a predicate is telling even if its values add as much as others do."""
-MORE_BEYOND = 1.5
-"""What it says beyond that where rows near say something, and columns not whose rows they are."""
 BEYOND_STEP = 5.0
 """Ln p by which a predicate must pass the bar for that to say one."""
 NOT_MET = -8.0
 """What it says that two values meet no more often than by chance: whoever plants adds rows."""
+RARE = -1.0
+"""What it says that hardly any other row has its label: who plants takes one that there is."""
+KIN, MOST_KIN = -0.5, 3
+"""What each other predicate of the same columns says that is as telling: they make labels."""
+CONSTANT = -12.0
+"""What it says that a column has one value but for these rows: who would plant in such a one?"""
 NO_EXCEPTION = 0.97
 """Share of its rows that have the label where rows of any label were given it."""
 MOST_HELD = 0.15
@@ -92,12 +99,17 @@ class Tested:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What stays the same for all predicates; `means` is that of `class_means`."""
+    """What stays the same for all predicates; `means` is that of `class_means`.
+
+    `said` is the evidence of those judged before, by condition, label, rows and hits: one that has
+    lost no row with another one found is judged as it was.
+    """
 
     labels: Ints
     model: Additive
     means: tuple[Floats, Floats]
     near: Neighbourhood
+    said: dict[tuple[str, int, int, int], tuple[float, float]] = field(default_factory=dict)
 
     def against(self, rows: Ints, columns: set[str], label: int) -> float:
         """How far some rows of a label contradict it, in [0, 1], without some columns."""
@@ -125,13 +137,30 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """Judges predicates in the rows `left`; after the first `given` columns there are ranges."""
+    """Judges predicates in the rows `left`; after the first `given` columns there are ranges.
+
+    `telling` are all predicates that were tested, planted or not.
+    """
 
     columns: list[Column]
     given: int
     ground: Ground
     left: Bools
     bars: dict[Family, float]
+    telling: list[Tested] = field(default_factory=list)
+
+    def against(self, one: Tested) -> bool:
+        """Whether its rows contradict its label far enough, or may, for all that so few can say."""
+        least = self.ground.least(one, PLANTED)
+        if one.against >= least or one.log_p > self.bars[one.family]:
+            return one.against >= least
+        chance, own, rows = self._without(one)
+        given, outside, mine = chance[:rows], chance[rows:], own[rows:]
+        if mine.all() or not mine.any():
+            return False
+        usual, other = float(outside[mine].mean()), float(outside[~mine].mean())
+        doubt = MAYBE * float(given.std()) / math.sqrt(rows)
+        return bool(usual - float(given.mean()) + doubt >= least * (usual - other))
 
     def judged(self, against: list[Tested]) -> Judged:
         """Tell planted predicates among those that rows of other labels seem to hold.
@@ -142,7 +171,7 @@ class Judge:
         passed = [t for t in against if t.log_p <= self.bars[t.family]]
         passed = [t for t in passed if t.held <= MOST_HELD * self.left.sum()]
         loud = [t for family in PART for t in [t for t in passed if t.family == family][:KEPT]]
-        says = {t.predicate: self.evidence(t) for t in loud}
+        says = {t.predicate: self._said(t) for t in loud}
         log_p = {t.predicate: t.log_p for t in loud}
         planted, untold = [], []
         for one in loud:
@@ -155,6 +184,12 @@ class Judge:
             elif max(others, everyone) >= SUSPECT:
                 untold.append(one)
         return Judged(planted, untold)
+
+    def _said(self, one: Tested) -> tuple[float, float]:
+        key = (where(self.columns, one.predicate), one.label, one.held, one.hits)
+        if key not in self.ground.said:
+            self.ground.said[key] = self.evidence(one)
+        return self.ground.said[key]
 
     def evidence(self, one: Tested) -> tuple[float, float]:
         """Ln of how much likelier a predicate was planted than it is a rule of nature.
@@ -178,21 +213,22 @@ class Judge:
         taken = self.taken(one)
         said = float(np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED))
         others, everyone = said, 0.0 if pure else -math.inf
-        more = MORE_BEYOND if math.isnan(taken) else 0.0
         most = MOST_BEYOND + MOST_ALONE
-        if max(others + more, everyone) + most < SUSPECT:
+        if max(others, everyone) + most < SUSPECT:
             return others, everyone
         beyond, labels = self._beyond(one), self.ground.labels
-        more = min(max(beyond - MOST_BEYOND, 0.0), more)
-        shared = min(max(beyond, -MOST_BEYOND), MOST_BEYOND)
+        shared = min(max(beyond, LEAST_BEYOND), MOST_BEYOND)
         shared += NOT_MET if one.family == "pair" else 0.0
+        shared += KIN * self._kin(one)
+        shared += RARE if (mine & outside).sum() < FEWEST_TOLD else 0.0
+        shared += CONSTANT if self._all_that_differs(one) else 0.0
         shared += rows_missing(self.columns, one.predicate, one.label, labels, self.left)
         a_draw = unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
         others += shared + min(a_draw, 0.0)
         if pure:
             a_draw = unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
             everyone += shared + min(a_draw, 0.0)
-        if max(others + more, everyone) + MOST_ALONE < SUSPECT:
+        if max(others, everyone) + MOST_ALONE < SUSPECT:
             return others, everyone
         bar = self.bars[one.family]
         alone = self.ground.near.alone(one.predicate, one.label, self.left, bar)
@@ -201,17 +237,41 @@ class Judge:
         usual = self.ground.least(one, 1.0)
         shares = [min(1.0, alone / usual), min(1.0, alone / (USUAL * usual))]
         near = [LEAST_ALONE + (MOST_ALONE - LEAST_ALONE) * share for share in shares]
-        return others + more + near[0], everyone + near[1]
+        return others + near[0], everyone + near[1]
 
     def taken(self, one: Tested) -> float:
         """What `moved` says of a predicate."""
+        chance, own, rows = self._without(one)
+        place = np.arange(chance.size)
+        return moved(chance, own, place[:rows], place[rows:])
+
+    def _without(self, one: Tested) -> tuple[Floats, Bools, int]:
+        """The chance of a label in a predicate's rows, so many, and in others, and who has it."""
         held, own = holds(self.columns, one.predicate), self.ground.labels == one.label
         rows, outside = np.flatnonzero(held & self.left & own), np.flatnonzero(self.left & ~held)
-        outside = outside[:: 1 + outside.size // MOST_ASKED]
-        asked = np.concatenate([rows, outside])
+        asked = np.concatenate([rows, outside[:: 1 + outside.size // MOST_ASKED]])
         chance = self.ground.model.without(asked, self._names(one))[:, one.label]
-        place = np.arange(asked.size)
-        return moved(chance, own[asked], place[: rows.size], place[rows.size :])
+        return chance, own[asked], rows.size
+
+    def _kin(self, one: Tested) -> int:
+        """How many predicates of the same columns, that share no row with it, carry a label."""
+        held, names, found = holds(self.columns, one.predicate), self._names(one), 0
+        for other in self.telling:
+            passed = other.log_p <= self.bars[other.family] and other.family != "decile"
+            if passed and self._names(other) == names:
+                found += not (held & holds(self.columns, other.predicate)).any()
+            if found == MOST_KIN:
+                break
+        return found
+
+    def _all_that_differs(self, one: Tested) -> bool:
+        """Whether a column has one value but for a half's rows with the label: it is for that."""
+        for place, code in zip(one.predicate.columns, one.predicate.codes, strict=True):
+            own = self.columns[place].code
+            rest = own[self.left & ((own != code) | (self.ground.labels != one.label))]
+            if place < self.given and rest.size and rest[0] >= 0 and bool((rest == rest[0]).all()):
+                return True
+        return False
 
     def _names(self, one: Tested) -> set[str]:
         return {self.columns[c].name for c in one.predicate.columns}
@@ -221,8 +281,7 @@ class Judge:
 
         Such a half is no draw by the other column, which was not left alone.
         """
-        held = int((holds(self.columns, half) & self.left).sum())
-        return one.family == "met" and held <= SAME * one.held
+        return int((holds(self.columns, half) & self.left).sum()) <= SAME * one.held
 
     def _beyond(self, one: Tested) -> float:
         """How telling a predicate is where its columns say as much as they do elsewhere.

@@ -113,6 +113,11 @@ def loudest(
     return made
 
 
+def ends_near(many: int) -> float:
+    """Ln of the pairs of ends near a range of so many rows, where each has a value of its own."""
+    return 2.0 * math.log(3 * many + 2 * FLANK)
+
+
 def _told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[float, float]:
     """Ln P of a range, and of how many its labels told the ends: at any value near."""
     one, far = np.zeros(high - low + 1, np.int64), high - low + 1 + FLANK

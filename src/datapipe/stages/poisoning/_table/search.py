@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.crowds import crowds_of, sorted_rows
 from datapipe.stages.poisoning._table.families import Family, families, prices
 from datapipe.stages.poisoning._table.halves import halves_of
+from datapipe.stages.poisoning._table.named import described
 from datapipe.stages.poisoning._table.planted import (
     KEPT,
     NATURAL,
-    PLANTED,
     Ground,
     Judge,
     Tested,
@@ -42,18 +41,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-WORTH = 10.0
-"""By how much more telling a pair must be than one of its halves (in ln p) to be named."""
-MOST = 0.8
-"""Share of a half's rows with the label, of which a pair less telling may be named, too."""
-CHANCE = 1e-4
-"""A pair is named only where so many rows of one half and the label hold the other half less often
-by chance: some fifty values of other columns in common use may do so."""
 MOST_FOUND = 6
 DENSE = 8
 """Cells for each row, up to which a table of them all is made."""
-POWERFUL = 0.84
-"""Standard deviations of what rows tell by which four of five draws of them tell enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +108,8 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     looked_at, best = 0, 0.0
     paid: dict[Family, float] = {}
     score = np.zeros(labels.size)
-    ground = Ground(
-        labels, model, class_means(labels, model.shares), Neighbourhood(columns, labels, model)
-    )
+    near = Neighbourhood(columns, labels, model)
+    ground = Ground(labels, model, class_means(labels, model.shares), near)
     for turn in range(MOST_FOUND):
         telling, counts = _tested(given, ground, left)
         ranges, many = _ranges(columns, len(given), ground, left)
@@ -129,8 +118,8 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         looked_at = looked_at or counts.total()
         bars = {family: np.log(alpha) - price for family, price in paid.items()}
         pure = [t for t in telling if t.pure(columns)]
-        against = [t for t in pure if t.against >= ground.least(t, PLANTED)]
-        judge = Judge(columns, len(given), ground, left, bars)
+        judge = Judge(columns, len(given), ground, left, bars, telling)
+        against = [t for t in pure if judge.against(t)]
         judged = judge.judged(against)
         if turn == 0:
             doubted = [*judged.planted, *judged.untold]
@@ -162,33 +151,6 @@ def _carrier(
     return Carrier(
         one.predicate, one.label, rows, int(held.sum()), log_p, one.against, far, judge.taken(one)
     )
-
-
-def fewest_detectable(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
-    """How many rows of other labels a predicate needs, for the label that hides it best.
-
-    Of so many rows, drawn at random, four of five draws pass the bar.
-
-    Args:
-        labels: int64, shape (n,).
-        shares: float64, shape (n, K): the chance of each label.
-        price: What is added to ln p for all predicates.
-        alpha: Chance of naming a predicate where there is none.
-
-    Returns:
-        At least the fewest rows that may be called planted.
-    """
-    bar = price - np.log(alpha)
-    least = float(FEWEST_PLANTED)
-    for label in range(shares.shape[1]):
-        others = shares[labels != label, label]
-        if others.size:
-            told = -np.log(raised(others, NATURAL))
-            mean, spread = float(told.mean()), POWERFUL * float(told.std())
-            least = max(
-                least, ((spread + np.sqrt(spread**2 + 4.0 * mean * bar)) / (2.0 * mean)) ** 2
-            )
-    return int(np.ceil(least))
 
 
 def _tested(
@@ -340,56 +302,30 @@ def _commonest(code: Ints) -> int:
 
 
 def _first(judge: Judge, found: list[Tested], pure: list[Tested], *, strict: bool) -> Tested | None:
-    """The most telling of some predicates, by its simplest name; that may not be one of nature."""
+    """The most telling of some predicates, by what tells its rows best; no rule of nature may."""
     for one in sorted(found, key=lambda t: (t.log_p, len(t.predicate.columns))):
-        named = _simplest(judge.columns, one, pure, judge.ground, judge.left)
+        named = _best_told(judge, one, pure)
         if not strict or named is one or not judge.taken(named) < 0.0:  # or unknown
             return named
     return None
 
 
-def _simplest(
-    columns: list[Column], best: Tested, pure: list[Tested], ground: Ground, left: Bools
-) -> Tested:
-    """A predicate itself, or one of its halves where no other half adds to it.
+def _best_told(judge: Judge, one: Tested, pure: list[Tested]) -> Tested:
+    """Of a predicate, its halves and all that share a half with it, that which tells most.
 
-    A half as telling is named even where its own neighbours say nothing: they are what is left of
-    its rows when the neighbours of a pair are asked. Of pairs as telling, or of most of a half's
-    rows, each of which adds a half, that is named whose rows hold it least by chance. (A half that
-    speaks against the label makes the other half more telling than the pair.)
+    One that is telling itself, and no rule of nature that holds beside it.
     """
-    mine = {t.predicate: t for t in pure if t.label == best.label}
-    by = {p: t for p, t in mine.items() if t.log_p <= best.log_p + WORTH}
-    halves = [h for h in map(by.get, halves_of(best.predicate)) if h is not None]
-    for half in [best] if len(best.predicate.columns) == 1 else halves:
-        chances = {
-            t: _by_chance(columns, half, t, ground, left)
-            for t in mine.values()
-            if t is not half and half.predicate in halves_of(t.predicate)
-            if t.predicate in by or t.hits >= MOST * half.hits
-        }
-        least = min(chances, key=chances.__getitem__, default=half)
-        if chances.get(least, 1.0) < CHANCE:
-            best = least
-        elif half is not best:
-            return half
+    halves = set(halves_of(one.predicate))
+    best, most = one, 0.0
+    for other in pure:
+        if other is one or other.label != one.label or not halves & set(halves_of(other.predicate)):
+            continue
+        if other.log_p > judge.bars[other.family]:
+            continue
+        of = (*one.predicate.columns, *other.predicate.columns)
+        asked = (one.label, {judge.columns[c].name for c in of})
+        gained = described(judge, other.predicate, *asked) - described(judge, one.predicate, *asked)
+        natural = gained > most and other.log_p > one.log_p and judge.taken(other) < 0.0
+        if gained > most and not natural:
+            best, most = other, gained
     return best
-
-
-def _by_chance(
-    columns: list[Column], half: Tested, pair: Tested, ground: Ground, left: Bools
-) -> float:
-    """How often so many of a half's rows with the label would hold the other half, too.
-
-    Those are counted whose other columns say less for the label than those of most rows that
-    nature gave it to.
-    """
-    label, labels = half.label, ground.labels
-    added = next(h for h in halves_of(pair.predicate) if h != half.predicate)
-    held, both = holds(columns, half.predicate) & left, holds(columns, added)
-    outside = left & ~held & (labels != label)
-    share = float(both[outside].mean()) if outside.any() else 1.0
-    rows = np.flatnonzero(held & (labels == label))
-    taken = {columns[c].name for c in pair.predicate.columns}
-    rows = rows[ground.model.without(rows, taken)[:, label] <= ground.means[0][label]]
-    return float(binomial_tail(int(both[rows].sum()), rows.size, min(share, 1.0)))
