@@ -129,3 +129,10 @@ def test_what_cannot_be_encoded_is_refused() -> None:
         fit_encoding(table)
     with pytest.raises(SchemaMismatch, match="no column can be learned from"):
         fit_encoding(Dataset.of(pl.DataFrame({"n": [[1]]})))
+
+
+@pytest.mark.parametrize("name", ["count", "value", "rows", "len", ""])
+def test_a_column_of_categories_may_have_any_name(name) -> None:
+    table = pl.DataFrame({name: ["a"] * 6 + ["b"] * 6, "y": [0, 1] * 6})
+    encoding = fit_encoding(Dataset.of(table, Roles.of(label="y")))
+    assert whole(encoding, table).tolist() == [[1, 0, 0]] * 6 + [[0, 1, 0]] * 6

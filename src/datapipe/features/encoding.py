@@ -351,10 +351,11 @@ def _fit_column(
         counts = (
             series.cast(pl.String)
             .drop_nulls()
-            .value_counts()
-            .sort(["count", name], descending=[True, False])
+            .rename("value")
+            .value_counts(name="rows")
+            .sort(["rows", "value"], descending=[True, False])
         )
-        kept = counts.filter(pl.col("count") >= CATEGORY_ROWS)[name].head(CATEGORIES_MOST)
+        kept = counts.filter(pl.col("rows") >= CATEGORY_ROWS)["value"].head(CATEGORIES_MOST)
         return {"name": name, "rule": "listed", "values": sorted(kept)}
     if not (dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean):
         return None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 
 import duckdb
@@ -100,6 +101,9 @@ def test_no_rows_and_bad_columns_are_refused(tmp_path):
         read(ReadObject(pa.table([[1], [2]], names=["a", "a"])), tmp_path)
     with pytest.raises(SchemaMismatch, match="_row_id"):
         read(ReadObject(pa.table({"_row_id": [1]})), tmp_path)
+    for name in ("_row_ancestors", "*", "^x.*$"):
+        with pytest.raises(SchemaMismatch, match=re.escape(repr(name))):
+            read(ReadObject(pa.table({name: [1], "xy": [2]})), tmp_path)
     with pytest.raises(SchemaMismatch, match="did you mean 'y'"):
         read(ReadObject(TABLE, label="yy"), tmp_path)
 

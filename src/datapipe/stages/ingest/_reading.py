@@ -19,7 +19,7 @@ from datapipe.core.dataset import Dataset, Piece
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts
-from datapipe.core.roles import ORDINAL_BITS, ROLES, ROW_ID, Roles
+from datapipe.core.roles import HIDDEN, ORDINAL_BITS, ROLES, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
 from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
@@ -306,12 +306,20 @@ def _missing(label: str, types: pl.Schema) -> pl.Expr:
 
 
 def refuse_reserved(names: Sequence[str], where: str) -> None:
-    """Refuse columns that the house needs for itself, and names that occur twice."""
-    if ROW_ID in names:
+    """Refuse columns that the house needs for itself, patterns, and names that occur twice."""
+    taken = [name for name in HIDDEN if name in names]
+    if taken:
         raise SchemaMismatch(
-            f"{where} has a column called {ROW_ID!r}, which names rows in the store",
+            f"{where} has a column called {taken[0]!r}, which names rows in the store",
             code="DP-READ-008",
             hint="rename the column, then read it with id= if it is your own row key",
+        )
+    patterns = [n for n in names if n == "*" or (n.startswith("^") and n.endswith("$"))]
+    if patterns:  # polars would take other columns for it
+        raise SchemaMismatch(
+            f"{where} has a column called {patterns[0]!r}, which reads as a pattern of names",
+            code="DP-READ-008",
+            hint="rename the column",
         )
     twice = repeated(names)
     if twice:
