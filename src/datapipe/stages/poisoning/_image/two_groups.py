@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._image.pairs import HIDDEN
 from datapipe.stages.poisoning._image.parted import ALONE, TWO, chances
 from datapipe.stages.poisoning._image.refined import Trigger
 from datapipe.stages.poisoning._image.spread import Filters
+from datapipe.stages.poisoning._image.stamps import STAMPS
 from datapipe.stages.poisoning._image.windows import ONE_LABEL, PURE
 
 Floats = NDArray[np.float64]
@@ -143,9 +144,10 @@ def may_be_natural(trigger: Trigger) -> bool:
     view, p_value = trigger.evidence.view.view, trigger.evidence.p_value
     if trigger.evidence.faint and not view and p_value > SURE_FAINT:
         return True
-    if trigger.evidence.test == HALVES and (
-        p_value > SURE or are_kin(trigger.evidence.view, trigger.evidence.rows)
-    ):
+    if trigger.evidence.test == HALVES and p_value > SURE:
+        return True
+    of_a_pair = trigger.evidence.test in (HALVES, STAMPS[1])
+    if of_a_pair and are_kin(trigger.evidence.view, trigger.evidence.rows):
         return True
     alike = view or trigger.evidence.test in (ONE_LABEL, HALVES)
     return alike and trigger.vouched > MOSTLY_VOUCHED
