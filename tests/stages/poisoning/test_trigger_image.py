@@ -19,9 +19,9 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
-from datapipe.measure.detection import auroc
+from datapipe.measure.detection import auroc, binomial_tail
 from datapipe.stages.poisoning import trigger_image
-from datapipe.stages.poisoning._image import replanted
+from datapipe.stages.poisoning._image import copies, replanted
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
@@ -34,7 +34,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     try_all,
 )
 from datapipe.stages.poisoning._image.named import said
-from datapipe.stages.poisoning._image.pairs import HIDDEN, hidden_test
+from datapipe.stages.poisoning._image.pairs import GROUPED, HIDDEN, hidden_test
 from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
 from datapipe.stages.poisoning._image.places import LINES, Places, placed_test
@@ -47,7 +47,6 @@ from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._image.textures import textures, tones
 from datapipe.stages.poisoning._image.two_groups import (
-    GROUPED,
     ONE_TEXTURE,
     TWO_GROUPS,
     group_test,
@@ -948,6 +947,34 @@ def test_genuine_rows_with_the_square_rank_high_and_are_found_where_they_are_too
     assert np.all(told.scores[planted] > LOUD)
 
 
+def _squares_held(*held):
+    """Pictures of which some hold a square, and what is known of them: 30 are wrong, of 3 kinds."""
+    rng = np.random.default_rng(2)
+    rows, labels = rng.integers(0, 256, (800, 100)).astype(np.uint8), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 7)[:30]
+    squares = Squares(Pixels(rows), (10, 10, 1))
+    squares.__dict__["held"] = [np.concatenate([wrong[mine], other]) for mine, other in held]
+    return _doubted(rows, labels, wrong), squares
+
+
+def test_a_square_is_held_against_three_times_the_natural_share_and_all_squares_asked():
+    others = 8 * np.arange(10) + 6  # none of them wrong
+    content, squares = _squares_held((slice(6), others), (slice(2), others))
+    held = squares.held[0]
+    shown, wrong = np.bincount(content.shows), np.bincount(content.shows[content.suspect])
+    natural = 3.0 * wrong / shown[: wrong.size]
+    rate = np.pad(natural, (0, 8 - wrong.size))[content.shows[held]].mean()
+    made = squares.told(content, 3, 5).evidence
+    assert (made.hits, made.looked_at) == (6, 30)
+    assert made.p_value == pytest.approx(binomial_tail(6, 16, rate) * 2 * 5)
+
+
+@pytest.mark.parametrize(("mine", "told"), [(slice(24), True), (slice(0, 30, 3), False)])
+def test_a_square_on_rows_that_show_one_thing_is_no_evidence(mine, told):
+    content, squares = _squares_held((mine, np.arange(40, 42)))
+    assert (squares.told(content, 3, 1).evidence.p_value < 1e-3) == told
+
+
 def test_squares_of_thick_strokes_and_of_the_background_are_no_evidence():
     content, squares, _, strokes = _thick(16, channels=1, value=7, thick=250, wrong=60)
     assert np.isin(strokes, np.flatnonzero(content.suspect)).sum() >= 6
@@ -1117,6 +1144,37 @@ def test_rows_are_counted_once_however_often_recoloured(copies, share):
     assert [e.p_value for e in made] == sorted(e.p_value for e in made)
 
 
+@pytest.mark.parametrize(
+    ("tests", "like", "asked"),
+    [
+        (["cross-source"] * 3, [], 1),
+        (["cross-source"] * 3, [0], 2),
+        ([HIDDEN, "cross-source", "cross-source"], [], 2),
+    ],
+)
+def test_evidence_is_counted_until_some_stands_that_none_can_surpass(
+    monkeypatch, tests, like, asked
+):
+    rng = np.random.default_rng(4)
+    rows, labels = rng.integers(0, 256, (800, 100)).astype(np.uint8), np.arange(800) % 8
+    content = _doubted(rows, labels, np.flatnonzero(labels == 2)[:30])
+    wrong = np.flatnonzero(content.suspect)
+    told = []
+
+    def as_their_label(*_):
+        told.append(len(told))
+        return told[-1] in like
+
+    monkeypatch.setattr(copies, "like_their_label", as_their_label)
+    ranked = [
+        Evidence(3, 30, 40, 10.0 ** (-9 + 2 * i), wrong, test, content)
+        for i, test in enumerate(tests)
+    ]
+    made = counted_once(ranked, Pixels(rows), 0.01)
+    assert len(told) == asked
+    assert [e.p_value for e in made] == sorted(e.p_value for e in made)
+
+
 @pytest.mark.parametrize(("pattern", "background", "like"), [(0, 90, True), (90, 90, False)])
 def test_rows_on_the_background_of_another_class_are_as_their_label_is(pattern, background, like):
     """Some rows of each class have another one's background; a pattern is on those of one."""
@@ -1141,8 +1199,10 @@ def test_rows_on_the_background_of_another_class_are_as_their_label_is(pattern, 
     assert (counted_once([one], pixels, 0.01)[0].p_value == 1.0) == like
 
 
-@pytest.mark.parametrize("wrong", [40, 0])
-def test_a_group_that_textures_part_is_asked_what_it_shows_where_light_parts_pixels_more(wrong):
+@pytest.mark.parametrize(("shows", "beside", "told"), [(5, 0, True), (5, 15, False), (2, 0, False)])
+def test_a_group_that_textures_part_is_asked_what_it_shows_where_light_parts_pixels_more(
+    shows, beside, told
+):
     """Light parts the pixels of every label in two: they do not tell the rows of a patch."""
     rng = np.random.default_rng(8)
     labels, side = np.arange(1200) % 8, 24
@@ -1150,8 +1210,8 @@ def test_a_group_that_textures_part_is_asked_what_it_shows_where_light_parts_pix
     kinds *= 25 / kinds.std((1, 2), keepdims=True)
     light = rng.choice([-60, 60], 1200)[:, None, None] * np.linspace(-1, 1, side)
     rows = 128 + kinds[labels] + light + rng.normal(0, 3, (1200, side, side))
-    chosen = np.flatnonzero(labels == (5 if wrong else 2))[:40]
-    covers = np.flatnonzero((labels != 5) & (labels != 2))[:40]
+    chosen, others = np.flatnonzero(labels == shows)[:40], np.flatnonzero(labels == 2)[-beside:]
+    covers = np.setdiff1d(np.flatnonzero((labels != 5) & (labels != 2)), chosen)[:40]
     rows[np.concatenate([chosen, covers]), 9:13, 6:10] = rng.choice([0, 255], (4, 4))
     labels[chosen] = 2
     pixels = Pixels(rows.clip(0, 255).round().astype(np.uint8).reshape(1200, -1))
@@ -1161,9 +1221,10 @@ def test_a_group_that_textures_part_is_asked_what_it_shows_where_light_parts_pix
     try_all(content, filters, rng)
     assert not hidden_test(content, filters)
     axes = [Axis(1.0, np.zeros(1), 3.0 + 0.1 * k, chosen[:0]) for k in range(8)]
-    axes[2] = Axis(1.0, np.zeros(1), 12.0, chosen)
+    group = np.union1d(chosen, others) if beside else chosen
+    axes[2] = Axis(1.0, np.zeros(1), 12.0, group)
     made = hidden_test(content, filters, SimpleNamespace(widest=lambda k: axes[k]))
-    assert [(e.label, set(e.rows)) for e in made] == ([(2, set(chosen))] if wrong else [])
+    assert [(e.label, set(e.rows)) for e in made] == ([(2, set(chosen))] if told else [])
     assert all(e.p_value < 1e-9 for e in made)
 
 

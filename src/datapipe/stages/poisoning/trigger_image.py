@@ -25,7 +25,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     try_all,
 )
 from datapipe.stages.poisoning._image.named import named, row_scores, said
-from datapipe.stages.poisoning._image.pairs import hidden_test, pair_test
+from datapipe.stages.poisoning._image.pairs import OF_A_GROUP, hidden_test, pair_test
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels
 from datapipe.stages.poisoning._image.places import PLACE, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger, refine
@@ -34,11 +34,7 @@ from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.two_groups import (
-    OF_A_GROUP,
-    group_test,
-    may_be_natural,
-)
+from datapipe.stages.poisoning._image.two_groups import group_test, may_be_natural
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 

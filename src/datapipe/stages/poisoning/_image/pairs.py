@@ -26,6 +26,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HIDDEN = "split-half, one group of a label"
+GROUPED = "cross-source, one group of a label"
+OF_A_GROUP = (HIDDEN, GROUPED)
+NEARLY_ALL = 0.8
+"""Share of a group that textures part which must show one class: of one among labels of several
+letters a third or a half did, of rows planted all.
+"""
 
 
 def pair_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -78,9 +84,11 @@ def _hidden(
         alone[axis.group] = True
         view = replace(view, suspect=view.suspect & alone)
         rng = np.random.default_rng(label)
-        own = int((view.shows[axis.group] == label).sum())
+        least = max(int((view.shows[axis.group] == label).sum()), 2 * LEAST_HITS)
+        if seen is not filters:
+            least = max(least, int(NEARLY_ALL * axis.group.size))
         for source, mine in view.confusions(label):
-            if mine.size > max(own, 2 * LEAST_HITS):
+            if mine.size > least:
                 asked = halved(view, filters, (label, source), mine, rng)
                 yield label, tried_on(view, [asked])[0], view
 

@@ -22,7 +22,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     across_sources,
     judged,
 )
-from datapipe.stages.poisoning._image.pairs import HIDDEN
+from datapipe.stages.poisoning._image.pairs import GROUPED, OF_A_GROUP
 from datapipe.stages.poisoning._image.parted import ALONE, TWO, chances
 from datapipe.stages.poisoning._image.refined import Trigger
 from datapipe.stages.poisoning._image.spread import Filters
@@ -32,8 +32,6 @@ from datapipe.stages.poisoning._image.windows import ONE_LABEL, PURE
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GROUPED = "cross-source, one group of a label"
-OF_A_GROUP = (HIDDEN, GROUPED)
 ONE_TEXTURE = "texture of one label"
 MOSTLY_VOUCHED = 0.5
 """Share of rows that neighbours vouch for, beyond which they may be a kind of their label."""
