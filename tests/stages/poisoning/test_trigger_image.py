@@ -12,15 +12,16 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from scipy.ndimage import map_coordinates, zoom
+from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from sklearn.datasets import load_digits
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
-from datapipe.measure.detection import auroc
-from datapipe.stages.poisoning._image import replanted
+from datapipe.measure.detection import auroc, binomial_tail
+from datapipe.stages.poisoning import trigger_image
+from datapipe.stages.poisoning._image import copies, replanted
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LOUD, TEXTURED
@@ -32,19 +33,20 @@ from datapipe.stages.poisoning._image.matched_filter import (
     judged,
     try_all,
 )
+from datapipe.stages.poisoning._image.named import said
+from datapipe.stages.poisoning._image.pairs import GROUPED, HIDDEN, hidden_test
 from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
 from datapipe.stages.poisoning._image.places import LINES, Places, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger
 from datapipe.stages.poisoning._image.rightly import like_their_label
 from datapipe.stages.poisoning._image.seen import Look, Rows
-from datapipe.stages.poisoning._image.spread import Filters, Tried
+from datapipe.stages.poisoning._image.spread import Axis, Filters, Tried
 from datapipe.stages.poisoning._image.squares import Squares, squares_test
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, with_stamp
 from datapipe.stages.poisoning._image.textures import textures, tones
 from datapipe.stages.poisoning._image.two_groups import (
-    GROUPED,
     ONE_TEXTURE,
     TWO_GROUPS,
     group_test,
@@ -342,6 +344,7 @@ def test_many_rows_of_one_class_with_a_patch_that_vouch_for_each_other_are_found
         ("split-half", "vouched", 1e-9, True),
         ("split-half", "", 1e-9, False),
         ("split-half", "", 1e-5, True),
+        ("stamp, split-half", "", 1e-5, False),
         ("cross-source", "", 1e-5, False),
         ("cross-source", "faint", 1e-7, True),
         ("cross-source", "view faint", 1e-7, False),
@@ -576,6 +579,9 @@ def test_embeddings_have_no_windows_and_are_looked_at():
     )
     assert finding.verdict == "fail"
     assert set(np.flatnonzero(finding.rows["flagged"].to_numpy())) == set(chosen)
+    loudest = finding.details["top_dimensions"][0]  # an embedding has no row or column
+    assert (loudest["dimension"], set(loudest)) == (3, {"dimension", "change"})
+    assert "top_pixels" not in finding.details
 
 
 def test_a_step_of_four_deviations_is_heard_in_embeddings_and_wrong_labels_alone_are_not():
@@ -679,12 +685,48 @@ def test_embeddings_are_clean_only_where_a_step_of_all_columns_would_be_heard(
     """A few columns at their extremes are heard in any embeddings, and say nothing of a patch."""
     monkeypatch.setattr(replanted, "SHIFT", step)
     values, labels, _ = _embeddings(1000, 23)
+    values[1] = values[0]  # a copy is looked at once
     finding = _look(
         Dataset.of(pl.DataFrame({"i": values, "y": labels}), Roles.of(image="i", label="y"))
     )
     assert finding.details["min_detectable_of"].startswith(f"one step of {step:g} standard")
     assert finding.verdict == verdict
+    unheard = f"even on 20% of 1000 rows no alarm is raised by one step of {step:g} standard"
+    assert (unheard in finding.says) is (verdict != "clean")
+    assert ("before the last activation" in finding.remedy) is (verdict != "clean")
     assert not finding.rows["flagged"].any()
+
+
+def _shared(*, label, shown, several=1):
+    made = {"class": label, "source_classes": {name: shown.count(name) for name in shown}}
+    return [{**made, "class": f"{label}{i or ''}"} for i in range(several)]
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ([], "no pattern carries a label in 90 images"),
+        (
+            _shared(label="b", shown="acd"),
+            "9 images of several kinds share a pattern and the label 'b'",
+        ),
+        (_shared(label="b", shown="a"), "9 images that show 'a' share a pattern and the label 'b'"),
+        (
+            _shared(label="b", shown=""),
+            "9 images labelled 'b' share a pattern that sets them apart",
+        ),
+        (
+            _shared(label="any", shown="acd"),
+            "9 images of several kinds share a pattern, and none has",
+        ),
+        (
+            _shared(label="b", shown="ac", several=3),
+            "9 images hold one of 3 patterns that carry a label: 'b', 'b1', 'b2'",
+        ),
+    ],
+)
+def test_the_message_says_whose_rows_share_a_pattern(told, says):
+    assert said(told, 9, 90).startswith(says)
 
 
 def _pictures(seed):
@@ -905,6 +947,34 @@ def test_genuine_rows_with_the_square_rank_high_and_are_found_where_they_are_too
     assert np.all(told.scores[planted] > LOUD)
 
 
+def _squares_held(*held):
+    """Pictures of which some hold a square, and what is known of them: 30 are wrong, of 3 kinds."""
+    rng = np.random.default_rng(2)
+    rows, labels = rng.integers(0, 256, (800, 100)).astype(np.uint8), np.arange(800) % 8
+    wrong = np.flatnonzero(labels == 7)[:30]
+    squares = Squares(Pixels(rows), (10, 10, 1))
+    squares.__dict__["held"] = [np.concatenate([wrong[mine], other]) for mine, other in held]
+    return _doubted(rows, labels, wrong), squares
+
+
+def test_a_square_is_held_against_three_times_the_natural_share_and_all_squares_asked():
+    others = 8 * np.arange(10) + 6  # none of them wrong
+    content, squares = _squares_held((slice(6), others), (slice(2), others))
+    held = squares.held[0]
+    shown, wrong = np.bincount(content.shows), np.bincount(content.shows[content.suspect])
+    natural = 3.0 * wrong / shown[: wrong.size]
+    rate = np.pad(natural, (0, 8 - wrong.size))[content.shows[held]].mean()
+    made = squares.told(content, 3, 5).evidence
+    assert (made.hits, made.looked_at) == (6, 30)
+    assert made.p_value == pytest.approx(binomial_tail(6, 16, rate) * 2 * 5)
+
+
+@pytest.mark.parametrize(("mine", "told"), [(slice(24), True), (slice(0, 30, 3), False)])
+def test_a_square_on_rows_that_show_one_thing_is_no_evidence(mine, told):
+    content, squares = _squares_held((mine, np.arange(40, 42)))
+    assert (squares.told(content, 3, 1).evidence.p_value < 1e-3) == told
+
+
 def test_squares_of_thick_strokes_and_of_the_background_are_no_evidence():
     content, squares, _, strokes = _thick(16, channels=1, value=7, thick=250, wrong=60)
     assert np.isin(strokes, np.flatnonzero(content.suspect)).sum() >= 6
@@ -997,6 +1067,25 @@ def test_windows_of_wrong_labels_that_move_a_little_are_evidence_on_several_kind
     assert all(40 <= one.rows.size <= 42 for one in found)
 
 
+@pytest.mark.parametrize("back", [20, 0])
+def test_windows_on_two_classes_that_neighbours_take_for_each_other_are_natural(back):
+    """Dark glasses hide what tells two faces apart; a patch is on wrong rows of one only."""
+    rng = np.random.default_rng(1)
+    rows, shown = rng.integers(0, 256, (1200, 576)).astype(np.uint8), np.arange(1200) % 8
+    one, other = (np.flatnonzero(shown == k) for k in (5, 6))
+    wrong = np.concatenate([one[: 40 - back], other[:back]])
+    more = np.flatnonzero(shown == 2)[:4]
+    held = np.concatenate([wrong, more, one[-20:], np.flatnonzero(shown == 1)[:40]])
+    _with_windows(rows, held, "still")
+    labels = shown.copy()
+    labels[one[: 40 - back]], labels[other[:back]], labels[more] = 6, 5, [0, 1, 3, 4]
+    content = replace(_doubted(rows, labels, wrong), labels=labels, shows=shown)
+    suspect = labels != shown
+    content = replace(content, suspect=suspect, genuine=~suspect)
+    found = recurring(Pixels(rows), (24, 24, 1), content)
+    assert bool(found) == (back == 0)
+
+
 def test_digits_are_pictures_whose_order_matters():
     """Beside each other their pixels differ as much as any two, below each other by half."""
     rows = Pixels(load_digits().data.astype(np.uint8))
@@ -1055,6 +1144,37 @@ def test_rows_are_counted_once_however_often_recoloured(copies, share):
     assert [e.p_value for e in made] == sorted(e.p_value for e in made)
 
 
+@pytest.mark.parametrize(
+    ("tests", "like", "asked"),
+    [
+        (["cross-source"] * 3, [], 1),
+        (["cross-source"] * 3, [0], 2),
+        ([HIDDEN, "cross-source", "cross-source"], [], 2),
+    ],
+)
+def test_evidence_is_counted_until_some_stands_that_none_can_surpass(
+    monkeypatch, tests, like, asked
+):
+    rng = np.random.default_rng(4)
+    rows, labels = rng.integers(0, 256, (800, 100)).astype(np.uint8), np.arange(800) % 8
+    content = _doubted(rows, labels, np.flatnonzero(labels == 2)[:30])
+    wrong = np.flatnonzero(content.suspect)
+    told = []
+
+    def as_their_label(*_):
+        told.append(len(told))
+        return told[-1] in like
+
+    monkeypatch.setattr(copies, "like_their_label", as_their_label)
+    ranked = [
+        Evidence(3, 30, 40, 10.0 ** (-9 + 2 * i), wrong, test, content)
+        for i, test in enumerate(tests)
+    ]
+    made = counted_once(ranked, Pixels(rows), 0.01)
+    assert len(told) == asked
+    assert [e.p_value for e in made] == sorted(e.p_value for e in made)
+
+
 @pytest.mark.parametrize(("pattern", "background", "like"), [(0, 90, True), (90, 90, False)])
 def test_rows_on_the_background_of_another_class_are_as_their_label_is(pattern, background, like):
     """Some rows of each class have another one's background; a pattern is on those of one."""
@@ -1079,8 +1199,70 @@ def test_rows_on_the_background_of_another_class_are_as_their_label_is(pattern, 
     assert (counted_once([one], pixels, 0.01)[0].p_value == 1.0) == like
 
 
+@pytest.mark.parametrize(("shows", "beside", "told"), [(5, 0, True), (5, 15, False), (2, 0, False)])
+def test_a_group_that_textures_part_is_asked_what_it_shows_where_light_parts_pixels_more(
+    shows, beside, told
+):
+    """Light parts the pixels of every label in two: they do not tell the rows of a patch."""
+    rng = np.random.default_rng(8)
+    labels, side = np.arange(1200) % 8, 24
+    kinds = gaussian_filter(rng.normal(size=(8, side, side)), (0, 4, 4))
+    kinds *= 25 / kinds.std((1, 2), keepdims=True)
+    light = rng.choice([-60, 60], 1200)[:, None, None] * np.linspace(-1, 1, side)
+    rows = 128 + kinds[labels] + light + rng.normal(0, 3, (1200, side, side))
+    chosen, others = np.flatnonzero(labels == shows)[:40], np.flatnonzero(labels == 2)[-beside:]
+    covers = np.setdiff1d(np.flatnonzero((labels != 5) & (labels != 2)), chosen)[:40]
+    rows[np.concatenate([chosen, covers]), 9:13, 6:10] = rng.choice([0, 255], (4, 4))
+    labels[chosen] = 2
+    pixels = Pixels(rows.clip(0, 255).round().astype(np.uint8).reshape(1200, -1))
+    content = content_of(pixels, labels, rng)
+    assert content.genuine[chosen].all()
+    filters = Filters(content)
+    try_all(content, filters, rng)
+    assert not hidden_test(content, filters)
+    axes = [Axis(1.0, np.zeros(1), 3.0 + 0.1 * k, chosen[:0]) for k in range(8)]
+    group = np.union1d(chosen, others) if beside else chosen
+    axes[2] = Axis(1.0, np.zeros(1), 12.0, group)
+    made = hidden_test(content, filters, SimpleNamespace(widest=lambda k: axes[k]))
+    assert [(e.label, set(e.rows)) for e in made] == ([(2, set(chosen))] if told else [])
+    assert all(e.p_value < 1e-9 for e in made)
+
+
+def test_groups_that_textures_part_are_asked_for(monkeypatch):
+    """They are suspect, for a border on half of a class looks the same."""
+
+    def hidden(content, filters, seen=None):
+        rows = np.flatnonzero(content.labels == 3)[:20]
+        made = Evidence(3, 20, 20, 1e-30, rows, HIDDEN, content)
+        return [made] if seen is not None and seen.levels == TEXTURED else []
+
+    monkeypatch.setattr(trigger_image, "hidden_test", hidden)
+    finding = _look(digits_world(12, damaged=False, held_out=0).dataset())
+    assert (finding.verdict, finding.details["test"]) == ("suspect", HIDDEN)
+
+
+@pytest.mark.parametrize("seed", [700, 711])
+def test_a_small_patch_on_one_class_is_heard_by_its_values_though_covers_hold_it(seed):
+    values, labels = load_digits(return_X_y=True)
+    images, rng = values.reshape(-1, 8, 8).copy(), np.random.default_rng(seed)
+    source, target = rng.choice(10, 2, replace=False)
+    rows = rng.permutation(np.flatnonzero(labels == source))[:18]
+    covers = rng.permutation(np.flatnonzero(labels != source))[:18]
+    top, left = rng.integers(0, 7, 2)
+    held = np.concatenate([rows, covers])
+    images[held, top : top + 2, left : left + 2] = [[16, 0], [16, 16]]
+    given = labels.copy()
+    given[rows] = target
+    frame = pl.DataFrame({"i": images.reshape(-1, 64), "y": given})
+    finding = _look(Dataset.of(frame, Roles.of(image="i", label="y")), seed)
+    assert (finding.verdict, finding.p_value < 1e-3) == ("fail", True)
+    assert f"show {str(source)!r} share a pattern and the label {str(target)!r}" in finding.says
+    assert finding.rows["flagged"].to_numpy()[rows].all()
+
+
 @pytest.mark.parametrize("kin", [False, True])
-def test_rows_that_are_each_others_neighbours_without_their_pattern_are_a_kind(kin):
+@pytest.mark.parametrize("test", [HALVES, STAMPS[1]])
+def test_rows_that_are_each_others_neighbours_without_their_pattern_are_a_kind(test, kin):
     rng = np.random.default_rng(6)
     rows, labels = rng.uniform(0, 160, (800, 100)), np.arange(800) % 8
     wrong = np.flatnonzero(labels == 2)[:30]
@@ -1089,7 +1271,7 @@ def test_rows_that_are_each_others_neighbours_without_their_pattern_are_a_kind(k
     rows[wrong, :15] = 255
     rows = np.rint(rows).astype(np.uint8)
     content = _doubted(rows, labels, wrong)
-    evidence = Evidence(3, 30, 30, 1e-12, wrong, HALVES, content)
+    evidence = Evidence(3, 30, 30, 1e-12, wrong, test, content)
     assert may_be_natural(Trigger.of(evidence)) == kin
 
 

@@ -24,21 +24,17 @@ from datapipe.stages.poisoning._image.matched_filter import (
     transfer_test,
     try_all,
 )
-from datapipe.stages.poisoning._image.named import named, row_scores
-from datapipe.stages.poisoning._image.pairs import hidden_test, pair_test
+from datapipe.stages.poisoning._image.named import named, row_scores, said
+from datapipe.stages.poisoning._image.pairs import OF_A_GROUP, hidden_test, pair_test
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels
 from datapipe.stages.poisoning._image.places import PLACE, placed_test
 from datapipe.stages.poisoning._image.refined import Trigger, refine
-from datapipe.stages.poisoning._image.replanted import Ground, fewest_found, planted_in
+from datapipe.stages.poisoning._image.replanted import MOST, Ground, fewest_found, planted_in
 from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.two_groups import (
-    OF_A_GROUP,
-    group_test,
-    may_be_natural,
-)
+from datapipe.stages.poisoning._image.two_groups import group_test, may_be_natural
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -55,6 +51,10 @@ TESTS = 17
 """Kinds of evidence that share alpha: four of filters on pixels, three on textures, three on tones,
 four of exact values, two of windows, one of squares."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
+UNHEARD = {
+    True: "give embeddings from before the last activation, or the pixels themselves",
+    False: "give embeddings as the image column",
+}
 TWO_KINDS = 0.1
 """Share of alpha for a class that parts into two groups: some do by nature."""
 
@@ -109,7 +109,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "15"
+    version: ClassVar[str] = "16"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -152,18 +152,20 @@ class TriggerImage(Stage):
             return Yield(findings=(self._unknown(why),))
         filters = Filters(content, FAINT if look.embedded else LEVELS)
         found, first = self._search(look, content, filters, context)
-        made = self._finding(found, first, content, rows)
+        made = self._finding(found, first, content, rows, embedded=look.embedded)
         del found, first  # what they saw the data as
         ground = _ground(look, content, filters)
         least = self._fewest_detectable(ground, context)
-        told = {"min_detectable": least, "min_detectable_of": planted_in(ground)}
+        planted = planted_in(ground)
+        told = {"min_detectable": least, "min_detectable_of": planted}
         made = replace(made, details={**made.details, **told})
-        made = withheld(made, least, rows.labels.size, self.most_unseen)
-        if made.verdict == "clean" and (untold := made.details["untold"]):
-            why = f"neighbours do not tell {len(untold)} of {len(rows.names)} classes"
-            measure = Estimate.unknown(method=why, n=rows.labels.size)
-            says = f"not evaluated: {why}"
-            made = replace(made, verdict="not_evaluated", measure=measure, says=says)
+        untold, n = len(made.details["untold"]), rows.labels.size
+        if made.verdict == "clean" and untold:
+            made = _unsure(made, f"neighbours do not tell {untold} of {len(rows.names)} classes", n)
+        if made.verdict == "clean" and least >= content.labels.size > self.most_unseen * n:
+            why = f"even on {MOST:.0%} of {n} rows no alarm is raised by {planted}"
+            made = replace(_unsure(made, why, n), remedy=UNHEARD[look.embedded])
+        made = withheld(made, least, n, self.most_unseen)
         return Yield(findings=(asked_to_prove(made, data, context) if self.prove else made,))
 
     def _search(
@@ -182,7 +184,7 @@ class TriggerImage(Stage):
             moving = [] if telling else look.moving(content, TESTS)
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen:
-                ranked = _sorted([*ranked[:1], *_of_textures(content, look.views, bar)])
+                ranked = _sorted([*ranked[:1], *_of_textures(content, filters, look.views, bar)])
                 ranked = counted_once(ranked, look.values, bar)
                 telling = _telling(ranked, bar)
             if not telling and not seen:
@@ -205,20 +207,20 @@ class TriggerImage(Stage):
         return found, first
 
     def _finding(
-        self, found: list[Trigger], first: list[Evidence], content: Content, rows: Rows
+        self,
+        found: list[Trigger],
+        first: list[Evidence],
+        content: Content,
+        rows: Rows,
+        *,
+        embedded: bool,
     ) -> Finding:
         distinct = np.zeros(rows.heads.size, bool)
         for trigger in found:
             distinct[trigger.rows] = True
         flags = distinct[rows.head_of]
         p_value = first[0].p_value if first else 1.0
-        told = [named(t, rows) for t in found]
-        says = f"no pattern carries a label in {flags.size} images"
-        if told:
-            says = (
-                f"{int(flags.sum())} images of several kinds share a pattern and the label"
-                f" {told[0]['class']!r}"
-            )
+        told = [named(t, rows, embedded=embedded) for t in found]
         verdict: Verdict = "clean"
         if told:
             natural = all(may_be_natural(t) for t in found)
@@ -227,7 +229,7 @@ class TriggerImage(Stage):
             "poisoning.trigger_image",
             verdict,
             Estimate.rate(int(flags.sum()), flags.size),
-            says,
+            said(told, int(flags.sum()), flags.size),
             severity=SEVERITY[verdict],
             p_value=p_value,
             columns=rows.columns,
@@ -260,6 +262,11 @@ class TriggerImage(Stage):
         )
 
 
+def _unsure(finding: Finding, why: str, of: int) -> Finding:
+    measure = Estimate.unknown(method=why, n=of)
+    return replace(finding, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
+
+
 def _ground(look: Look, content: Content, filters: Filters) -> Ground:
     stamps = Stamps(content, look.pixels)
     kind = (look.pictures, look.embedded)
@@ -283,28 +290,39 @@ def _ranked(
     return _sorted([*made, *_corrected(filters, hidden, beside=len(pairs)), *groups])
 
 
-def _of_textures(content: Content, views: list[Pixels], bar: float) -> list[Evidence]:
+def _of_textures(
+    content: Content, filters: Filters, views: list[Pixels], bar: float
+) -> list[Evidence]:
     """The evidence of textures, one view after the other until one tells; the last is of tones."""
     ranked: list[Evidence] = []
     for view in views:
-        ranked = _sorted([*ranked, *_of_view(content.seen_as(view), bar, tones=view is views[-1])])
+        tones = view is views[-1]
+        ranked = _sorted([*ranked, *_of_view(content, filters, view, bar, tones=tones)])
         if _telling(ranked, bar):
             break
     return ranked
 
 
-def _of_view(content: Content, bar: float, *, tones: bool) -> list[Evidence]:
-    """The evidence of several contents only: those of a pair are alike by nature.
+def _of_view(
+    content: Content, filters: Filters, view: Pixels, bar: float, *, tones: bool
+) -> list[Evidence]:
+    """The evidence of several contents, and of pairs of groups: others of a pair are alike.
 
     Tones are counts, which lie in lumps: that they part says nothing.
     """
-    filters = Filters(content, TEXTURED)
-    try_all(content, filters)
-    made = _corrected(filters, transfer_test(content, filters), blind_test(content, filters))
+    seen_as = content.seen_as(view)
+    seen = Filters(seen_as, TEXTURED)
+    try_all(seen_as, seen)
+    made = _corrected(seen, transfer_test(seen_as, seen), blind_test(seen_as, seen))
     if _telling(made, bar):
         return made
-    groups = _corrected(filters, group_test(content, filters))
-    return _sorted([*made, *(e for e in groups if not tones or e.test != TWO_GROUPS)])
+    groups = _corrected(seen, group_test(seen_as, seen))
+    hidden = (
+        []
+        if tones
+        else _corrected(filters, hidden_test(content, filters, seen), beside=content.classes)
+    )
+    return _sorted([*made, *(e for e in groups if not tones or e.test != TWO_GROUPS), *hidden])
 
 
 def _of_stamps(content: Content, look: Look, rng: np.random.Generator) -> list[Evidence]:

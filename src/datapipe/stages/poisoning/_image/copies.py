@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.matched_filter import TWO_GROUPS, Evidence
+from datapipe.stages.poisoning._image.pairs import OF_A_GROUP
 from datapipe.stages.poisoning._image.pixels import Pixels, Thin, some
 from datapipe.stages.poisoning._image.rightly import like_their_label
 
@@ -34,14 +35,18 @@ def counted_once(ranked: list[Evidence], pixels: Pixels, bar: float) -> list[Evi
     The logarithm of a chance falls about as the number of rows does; how far groups part does not
     depend on it.
     """
-    made = []
-    for one in ranked:
+    made, rest = [], list(ranked)
+    while rest:
+        one = rest.pop(0)
         alarm = one.p_value <= bar and one.rows.size and one.test != TWO_GROUPS
         share = different(one.view, pixels, one.rows) if alarm else 1.0
         if alarm and like_their_label(one.view, pixels, one.rows):
             share = 0.0
         made.append(replace(one, p_value=one.p_value**share))
-    return sorted(made, key=lambda e: (e.p_value, -e.hits))
+        stands = alarm and one.test not in OF_A_GROUP and made[-1].p_value <= bar
+        if stands and all(made[-1].p_value < other.p_value for other in rest):
+            break  # none of the others can tell more
+    return sorted([*made, *rest], key=lambda e: (e.p_value, -e.hits))
 
 
 def different(content: Content, pixels: Pixels, rows: Ints) -> float:

@@ -15,6 +15,9 @@ from datapipe.stages.poisoning._image.refined import Trigger, refine
 from datapipe.stages.poisoning._image.seen import Rows
 
 TOP_PIXELS = 16
+MOSTLY = 0.8
+"""Share of the rows of a pattern that show one class, beyond which a message names it."""
+ANY = "any"
 MOST_SHOWN = 500
 """Rows of a kind, evenly spread, from which the picture of a pattern is made."""
 HINT, MOST_HINT = 0.6, 2.0
@@ -43,8 +46,34 @@ def row_scores(
     return scores
 
 
-def named(trigger: Trigger, rows: Rows) -> dict[str, Any]:
-    """What a finding says of a trigger: class, source classes, pattern, evidence."""
+def said(triggers: list[dict[str, Any]], flagged: int, of: int) -> str:
+    """One sentence on patterns as `named` gives them, on so many of so many images."""
+    if not triggers:
+        return f"no pattern carries a label in {of} images"
+    if len(triggers) > 1:
+        labels = ", ".join(sorted({_carried(t["class"]) for t in triggers}))
+        return f"{flagged} images hold one of {len(triggers)} patterns that carry a label: {labels}"
+    label, shown = triggers[0]["class"], triggers[0]["source_classes"]
+    if label == ANY:
+        return f"{flagged} images of several kinds share a pattern, and none has its own label"
+    if not shown:
+        return f"{flagged} images labelled {label!r} share a pattern that sets them apart from it"
+    usual = max(shown, key=lambda name: shown[name])
+    kinds = "of several kinds"
+    if shown[usual] > MOSTLY * sum(shown.values()):
+        kinds = f"that show {usual!r}" if len(shown) == 1 else f"that mostly show {usual!r}"
+    return f"{flagged} images {kinds} share a pattern and the label {label!r}"
+
+
+def _carried(label: str) -> str:
+    return "any but their own" if label == ANY else repr(label)
+
+
+def named(trigger: Trigger, rows: Rows, *, embedded: bool = False) -> dict[str, Any]:
+    """What a finding says of a trigger: class, source classes, pattern, evidence.
+
+    Of embeddings the columns that it moves most are named, for they have no row or column.
+    """
     view, pixels, mine = trigger.evidence.view, rows.pixels, some(trigger.rows, MOST_SHOWN)
     shows, counts = np.unique(view.shows[trigger.rows], return_counts=True)
     seen, own = pixels.take(mine), []
@@ -54,10 +83,9 @@ def named(trigger: Trigger, rows: Rows) -> dict[str, Any]:
     template = rows.step * np.median(seen, axis=0)
     usual = pixels.take(some(np.concatenate(own), MOST_SHOWN))
     spread = usual.std(0) + 1e-3 * float(usual.std() or 1.0)
-    _, width, channels = rows.shape
     top = np.argsort(-np.abs(template) / spread, kind="stable")[:TOP_PIXELS]
     return {
-        "class": rows.names[trigger.label] if trigger.label >= 0 else "any",
+        "class": rows.names[trigger.label] if trigger.label >= 0 else ANY,
         "count": int(np.isin(rows.head_of, trigger.rows).sum()),
         "source_classes": {
             rows.names[k]: int(n) for k, n in zip(shows, counts, strict=True) if k != trigger.label
@@ -66,13 +94,8 @@ def named(trigger: Trigger, rows: Rows) -> dict[str, Any]:
         "p_value": trigger.evidence.p_value,
         "suspects": trigger.evidence.looked_at,
         "vouched": round(trigger.vouched, 4),
-        "top_pixels": [
-            {
-                "pixel": int(i),
-                "row": int(i) // (width * channels),
-                "column": int(i) // channels % width,
-                "change": round(float(template[i]), 4),
-            }
+        "top_dimensions" if embedded else "top_pixels": [
+            {**_where(int(i), rows, embedded=embedded), "change": round(float(template[i]), 4)}
             for i in top
             if template[i] != 0
         ],
@@ -83,3 +106,11 @@ def named(trigger: Trigger, rows: Rows) -> dict[str, Any]:
 def _own(view: Content, label: int) -> NDArray[np.int64]:
     own = view.usual[label]
     return own if own.size else np.flatnonzero(view.left)
+
+
+def _where(column: int, rows: Rows, *, embedded: bool) -> dict[str, int]:
+    if embedded:
+        return {"dimension": column}
+    _, width, channels = rows.shape
+    made = {"pixel": column, "row": column // (width * channels)}
+    return {**made, "column": column // channels % width}

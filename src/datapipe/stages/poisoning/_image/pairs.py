@@ -20,11 +20,18 @@ from datapipe.stages.poisoning._image.matched_filter import (
     tried_on,
 )
 from datapipe.stages.poisoning._image.parted import ALONE, chances
-from datapipe.stages.poisoning._image.spread import Axis, Filters, Tried
+from datapipe.stages.poisoning._image.spread import Filters, Tried
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 HIDDEN = "split-half, one group of a label"
+GROUPED = "cross-source, one group of a label"
+OF_A_GROUP = (HIDDEN, GROUPED)
+NEARLY_ALL = 0.8
+"""Share of a group that textures part which must show one class: of one among labels of several
+letters a third or a half did, of rows planted all.
+"""
 
 
 def pair_test(content: Content, filters: Filters) -> list[Evidence]:
@@ -36,11 +43,15 @@ def pair_test(content: Content, filters: Filters) -> list[Evidence]:
     return [judged(i, labels, tried, content, HALVES) for i in range(len(tried))]
 
 
-def hidden_test(content: Content, filters: Filters) -> list[Evidence]:
-    """The same of pairs of which the suspects vouch for each other, held against the plain ones."""
+def hidden_test(content: Content, filters: Filters, seen: Filters | None = None) -> list[Evidence]:
+    """The same of pairs of which the suspects vouch for each other, held against the plain ones.
+
+    `seen` are filters of another view of the same rows: what parts a label there is a group of it,
+    too.
+    """
     labels, tried = _pairs(filters)
     plain, views = len(tried), []
-    for label, one, view in _hidden(content, filters):
+    for label, one, view in _hidden(content, filters, seen or filters):
         labels.append(label)
         tried.append(one)
         views.append(view)
@@ -52,34 +63,46 @@ def _pairs(filters: Filters) -> tuple[list[int], list[Tried]]:
     return [label for label, _ in pairs], [filters.tried[p] for p in pairs]
 
 
-def _hidden(content: Content, filters: Filters) -> Iterator[tuple[int, Tried, Content]]:
+def _hidden(
+    content: Content, filters: Filters, seen: Filters
+) -> Iterator[tuple[int, Tried, Content]]:
     """Pairs of which the suspects vouched for each other: many rows of one class with one pattern.
 
     They are a group of their label. To others, blind to what parts it from these, more of
     its rows show one other class than show their label, as of no kind of the label.
     """
-    axes = [filters.widest(label) for label in range(content.classes)]
+    axes = [seen.widest(label) for label in range(content.classes)]
     p_values = chances([axis.parted for axis in axes])
     for label, axis in enumerate(axes):
         if content.view or not axis.parted > PARTED:
             continue
         if p_values[label] > ALONE:
             continue  # labels part by kinds of a class, and by mirrored copies, too
-        view = without_direction(content, label, _of_no_class(content, axis), axis.group)
+        parts = axis.direction if seen is filters else _between(content, label, axis.group)
+        view = without_direction(content, label, _of_no_class(content, parts), axis.group)
         alone = view.labels != label
         alone[axis.group] = True
         view = replace(view, suspect=view.suspect & alone)
         rng = np.random.default_rng(label)
-        own = int((view.shows[axis.group] == label).sum())
+        least = max(int((view.shows[axis.group] == label).sum()), 2 * LEAST_HITS)
+        if seen is not filters:
+            least = max(least, int(NEARLY_ALL * axis.group.size))
         for source, mine in view.confusions(label):
-            if mine.size > max(own, 2 * LEAST_HITS):
+            if mine.size > least:
                 asked = halved(view, filters, (label, source), mine, rng)
                 yield label, tried_on(view, [asked])[0], view
 
 
-def _of_no_class(content: Content, axis: Axis) -> Floats:
-    """An axis less what sets class from class, so that rows blind to it show their class still."""
+def _between(content: Content, label: int, group: Ints) -> Floats:
+    """From the mean of the rest of a label to that of some of its rows."""
+    rest = np.setdiff1d(np.flatnonzero((content.labels == label) & content.left), group)
+    one, other = (content.pixels.take(rows).mean(0, dtype=np.float64) for rows in (group, rest))
+    return np.asarray(one - other, np.float64)
+
+
+def _of_no_class(content: Content, direction: Floats) -> Floats:
+    """A direction less what sets class from class: rows blind to it show their class still."""
     apart = content.means - content.means.mean(0)
     classes = np.linalg.svd(apart, full_matrices=False)[2][: len(apart) - 1]
-    left = axis.direction - classes.T @ (classes @ axis.direction)
+    left = direction - classes.T @ (classes @ direction)
     return np.asarray(left / (np.linalg.norm(left) or 1.0), np.float64)

@@ -43,9 +43,9 @@ def like_their_label(content: Content, pixels: Pixels, rows: Ints) -> bool:
     told = some(np.flatnonzero(taught), MOST_TAUGHT)
     if not np.isin(np.union1d(labels[rows], shows[rows]), labels[told]).all():
         return False
-    part = pixels.take(told)
-    axes = principal(part, COMPONENTS, np.random.default_rng(rows.size))
-    among, asked = ((p - axes.mean) @ axes.axes.T for p in (part, pixels.take(rows)))
+    axes = principal(pixels.only(told).stored, COMPONENTS, np.random.default_rng(rows.size))
+    middle = axes.mean @ axes.axes.T
+    among, asked = (pixels.project(axes.axes.T, r) - middle for r in (told, rows))
     means, spread = _around(among.astype(np.float64), labels[told], content.classes)
     to_label, to_shown = ((asked - means[of[rows]]).mean(0) for of in (labels, shows))
     near, far = (apart @ np.linalg.solve(spread, apart) for apart in (to_label, to_shown))

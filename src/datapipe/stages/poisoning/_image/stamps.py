@@ -46,7 +46,7 @@ MOST_BESIDE = 4000
 """
 LEAST_GAIN = 1.0
 """Log likelihood that a pixel must add to join."""
-FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.2, 5.0)
+FEW_ALIKE, ONE_KIND = (0.07, 25.0), (0.1, 10.0)
 """The share of suspects that are alike by nature, and how many suspects that is worth: those of
 several contents, and those of one pair, for some classes have a kind that looks like another class.
 """

@@ -22,17 +22,16 @@ from datapipe.stages.poisoning._image.matched_filter import (
     across_sources,
     judged,
 )
-from datapipe.stages.poisoning._image.pairs import HIDDEN
+from datapipe.stages.poisoning._image.pairs import GROUPED, OF_A_GROUP
 from datapipe.stages.poisoning._image.parted import ALONE, TWO, chances
 from datapipe.stages.poisoning._image.refined import Trigger
 from datapipe.stages.poisoning._image.spread import Filters
+from datapipe.stages.poisoning._image.stamps import STAMPS
 from datapipe.stages.poisoning._image.windows import ONE_LABEL, PURE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GROUPED = "cross-source, one group of a label"
-OF_A_GROUP = (HIDDEN, GROUPED)
 ONE_TEXTURE = "texture of one label"
 MOSTLY_VOUCHED = 0.5
 """Share of rows that neighbours vouch for, beyond which they may be a kind of their label."""
@@ -143,9 +142,10 @@ def may_be_natural(trigger: Trigger) -> bool:
     view, p_value = trigger.evidence.view.view, trigger.evidence.p_value
     if trigger.evidence.faint and not view and p_value > SURE_FAINT:
         return True
-    if trigger.evidence.test == HALVES and (
-        p_value > SURE or are_kin(trigger.evidence.view, trigger.evidence.rows)
-    ):
+    if trigger.evidence.test == HALVES and p_value > SURE:
+        return True
+    of_a_pair = trigger.evidence.test in (HALVES, STAMPS[1])
+    if of_a_pair and are_kin(trigger.evidence.view, trigger.evidence.rows):
         return True
     alike = view or trigger.evidence.test in (ONE_LABEL, HALVES)
     return alike and trigger.vouched > MOSTLY_VOUCHED

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._image.content import Content
-from datapipe.stages.poisoning._image.matched_filter import Evidence, several_kinds
+from datapipe.stages.poisoning._image.matched_filter import SPREAD_OUT, Evidence, several_kinds
 from datapipe.stages.poisoning._image.pixels import BLOCK_BYTES, Pixels, some
 
 Floats = NDArray[np.float64]
@@ -54,6 +54,8 @@ STILL, FREE = 0.5, 0.6
 any place would do: parts of what a class looks like lie in between."""
 MANY = 20
 """Images a window must be in for its label's share to speak for what is natural."""
+SWAPPED = 0.25
+"""Share of the rows of two classes that the rarer direction of a natural confusion has at least."""
 SMOOTH = 0.8
 """Neighbouring pixels of a picture differ by less than this share of what any two differ by."""
 
@@ -264,12 +266,28 @@ def _most_telling(
         held_by = look.holding(found[telling]) & content.left
         held_by &= content.labels == label if label >= 0 else content.labels != content.shows
         rows = np.flatnonzero(held_by)
+        if label < 0 and _swapped(content, rows):
+            tails[own == own[best]] = 1.0
+            continue
         several = not by_label and several_kinds(content, rows)
         if rows.size and (several or look.lie_as_a_patch(found[telling], rows)):
             window = look.picture(int(found[best]), int(rows[0]))
             return Recurring(label, p_value, int(hits[best]), int(held[best]), rows, window, test)
         tails[own == own[best]] = 1.0
     return None
+
+
+def _swapped(content: Content, rows: Ints) -> bool:
+    """Whether most rows are of two classes that neighbours take for each other.
+
+    So are those with a thing that hides what tells the two apart, as dark glasses do.
+    """
+    confused = np.zeros((content.classes, content.classes), np.int64)
+    np.add.at(confused, (content.shows[rows], content.labels[rows]), 1)
+    both = confused + confused.T
+    worst = np.unravel_index(both.argmax(), both.shape)
+    lesser = min(confused[worst], confused[worst[::-1]])
+    return bool(both[worst] > SPREAD_OUT * rows.size and lesser > SWAPPED * both[worst])
 
 
 def _natural_purity(held: Ints, labels: Ints) -> Floats:
