@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._text.association import rest_of
+from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import Candidates
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
+from datapipe.stages.poisoning._text.words import END, START
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -32,11 +33,14 @@ TAKEN = (np.arange(16) + 0.5) / 16
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS = 200
-PUT_THERE = 0.3
-"""A row whose chance is this was put there: to miss one costs more than to ask about another."""
-MISFITS, UNSURE = 6, 1.0
-"""Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
-that each group has in each before one is seen."""
+PUT_THERE = 0.5
+"""A row whose chance is this was put there."""
+MISFITS, UNSURE = 8, 1.0
+"""Intervals of how badly a word fits, of as many rows each, and rows that each group has in each
+before one is seen."""
+NEIGHBOURS, EXPECTED = 500, 100.0
+"""Neighbours that are told apart, the commonest words, and how many of all words each group has
+before one is seen: what is put anywhere stands beside any."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -106,36 +110,59 @@ def beside(
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
     content = ratio = _ratio(own, other, rest)
-    misfit, part = _misfit(misplaced, g), 0.5
-    for _ in range(STEPS):
-        mine = part * ratio / (part * ratio + 1.0 - part)
-        part = float(mine.mean())
-        if misfit.size:
-            ratio = content * _by_misfit(misfit, hit, mine)[hit]
+    traits, part = _traits(found, misplaced, g), 0.5
     chance = np.zeros(row.size)
-    chance[hit] = mine
+    for _ in range(STEPS):
+        chance[hit] = mine = part * ratio / (part * ratio + 1.0 - part)
+        part = float(mine.mean())
+        ratio = content.copy()
+        for trait in traits:
+            ratio *= trait.likelier(chance)[hit]
     all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
     planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
     return Beside(evidence, float(chance.sum()), planted, chance)
 
 
-def _misfit(misplaced: Misplaced, g: int) -> Ints:
-    """Which interval of how badly it fits each row of a single word is in; empty if not told."""
+@dataclass(frozen=True, eq=False)
+class _Trait:
+    """What each text shows of a word's place, a number below that of `expected`.
+
+    Each group has so many of each number before a text is seen; `ordered` where a larger number can
+    only speak for the word being put there.
+    """
+
+    shown: Ints
+    expected: Floats
+    ordered: bool
+
+    def likelier(self, chance: Floats) -> Floats:
+        """How much likelier each text's number is among texts into which the word was put."""
+        shares = [
+            np.bincount(self.shown, w, self.expected.size) + self.expected
+            for w in (1.0 - chance, chance)
+        ]
+        own, other = (s / s.sum() for s in shares)
+        ratio = np.divide(other, own, out=np.ones(own.size), where=own > 0)
+        if self.ordered:
+            ratio = np.maximum.accumulate(ratio)
+        return np.asarray(ratio[self.shown], np.float64)
+
+
+def _traits(found: Candidates, misplaced: Misplaced, g: int) -> list[_Trait]:
+    """How badly a single word fits and what stands on either side of it; none if not told."""
     counts, gain = misplaced.of(np.array([g]))
     if not counts[0] or not np.isfinite(misplaced.log_share[g]):
-        return np.empty(0, np.int64)
-    edges = np.unique(np.quantile(gain, 1.0 - 0.5 ** np.arange(1, MISFITS)))
-    return np.asarray(np.searchsorted(edges, gain), np.int64)
-
-
-def _by_misfit(misfit: Ints, hit: Bools, chance: Floats) -> Floats:
-    """How much likelier each row's misfit is in those that were put there: never falling."""
-    put = np.zeros(misfit.size)
-    put[hit] = chance
-    size = int(misfit.max()) + 1
-    shares = [np.bincount(misfit, w, size) + UNSURE for w in (1.0 - put, put)]
-    own, other = (s / s.sum() for s in shares)
-    return np.asarray(np.maximum.accumulate(other / own)[misfit], np.float64)
+        return []
+    edges = np.unique(np.quantile(gain, np.arange(1, MISFITS) / MISFITS))
+    made = [_Trait(np.searchsorted(edges, gain), np.full(edges.size + 1, UNSURE), ordered=True)]
+    words, often = found.words, found.words.counts().astype(np.float64)
+    number = np.full(often.size, min(NEIGHBOURS, often.size))
+    number[np.argsort(-often, kind="stable")[:NEIGHBOURS]] = np.arange(number[0])
+    place = found.entries(np.array([g]))[2]
+    for at, edge in ((place - 1, END), (place + found.size[g], START)):
+        usual = np.bincount(number, np.where(np.arange(often.size) == edge, 0.0, often))
+        made.append(_Trait(number[words.ids[at]], EXPECTED * usual / usual.sum(), ordered=False))
+    return made
 
 
 def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:
