@@ -28,7 +28,7 @@ from datapipe.stages.poisoning._text import association, fluency, grams, pattern
 from datapipe.stages.poisoning._text import order as word_order
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
-from datapipe.stages.poisoning._text.beside import _Trait, _traits
+from datapipe.stages.poisoning._text.beside import _best, _Trait, _traits
 from datapipe.stages.poisoning._text.candidates import RUN
 from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
@@ -166,6 +166,18 @@ def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
     assert finding.details["trigger"] == word
     assert flags[planted].mean() >= 0.9
     assert flags[~planted].mean() < 0.006
+
+
+def test_what_the_words_of_a_text_say_at_most_is_that_of_its_most_telling_ones():
+    texts, labels, _ = _reviews(5)
+    words = words_of(pl.Series(texts), 2000)
+    model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
+    rows = np.flatnonzero(labels == 1)[:30]
+    weight = model.bag.take(rows).toarray()
+    says = model.slope * (model.coef[model.fold[rows], 1] - model.coef[model.fold[rows], 0])
+    each = np.sort(np.maximum(weight * says, 0.0), axis=1)[:, ::-1]
+    for many in (1, 3):
+        assert _best(model, rows, 1, many) == pytest.approx(each[:, :many].sum(1))
 
 
 def test_what_stands_beside_a_word_tells_genuine_texts_from_planted_ones():

@@ -26,8 +26,10 @@ Bools = NDArray[np.bool_]
 BINS, BIN_ROWS = 12, 8
 """Most intervals of the chance of a label, and texts of a side for which there is another one."""
 HARDER = 0.75
-"""Log odds by which the content of texts that hold a word may speak less for their label by nature;
-of templates it may by as much as the word itself says."""
+"""Log odds by which the content of texts that hold a word may speak less for their label by nature,
+or by as much as the word itself says, where as many words of a text without it say as much."""
+MOST_READ = 2_000
+"""Texts of a label that are read for what their own words say."""
 TAKEN = (np.arange(16) + 0.5) / 16
 """Quantiles of what a word says in the texts that hold it."""
 PARTS = np.linspace(0.0, 0.999, 40)
@@ -50,11 +52,11 @@ class Beside:
     """What the rows of a candidate that carry a label say of how they came by it.
 
     `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
-    content may speak less for it by `HARDER`, in templates by what the candidate says: by chance it
-    exceeds ln(1 / a) with a probability of at most a. `count` is how many were put there, and
-    `planted`, bool of the length of the candidate, which: all that carry the label where nothing
-    speaks against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that of each,
-    0 where the label is another.
+    content may speak less for it by `HARDER`, or by what the candidate says where as many words of
+    theirs say as much, in templates wherever: by chance it exceeds ln(1 / a) with a probability of
+    at most a. `count` is how many were put there, and `planted`, bool of the length of the
+    candidate, which: all that carry the label where nothing speaks against that, else those whose
+    chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is another.
     """
 
     log_evidence: float
@@ -102,11 +104,16 @@ def beside(
     if not own.size or not other.size or not hit.any():
         return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
     rest = _logit(rest_of(model, found, g, label)[hit])
-    harder = np.full(own.size, HARDER)
-    if templates:
-        taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
-        harder = np.maximum(taken, HARDER)[np.arange(own.size) % TAKEN.size]
-    lowered = _ratio(np.sort(own) - harder, other, rest)
+    genuine = np.flatnonzero(outside & (labels == label))
+    genuine = genuine[
+        np.linspace(0, genuine.size - 1, min(genuine.size, MOST_READ)).astype(np.int64)
+    ]
+    genuine = genuine[np.argsort(shares[genuine], kind="stable")]
+    taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
+    taken = taken[np.arange(genuine.size) % TAKEN.size]
+    if not templates:
+        taken = np.minimum(taken, _best(model, genuine, label, found.owns(g).size))
+    lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
     content = ratio = _ratio(own, other, rest)
@@ -121,6 +128,18 @@ def beside(
     all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
     planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
     return Beside(evidence, float(chance.sum()), planted, chance)
+
+
+def _best(model: Model, rows: Ints, label: int, many: int) -> Floats:
+    """How much log odds the words of each text that say most for a label, so many, add to them."""
+    others = np.delete(np.arange(model.coef.shape[1]), label)
+    says = model.slope * (model.coef[:, label] - model.coef[:, others].mean(1))
+    table = model.bag.take(rows)
+    of = np.repeat(np.arange(rows.size), np.diff(table.indptr))
+    part = table.data * says[model.fold[rows[of]], table.indices]
+    part = part[np.lexsort((-part, of))]
+    heard = (np.arange(of.size) - table.indptr[of] < many) & (part > 0)
+    return np.asarray(np.bincount(of[heard], part[heard], rows.size), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
