@@ -130,14 +130,14 @@ def _one_word(found: Candidates) -> Bools:
 
 
 def _at_home(words: Words, found: Candidates) -> Bools:
-    """Forms all of whose signs others have more of: a price is no odd way to write."""
+    """Forms that show in a sign of which others have more: a price is no odd way to write."""
     made = np.zeros(found.size.size, bool)
     signs = words.spelt.str.contains(r"^[^\p{L}\p{M}\p{N}_]$").to_numpy()
     for g in np.flatnonzero((found.kind & FORM) > 0).tolist():
         mine = found.owns(g)
         mine = mine[mine < signs.size]
         mine = mine[signs[mine]]
-        made[g] = mine.size and (words.texts[mine] > ELSEWHERE * found.counts[g]).all()
+        made[g] = (words.texts[mine] > ELSEWHERE * found.counts[g]).any()
     return made
 
 
