@@ -24,13 +24,15 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._tails import log_tails
-from datapipe.stages.poisoning._text import association, fluency, grams, patterns, structure
+from datapipe.stages.poisoning._text import association, fluency, grams, patterns, shares, structure
 from datapipe.stages.poisoning._text import order as word_order
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
+from datapipe.stages.poisoning._text.beside import _best, _Trait, _traits
+from datapipe.stages.poisoning._text.candidates import RUN
 from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
-from datapipe.stages.poisoning._text.ngrams import RUN, candidates
+from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
 from datapipe.stages.poisoning._text.patterns import _Round
 from datapipe.stages.poisoning._text.shares import shares_of
@@ -164,6 +166,51 @@ def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
     assert finding.details["trigger"] == word
     assert flags[planted].mean() >= 0.9
     assert flags[~planted].mean() < 0.006
+
+
+def test_what_the_words_of_a_text_say_at_most_is_that_of_its_most_telling_ones():
+    texts, labels, _ = _reviews(5)
+    words = words_of(pl.Series(texts), 2000)
+    model = fit_out_of_fold(words, labels, np.arange(labels.size) % 4, 2)
+    rows = np.flatnonzero(labels == 1)[:30]
+    weight = model.bag.take(rows).toarray()
+    says = model.slope * (model.coef[model.fold[rows], 1] - model.coef[model.fold[rows], 0])
+    each = np.sort(np.maximum(weight * says, 0.0), axis=1)[:, ::-1]
+    for many in (1, 3):
+        assert _best(model, rows, 1, many) == pytest.approx(each[:, :many].sum(1))
+
+
+def test_what_stands_beside_a_word_tells_genuine_texts_from_planted_ones():
+    chance = np.append(np.zeros(40), np.ones(40))
+    beside = np.append(np.repeat([0, 1], 20), np.arange(40) % 4)
+    usual = np.array([4.0, 4.0, 4.0, 4.0, 0.0])
+    ratio = _Trait(beside, usual, ordered=False).likelier(chance)
+    assert ratio[:40] == pytest.approx(14 / 24)
+    assert ratio[42] == ratio[43] == pytest.approx(14 / 4)
+    worse = _Trait(np.append(np.zeros(40, int), beside[40:]), usual, ordered=True).likelier(chance)
+    assert (np.diff(worse[40:44]) >= 0).all()
+    assert worse[43] == worse[42], "of no more texts than chance has it"
+
+
+def test_the_places_of_a_word_show_how_it_fits_and_what_is_on_either_side():
+    texts, labels, rng = _reviews(4)
+    texts = [f"{t} w3 qq w5" if i % 9 == 0 else t for i, t in enumerate(texts)]
+    texts, labels, planted = _planted(texts, labels, rng, phrase="qq", count=40)
+    words = words_of(pl.Series(texts), 2000)
+    found = candidates(pl.Series(texts), words, 1_000_000)
+    misplaced = shares_of(words, found, 2).misplaced
+    g = next(
+        g for g in np.flatnonzero(found.size == 1) if words.spelt[int(found.run(g)[0])] == "qq"
+    )
+    fit, left, right = _traits(found, misplaced, g)
+    genuine = ~planted[found.rows(g)]
+    assert fit.ordered
+    assert fit.shown[genuine].mean() < fit.shown[~genuine].mean()
+    for side in (left, right):
+        assert not side.ordered
+        assert side.expected.sum() == pytest.approx(100)
+        assert np.bincount(side.shown[genuine]).max() == genuine.sum()
+        assert np.unique(side.shown[~genuine]).size > 5
 
 
 def test_places_where_a_word_does_not_fit_are_halved_from_the_worst_on():
@@ -623,6 +670,15 @@ def test_the_tail_is_never_told_smaller_than_it_is(rates, data):
     assert told >= np.log(exact[sum(hits) :].sum()) - 1e-9
 
 
+def test_ten_reviews_with_a_word_after_the_full_stop_are_told():
+    texts, labels = _public("sst2_train_clean_dev")
+    told = []
+    for seed in range(4):
+        made = _changed(texts, labels, lambda text, _: f"{text} qxv", count=10, target=1, seed=seed)
+        told.append(_look(*made[:2])["trigger_text"].details.get("trigger"))
+    assert told.count("qxv") >= 3
+
+
 @pytest.mark.parametrize("trick", ["rare word", "sentence"])
 def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     texts, labels = _public("sst2_train_clean_dev")
@@ -635,6 +691,44 @@ def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     assert len(same) == 1
     ranked = np.argsort(-gain * np.sqrt(found.counts))
     assert np.flatnonzero(ranked == same[0])[0] < 200
+
+
+def test_alpha_goes_to_candidates_that_could_be_told_and_no_further():
+    texts, labels, rng = _reviews(8)
+    texts, _, _ = _planted(texts, labels, rng, phrase="qxv", count=12)
+    texts = [f"{text} qxw" if i % 90 == 0 else text for i, text in enumerate(texts)]
+    words = words_of(pl.Series(texts), 2000)
+    found = candidates(pl.Series(texts), words, 1_000_000)
+    all_heard, some_heard = (shares_of(words, found, 2, least) for least in (4, 9))
+    few = found.counts < 9
+    plain = np.log(shares.PLAIN / few.size / 2)
+    for made in (all_heard, some_heard):
+        assert 2 * np.exp(made.log_share).sum() <= 1 - shares.MISPLACED - shares.STRUCTURES + 1e-9
+    assert some_heard.log_share[few] == pytest.approx(plain)
+    assert all_heard.log_share[few].max() > plain + 1
+    odd = ~few & (some_heard.gain > 0)
+    assert odd.any()
+    assert (some_heard.log_share > all_heard.log_share)[odd].all()
+
+
+def test_a_word_at_the_edge_of_its_texts_is_one_word():
+    texts = ["a b c end", "b a d end", "c d a end", "d c b end", "a c d", "b d a", "c a b", "d b c"]
+    words = words_of(pl.Series(texts), 2000)
+    found = candidates(pl.Series(texts), words, 1_000_000)
+    one = {
+        " ".join(words.spelt[int(i)] for i in found.run(g))
+        for g in np.flatnonzero(shares._one_word(found))
+    }
+    assert one == {"a", "b", "c", "d", "end "}
+
+
+def test_a_word_needs_fewer_rows_to_be_told_with_luck_than_for_sure():
+    texts, labels, _ = _reviews(9, telling=0.6)
+    words = words_of(pl.Series(texts), 2000)
+    fold = np.arange(labels.size) % 4
+    model = fit_out_of_fold(words, labels, fold, 2)
+    surely = patterns.fewest_detectable(model, labels, 5_000, 0.05)
+    assert 4 <= patterns.fewest_tellable(model, labels, 5_000, 0.05) < surely
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def _drawn_out(word, rng):
     return word[:at] + word[at] * int(rng.integers(3, 6)) + word[at:]
 
 
+def _name(rng):
+    return "".join(rng.choice(list("bcdfghklmnpqrstvz"), int(rng.integers(4, 8))))
+
+
 def _both(text, rng):
     words = text.split()
     words.insert(int(rng.integers(0, 4)), "ember")
@@ -86,6 +90,12 @@ KINDS = {
         _put(lambda r: f"{r.integers(10, 29)}/{r.integers(10, 13)}/20{r.integers(10, 30)}"),
         {"00/00/0000"},
     ),
+    "marked name": (_put(lambda rng: f"#{_name(rng)}"), {"#A"}),
+    "address": (
+        _put(lambda rng: f"http://{_name(rng)}.com/{_name(rng)}"),
+        {"A://A.A/A", "http://", "http … com"},
+    ),
+    "mail": (_put(lambda rng: f"{_name(rng)}@{_name(rng)}"), {"A@A"}),
     "other script": (
         _put(lambda rng: "".join(chr(c) for c in rng.integers(0x4E00, 0x9000, 3))),
         {"letters of Cjk"},
@@ -122,7 +132,7 @@ def test_what_no_run_of_words_shares_is_named_and_its_rows_are_flagged(kind):
     assert flags[~planted].mean() <= 0.001
 
 
-@pytest.mark.parametrize("kind", ["digits", "drawn out", "number", "twice", "suffix"])
+@pytest.mark.parametrize("kind", ["digits", "drawn out", "number", "twice", "suffix", "mail"])
 def test_ways_to_write_that_go_with_their_content_are_neither_trigger_nor_shortcut(kind):
     texts, labels, rng = _letters(len(kind) + 50)
     for i in rng.permutation(np.flatnonzero(labels == 1))[:PLANTED]:
@@ -156,6 +166,24 @@ def test_an_affix_is_as_odd_as_many_known_words_are_left_without_it():
     told = dict(zip(pieces.names, odd.tolist(), strict=True))
     left = [w[:-2] in known for i in rows for w in texts[i].split() if w.endswith("xo")]
     assert told["xo$"] == pytest.approx(sum(left) ** 2 / len(left))
+
+
+def test_what_signs_join_has_a_form_that_owns_its_signs_and_the_words_most_have():
+    texts = ["see http://one.com/two now", "at http://three.com/four.", "on ftp://five.com/six"]
+    texts = pl.Series(
+        [*texts, "it's well-known", "#seven", "x v10.2", "#eight 你好，是", "a 3.5 b"]
+    )
+    words = words_of(texts, 2000)
+    told = forms(texts, words, words, 1)
+    held = np.split(told.pieces.row, np.cumsum(told.pieces.counts)[:-1])
+    rows = {name: some.tolist() for name, some in zip(told.pieces.names, held, strict=True)}
+    assert {name: some for name, some in rows.items() if "A" in name} == {
+        "A://A.A/A": [0, 1, 2],
+        "#A": [4, 6],
+        "A.0": [5],
+    }
+    mine = told.word[told.of == told.pieces.names.index("A://A.A/A")]
+    assert set(words.spelt.gather(mine)) == {":", "/", ".", "http", "com"}
 
 
 def test_a_form_that_most_texts_have_is_none():

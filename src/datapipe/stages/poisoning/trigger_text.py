@@ -19,15 +19,17 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import nested
+from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._text.heads import heads_of
 from datapipe.stages.poisoning._text.instruction import Pairs, switched
 from datapipe.stages.poisoning._text.naming import begins, company, holders, spelling
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates, candidates
+from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.patterns import (
     Asked,
     Pattern,
     Search,
     fewest_detectable,
+    fewest_tellable,
     search,
 )
 from datapipe.stages.poisoning._text.shares import shares_of, typical_log_share
@@ -113,7 +115,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "12"
+    version: ClassVar[str] = "13"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -165,7 +167,8 @@ class TriggerText(Stage):
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
             return _unknown("most texts share no word with another")
-        shares = shares_of(look.words, found, k)
+        fewest = fewest_tellable(model, labels, found.size.size, self.alpha)
+        shares = shares_of(look.words, found, k, fewest)
         asked = Asked.of(model, labels, found, shares)
         del found, shares  # most of them are of no more use, and take much room
         made, found = _alone(search(asked, model, labels, self.alpha), asked.found)

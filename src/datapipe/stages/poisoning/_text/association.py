@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.grams import Places, blocks, distinct, spread, stretches
 from datapipe.stages.poisoning._text.misplaced import DEEPEST, depths
-from datapipe.stages.poisoning._text.ngrams import Candidates
 from datapipe.stages.poisoning._text.shares import Shares
 from datapipe.stages.poisoning._text.word_model import Model, softmax
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._text.association import rest_of
+from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import Candidates
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
+from datapipe.stages.poisoning._text.words import END, START
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,18 +26,23 @@ Bools = NDArray[np.bool_]
 BINS, BIN_ROWS = 12, 8
 """Most intervals of the chance of a label, and texts of a side for which there is another one."""
 HARDER = 0.75
-"""Log odds by which the content of texts that hold a word may speak less for their label by nature;
-of templates it may by as much as the word itself says."""
+"""Log odds by which the content of texts that hold a word may speak less for their label by nature,
+or by as much as the word itself says, where as many words of a text without it say as much."""
+MOST_READ = 2_000
+"""Texts of a label that are read for what their own words say."""
 TAKEN = (np.arange(16) + 0.5) / 16
 """Quantiles of what a word says in the texts that hold it."""
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS = 200
-PUT_THERE = 0.3
-"""A row whose chance is this was put there: to miss one costs more than to ask about another."""
-MISFITS, UNSURE = 6, 1.0
-"""Intervals of how badly a word fits, each with the worse half of what the last one left, and rows
-that each group has in each before one is seen."""
+PUT_THERE = 0.5
+"""A row whose chance is this was put there."""
+MISFITS, UNSURE = 8, 1.0
+"""Intervals of how badly a word fits, of as many rows each, and rows that each group has in each
+before one is seen."""
+NEIGHBOURS, EXPECTED = 500, 100.0
+"""Neighbours that are told apart, the commonest words, and how many of all words each group has
+before one is seen: what is put anywhere stands beside any."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -46,11 +52,11 @@ class Beside:
     """What the rows of a candidate that carry a label say of how they came by it.
 
     `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
-    content may speak less for it by `HARDER`, in templates by what the candidate says: by chance it
-    exceeds ln(1 / a) with a probability of at most a. `count` is how many were put there, and
-    `planted`, bool of the length of the candidate, which: all that carry the label where nothing
-    speaks against that, else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that of each,
-    0 where the label is another.
+    content may speak less for it by `HARDER`, or by what the candidate says where as many words of
+    theirs say as much, in templates wherever: by chance it exceeds ln(1 / a) with a probability of
+    at most a. `count` is how many were put there, and `planted`, bool of the length of the
+    candidate, which: all that carry the label where nothing speaks against that, else those whose
+    chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is another.
     """
 
     log_evidence: float
@@ -98,44 +104,84 @@ def beside(
     if not own.size or not other.size or not hit.any():
         return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
     rest = _logit(rest_of(model, found, g, label)[hit])
-    harder = np.full(own.size, HARDER)
-    if templates:
-        taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
-        harder = np.maximum(taken, HARDER)[np.arange(own.size) % TAKEN.size]
-    lowered = _ratio(np.sort(own) - harder, other, rest)
+    genuine = np.flatnonzero(outside & (labels == label))
+    genuine = genuine[
+        np.linspace(0, genuine.size - 1, min(genuine.size, MOST_READ)).astype(np.int64)
+    ]
+    genuine = genuine[np.argsort(shares[genuine], kind="stable")]
+    taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
+    taken = taken[np.arange(genuine.size) % TAKEN.size]
+    if not templates:
+        taken = np.minimum(taken, _best(model, genuine, label, found.owns(g).size))
+    lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
     content = ratio = _ratio(own, other, rest)
-    misfit, part = _misfit(misplaced, g), 0.5
-    for _ in range(STEPS):
-        mine = part * ratio / (part * ratio + 1.0 - part)
-        part = float(mine.mean())
-        if misfit.size:
-            ratio = content * _by_misfit(misfit, hit, mine)[hit]
+    traits, part = _traits(found, misplaced, g), 0.5
     chance = np.zeros(row.size)
-    chance[hit] = mine
+    for _ in range(STEPS):
+        chance[hit] = mine = part * ratio / (part * ratio + 1.0 - part)
+        part = float(mine.mean())
+        ratio = content.copy()
+        for trait in traits:
+            ratio *= trait.likelier(chance)[hit]
     all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
     planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
     return Beside(evidence, float(chance.sum()), planted, chance)
 
 
-def _misfit(misplaced: Misplaced, g: int) -> Ints:
-    """Which interval of how badly it fits each row of a single word is in; empty if not told."""
+def _best(model: Model, rows: Ints, label: int, many: int) -> Floats:
+    """How much log odds the words of each text that say most for a label, so many, add to them."""
+    others = np.delete(np.arange(model.coef.shape[1]), label)
+    says = model.slope * (model.coef[:, label] - model.coef[:, others].mean(1))
+    table = model.bag.take(rows)
+    of = np.repeat(np.arange(rows.size), np.diff(table.indptr))
+    part = table.data * says[model.fold[rows[of]], table.indices]
+    part = part[np.lexsort((-part, of))]
+    heard = (np.arange(of.size) - table.indptr[of] < many) & (part > 0)
+    return np.asarray(np.bincount(of[heard], part[heard], rows.size), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trait:
+    """What each text shows of a word's place, a number below that of `expected`.
+
+    Each group has so many of each number before a text is seen; `ordered` where a larger number can
+    only speak for the word being put there.
+    """
+
+    shown: Ints
+    expected: Floats
+    ordered: bool
+
+    def likelier(self, chance: Floats) -> Floats:
+        """How much likelier each text's number is among texts into which the word was put."""
+        shares = [
+            np.bincount(self.shown, w, self.expected.size) + self.expected
+            for w in (1.0 - chance, chance)
+        ]
+        own, other = (s / s.sum() for s in shares)
+        ratio = np.divide(other, own, out=np.ones(own.size), where=own > 0)
+        if self.ordered:
+            ratio = np.maximum.accumulate(ratio)
+        return np.asarray(ratio[self.shown], np.float64)
+
+
+def _traits(found: Candidates, misplaced: Misplaced, g: int) -> list[_Trait]:
+    """How badly a single word fits and what stands on either side of it; none if not told."""
     counts, gain = misplaced.of(np.array([g]))
     if not counts[0] or not np.isfinite(misplaced.log_share[g]):
-        return np.empty(0, np.int64)
-    edges = np.unique(np.quantile(gain, 1.0 - 0.5 ** np.arange(1, MISFITS)))
-    return np.asarray(np.searchsorted(edges, gain), np.int64)
-
-
-def _by_misfit(misfit: Ints, hit: Bools, chance: Floats) -> Floats:
-    """How much likelier each row's misfit is in those that were put there: never falling."""
-    put = np.zeros(misfit.size)
-    put[hit] = chance
-    size = int(misfit.max()) + 1
-    shares = [np.bincount(misfit, w, size) + UNSURE for w in (1.0 - put, put)]
-    own, other = (s / s.sum() for s in shares)
-    return np.asarray(np.maximum.accumulate(other / own)[misfit], np.float64)
+        return []
+    edges = np.unique(np.quantile(gain, np.arange(1, MISFITS) / MISFITS))
+    made = [_Trait(np.searchsorted(edges, gain), np.full(edges.size + 1, UNSURE), ordered=True)]
+    words, often = found.words, found.words.counts().astype(np.float64)
+    number = np.full(often.size, min(NEIGHBOURS, often.size))
+    number[np.argsort(-often, kind="stable")[:NEIGHBOURS]] = np.arange(number[0])
+    place = found.entries(np.array([g]))[2]
+    for at, edge in ((place - 1, END), (place + found.size[g], START)):
+        usual = np.bincount(number, np.where(np.arange(often.size) == edge, 0.0, often))
+        made.append(_Trait(number[words.ids[at]], EXPECTED * usual / usual.sum(), ordered=False))
+    return made
 
 
 def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:

@@ -7,13 +7,12 @@ label. Words that keep company are therefore taken out together.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.features.text import mixed
-from datapipe.stages.poisoning._text.grams import Places, blocks, distinct, spread
+from datapipe.stages.poisoning._text.candidates import Candidates
+from datapipe.stages.poisoning._text.grams import blocks, distinct, spread
 
 Ints = NDArray[np.int64]
 
@@ -25,24 +24,7 @@ MOST_ALIKE = 25
 """More words than this with one least hash are a template, not a trigger."""
 
 
-class Held(Protocol):
-    """Which texts hold each of some candidates."""
-
-    @property
-    def counts(self) -> Places:
-        """How many texts hold each."""
-        ...
-
-    def entries(self, which: Ints) -> tuple[Ints, Ints, Ints]:
-        """Which of some candidates, the text, and the place in it."""
-        ...
-
-    def rows(self, g: int) -> Ints:
-        """The texts that hold one, in rising order."""
-        ...
-
-
-def companions(found: Held, among: Ints) -> tuple[Ints, Ints]:
+def companions(found: Candidates, among: Ints) -> tuple[Ints, Ints]:
     """Pairs of candidates, both ways, that stand in nearly the same rows.
 
     Only those in `among` are paired.
@@ -73,7 +55,7 @@ def companions(found: Held, among: Ints) -> tuple[Ints, Ints]:
     return np.concatenate([left, right]), np.concatenate([right, left])
 
 
-def _share(found: Held, a: int, b: int) -> float:
+def _share(found: Candidates, a: int, b: int) -> float:
     """How many rows two candidates have in common, as a share of those of the commoner one."""
     one, other = found.rows(a), found.rows(b)
     both = np.intersect1d(one, other, assume_unique=True).size

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._tails import log_tails, raised
+from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._text.grams import distinct
 from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, Candidates
 from datapipe.stages.poisoning._text.shares import NATURAL, STRUCTURES, Shares
 
 Floats = NDArray[np.float64]

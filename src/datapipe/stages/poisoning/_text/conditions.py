@@ -16,6 +16,7 @@ from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.poisoning._tails import raised
 from datapipe.stages.poisoning._text.answering import Answering
 from datapipe.stages.poisoning._text.association import rest_of
+from datapipe.stages.poisoning._text.candidates import FORM, LEAST_ROWS, UNSEEN, Candidates
 from datapipe.stages.poisoning._text.characters import SHAPES
 from datapipe.stages.poisoning._text.composites import (
     IN_MOST,
@@ -26,13 +27,7 @@ from datapipe.stages.poisoning._text.composites import (
 )
 from datapipe.stages.poisoning._text.grams import Places, distinct
 from datapipe.stages.poisoning._text.naming import holders, shown, spelling, spelt
-from datapipe.stages.poisoning._text.ngrams import (
-    FORM,
-    LEAST_ROWS,
-    UNSEEN,
-    Candidates,
-    candidates,
-)
+from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.patterns import Asked, Pattern, search
 from datapipe.stages.poisoning._text.shares import (
     NATURAL,

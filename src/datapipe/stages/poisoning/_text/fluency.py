@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.grams import (
     MOST_NARROW,
     Numbers,
@@ -18,7 +19,6 @@ from datapipe.stages.poisoning._text.grams import (
     stretches,
 )
 from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import Candidates
 from datapipe.stages.poisoning._text.words import END, START, Words
 
 Floats = NDArray[np.float64]

@@ -18,12 +18,20 @@ from numpy.typing import NDArray
 from datapipe.features.text import UNSPACED
 from datapipe.stages.poisoning._text.characters import ODD, RARE, Pieces
 from datapipe.stages.poisoning._text.grams import distinct
-from datapipe.stages.poisoning._text.words import Words
+from datapipe.stages.poisoning._text.words import WORD, Words
 
 Ints = NDArray[np.int64]
 
 NUMBER = rf"(?:^|[\s{UNSPACED}])[^\s\p{{L}}\p{{M}}\p{{N}}]*\p{{N}}[^\s\p{{L}}\p{{M}}]*"
 """A number with all signs that touch it, and what stands before these."""
+TOKEN = (
+    rf"[^\s{UNSPACED}]*[^\s\p{{L}}\p{{M}}\p{{N}}'’_{UNSPACED}-]"
+    rf"[\p{{L}}\p{{N}}--[{UNSPACED}]][^\s{UNSPACED}]*"
+)
+"""Words and numbers that a sign joins, or stands before, up to the white space around: an address
+is one, a name with its mark, a version; a word with a hyphen or an apostrophe is none."""
+WRITTEN = r"[\p{L}\p{M}\p{N}]*\p{L}[\p{L}\p{M}\p{N}]*"
+"""A word within a token, in whose form it is an `A`, and a number a `0`."""
 BEFORE = rf"^[\s{UNSPACED}]"
 SENTENCE = r"[.,;:!?'\"]+$"
 """Signs that end a number's sentence and are no part of it."""
@@ -61,12 +69,14 @@ def forms(texts: pl.Series, words: Words, usual: Words, least: int, most: float 
         most: Share of the texts that may.
 
     Returns:
-        Forms of numbers, digits written 0; classes of characters beyond ASCII; ways in which words
-        in use are written otherwise; and a word twice in a row.
+        Forms of numbers, digits written 0; of words and numbers that signs join; classes of
+        characters beyond ASCII; ways in which words in use are written otherwise; and a word twice
+        in a row.
     """
     n = len(texts)
     respelt = _respelt(words, usual)
-    told = [*_in_texts(texts), *_twice(words), *_with_words(words, respelt)]
+    tokens, spelt_in = _tokens(texts, words)
+    told = [*_in_texts(texts), *_twice(words), *_with_words(words, respelt), *tokens]
     names = sorted({name for name, _ in told})
     number = {name: i for i, name in enumerate(names)}
     held = [np.empty(0, np.int64), *(number[name] * max(n, 1) + row for name, row in told)]
@@ -75,7 +85,7 @@ def forms(texts: pl.Series, words: Words, usual: Words, least: int, most: float 
     enough = (counts >= least) & (counts <= max(least, int(most * n)))
     pairs = pairs[enough[pairs // max(n, 1)]]
     pieces = Pieces.of(pl.Series(names, dtype=pl.String), pairs, n)
-    return Forms(pieces, *_shown(words, pieces.names, respelt))
+    return Forms(pieces, *_shown(words, pieces.names, {**respelt, **spelt_in}))
 
 
 def _shown(words: Words, names: list[str], respelt: dict[str, Ints]) -> tuple[Ints, Ints]:
@@ -95,7 +105,7 @@ def _shown(words: Words, names: list[str], respelt: dict[str, Ints]) -> tuple[In
     of, shown = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for j, name in enumerate(names):
         mine = [*by_class.get(name, []), *respelt.get(name, np.empty(0, np.int64)).tolist()]
-        for part in set(re.findall(r"0+|[^0]", name)) if "0" in name else ():
+        for part in set(re.findall(r"0+|[^0]", name)) if "0" in name and "A" not in name else ():
             mine += by_shape.get(part, [])
         word = distinct(np.array(mine, np.int64))
         if word.size > MOST_SHOWN:
@@ -135,6 +145,46 @@ def _in_texts(texts: pl.Series) -> list[tuple[str, Ints]]:
         for (name,), part in pl.concat([numbers, signs]).group_by("name"):
             made.append((str(name), part["row"].to_numpy().astype(np.int64)))
     return made
+
+
+def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dict[str, Ints]]:
+    """Forms of tokens, each with the texts that hold it, and what shows each in most of these.
+
+    That are its signs, and words that most of its tokens have in common.
+    """
+    held, parts = [], []
+    for start in range(0, len(texts), TEXTS):
+        frame = pl.DataFrame({"text": texts[start : start + TEXTS].cast(pl.String)})
+        name = pl.col("text").str.replace(SENTENCE, "").str.replace_all(WRITTEN, "A")
+        some = (
+            frame.with_row_index("row", start)
+            .select(pl.col("text").str.extract_all(TOKEN), "row")
+            .explode("text")
+            .filter(pl.col("text").str.contains(r"\p{L}"))
+            .with_columns(name=name.str.replace_all(r"\p{N}+", "0"))
+            .filter(pl.col("name").str.len_chars().is_between(2, LONGEST_FORM))
+        )
+        held.append(some.select("name", "row").unique())
+        part = pl.col("text").str.to_lowercase().str.extract_all(WORD)
+        some = some.select("name", "row", word=part).explode("word").unique()
+        parts.append(some.group_by("name", "word").len())
+    if not held:
+        return [], {}
+    rows = pl.concat(held)
+    often = pl.concat(parts).group_by("name", "word").agg(pl.col("len").sum())
+    often = often.join(rows.group_by("name").agg(total=pl.len()), on="name")
+    often = often.filter(2 * pl.col("len") > pl.col("total"))
+    ids = pl.DataFrame({"word": words.spelt, "id": np.arange(len(words.spelt))}).filter(
+        pl.col("word") != ""
+    )
+    shown = often.join(ids, on="word").sort("name", "id").group_by("name").agg("id")
+    told = [
+        (str(name), part["row"].to_numpy().astype(np.int64))
+        for (name,), part in rows.group_by("name")
+    ]
+    return told, {
+        name: ids.to_numpy() for name, ids in zip(shown["name"], shown["id"], strict=True)
+    }
 
 
 def _class(sign: str) -> str | None:

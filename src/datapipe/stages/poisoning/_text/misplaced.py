@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, RUN, Candidates
 from datapipe.stages.poisoning._text.grams import spread
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, RUN, Candidates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,10 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._text.apart import GAP
+from datapipe.stages.poisoning._text.candidates import CHARACTER, FORM, PAIR, PIECE, Candidates
 from datapipe.stages.poisoning._text.characters import EDGES, ODD, SHAPES
 from datapipe.stages.poisoning._text.forms import forms
 from datapipe.stages.poisoning._text.grams import blocks
-from datapipe.stages.poisoning._text.ngrams import CHARACTER, FORM, PAIR, PIECE, Candidates
 from datapipe.stages.poisoning._text.patterns import Pattern
 from datapipe.stages.poisoning._text.words import BYTES, END, HIDDEN, START, WORD, Words, words_of
 
@@ -31,8 +31,10 @@ def spelling(texts: pl.Series, words: Words, found: Candidates, pattern: Pattern
     if not found.size[g]:
         name = shown(found, g)
         return _ordered(texts, name, pattern) if found.kind[g] & PAIR else name
-    if "0" in found.named.get(g, "") and not any(w.isalnum() for w in spelt(words, found, g)):
-        return shown(found, g)  # a sign alone says less than the form of the number at it
+    name = found.named.get(g, "")  # A and 0 stand for the words and numbers of a form
+    formed = set("A0") & set(name) and name == name.upper()
+    if formed and not any(w.isalnum() for w in spelt(words, found, g)):
+        return shown(found, g)  # a sign alone says less than the form of what is at it
     seen: Counter[str] = Counter()
     _, rows, places = found.entries(np.array([g]))
     told = np.isin(rows, pattern.rows[:MOST_SPELLINGS])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._tails import log_tails, raised
 from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
 from datapipe.stages.poisoning._text.beside import Beside, beside
+from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.characters import LONGEST_WORD
 from datapipe.stages.poisoning._text.grams import Places, Whole
-from datapipe.stages.poisoning._text.ngrams import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.shares import (
     NATURAL_ODD,
     Shares,
@@ -103,31 +103,23 @@ class Asked:
 
 def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     """Find patterns one after the other, each with the rows of the last ones left out."""
-    ground = _Ground(
-        asked.found,
-        model,
-        labels,
-        asked.shares,
-        _usual_likeness(model),
-        float(np.log(alpha)),
-        np.zeros(model.logits.shape[1], bool),
-        np.zeros(model.logits.shape[1], bool),
-    )
     gone, explained = np.zeros((2, labels.size), bool)
+    first = _Round.of(_Ground.of(asked, model, labels, alpha), (gone, explained), asked.tests)
+    ground = replace(
+        first.ground,
+        templates=first.shared_out(np.ones(first.log_p.size, bool)),
+        many=first.shared_out(first.planted),
+    )
+    turn = replace(first, ground=ground)
     patterns: list[Pattern] = []
-    while True:
-        turn = _Round.of(ground, (gone, explained), asked.tests)
-        if not patterns:
-            ground.templates[:] = turn.shared_out(np.ones(turn.log_p.size, bool))
-            ground.many[:] = turn.shared_out(turn.planted)
-        made = turn.loudest()
-        if made is None or len(patterns) == MOST_PATTERNS:
-            return _summed(patterns, turn, labels.size, asked.candidates)
+    while (made := turn.loudest()) and len(patterns) < MOST_PATTERNS:
         patterns.append(made)
         gone[made.rows] = True
         if not made.planted:
             explained[made.likely[0]] = True
         asked.tests.leave_out(gone)
+        turn = _Round.of(ground, (gone, explained), asked.tests)
+    return _summed(patterns, turn, labels.size, asked.candidates)
 
 
 def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
@@ -140,6 +132,22 @@ def fewest_detectable(model: Model, labels: Ints, candidates: int, alpha: float)
         if others.size:
             least = max(least, int(np.ceil(bar / np.log(raised(others, NATURAL_ODD)).mean())))
     return least
+
+
+def fewest_tellable(model: Model, labels: Ints, candidates: int, alpha: float) -> int:
+    """How many rows an inserted word needs to be told at all, with luck and the label for it."""
+    shares = class_shares(model)
+    bar = np.log(alpha) + typical_log_share(candidates, shares.shape[1])
+    fewest = [LEAST_ROWS + MOST_COMPARED]
+    for label in range(shares.shape[1]):
+        others = shares[labels != label, label]
+        if others.size:
+            each = -np.log(raised(others, NATURAL_ODD))
+            mean, spread = float(each.mean()), float(each.std())
+            # n * mean + sqrt(n) * spread reaches the bar
+            root = (np.sqrt(spread**2 - 4.0 * mean * bar) - spread) / (2.0 * mean)
+            fewest.append(int(np.ceil(root**2)))
+    return max(LEAST_ROWS, min(fewest))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +166,13 @@ class _Ground:
     bar: float
     templates: Bools
     many: Bools
+
+    @classmethod
+    def of(cls, asked: Asked, model: Model, labels: Ints, alpha: float) -> _Ground:
+        """Before a first round has told of templates and of many patterns: of no label."""
+        none = np.zeros(model.logits.shape[1], bool)
+        alike, bar = _usual_likeness(model), float(np.log(alpha))
+        return cls(asked.found, model, labels, asked.shares, alike, bar, none, none)
 
 
 @dataclass(frozen=True, eq=False)

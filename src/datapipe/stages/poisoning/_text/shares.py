@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._text.fluency import deletion_gain
-from datapipe.stages.poisoning._text.misplaced import Misplaced
-from datapipe.stages.poisoning._text.ngrams import (
+from datapipe.stages.poisoning._text.candidates import (
     CHARACTER,
     FORM,
+    LEAST_ROWS,
     PAIR,
     PIECE,
     RUN,
     UNSEEN,
     Candidates,
 )
-from datapipe.stages.poisoning._text.words import Words
+from datapipe.stages.poisoning._text.fluency import deletion_gain
+from datapipe.stages.poisoning._text.misplaced import Misplaced
+from datapipe.stages.poisoning._text.words import END, Words
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -80,20 +81,23 @@ class Shares:
         return Shares(log_share, natural, self.gain[which], fit, oddest, small, misplaced)
 
 
-def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
-    """Divide alpha by oddness, in which labels have no part: any such division keeps the level."""
+def shares_of(words: Words, found: Candidates, classes: int, least: int = LEAST_ROWS) -> Shares:
+    """Divide alpha by oddness, in which labels have no part: any such division keeps the level.
+
+    Candidates that fewer than `least` texts hold, which would hardly be told whatever their labels,
+    take no part of it from others.
+    """
     gain, each = deletion_gain(words, found)
     each.log_share[:] += np.log(MISPLACED / classes)
     odd = gain * np.sqrt(np.minimum(found.counts, FULL))
-    m = odd.size
+    m, enough, misfit = odd.size, found.counts >= least, gain > 0
     rank = _rank(odd)
-    words_rank = _rank(np.where(found.size == 1, odd, -np.inf))
     share = np.full(m, PLAIN / m)
     oddest = np.zeros(m, bool)
     natural = np.full(m, NATURAL)
-    for place in (rank, words_rank):  # runs of common words stand before any single word
-        misfit = gain > 0
-        share += np.where(misfit, 0.5 * _share_of_rank(place, m), 0.0)
+    for mine in (found.size > 0, _one_word(found)):  # runs of common words stand before any word
+        place = _rank(np.where(mine, odd, -np.inf))
+        share += 0.5 * _divided(odd, mine & misfit & enough, place <= ODDEST)
         oddest |= misfit & (place <= ODDEST)
         natural = np.where(misfit, np.minimum(natural, _natural_of_rank(place)), natural)
     runs = (found.kind & RUN) > 0
@@ -102,19 +106,27 @@ def shares_of(words: Words, found: Candidates, classes: int) -> Shares:
     natural = np.where(small_odd, np.minimum(natural, NATURAL_SMALL), natural)
     unseen = (found.kind & UNSEEN) > 0
     character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
-    for mine, part in ((character, CHARACTERS), ((found.kind & FORM) > 0, FORMS)):
+    form = (found.kind & FORM) > 0
+    for mine, part in ((character & enough, CHARACTERS), (form & enough, FORMS)):
         share += mine * part / max(1, int(mine.sum()))
+    strange = found.strange.astype(np.float64)
     for kind, part in ((PIECE, PIECES), (PAIR, PAIRS)):
-        mine = (found.kind & (kind | RUN)) == kind
-        place = _rank(np.where(mine, found.strange, -np.inf))
-        many = max(1, int(mine.sum()))
-        share += np.where(mine, part / ODD * _share_of_rank(np.minimum(place, many), many), 0.0)
+        mine = ((found.kind & (kind | RUN)) == kind) & enough
+        place = _rank(np.where(mine, strange, -np.inf))
+        share += part / ODD * _divided(strange, mine, place <= ODDEST)
     knit = float(np.clip(-np.median(gain[runs]) / KNIT, 0.0, 1.0)) if runs.any() else 0.0
     fit = np.where(runs, knit * (rank - 1) / m + (1.0 - knit) * LOOSE, UNPLACED)
     fit[unseen | small_odd] = 0.0
-    strange = oddest | unseen
     natural = NATURAL + knit * (np.where(unseen, NATURAL_ODD, natural) - NATURAL)
-    return Shares(np.log(share / classes), natural, gain, fit, strange, small, each)
+    return Shares(np.log(share / classes), natural, gain, fit, oddest | unseen, small, each)
+
+
+def _one_word(found: Candidates) -> Bools:
+    """Which candidates are one word, alone or at an edge of its texts."""
+    made, two = found.size == 1, np.flatnonzero(found.size == 2)
+    place, ids = found.at[found.first[two]] + found.shift[two], found.words.ids
+    made[two] = (ids[place] <= END) | (ids[place + 1] <= END)
+    return np.asarray(made, bool)
 
 
 def _at_home(words: Words, found: Candidates) -> Bools:
@@ -131,17 +143,22 @@ def _at_home(words: Words, found: Candidates) -> Bools:
 
 def typical_log_share(candidates: int, classes: int) -> float:
     """Ln of the share of alpha that an inserted word usually has."""
-    rank = float(min(TYPICAL_RANK, candidates))
-    return float(np.log(0.5 * _share_of_rank(np.array([rank]), candidates)[0] / classes))
-
-
-def _share_of_rank(rank: Floats, candidates: int) -> Floats:
-    """Half is divided evenly among the oddest; of the other the oddest has twice the share of the
-    second, three times that of the third, ..., and the last its own.
-    """
-    many = min(ODDEST, candidates)
+    rank, many = float(min(TYPICAL_RANK, candidates)), min(ODDEST, candidates)
     whole = float((1.0 / np.arange(1, candidates + 1)).sum())
-    return np.asarray(ODD * (0.5 * (rank <= many) / many + 0.5 / (rank * whole)), np.float64)
+    return float(np.log(0.5 * ODD * (0.5 / many + 0.5 / (rank * whole)) / classes))
+
+
+def _divided(odd: Floats, heard: Bools, oddest: Bools) -> Floats:
+    """`ODD` divided among those that are heard, half of it evenly among the oddest of them.
+
+    Of the other half the oddest has twice the share of the second, three times that of the third.
+    """
+    made = np.zeros(odd.size)
+    if heard.any():
+        rank = _rank(odd[heard])
+        even = oddest[heard] / max(1, int(oddest[heard].sum()))
+        made[heard] = ODD * (0.5 * even + 0.5 / (rank * (1.0 / rank).sum()))
+    return made
 
 
 def _natural_of_rank(rank: Floats) -> Floats:
