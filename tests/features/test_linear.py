@@ -44,7 +44,36 @@ def test_parts_of_words_tell_what_no_whole_word_does():
     fitted, asked = np.arange(200), np.arange(200, 300)
     right = [
         (predict(fitted, asked).argmax(1) == labels[200:]).mean()
-        for predict in (text_predictor(pl.Series(texts), labels, 2, parts=p) for p in (True, False))
+        for predict in (text_predictor(pl.Series(texts), labels, 2, bayes=b) for b in (True, False))
     ]
     assert right[0] > 0.95
     assert right[1] < 0.7
+
+
+def test_hundreds_of_texts_without_a_word_tell_nothing():
+    empty = text_predictor(pl.Series(["", None] * 150), np.arange(300) % 2, 2, bayes=True)
+    assert np.allclose(empty(np.arange(200), np.array([250, 251])), 0.5, atol=0.01)
+
+
+def test_regression_and_naive_bayes_tell_more_than_either():
+    """Many words that each tell a little: their mean gives the labels a better chance."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 900)
+    lean = rng.normal(size=(3, 400))
+    chances = np.exp(lean) / np.exp(lean).sum(1, keepdims=True)
+    texts = pl.Series([" ".join(f"w{w}" for w in rng.choice(400, 9, p=chances[k])) for k in labels])
+    fitted, asked = np.arange(600), np.arange(600, 900)
+    alone, pooled = (
+        text_predictor(texts, labels, 3, bayes=b)(fitted, asked) for b in (False, True)
+    )
+    given = [np.log(p[np.arange(300), labels[600:]]).mean() for p in (alone, pooled)]
+    assert given[1] > given[0] + 0.05
+    assert np.allclose(pooled.sum(1), 1.0)
+
+
+def test_naive_bayes_gives_a_class_that_was_not_fitted_hardly_a_chance():
+    texts = pl.Series(["sun", "rain", "snow"] * 10)
+    made = text_predictor(texts, np.arange(30) % 3, 3, bayes=True)(
+        np.flatnonzero(np.arange(30) % 3 < 2), np.array([2])
+    )
+    assert made[0, 2] < 0.01

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import hstack  # type: ignore[import-untyped]  # it ships no types
+from scipy.sparse import csr_array, hstack  # type: ignore[import-untyped]  # it ships no types
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -23,12 +23,16 @@ WORD = r"(?u)\w+|[^\w\s]"
 """A run of letters and digits, or one other sign."""
 FEWEST_OF_PARTS, MOST_OF_PARTS = 200, 10_000
 """Of fewer texts hardly a part of a word recurs; of more, words themselves recur enough."""
+PRIOR = 0.3
+"""What naive Bayes adds to the weight of every word in every class."""
+LEAST_SHARE = 1e-4
+"""Two models are pooled by their logarithms: one that is sure must not silence the other."""
 
 Predict = Callable[[Ints, Ints], Floats]
 
 
-def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool = False) -> Predict:
-    """Logistic regression on the words and word pairs of texts.
+def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, bayes: bool = False) -> Predict:
+    """Logistic regression on the words and word pairs of texts, and naive Bayes beside it.
 
     Sparse weights keep a fit of thousands of texts under a second, and every weight is a word's.
     Scripts without spaces are read by the character, in runs of up to four where most texts are in
@@ -38,9 +42,10 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool 
         texts: Strings, shape (n,); null reads as empty.
         labels: int, shape (n,), in 0..classes-1.
         classes: K.
-        parts: Whether runs of three to five characters within words tell, too. They lend rare words
-            what is known of their like; a fit takes up to ten times as long, so that they are asked
-            of no more than 10,000 texts.
+        bayes: Whether naive Bayes is asked, too, of these and of runs of three to five characters
+            within words, which lend rare words what is known of their like (of 200 to 10,000 texts;
+            words recur enough in more). It errs on other texts than the regression, and the
+            geometric mean of the two tells more than either, for a tenth more time.
 
     Returns:
         A function of row numbers to fit on and to predict, giving float64 of shape (m, K).
@@ -53,18 +58,21 @@ def text_predictor(texts: pl.Series, labels: Ints, classes: int, *, parts: bool 
     """
     rare = 2 if len(texts) >= 200 else 1
     unspaced = texts.cast(pl.String).str.contains(f"[{UNSPACED}]").fill_null(value=False)
-    longest = 2
+    spaced, longest = texts, 2
     if unspaced.any():
-        texts = texts.cast(pl.String).str.replace_all(f"([{UNSPACED}])", " $1 ")
+        spaced = texts.cast(pl.String).str.replace_all(f"([{UNSPACED}])", " $1 ")
         longest = 4 if int(unspaced.sum()) * 2 > len(texts) else 2
     weights = TfidfVectorizer(
         ngram_range=(1, longest), min_df=rare, sublinear_tf=True, token_pattern=WORD
     )
-    rows = _sparse(weights, texts)
-    if parts and FEWEST_OF_PARTS <= len(texts) <= MOST_OF_PARTS:
+    rows = _sparse(weights, spaced)
+    logistic = _logistic(rows, labels, classes)
+    if not bayes:
+        return logistic
+    if FEWEST_OF_PARTS <= len(texts) <= MOST_OF_PARTS:
         runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=5, sublinear_tf=True)
         rows = hstack([rows, _sparse(runs, texts)], format="csr")
-    return _logistic(rows, labels, classes)
+    return _pooled(logistic, _naive_bayes(csr_array(rows), labels, classes))
 
 
 def dense_predictor(values: NDArray[np.float32], labels: Ints, classes: int) -> Predict:
@@ -93,7 +101,7 @@ def _sparse(weights: TfidfVectorizer, texts: pl.Series) -> Any:
     try:
         return weights.fit_transform(filled)
     except ValueError:  # no text holds a word: nothing can be learnt, which is an answer
-        return np.zeros((len(filled), 1))
+        return csr_array((len(filled), 1))
 
 
 def _logistic(rows: Any, labels: Ints, classes: int) -> Predict:
@@ -109,5 +117,33 @@ def _logistic(rows: Any, labels: Ints, classes: int) -> Predict:
             model.fit(rows[fitted], labels[fitted])
         made[:, model.classes_] = model.predict_proba(rows[asked])
         return made
+
+    return predict
+
+
+def _naive_bayes(rows: Any, labels: Ints, classes: int) -> Predict:
+    """Multinomial naive Bayes on damped weights: a fit is one sum over the rows of each class."""
+    given = csr_array((np.ones(labels.size), (np.arange(labels.size), labels)))
+    given.resize((labels.size, classes))
+
+    def predict(fitted: Ints, asked: Ints) -> Floats:
+        sums = (given[fitted].T @ rows[fitted]).toarray() + PRIOR
+        held = np.bincount(labels[fitted], minlength=classes)
+        with np.errstate(divide="ignore"):  # a class that was not fitted has no chance
+            first = np.log(held / held.sum())
+        logs = rows[asked] @ np.log(sums / sums.sum(1, keepdims=True)).T + first
+        made = np.exp(logs - logs.max(1, keepdims=True))
+        return np.asarray(made / made.sum(1, keepdims=True), np.float64)
+
+    return predict
+
+
+def _pooled(one: Predict, other: Predict) -> Predict:
+    """The geometric mean of what two models say."""
+
+    def predict(fitted: Ints, asked: Ints) -> Floats:
+        both = np.maximum(one(fitted, asked), LEAST_SHARE), other(fitted, asked)
+        made = np.sqrt(both[0] * np.maximum(both[1], LEAST_SHARE))
+        return np.asarray(made / made.sum(1, keepdims=True), np.float64)
 
     return predict

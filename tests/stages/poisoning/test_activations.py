@@ -137,6 +137,13 @@ def test_what_cannot_be_judged_is_not_evaluated(frame):
     assert ActivationOutliers().run(data, Context(0, Path())).findings[0].verdict == "not_evaluated"
 
 
+def test_labels_that_features_do_not_tell_are_not_clean():
+    rng = np.random.default_rng(0)
+    finding = _look(rng.normal(size=(300, 2)), rng.integers(0, 3, 300))
+    assert finding.verdict == "not_evaluated"
+    assert "no better than chance" in finding.says
+
+
 def test_bad_parameters_are_told():
     assert len(ActivationOutliers(alpha=0.0, most_unseen=2.0).check()) == 2
 

@@ -91,7 +91,7 @@ def learner(
     *,
     landmarks: int = LANDMARKS,
     widths: Sequence[float] = (1.0,),
-    parts: bool = False,
+    bayes: bool = False,
 ) -> Learner | None:
     """What to learn the label from by the roles; None where no column can be learnt from."""
     features = features_of(data)
@@ -102,7 +102,7 @@ def learner(
         values = principal(values, COMPONENTS, context.rng("components")).project(values)
     if features.kind == "text":
         texts = data.values("text").gather(rows.place)
-        predict: Predict = text_predictor(texts, numbers, len(rows.names), parts=parts)
+        predict: Predict = text_predictor(texts, numbers, len(rows.names), bayes=bayes)
     else:
         rng = context.rng("landmarks")
         predict = kernel_predictor(

@@ -22,7 +22,7 @@ from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.errors import DataError, Malformed, SchemaMismatch, nearest
 from datapipe.features.encoding import Encoded, fit_encoding
 from datapipe.features.networks import torch_threads
-from datapipe.measure.crossfit import out_of_fold
+from datapipe.measure.crossfit import out_of_fold, telling
 from datapipe.stages.poisoning._accused import FEWEST_TRUSTED, Half, Verdicts, by_others, by_trust
 from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
 from datapipe.stages.poisoning._small_network import Trainer
@@ -81,7 +81,7 @@ class ActivationOutliers(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.activations"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.activations",)
     extra: ClassVar[str] = "train"
@@ -159,16 +159,18 @@ class ActivationOutliers(Stage):
             )
         trainer = Trainer(encoded, numbers, encoding.kind, derived_seed(context.seed, "network"))
         halves = _crossed(trainer, model.fold)
+        told = known is not None
         if known is not None:
             judged = by_trust(halves, rows.labels, numbers[rows.labels.size :], self.alpha)
         else:
             keep = np.ones(rows.labels.size, bool)
             shares = out_of_fold(model.predict, model.fold, keep, len(rows.names))
             judged = by_others(halves, rows.labels, shares, self.alpha)
+            told = telling(rows.labels, shares).low > 0
         found = self._finding(data, rows, judged, trusted=known is not None)
-        if judged.untested and found.verdict == "clean":
-            names = ", ".join(repr(rows.names[k]) for k in judged.untested)
-            return self._unknown(f"too few trusted rows of {names}: {FEWEST_TRUSTED} are the least")
+        why = _unjudged(rows, judged, told=told) if found.verdict == "clean" else ""
+        if why:
+            return self._unknown(why)
         return Yield(findings=(withheld(found, judged.least, len(rows.labels), self.most_unseen),))
 
     def _trusted(self, context: Context) -> pl.DataFrame | None:
@@ -231,6 +233,14 @@ class ActivationOutliers(Stage):
         unknown = Estimate.unknown(method=why)
         says = f"not evaluated: {why}"
         return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
+
+
+def _unjudged(rows: Labelled, judged: Verdicts, *, told: bool) -> str:
+    """Why no label can be called clean, though none was accused; else empty."""
+    if not told:
+        return "features tell labels no better than chance, so that none is contradicted"
+    names = ", ".join(repr(rows.names[k]) for k in judged.untested)
+    return f"too few trusted rows of {names}: {FEWEST_TRUSTED} are the least" if names else ""
 
 
 def _numbered(trusted: pl.DataFrame, label: str, names: tuple[str, ...]) -> Ints:

@@ -44,11 +44,11 @@ class SourceShift(Stage):
 
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
     one source surprise it, less what is to be expected of such rows, is held against as many rows
-    drawn from all: their sums are counted out, or told by a saddlepoint. It must hold against
-    others' rows with the same labels, and of which the model thinks alike, too: a source rich in a
-    hard class is no liar. One far beyond the others that only its mix of labels may explain is
-    *suspect*. Sources differ by nature; how far, is read from the middle half of them. Holm's
-    method keeps the chance that any honest source is accused below `alpha`.
+    drawn from those of others: their sums are counted out, or told by a saddlepoint. It must hold
+    against others' rows with the same labels, and of which the model thinks alike, too: a source
+    rich in a hard class is no liar. One far beyond the others that only its mix of labels may
+    explain is *suspect*. Sources differ by nature; how far, is read from the middle half of them.
+    Holm's method keeps the chance that any honest source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
@@ -89,7 +89,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -128,7 +128,7 @@ class SourceShift(Stage):
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
             return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
-        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, parts=True)
+        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, bayes=True)
         if model is None:
             return self._unknown("no column can be learnt from: give one the role image or text")
         whole = np.ones(rows.labels.size, bool)
