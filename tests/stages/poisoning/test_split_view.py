@@ -125,6 +125,16 @@ def test_edits_just_before_the_snapshot_are_doubted(tmp_path, key):
     assert look(rows(), snapshot, key)["front_run"].verdict == "not_evaluated"
 
 
+@pytest.mark.parametrize(("without", "verdict"), [(2, "clean"), (3, "not_evaluated")])
+def test_items_without_a_time_are_not_passed(tmp_path, key, without, verdict):
+    made_at = [None] * without + [TAKEN - timedelta(days=30)] * (40 - without)
+    roles = Roles.of(id="url", text="t", time="at")
+    snapshot = listed(tmp_path, rows(), digests=True)
+    made = look(rows().with_columns(at=pl.Series(made_at)), snapshot, key, roles)["front_run"]
+    assert made.verdict == verdict
+    assert made.details["without_time"] == without
+
+
 def test_the_audit_reaches_it(tmp_path, key):
     snapshot = listed(tmp_path, rows(), digests=True)
     texts = [*TEXTS[:-1], "swapped"]

@@ -23,6 +23,7 @@ from datapipe.measure.crossfit import (
 )
 from datapipe.measure.neighbours import principal
 
+UNREADABLE = "no column can be learnt from: give one the role image or text"
 FEWEST_ROWS = 100
 WIDE = 96
 COMPONENTS = 64

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.errors import MissingExtra
 
@@ -30,8 +27,7 @@ def withheld(finding: Finding, least: int, of: int, most: float, what: str = "ro
     if finding.verdict != "clean" or least <= most * of:
         return finding
     why = f"an alarm takes {least} of {of} {what}, and at most {most:.0%} of them may go unseen"
-    measure = Estimate.unknown(method=f"underpowered: {why}", n=of)
-    return replace(finding, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
+    return finding.withdrawn(why, method=f"underpowered: {why}", n=of)
 
 
 def asked_to_prove(finding: Finding, data: Dataset, context: Context) -> Finding:

@@ -24,7 +24,7 @@ from datapipe.features.encoding import Encoded, fit_encoding
 from datapipe.features.networks import torch_threads
 from datapipe.measure.crossfit import out_of_fold, telling
 from datapipe.stages.poisoning._accused import FEWEST_TRUSTED, Half, Verdicts, by_others, by_trust
-from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
+from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
 from datapipe.stages.poisoning._small_network import Trainer
 from datapipe.stages.poisoning._unseen import scores_of
 from datapipe.stages.poisoning._withheld import withheld
@@ -128,9 +128,9 @@ class ActivationOutliers(Stage):
         """
         rows = labelled(data, FOLDS)
         if rows.why:
-            return self._unknown(rows.why)
+            return self.not_evaluated(rows.why)
         if not (self.reference or context.reference) and len(rows.names) < FEWEST_LABELS:
-            return self._unknown(
+            return self.not_evaluated(
                 f"{len(rows.names)} labels and no trusted rows: {FEWEST_LABELS} labels, or a"
                 " reference, are the least"
             )
@@ -139,7 +139,7 @@ class ActivationOutliers(Stage):
             seen = data.with_roles(Roles.of(image=self.embedding, label=data.roles.one("label")))
         model = learner(seen, rows, FOLDS, context)
         if model is None:
-            return self._unknown("no column can be learnt from: give one the role image or text")
+            return self.not_evaluated(UNREADABLE)
         known = self._trusted(context)
         try:
             encoding = fit_encoding(seen)
@@ -151,7 +151,7 @@ class ActivationOutliers(Stage):
                 numbers = np.concatenate([numbers, more[more >= 0]])
             encoded = encoding.encode(pl.concat(both, how="vertical_relaxed"))
         except DataError as error:
-            return self._unknown(f"rows cannot be learnt from: {error.args[0]}")
+            return self.not_evaluated(f"rows cannot be learnt from: {error.args[0]}")
         if self.embedding:  # a list of numbers is no picture, whatever its length
             encoded = Encoded(
                 (encoded.take(np.arange(1)).size,),
@@ -170,7 +170,7 @@ class ActivationOutliers(Stage):
         found = self._finding(data, rows, judged, trusted=known is not None)
         why = _unjudged(rows, judged, told=told) if found.verdict == "clean" else ""
         if why:
-            return self._unknown(why)
+            return self.not_evaluated(why)
         return Yield(findings=(withheld(found, judged.least, len(rows.labels), self.most_unseen),))
 
     def _trusted(self, context: Context) -> pl.DataFrame | None:
@@ -228,11 +228,6 @@ class ActivationOutliers(Stage):
             },
             remedy="set on_finding='quarantine', and look at these rows" if accused.size else "",
         )
-
-    def _unknown(self, why: str) -> Yield:
-        unknown = Estimate.unknown(method=why)
-        says = f"not evaluated: {why}"
-        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
 
 
 def _unjudged(rows: Labelled, judged: Verdicts, *, told: bool) -> str:

@@ -86,17 +86,19 @@ class CertifyPoisoning(Stage):
         """
         known = labelled(data, 2)
         if known.why:
-            return self._unknown(known.why)
+            return self.not_evaluated(known.why)
         order = context.rng("held out").permutation(known.labels.size)
         some = min(int(HELD_OUT * order.size), MOST_ASKED)
         asked, fitted = np.sort(order[:some]), np.sort(order[some:])
         if fitted.size < FEWEST_OF_PART * self.parts:
             least = int(np.ceil(FEWEST_OF_PART * self.parts / (1 - HELD_OUT)))
-            return self._unknown(f"{order.size} rows in {self.parts} parts; {least} are the least")
+            return self.not_evaluated(
+                f"{order.size} rows in {self.parts} parts; {least} are the least"
+            )
         try:
             encoded = fit_encoding(data, row_local=True).encode(data.frame())
         except DataError as error:
-            return self._unknown(f"rows cannot be read one by one: {error.args[0]}")
+            return self.not_evaluated(f"rows cannot be read one by one: {error.args[0]}")
         values = encoded.take(known.place).reshape(order.size, -1)
         made = certified(
             values[fitted], known.labels[fitted], values[asked], len(known.names), self.parts
@@ -127,8 +129,3 @@ class CertifyPoisoning(Stage):
             },
         )
         return Yield(findings=(finding,))
-
-    def _unknown(self, why: str) -> Yield:
-        unknown = Estimate.unknown(method=why)
-        says = f"not evaluated: {why}"
-        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))

@@ -239,7 +239,7 @@ class EvasionAttacks(Stage):
     def _robust(self, hit: _Hit | str, model: str, *, ours: bool) -> Finding:
         """The share of rows that stand, held against the floor."""
         if isinstance(hit, str):
-            return _unknown(KINDS[0], hit)
+            return Finding.not_evaluated(KINDS[0], hit)
         n = hit.right.size
         told, survived = [], hit.right.astype(np.int64)
         stands, rate = hit.right, Estimate.rate(int(hit.right.sum()), n)
@@ -329,7 +329,7 @@ class EvasionAttacks(Stage):
         self, screen: _Screen | str, caught: dict[str, Any], model: Artifact, *, ours: bool
     ) -> Finding:
         if isinstance(screen, str):
-            return _unknown(KINDS[1], screen)
+            return Finding.not_evaluated(KINDS[1], screen)
         refused = screen.p_values <= self.false_alarms
         rate = Estimate.rate(int(refused.sum()), refused.size)
         m = screen.filter.calibration.size
@@ -431,8 +431,3 @@ def _masked(hit: _Hit) -> bool:
     return any(
         paired_difference(s["query"], s["pgd"]).low > 0 for s in told if {"query", "pgd"} <= set(s)
     )
-
-
-def _unknown(kind: str, why: str) -> Finding:
-    unknown = Estimate.unknown(method=why)
-    return Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}")

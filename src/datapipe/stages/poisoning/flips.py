@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from datapipe.measure.detection import (
     binomial_tail,
 )
 from datapipe.measure.noise_floor import NoiseFloor, noise_floor
-from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
+from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
 from datapipe.stages.poisoning._withheld import withheld
 
 TOLD = 1 / 3
@@ -129,10 +129,8 @@ class LabelFlips(Stage):
         rows = labelled(data, self.folds)
         model = None if rows.why else learner(data, rows, self.folds, context, widths=WIDTHS)
         if model is None:
-            why = rows.why or "no column can be learnt from: give one the role image or text"
-            unknown = Estimate.unknown(method=why)
-            says = f"not evaluated: {why}"
-            return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
+            why = rows.why or UNREADABLE
+            return self.not_evaluated(why)
         made = refit(model.predict, rows.labels, model.fold, len(rows.names))
         found = self._finding(data, rows, made)
         least = int(found.details["min_detectable"])
@@ -217,8 +215,7 @@ def _undecided(found: Finding, tolerance: float) -> Finding:
         f" predictions, and {tolerance:.1%} may by nature: neither more nor fewer is shown"
     )
     n = 0 if found.rows is None else found.rows.height
-    measure = Estimate.unknown(method=f"underpowered: {why}", n=n)
-    return replace(found, verdict="not_evaluated", measure=measure, says=f"not evaluated: {why}")
+    return found.withdrawn(why, method=f"underpowered: {why}", n=n)
 
 
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:

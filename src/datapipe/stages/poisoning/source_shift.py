@@ -17,7 +17,7 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import out_of_fold
-from datapipe.stages.poisoning._labelled import Labelled, labelled, learner
+from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
 from datapipe.stages.poisoning._moved_labels import fewest_flips
 from datapipe.stages.poisoning._surprise import Accused, Surprise, accused
 from datapipe.stages.poisoning._withheld import withheld
@@ -121,23 +121,23 @@ class SourceShift(Stage):
         """
         rows = labelled(data, min(self.folds, FEWEST_OF_CLASS))
         if rows.why:
-            return self._unknown(rows.why)
+            return self.not_evaluated(rows.why)
         columns = [c for r in ("source", "annotator") for c in data.roles.all(r)[:1]]
         columns = [c for c in columns if not data.types[c].is_nested()]
         groups = [_Group.of_column(data, c, rows) for c in columns]
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
-            return self._unknown(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
+            return self.not_evaluated(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
         model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, bayes=True)
         if model is None:
-            return self._unknown("no column can be learnt from: give one the role image or text")
+            return self.not_evaluated(UNREADABLE)
         whole = np.ones(rows.labels.size, bool)
         shares = out_of_fold(model.predict, model.fold, whole, len(rows.names))
         surprise = Surprise.of(rows.labels, shares)
         rng, times = context.rng("moved labels"), len(groups)
         least = min(fewest_flips(surprise, g.of, self.alpha, rng, times) for g in groups)
         if not np.isfinite(least):
-            return self._unknown("no source has rows enough to be told from the others")
+            return self.not_evaluated("no source has rows enough to be told from the others")
         usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)
         found = self._finding(data, rows, surprise, groups, least)
         found = withheld(found, int(least), usual, self.most_unseen, "labels of a usual source")
@@ -190,12 +190,6 @@ class SourceShift(Stage):
                 "min_detectable": int(least),
             },
             remedy="ask this source, and set on_finding='quarantine'" if told else "",
-        )
-
-    def _unknown(self, why: str) -> Yield:
-        unknown = Estimate.unknown(method=why)
-        return Yield(
-            findings=(Finding(self.name, "not_evaluated", unknown, f"not evaluated: {why}"),)
         )
 
 

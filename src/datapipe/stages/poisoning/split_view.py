@@ -27,6 +27,8 @@ from datapipe.stages.poisoning._snapshot import (
 )
 
 MOST_NAMED = 20
+MOST_SILENT = 0.05
+"""The largest share of items without a time of which the others may still be called clean."""
 KINDS = ("poisoning.split_view", "poisoning.front_run")
 
 
@@ -69,7 +71,7 @@ class SplitView(Stage):
     on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "poisoning.split_view"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     references: ClassVar[tuple[str, ...]] = (
         "Carlini et al., 2024, Poisoning web-scale training datasets is practical",
@@ -121,7 +123,7 @@ class SplitView(Stage):
         """
         snapshot = self._opened(data)
         if isinstance(snapshot, str):
-            return Yield(findings=tuple(_unknown(kind, snapshot) for kind in KINDS))
+            return self.not_evaluated(snapshot)
         return Yield(findings=(_changed(data, snapshot), self._late(data, snapshot)))
 
     def _opened(self, data: Dataset) -> Snapshot | str:
@@ -138,26 +140,31 @@ class SplitView(Stage):
         kind = KINDS[1]
         taken = day(self.taken) if self.taken else snapshot.taken
         if "time" not in data.roles:
-            return _unknown(kind, "no column has the role time, which says when an item was made")
+            return Finding.not_evaluated(
+                kind, "no column has the role time, which says when an item was made"
+            )
         if taken is None:
-            return _unknown(kind, "its attestation does not say when the snapshot was taken")
+            return Finding.not_evaluated(
+                kind, "its attestation does not say when the snapshot was taken"
+            )
         made = data.values("time")
         if made.dtype == pl.String:
             made = made.str.to_datetime(strict=False, time_zone="UTC")
         if not made.dtype.is_temporal() or made.dtype in (pl.Time, pl.Duration):
-            return _unknown(kind, "the column with the role time holds no moments")
+            return Finding.not_evaluated(kind, "the column with the role time holds no moments")
         made = made.cast(pl.Datetime("us", getattr(made.dtype, "time_zone", None)))
         stamps = made.dt.epoch("us").cast(pl.Float64)
         days = (taken.timestamp() * 1e6 - stamps) / 86_400e6
         known = days.is_not_null()
         if not known.any():
-            return _unknown(kind, "no row says when it was made")
+            return Finding.not_evaluated(kind, "no row says when it was made")
         late = (days < self.hold_days).fill_null(value=False)
         n, hits = int(known.sum()), int(late.sum())
         says = (
             f"{hits} of {n} items were made less than {self.hold_days:g} days before the snapshot"
         )
-        return Finding(
+        silent = len(data) - n
+        found = Finding(
             kind,
             "suspect" if hits else "clean",
             Estimate.rate(hits, n),
@@ -171,16 +178,19 @@ class SplitView(Stage):
                 reason="changed too late before the snapshot to be mended",
             ),
             details={"taken": taken.date().isoformat(), "hold_days": self.hold_days,
-                     "after": int((days < 0).sum()), "without_time": int((~known).sum())},
+                     "after": int((days < 0).sum()), "without_time": silent},
             remedy="take these items from the snapshot before, or from a later one" if hits else "",
         )  # fmt: skip
+        if hits or silent <= MOST_SILENT * len(data):
+            return found
+        return found.withdrawn(f"{silent} of {len(data)} items do not say when they were made", n=n)
 
 
 def _changed(data: Dataset, snapshot: Snapshot) -> Finding:
     kind = KINDS[0]
     made: Compared | str = compared(data, snapshot)
     if isinstance(made, str):
-        return _unknown(kind, made)
+        return Finding.not_evaluated(kind, made)
     changed, unlisted = made.state.is_not_null(), made.state == UNLISTED
     differs = changed & ~unlisted
     hits, strange, n = int(differs.sum()), int(unlisted.sum()), len(made.state)
@@ -216,8 +226,3 @@ def _changed(data: Dataset, snapshot: Snapshot) -> Finding:
         if hits or strange
         else "",
     )
-
-
-def _unknown(kind: str, why: str) -> Finding:
-    unknown = Estimate.unknown(method=why)
-    return Finding(kind, "not_evaluated", unknown, f"not evaluated: {why}")

@@ -137,19 +137,19 @@ class TriggerImage(Stage):
             'not_evaluated'
         """
         if why := nested(data):
-            return Yield(findings=(self._unknown(why),))
+            return self.not_evaluated(why)
         rows = Rows.of(data)
         if rows.labels.size < FEWEST_ROWS or len(rows.names) < 2:
             why = f"{rows.labels.size} images of {len(rows.names)} classes are too few"
-            return Yield(findings=(self._unknown(f"{why}, {FEWEST_ROWS} of 2 are the least"),))
+            return self.not_evaluated(f"{why}, {FEWEST_ROWS} of 2 are the least")
         if not rows.pixels.range()[0] < rows.pixels.range()[1]:
-            return Yield(findings=(self._unknown("every image is the same"),))
+            return self.not_evaluated("every image is the same")
         rows = rows.distinct(equal_rows(rows.pixels))
         look = Look.of(rows, Columns.drawn(rows.pixels, context.rng("columns")))
         content = content_of(look.values, rows.labels[rows.heads], context.rng("components"))
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
-            return Yield(findings=(self._unknown(why),))
+            return self.not_evaluated(why)
         filters = Filters(content, FAINT if look.embedded else LEVELS)
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows, embedded=look.embedded)
@@ -252,14 +252,6 @@ class TriggerImage(Stage):
         content = ground.content
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
         return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
-
-    def _unknown(self, why: str) -> Finding:
-        return Finding(
-            "poisoning.trigger_image",
-            "not_evaluated",
-            Estimate.unknown(method=why),
-            f"not evaluated: {why}",
-        )
 
 
 def _unsure(finding: Finding, why: str, of: int) -> Finding:

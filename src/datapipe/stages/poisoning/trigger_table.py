@@ -135,12 +135,12 @@ class TriggerTable(Stage):
         """
         rows = labelled(data, FOLDS)
         if rows.why:
-            return self._unknown(rows.why)
+            return self.not_evaluated(rows.why)
         names = [n for n in data.features if _flat(data, n)]
         frame = data.frame(names)[rows.place] if names else pl.DataFrame()
         columns = columns_of(frame)
         if not columns:
-            return self._unknown("no column without a role holds a value that five rows share")
+            return self.not_evaluated("no column without a role holds a value that five rows share")
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
@@ -210,11 +210,6 @@ class TriggerTable(Stage):
             },
             remedy=REMEDY[verdict],
         )
-
-    def _unknown(self, why: str) -> Yield:
-        unknown = Estimate.unknown(method=why)
-        says = f"not evaluated: {why}"
-        return Yield(findings=(Finding(self.name, "not_evaluated", unknown, says),))
 
 
 def _flat(data: Dataset, name: str) -> bool:

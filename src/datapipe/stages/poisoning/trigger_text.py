@@ -147,26 +147,26 @@ class TriggerText(Stage):
         # One thread, as the executor has it: others spin while the fits add up short vectors.
         with threadpool_limits(1):
             of = self._of_labels if "label" in data.roles else self._of_pairs
-            return Yield(findings=of(data, context))
+            return of(data, context)
 
-    def _of_labels(self, data: Dataset, context: Context) -> tuple[Finding, ...]:
+    def _of_labels(self, data: Dataset, context: Context) -> Yield:
         """What is said of texts and their labels."""
         if why := nested(data):
-            return _unknown(why)
+            return self.not_evaluated(why)
         rows = _Rows.of(data)
         if why := rows.too_little():
-            return _unknown(why)
+            return self.not_evaluated(why)
         look = _Look.of(rows, context.rng("texts"))
         found = candidates(look.texts, look.words, MOST_CANDIDATES, paired=True)
         if not found.size.size:
-            return _unknown(f"no word stands in {LEAST_ROWS} texts")
+            return self.not_evaluated(f"no word stands in {LEAST_ROWS} texts")
         labels, k = rows.labels[look.place], len(rows.names)
         alone = look.texts.rank("dense").to_numpy().astype(np.int64)
         fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
         del alone
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
-            return _unknown("most texts share no word with another")
+            return self.not_evaluated("most texts share no word with another")
         fewest = fewest_tellable(model, labels, found.size.size, self.alpha)
         shares = shares_of(look.words, found, k, fewest)
         asked = Asked.of(model, labels, found, shares)
@@ -184,22 +184,22 @@ class TriggerText(Stage):
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
-        return trigger, shortcut
+        return Yield(findings=(trigger, shortcut))
 
-    def _of_pairs(self, data: Dataset, context: Context) -> tuple[Finding, ...]:
+    def _of_pairs(self, data: Dataset, context: Context) -> Yield:
         """What is said where there is no label: of two texts the second is the response."""
         texts = data.roles.all("text")
         if len(texts) < 2:
-            return _unknown("no label, and no second text that could be a response")
+            return self.not_evaluated("no label, and no second text that could be a response")
         pairs = Pairs.of(data, texts[0], texts[1], MOST_BYTES)
         if pairs.why:
-            return _unknown(pairs.why)
+            return self.not_evaluated(pairs.why)
         rng = context.rng("folds")
         trigger, shortcut = switched(pairs, self.alpha, self.most_unseen, rng, MOST_WORDS)
         if self.prove:
             why = "a small model learns labels, and there are none"
             trigger = replace(trigger, details={**trigger.details, "not_proven": why})
-        return trigger, shortcut
+        return Yield(findings=(trigger, shortcut))
 
 
 @dataclass(frozen=True, eq=False)
@@ -410,8 +410,3 @@ def _shaped(look: _Look, built: Structure) -> dict[str, Any]:
         "log_p": built.log_p,
         "against": built.against,
     }
-
-
-def _unknown(why: str) -> tuple[Finding, ...]:
-    unknown = Estimate.unknown(method=why)
-    return tuple(Finding(k, "not_evaluated", unknown, f"not evaluated: {why}") for k in KINDS)
