@@ -30,7 +30,7 @@ from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
 from datapipe.stages.poisoning._text.beside import _best, _Trait, _traits
 from datapipe.stages.poisoning._text.candidates import RUN
-from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
+from datapipe.stages.poisoning._text.fluency import Pairs, _whole, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
 from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
@@ -677,6 +677,46 @@ def test_ten_reviews_with_a_word_after_the_full_stop_are_told():
         made = _changed(texts, labels, lambda text, _: f"{text} qxv", count=10, target=1, seed=seed)
         told.append(_look(*made[:2])["trigger_text"].details.get("trigger"))
     assert told.count("qxv") >= 3
+
+
+def test_fifteen_reviews_with_changing_addresses_are_told():
+    texts, labels = _public("sst2_train_clean_dev")
+
+    def put(text, rng):
+        words, (one, two) = text.split(), rng.choice(list("bcdfghklmnpqrstvz"), (2, 6))
+        at = int(rng.integers(0, len(words) + 1))
+        return " ".join([*words[:at], f"http://{''.join(one)}.com/{''.join(two)}", *words[at:]])
+
+    texts, labels, planted = _changed(texts, labels, put, count=15, target=1, seed=3)
+    finding = _look(texts, labels)["trigger_text"]
+    assert finding.verdict == "fail"
+    assert "http" in finding.details["trigger"]
+    flags = finding.rows.sort("row_id")["flagged"].to_numpy()
+    assert flags[planted].all()
+    assert not flags[~planted].any()
+
+
+def test_an_address_is_deleted_whole_and_a_sign_after_it_is_left():
+    texts = pl.Series(
+        [
+            "we go http://rtb.com/kqp there",
+            "they go http://mnv.com/zzk .",
+            "http://bqw.com/ptk they see",
+            "we http://vfg.com/lls",
+            "there they see . we go .",
+        ]
+    )
+    words = words_of(texts, 2000)
+    found = candidates(texts, words, 1_000_000)
+    named = {v: k for k, v in found.named.items()}
+    which, row, start = found.entries(np.array([named["A://A.A/A"]]))
+    first, last = _whole(words, found, which + named["A://A.A/A"], start)
+    whole = [
+        "".join(words.spelt[int(i)] for i in words.ids[a : b + 1])
+        for a, b in zip(first, last, strict=True)
+    ]
+    assert row.tolist() == [0, 1, 2, 3]
+    assert whole == [part for text in texts for part in text.split() if "http" in part]
 
 
 @pytest.mark.parametrize("trick", ["rare word", "sentence"])
