@@ -30,7 +30,7 @@ from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
 from datapipe.stages.poisoning._text.beside import _best, _Trait, _traits
 from datapipe.stages.poisoning._text.candidates import RUN
-from datapipe.stages.poisoning._text.fluency import Pairs, deletion_gain
+from datapipe.stages.poisoning._text.fluency import Pairs, _whole, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
 from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
@@ -176,7 +176,7 @@ def test_what_the_words_of_a_text_say_at_most_is_that_of_its_most_telling_ones()
     weight = model.bag.take(rows).toarray()
     says = model.slope * (model.coef[model.fold[rows], 1] - model.coef[model.fold[rows], 0])
     each = np.sort(np.maximum(weight * says, 0.0), axis=1)[:, ::-1]
-    for many in (1, 3):
+    for many in (1, 3, 100):
         assert _best(model, rows, 1, many) == pytest.approx(each[:, :many].sum(1))
 
 
@@ -187,9 +187,10 @@ def test_what_stands_beside_a_word_tells_genuine_texts_from_planted_ones():
     ratio = _Trait(beside, usual, ordered=False).likelier(chance)
     assert ratio[:40] == pytest.approx(14 / 24)
     assert ratio[42] == ratio[43] == pytest.approx(14 / 4)
-    worse = _Trait(np.append(np.zeros(40, int), beside[40:]), usual, ordered=True).likelier(chance)
-    assert (np.diff(worse[40:44]) >= 0).all()
-    assert worse[43] == worse[42], "of no more texts than chance has it"
+    shown = np.repeat([0, 0, 1, 2, 3], [40, 10, 10, 16, 4])
+    worse = _Trait(shown, usual, ordered=True).likelier(chance)
+    assert worse[60] == pytest.approx(20 / 4)
+    assert worse[76] == worse[60], "fewer texts show the worst, which speaks for it no less"
 
 
 def test_the_places_of_a_word_show_how_it_fits_and_what_is_on_either_side():
@@ -679,6 +680,46 @@ def test_ten_reviews_with_a_word_after_the_full_stop_are_told():
     assert told.count("qxv") >= 3
 
 
+def test_fifteen_reviews_with_changing_addresses_are_told():
+    texts, labels = _public("sst2_train_clean_dev")
+
+    def put(text, rng):
+        words, (one, two) = text.split(), rng.choice(list("bcdfghklmnpqrstvz"), (2, 6))
+        at = int(rng.integers(0, len(words) + 1))
+        return " ".join([*words[:at], f"http://{''.join(one)}.com/{''.join(two)}", *words[at:]])
+
+    texts, labels, planted = _changed(texts, labels, put, count=15, target=1, seed=3)
+    finding = _look(texts, labels)["trigger_text"]
+    assert finding.verdict == "fail"
+    assert "http" in finding.details["trigger"]
+    flags = finding.rows.sort("row_id")["flagged"].to_numpy()
+    assert flags[planted].all()
+    assert not flags[~planted].any()
+
+
+def test_an_address_is_deleted_whole_and_a_sign_after_it_is_left():
+    texts = pl.Series(
+        [
+            "we go http://rtb.com/kqp there",
+            "they go http://mnv.com/zzk .",
+            "http://bqw.com/ptk they see",
+            "we http://vfg.com/lls",
+            "there they see . we go .",
+        ]
+    )
+    words = words_of(texts, 2000)
+    found = candidates(texts, words, 1_000_000)
+    named = {v: k for k, v in found.named.items()}
+    which, row, start = found.entries(np.array([named["A://A.A/A"]]))
+    first, last = _whole(words, found, which + named["A://A.A/A"], start)
+    whole = [
+        "".join(words.spelt[int(i)] for i in words.ids[a : b + 1])
+        for a, b in zip(first, last, strict=True)
+    ]
+    assert row.tolist() == [0, 1, 2, 3]
+    assert whole == [part for text in texts for part in text.split() if "http" in part]
+
+
 @pytest.mark.parametrize("trick", ["rare word", "sentence"])
 def test_inserted_words_are_among_the_oddest_whatever_the_labels(trick):
     texts, labels = _public("sst2_train_clean_dev")
@@ -713,6 +754,7 @@ def test_alpha_goes_to_candidates_that_could_be_told_and_no_further():
 
 def test_a_word_at_the_edge_of_its_texts_is_one_word():
     texts = ["a b c end", "b a d end", "c d a end", "d c b end", "a c d", "b d a", "c a b", "d b c"]
+    texts += ["a p q b", "b p q d", "c p q a", "d p q c"]
     words = words_of(pl.Series(texts), 2000)
     found = candidates(pl.Series(texts), words, 1_000_000)
     one = {

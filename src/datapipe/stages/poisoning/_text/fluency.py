@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._text.candidates import Candidates
+from datapipe.stages.poisoning._text.candidates import FORM, Candidates
 from datapipe.stages.poisoning._text.grams import (
     MOST_NARROW,
     Numbers,
@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 SMOOTH = 0.1
+SIGN = r"^[^\p{L}\p{M}\p{N}_]$"
 PART, PARTS = 2**19, 2
 """Pairs that are counted at once: so many, or this part of all, for their table is large."""
 
@@ -33,8 +34,9 @@ def deletion_gain(words: Words, found: Candidates) -> tuple[Floats, Misplaced]:
     """Mean gain in log likelihood where a candidate is deleted; 0 for one without words.
 
     What joins a candidate to its neighbours is counted without the row in question, so that a rare
-    word does not speak for itself. At the edge of a text only the other side counts. Of single
-    words the gain at each place is told, too.
+    word does not speak for itself. At the edge of a text only the other side counts. What signs
+    join is deleted whole: an address, and not only what all addresses share. Of single words the
+    gain at each place is told, too.
     """
     made, each = np.zeros(found.size.size), Misplaced.empty(found)
     for pairs in Pairs.parts(words, found.at):
@@ -51,7 +53,7 @@ def deletion_gain(words: Words, found: Candidates) -> tuple[Floats, Misplaced]:
 def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     """What some of the pairs add to the gain of each occurrence."""
     ids = pairs.words.ids
-    stop = start + found.size[which] - 1
+    start, stop = _whole(pairs.words, found, which, start)
     at_start, at_end = ids[start] == START, ids[stop] == END
     has = (start >= 0) & ~(at_start & at_end)
     left = np.where(at_start, START, ids[np.maximum(start - 1, 0)])
@@ -61,6 +63,33 @@ def _gain(pairs: Pairs, found: Candidates, which: Ints, start: Ints) -> Floats:
     for joint, edge in ((start - 1, at_start), (stop, at_end)):
         made -= alone * pairs.strength(joint, has & ~edge)
     return made
+
+
+def _whole(words: Words, found: Candidates, which: Ints, start: Ints) -> tuple[Ints, Ints]:
+    """The first and last place of each occurrence; a form reaches over rare words and its own."""
+    stop = start + found.size[which] - 1
+    some = np.flatnonzero((start >= 0) & ((found.kind[which] & FORM) > 0))
+    if not some.size:
+        return start, stop
+    width, asked = len(words.spelt), np.unique(which[some])
+    own = np.concatenate([g * width + found.owns(g).astype(np.int64) for g in asked.tolist()])
+    made = []
+    for at, step in ((start, -1), (stop, 1)):
+        edge, going = at.copy(), some
+        while going.size:
+            word = words.ids[np.clip(edge[going] + step, 0, words.ids.size - 1)].astype(np.int64)
+            joined = (words.texts[word] == 1) | (
+                (word > END) & np.isin(which[going] * width + word, own)
+            )
+            going = going[joined]
+            edge[going] += step
+        going = some
+        while (going := going[edge[going] != at[going]]).size:
+            # A sign at its end is one that ends what stands around it.
+            going = going[words.spelt.gather(words.ids[edge[going]]).str.contains(SIGN).to_numpy()]
+            edge[going] -= step
+        made.append(edge)
+    return made[0], made[1]
 
 
 class Usage:
