@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from datapipe.measure.detection import (
     beta_binomial_tail,
     binomial_tail,
 )
-from datapipe.measure.noise_floor import NoiseFloor, noise_floor
+from datapipe.measure.noise_floor import FEW, NoiseFloor, noise_floor
 from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
 from datapipe.stages.poisoning._withheld import withheld
 
@@ -47,6 +47,7 @@ UNEVEN = 3.0
 STRENGTH = 20.0
 MOST_NAMED = 10
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "low", "clean": "info"}
+BLIND = "features tell too little of the classes: hard rows and flips look the same"
 SOME = "the scores rank the labels that look wrong; lower `tolerance` where so many are too many"
 
 Floats = NDArray[np.float64]
@@ -65,8 +66,9 @@ class LabelFlips(Stage):
     which tells a few flips from one class to another. Flagged rows are those likelier wrong than
     right; a pair of classes that holds more of them than an uneven chance allows is named. With a
     `source` or `annotator`, each is held against the others.
-    *Assumes:* features tell the class of most rows; where they leave out a class, flips and hard
-    rows look alike, and the verdict is *suspect*.
+    *Assumes:* features tell the class of most rows. Where they do not, as in classes that overlap
+    widely, hard rows and flips look alike, and nothing is judged; where they leave out a class
+    among others that they tell, the verdict is *suspect*.
     *Choose it when:* labels come from people or sources that could gain by changing them.
     *Fails when:* flips are few (`min_detectable`): *clean* says how many labels look wrong within
     the tolerance, and is withheld while more may be; or follow a pattern in the features.
@@ -99,7 +101,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -146,13 +148,13 @@ class LabelFlips(Stage):
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
         likely = made.posterior.likeliest
-        untold = _untold(rows, made.first, floor.low)
+        untold, blind = _untold(rows, made.first, floor.low)
         flags = (made.posterior.error > 0.5) & (found and not untold)
         if whole > self.alpha:  # only those pairs are accused
             flags &= 2.0 * moved[likely, rows.labels] <= self.alpha
         pairs = _pairs(rows, likely, flags)
         aimed = [p for p in pairs if p["p_value"] <= self.alpha]
-        pattern = ("targeted" if aimed else "random") if found else "none"
+        pattern = ("targeted" if aimed else "random") if found and not blind else "none"
         suggested = pl.select(
             pl.when(pl.Series(flags)).then(pl.Series(rows.names).gather(likely))
         ).to_series()
@@ -166,7 +168,7 @@ class LabelFlips(Stage):
                 "more labels contradict the surest predictions than nature allows, but features do"
                 f" not tell {len(untold)} of {len(rows.names)} classes: hard rows look the same"
             )
-        return Finding(
+        told = Finding(
             self.name,
             verdict,
             measure,
@@ -196,6 +198,9 @@ class LabelFlips(Stage):
             if floor.low > 0
             else "",
         )
+        if found and blind:  # its level holds only where sure predictions are worth something
+            return replace(told.withdrawn(BLIND), p_value=None, remedy="")
+        return told
 
     def _fewest_detectable(self, floor: Estimate, n: int) -> int:
         """About how many flips, spread evenly, would have raised the alarm."""
@@ -230,16 +235,17 @@ def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
     return every
 
 
-def _untold(rows: Labelled, probabilities: Floats, wrong: float) -> list[str]:
-    """Classes that features do not tell: nobody can say what a wrong label of them is.
+def _untold(rows: Labelled, probabilities: Floats, wrong: float) -> tuple[list[str], bool]:
+    """Classes that features do not tell, and whether they tell too little of all of them.
 
-    Those of which few rows are predicted, and all where predictions are hardly better than chance.
+    Nobody can say what a wrong label is of a class of which few rows are predicted, and of any
+    where predictions are hardly better than chance: how sure they are is then chance as well.
     """
     k = len(rows.names)
     recall, held = recalled(rows.labels, probabilities)
     well = telling(rows.labels, probabilities).value >= WELL * (1.0 - wrong * k / (k - 1))
     weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
-    return [rows.names[i] for i in np.flatnonzero(weak)]
+    return [rows.names[i] for i in np.flatnonzero(weak)], not well
 
 
 def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
@@ -247,8 +253,10 @@ def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
 
     Shape (K, K), corrected for all pairs. Among the surer half of a class one label may by nature
     be wrong in `UNEVEN` times its even share of the tolerance. That all others together keep to it
-    shows that features tell the class; two classes show nothing of the kind. The probabilities are
-    of the second round: a pair that holds a tenth of its class makes the first unsure of all of it.
+    shows that features tell the class; two classes show nothing of the kind. Where many labels
+    contradict, classes overlap, and a pair must hold more than it does the other way round. The
+    probabilities are of the second round: a pair that holds a tenth of its class makes the first
+    unsure of all of it.
     """
     k = probabilities.shape[1]
     likely, sure = probabilities.argmax(1), probabilities.max(1)
@@ -256,6 +264,10 @@ def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
     if k == 2:
         return made
     allowed = tolerance * min(1.0, UNEVEN / (k - 1))
+    back = np.zeros((k, k))
+    if (likely != labels).mean() > FEW:
+        np.add.at(back, (labels, likely), 1.0)  # [i, j]: likely j, but given i
+        back = (back + 1.0) / (back.sum(0) + k)
     for own in range(k):
         rows = np.flatnonzero(likely == own)
         if rows.size < LEAST_CLASS:
@@ -269,7 +281,8 @@ def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
             rare = wrong - counts[other] <= tolerance * given.size + 1.0
             level = 2 * counts[other] >= below[other]
             if other != own and rare and level:
-                tail = binomial_tail(int(counts[other]), given.size, allowed)
+                nature = max(allowed, float(back[own, other]))
+                tail = binomial_tail(int(counts[other]), given.size, nature)
                 made[own, other] = min(1.0, tail * k * (k - 1))
     return made
 
