@@ -293,7 +293,7 @@ def work_of_hand(rows: Dataset, lines: list[Line], how: str) -> tuple[pl.DataFra
         frame = rows.scan(row_id=True).filter(pl.col(ROW_ID) // (1 << ORDINAL_BITS) != at)
         return frame.collect(), [r for r in lines if r["id"] >> ORDINAL_BITS != at]
     if how == "backwards":
-        return rows.scan(row_id=True).reverse().collect(), lines
+        return rows.scan(row_id=True).reverse().collect(), lines[::-1]
     if how == "none":
         return rows.scan(row_id=True).collect(), lines
     made = Makes(how).run(rows, None).data
@@ -337,8 +337,8 @@ def two_runs(tmp_path: Path, seed: int) -> None:
     for name in names[:2]:
         lines = by_hand(lines, name)
     frame, lines = work_of_hand(first.data, lines, how)
-    if frame.is_empty() and form in ("polars", "arrow"):
-        form = "with_frame"  # no rows and no sources: nothing says what they were taken from
+    if frame.is_empty() and form in ("polars", "arrow", "data set"):
+        form = "with_frame"  # without rows nothing but the data set says what they were taken from
     given = handed_on(first.data, frame, form)
     kept = {r["id"] for r in lines}
     chain = Pipeline("second", [*map(stage_of, names[2:]), Trains("late")])
