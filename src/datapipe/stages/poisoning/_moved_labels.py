@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._surprise import (
     Surprise,
-    held_against_others,
+    held_against_like,
     in_steps,
     natural_spread,
+    sum_tail,
     sum_tails,
+    widened,
 )
 
 TRIED = 8
@@ -89,6 +91,10 @@ class _Source:
         pool[rows], labels[rows] = in_steps(self.surprise.ratios[rows, label]), label
         mine = np.zeros(pool.size, bool)
         mine[self.rows] = True
+        total, n = float(pool[mine].sum()), self.rows.size
+        tail = widened(sum_tail(pool, total, n, COUNTED), self.spread)
+        if tail > self.bar:
+            return False
         kinds = (self.surprise.thoughts, labels)
-        held = held_against_others(pool, mine, kinds, self.spread, counted=COUNTED)
+        held = held_against_like(pool, mine, kinds, tail, self.spread, counted=COUNTED)
         return held[0] <= self.bar

@@ -155,40 +155,37 @@ def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> tuple[Floa
     by_labels = np.zeros(names.size, bool)
     for i in np.flatnonzero(tails * names.size <= DOUBTED):
         kinds = (surprise.thoughts, surprise.labels)
-        held = held_against_others(pool, of == names[i], kinds, inflation[i])
+        held = held_against_like(pool, of == names[i], kinds, tails[i], inflation[i])
         tails[i], by_labels[i] = held
     return tails, by_labels
 
 
-def held_against_others(
+def held_against_like(
     pool: Floats,
     mine: Bools,
     kinds: tuple[Ints, Ints],
+    tail: float,
     inflation: float,
     *,
     counted: int = MOST_COUNTED,
 ) -> tuple[float, bool]:
-    """The p-value of a source against the rows of others, and whether its labels may explain it.
-
-    Its own rows would vouch for themselves: moved labels are what is rare and large in the pool.
-    That the others are no more than a sample, too, counts as spread.
+    """The p-value of a source against like rows, too, and whether its labels may explain it.
 
     Args:
         pool: Surprise of all rows in whole steps.
         mine: bool, shape (n,); the rows of the source.
         kinds: Numbers of what the model thinks of each row, and of its label.
+        tail: Its p-value against all rows.
         inflation: By how much nature raises the variance of its sum.
         counted: Up to so many rows the sums of a source are counted out.
 
     Returns:
-        The largest p-value, against all rows and against like ones, and whether that by labels is
-        beyond `EXCUSE`.
+        The largest p-value, and whether that by labels is beyond `EXCUSE`.
     """
-    total, n = float(pool[mine].sum()), int(mine.sum())
-    spread = inflation * (1.0 + n / max(pool.size - n, 1))
-    tail = widened(sum_tail(pool[~mine], total, n, counted), spread)
+    total = float(pool[mine].sum())
     thought, labelled = (
-        widened(stratified_tail(_like(pool, mine, kind), total, counted), spread) for kind in kinds
+        widened(stratified_tail(_like(pool, mine, kind), total, counted), inflation)
+        for kind in kinds
     )
     excused = labelled > tail * EXCUSE
     return max(tail, thought, min(labelled, tail * EXCUSE)), excused

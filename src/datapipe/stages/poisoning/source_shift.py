@@ -44,11 +44,11 @@ class SourceShift(Stage):
 
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
     one source surprise it, less what is to be expected of such rows, is held against as many rows
-    drawn from those of others: their sums are counted out, or told by a saddlepoint. It must hold
-    against others' rows with the same labels, and of which the model thinks alike, too: a source
-    rich in a hard class is no liar. One far beyond the others that only its mix of labels may
-    explain is *suspect*. Sources differ by nature; how far, is read from the middle half of them.
-    Holm's method keeps the chance that any honest source is accused below `alpha`.
+    drawn from all: their sums are counted out, or told by a saddlepoint. It must hold against
+    others' rows with the same labels, and of which the model thinks alike, too: a source rich in a
+    hard class is no liar. One far beyond the others that only its mix of labels may explain is
+    *suspect*. Sources differ by nature; how far, is read from the middle half of them. Holm's
+    method keeps the chance that any honest source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
