@@ -289,7 +289,11 @@ def test_a_tab_is_named_as_the_refusal_spells_it_and_nothing_is_no_separator(dat
     assert r"--separator '\t'" in refused.err
     read = datapipe("audit", "a.csv", "--label", "y", "--separator", r"\t", "--no-fail", "--json")
     assert read.json["rows"] == 240
-    assert datapipe("audit", "a.csv", "--label", "y", "--separator", "").code == 2
+    for wrong in ("", ";;", "é"):
+        answer = datapipe("audit", "a.csv", "--label", "y", "--separator", wrong)
+        assert answer.code == 2
+        assert "one ASCII character" in answer.err
+        assert "list of stages" not in answer.err
 
 
 def test_columns_that_nothing_looks_into_are_named(datapipe, here):

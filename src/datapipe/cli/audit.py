@@ -96,13 +96,13 @@ def _audit(
             code="DP-USE-093",
             hint="name the column of labels with --label COL",
         )
-    if separator == "":
+    mark = (separator or "").replace(r"\t", "\t")  # what a person types for a tab
+    if separator is not None and not (len(mark) == 1 and mark.isascii()):
         raise DeclarationError(
-            "--separator is empty; one ASCII character is needed",
+            f"--separator {separator!r} is not one ASCII character",
             code="DP-USE-094",
             hint=r"leave it out for a comma, or give --separator ';' or --separator '\t'",
         )
-    mark = (separator or "").replace(r"\t", "\t")  # what a person types for a tab
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())
