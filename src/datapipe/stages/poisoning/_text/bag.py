@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ ROUNDS, CLOSE = 100, 1e-3
 """Steps of a fit at most, and the slope of its mean loss at which it ends."""
 PART = 2**17
 """Entries that are multiplied at once."""
+KEPT = 2**18
+"""Entries of which a fit keeps the matrices from step to step; it makes the others anew."""
 UNSEEN = -10.0
 """Intercept of a class that no row of a fit has."""
 
@@ -117,12 +120,12 @@ class Bag:
         there &= self.words.take(at, mode="clip") == word
         return at, there
 
-    def blocks(self) -> Iterator[tuple[slice, Any]]:
-        """Ranges of texts, each with its sparse matrix, less the weight of words and of texts.
+    def blocks(self, first: int = 0) -> Iterator[tuple[slice, Any]]:
+        """Ranges of texts from one on, each with its matrix, less the weight of words and of texts.
 
         Its columns times `idf` and its rows times `scale` are what `take` gives.
         """
-        for start, stop in blocks(self.ends, PART):
+        for start, stop in blocks(self.ends, PART, first):
             span = slice(self.ends[start], self.ends[stop])
             ends = (self.ends[start : stop + 1] - self.ends[start]).astype(np.int32)
             often = self.often[span]
@@ -186,7 +189,8 @@ def fitted(bag: Bag, labels: Ints, among: Bools, classes: int, strength: float) 
         base[seen] = 0.0
         return coef, base
     known = np.flatnonzero(bag.idf)
-    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, strength)
+    kept = list(takewhile(lambda block: bag.ends[block[0].stop] <= KEPT, bag.blocks()))
+    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, strength, kept)
     free = 1 if seen.size == 2 else seen.size
     options = {"maxiter": ROUNDS, "maxls": 50, "gtol": CLOSE, "ftol": 64 * np.finfo(float).eps}
     start = np.zeros(free * (known.size + 1))
@@ -199,13 +203,19 @@ def fitted(bag: Bag, labels: Ints, among: Bools, classes: int, strength: float) 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The mean loss of a fit, and its slope."""
+    """The mean loss of a fit, and its slope; the first blocks of the bag are kept."""
 
     bag: Bag
     labels: Ints
     among: Bools
     known: Ints
     strength: float
+    kept: list[tuple[slice, Any]]
+
+    def blocks(self) -> Iterator[tuple[slice, Any]]:
+        """Those of the bag."""
+        yield from self.kept
+        yield from self.bag.blocks(self.kept[-1][0].stop if self.kept else 0)
 
     def loss(self, flat: Floats) -> tuple[float, Floats]:
         """Loss and slope at some weights, each class's followed by its intercept."""
@@ -214,7 +224,7 @@ class _Problem:
         idf = self.bag.idf[self.known]
         weights, pulled = np.zeros((2, self.bag.idf.size, len(at)))
         weights[self.known] = (at[:, :-1] * idf).T
-        for rows, block in self.bag.blocks():
+        for rows, block in self.blocks():
             scale, mine = self.bag.scale[rows, None], self.among[rows]
             logits = scale * (block @ weights) + at[:, -1]
             lost, pull = _lost(logits, self.labels[rows])
