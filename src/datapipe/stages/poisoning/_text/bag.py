@@ -8,8 +8,7 @@ made when it is needed, and those of a fold that is left out count for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ ROUNDS, CLOSE = 100, 1e-3
 PART = 2**17
 """Entries that are multiplied at once."""
 KEPT = 2**18
-"""Entries of which a fit keeps the matrices from step to step; it makes the others anew."""
+"""Entries of the texts of which a fit keeps the matrices; it makes the others anew at each step."""
 UNSEEN = -10.0
 """Intercept of a class that no row of a fit has."""
 
@@ -189,8 +188,7 @@ def fitted(bag: Bag, labels: Ints, among: Bools, classes: int, strength: float) 
         base[seen] = 0.0
         return coef, base
     known = np.flatnonzero(bag.idf)
-    kept = list(takewhile(lambda block: bag.ends[block[0].stop] <= KEPT, bag.blocks()))
-    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, strength, kept)
+    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, strength)
     free = 1 if seen.size == 2 else seen.size
     options = {"maxiter": ROUNDS, "maxls": 50, "gtol": CLOSE, "ftol": 64 * np.finfo(float).eps}
     start = np.zeros(free * (known.size + 1))
@@ -203,19 +201,25 @@ def fitted(bag: Bag, labels: Ints, among: Bools, classes: int, strength: float) 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The mean loss of a fit, and its slope; the first blocks of the bag are kept."""
+    """The mean loss of a fit, and its slope."""
 
     bag: Bag
     labels: Ints
     among: Bools
     known: Ints
     strength: float
-    kept: list[tuple[slice, Any]]
+    kept: list[tuple[int, Any, Floats, Ints]] = field(default_factory=list)
 
-    def blocks(self) -> Iterator[tuple[slice, Any]]:
-        """Those of the bag."""
+    def parts(self) -> Iterator[tuple[int, Any, Floats, Ints]]:
+        """Where some texts end; of those to fit on the matrix, what scales it, and the labels."""
         yield from self.kept
-        yield from self.bag.blocks(self.kept[-1][0].stop if self.kept else 0)
+        for rows, block in self.bag.blocks(self.kept[-1][0] if self.kept else 0):
+            mine = np.flatnonzero(self.among[rows])
+            at = rows.start + mine
+            part = rows.stop, block[mine], self.bag.scale[at, None], self.labels[at]
+            if self.bag.ends[rows.stop] <= KEPT:
+                self.kept.append(part)
+            yield part
 
     def loss(self, flat: Floats) -> tuple[float, Floats]:
         """Loss and slope at some weights, each class's followed by its intercept."""
@@ -224,12 +228,9 @@ class _Problem:
         idf = self.bag.idf[self.known]
         weights, pulled = np.zeros((2, self.bag.idf.size, len(at)))
         weights[self.known] = (at[:, :-1] * idf).T
-        for rows, block in self.blocks():
-            scale, mine = self.bag.scale[rows, None], self.among[rows]
-            logits = scale * (block @ weights) + at[:, -1]
-            lost, pull = _lost(logits, self.labels[rows])
-            total += float(lost[mine].sum())
-            pull[~mine] = 0.0
+        for _, block, scale, labels in self.parts():
+            lost, pull = _lost(scale * (block @ weights) + at[:, -1], labels)
+            total += float(lost.sum())
             pulled += block.T @ (scale * pull)
             slope[:, -1] += pull.sum(0)
         slope[:, :-1] = (pulled[self.known]).T * idf
