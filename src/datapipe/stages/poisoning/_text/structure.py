@@ -225,12 +225,14 @@ class _Runs:
     def rows(self, which: Ints) -> Any:
         """Which runs some texts hold, in rows of length 1, and their order: a sparse matrix."""
         indices, counts = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-        for some, row, key in _coded(self.words, self.digit, len(self.spelt) + 1, which):
-            column = np.searchsorted(self.keys, key)
-            there = column < self.keys.size
-            there[there] = self.keys[column[there]] == key[there]
-            indices.append(column[there].astype(np.int32))
-            counts.append(np.bincount(row[there], minlength=some))
+        for some, key, often, row in _coded(self.words, self.digit, len(self.spelt) + 1, which):
+            column = np.minimum(np.searchsorted(self.keys, key), max(self.keys.size - 1, 0))
+            there = self.keys[column] == key if self.keys.size else np.zeros(key.size, bool)
+            cell = row[np.repeat(there, often)] << 32  # by text, and then by run
+            cell |= np.repeat(column[there], often[there])
+            cell.sort()
+            indices.append((cell & (2**32 - 1)).astype(np.int32))
+            counts.append(np.bincount(cell >> 32, minlength=some))
         many = np.concatenate(counts)
         data = np.repeat(1.0 / np.sqrt(np.maximum(many, 1)), many)
         ends = np.append(0, np.cumsum(many))
@@ -264,16 +266,15 @@ def _common(words: Words, digit: Ints, base: int) -> Ints:
     """
     every = np.arange(words.rows)
     texts = np.zeros(BUCKETS, np.uint8)
-    for _, _, key in _coded(words, digit, base, every):
-        bucket = np.sort(_bucket(key))
-        head = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1])[: bucket.size])
-        often = np.diff(np.append(head, bucket.size))
-        texts[bucket[head]] = np.minimum(texts[bucket[head]] + often, LEAST_TEXTS)
-    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    for _, key, often, _ in _coded(words, digit, base, every):
+        bucket, often = _summed(_bucket(key), often)
+        texts[bucket] = np.minimum(texts[bucket] + often, LEAST_TEXTS)
+    keys = counts = np.empty(0, np.int64)
     fresh, waiting = [], 0
-    for _, _, key in _coded(words, digit, base, every):
-        fresh.append(key[texts[_bucket(key)] >= LEAST_TEXTS])
-        waiting += fresh[-1].size
+    for _, key, often, _ in _coded(words, digit, base, every):
+        kept = texts[_bucket(key)] >= LEAST_TEXTS
+        fresh.append((key[kept], often[kept]))
+        waiting += fresh[-1][0].size
         if waiting > max(BUCKETS // 8, keys.size):
             keys, counts = _counted(keys, counts, fresh)
             waiting = 0
@@ -281,24 +282,32 @@ def _common(words: Words, digit: Ints, base: int) -> Ints:
     return keys[counts >= LEAST_TEXTS]
 
 
-def _counted(keys: Ints, counts: Ints, fresh: list[Ints]) -> tuple[Ints, Ints]:
+def _counted(keys: Ints, counts: Ints, fresh: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
     """Counts by key with those of some more keys, of which the list is emptied."""
-    more = np.sort(np.concatenate([keys[:0], *fresh]))
+    keys, counts = (np.concatenate(part) for part in zip((keys, counts), *fresh, strict=True))
     fresh.clear()
-    head = np.flatnonzero(np.append(True, more[1:] != more[:-1])[: more.size])
-    often = np.diff(np.append(head, more.size))
-    made = distinct(np.append(keys, more[head]))
-    total = np.zeros(made.size, np.int64)
-    total[np.searchsorted(made, keys)] = counts
-    total[np.searchsorted(made, more[head])] += often
-    return made, total
+    return _summed(keys, counts)
 
 
-def _coded(words: Words, digit: Ints, base: int, which: Ints) -> Iterator[tuple[int, Ints, Ints]]:
-    """Some texts at a time: how many, and distinct pairs (text among them, run), in order."""
+def _summed(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Each key once, in rising order, and the sum of its counts."""
+    order = np.argsort(keys)
+    keys = keys[order]
+    head = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: keys.size])
+    total = np.add.reduceat(counts[order], head) if head.size else counts
+    return keys[head], total
+
+
+def _coded(
+    words: Words, digit: Ints, base: int, which: Ints
+) -> Iterator[tuple[int, Ints, Ints, Ints]]:
+    """Some texts at a time: how many, their runs, in order, and how many texts hold each: which.
+
+    The last array has the texts of all runs, as numbers among those of their time.
+    """
     sizes = np.diff(words.ends)[which]
     for start, stop in blocks(np.append(0, np.cumsum(sizes))):
-        size = sizes[start:stop]
+        size, bits = sizes[start:stop], (stop - start).bit_length()
         code = digit[words.ids[spread(words.ends[which[start:stop]], size)]]
         row = np.repeat(np.arange(stop - start), size)
         pairs = []
@@ -307,9 +316,12 @@ def _coded(words: Words, digit: Ints, base: int, which: Ints) -> Iterator[tuple[
             key = np.zeros(int(inner.sum()), np.int64)
             for step in range(length):
                 key = key * base + code[step : step + inner.size][inner]
-            pairs.append(row[: inner.size][inner] * base**LONGEST + key)
+            pairs.append(key << bits | row[: inner.size][inner])
         both = distinct(np.concatenate(pairs))
-        yield stop - start, both // base**LONGEST, both % base**LONGEST
+        key = both >> bits
+        head = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
+        often = np.diff(np.append(head, key.size))
+        yield stop - start, key[head], often, both & ((1 << bits) - 1)
 
 
 def _bucket(key: Ints) -> Ints:
@@ -348,7 +360,7 @@ def _learnt(rows: Any, has: Bools, parts: list[Bools]) -> list[tuple[Floats, flo
     for part in parts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            learner.fit(rows, has, part.astype(np.float64))  # a part of its own would be a copy
+            learner.fit(rows[part], has[part])
         coef = np.zeros(some.size)
         coef[some] = learner.coef_[0]
         made.append((coef, float(learner.intercept_[0])))
