@@ -128,13 +128,14 @@ def strange_pieces(told: Words, least: int) -> tuple[Pieces, Floats]:
     words = pl.DataFrame({"id": ids, "word": told.spelt, "rows": told.texts})
     words = words.filter(pl.col("word").str.len_chars() >= SHORTEST)
     usual, known = (words.filter(pl.col("rows") >= n)["word"].implode() for n in (RARE, 2))
-    made = []
+    rare, made = pl.col("rows") < RARE, []
     for size in range(SHORTEST, LONGEST + 1):  # pieces of all sizes at once take much room
-        carried = _pieces(words, size, (usual, known))
-        vouched = carried.filter("vouched").select("name").unique()
-        strange = carried.drop("vouched").join(vouched, on="name", how="anti")
+        carried = _pieces(words, size)
+        vouched = carried.filter(~rare & ~pl.col("left").is_in(usual)).select("name").unique()
+        strange = carried.join(vouched, on="name", how="anti")
         enough = (pl.len().over("name") > 1) & (pl.col("rows").sum().over("name") >= least)
-        made.append(strange.filter(enough))
+        glued = rare & pl.col("left").is_in(known)  # a known word is left without it
+        made.append(strange.filter(enough).select("id", "rows", "name", glued=glued))
         del carried, vouched, strange
     pairs = pl.concat(made)
     odd = pairs.group_by("name").agg(
@@ -175,22 +176,16 @@ def _held(names: pl.Series, number: Ints, word: Ints, told: Words, least: int) -
     return Pieces.of(names, np.concatenate(found), rows)
 
 
-def _pieces(words: pl.DataFrame, size: int, used: tuple[pl.Series, pl.Series]) -> pl.DataFrame:
-    """Every run of so many characters in each word and its edges.
-
-    A word in use vouches for it where what is left is none; `glued` is a rare word without which a
-    known one is left.
-    """
-    usual, known = used
+def _pieces(words: pl.DataFrame, size: int) -> pl.DataFrame:
+    """Every run of so many characters in each word and its edges, and what is left without it."""
     edged = words.with_columns(word=EDGES[0] + pl.col("word") + EDGES[1])
-    length, word, rare = pl.col("word").str.len_chars(), pl.col("word"), pl.col("rows") < RARE
+    edged = edged.with_columns(length=pl.col("word").str.len_chars())
+    word, longest = pl.col("word"), int(edged["length"].to_numpy().max(initial=0))
     made = []
-    for start in range(LONGEST_WORD - size + 1):
-        some = edged.filter(length >= start + size)
+    for start in range(max(1, min(LONGEST_WORD, longest) - size + 1)):
+        some = edged.filter(pl.col("length") >= start + size)
         left = word.str.slice(0, start) + word.str.slice(start + size)
         name = word.str.slice(start, size)
         some = some.select("id", "rows", name=name, left=left.str.strip_chars(EDGES))
-        made.append(some.filter((pl.col("left") != "") | rare))
-    vouched, glued = (pl.col("left").is_in(set_of) for set_of in (usual, known))
-    pieces = pl.concat(made)
-    return pieces.select("id", "rows", "name", vouched=~vouched & ~rare, glued=glued & rare)
+        made.append(some.filter((pl.col("left") != "") | (pl.col("rows") < RARE)))
+    return pl.concat(made)

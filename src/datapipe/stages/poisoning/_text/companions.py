@@ -14,6 +14,7 @@ from datapipe.features.text import mixed
 from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.grams import blocks, distinct, spread
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TOGETHER = 0.7
@@ -48,18 +49,22 @@ def companions(found: Candidates, among: Ints) -> tuple[Ints, Ints]:
         counts[left], counts[right]
     )
     left, right = among[left[near]], among[right[near]]
-    close = np.array(
-        [_share(found, int(a), int(b)) for a, b in zip(left, right, strict=True)], np.float64
-    )
+    close = _shares(found, left, right)
     left, right = left[close >= TOGETHER], right[close >= TOGETHER]
     return np.concatenate([left, right]), np.concatenate([right, left])
 
 
-def _share(found: Candidates, a: int, b: int) -> float:
-    """How many rows two candidates have in common, as a share of those of the commoner one."""
-    one, other = found.rows(a), found.rows(b)
-    both = np.intersect1d(one, other, assume_unique=True).size
-    return both / max(one.size, other.size)
+def _shares(found: Candidates, left: Ints, right: Ints) -> Floats:
+    """How many rows the two of each pair have in common, as a share of those of the commoner one."""
+    both = np.column_stack([left, right]).ravel()
+    counts = found.counts[both].astype(np.int64).reshape(-1, 2)
+    made = np.empty(left.size)
+    for start, stop in blocks(np.append(0, np.cumsum(counts.sum(1)))):
+        of, row, _ = found.entries(both[2 * start : 2 * stop])
+        key = np.sort(of >> 1 << 32 | row)
+        twice = key[1:][key[1:] == key[:-1]] >> 32
+        made[start:stop] = np.bincount(twice, minlength=stop - start)
+    return np.asarray(made / counts.max(1), np.float64)
 
 
 def _equal_pairs(least: NDArray[np.uint64]) -> Ints:
