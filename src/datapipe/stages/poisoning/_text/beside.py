@@ -34,7 +34,8 @@ TAKEN = (np.arange(16) + 0.5) / 16
 """Quantiles of what a word says in the texts that hold it."""
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
-STEPS = 200
+STEPS, CLOSE = 200, 1e-12
+"""Steps at most in which rows are parted, and the change of their chances at which that ends."""
 PUT_THERE = 0.5
 """A row whose chance is this was put there."""
 MISFITS, UNSURE = 8, 1.0
@@ -120,7 +121,10 @@ def beside(
     traits, part = _traits(found, misplaced, g), 0.5
     chance = np.zeros(row.size)
     for _ in range(STEPS):
-        chance[hit] = mine = part * ratio / (part * ratio + 1.0 - part)
+        mine = part * ratio / (part * ratio + 1.0 - part)
+        if np.abs(mine - chance[hit]).max() < CLOSE:
+            break
+        chance[hit] = mine
         part = float(mine.mean())
         ratio = content.copy()
         for trait in traits:

@@ -155,7 +155,7 @@ def _neighbours(words: Words, framing: Bools) -> Any:
     digit = np.where(framing, np.cumsum(framing) - 1, -1)
     wide = int(framing.sum())
     made = sparse.csr_matrix((framing.size, 2 * wide))
-    for start, stop in blocks(words.ends):
+    for start, stop in blocks(words.ends, AT_ONCE):
         ids = words.ids[words.ends[start] : words.ends[stop]].astype(np.int64)
         inner = ids[:-1] != END
         left, right = ids[:-1][inner], ids[1:][inner]
