@@ -188,7 +188,7 @@ def fitted(bag: Bag, labels: Ints, among: Bools, classes: int, strength: float) 
         base[seen] = 0.0
         return coef, base
     known = np.flatnonzero(bag.idf)
-    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, strength)
+    problem = _Problem(bag, np.searchsorted(seen, labels), among, known, bag.idf[known], strength)
     free = 1 if seen.size == 2 else seen.size
     options = {"maxiter": ROUNDS, "maxls": 50, "gtol": CLOSE, "ftol": 64 * np.finfo(float).eps}
     start = np.zeros(free * (known.size + 1))
@@ -207,6 +207,7 @@ class _Problem:
     labels: Ints
     among: Bools
     known: Ints
+    idf: Floats
     strength: float
     kept: list[tuple[int, Any, Floats, Ints]] = field(default_factory=list)
 
@@ -225,15 +226,14 @@ class _Problem:
         """Loss and slope at some weights, each class's followed by its intercept."""
         at = flat.reshape(-1, self.known.size + 1)
         total, slope, n = 0.0, np.zeros_like(at), int(self.among.sum())
-        idf = self.bag.idf[self.known]
         weights, pulled = np.zeros((2, self.bag.idf.size, len(at)))
-        weights[self.known] = (at[:, :-1] * idf).T
+        weights[self.known] = (at[:, :-1] * self.idf).T
         for _, block, scale, labels in self.parts():
             lost, pull = _lost(scale * (block @ weights) + at[:, -1], labels)
             total += float(lost.sum())
             pulled += block.T @ (scale * pull)
             slope[:, -1] += pull.sum(0)
-        slope[:, :-1] = (pulled[self.known]).T * idf
+        slope[:, :-1] = (pulled[self.known]).T * self.idf
         penalty = 1.0 / (self.strength * n)
         loss = total / n + 0.5 * penalty * float((at[:, :-1] ** 2).sum())
         slope /= n

@@ -55,7 +55,7 @@ def companions(found: Candidates, among: Ints) -> tuple[Ints, Ints]:
 
 
 def _shares(found: Candidates, left: Ints, right: Ints) -> Floats:
-    """How many rows the two of each pair have in common, as a share of those of the commoner one."""
+    """How many rows the two of each pair have in common, as a share of the commoner one."""
     both = np.column_stack([left, right]).ravel()
     counts = found.counts[both].astype(np.int64).reshape(-1, 2)
     made = np.empty(left.size)
@@ -69,7 +69,7 @@ def _shares(found: Candidates, left: Ints, right: Ints) -> Floats:
 
 def _equal_pairs(least: NDArray[np.uint64]) -> Ints:
     """Pairs i < j of places with equal values, as i times their number plus j."""
-    order = np.argsort(least, kind="stable")
+    order = np.argsort(least)
     value = least[order]
     first = np.flatnonzero(np.append(True, value[1:] != value[:-1]))
     sizes = np.diff(np.append(first, order.size))

@@ -15,6 +15,7 @@ from datapipe.stages.poisoning._text.grams import (
     Places,
     Whole,
     blocks,
+    looked_up,
     narrow,
     stretches,
 )
@@ -199,10 +200,7 @@ class Pairs:
             return made
         left, right = left[asked].astype(np.int64), right[asked].astype(np.int64)
         wanted = (left * self.width + right).astype(self.key_of)
-        order = np.argsort(wanted)  # neighbours in the table are looked up one after the other
-        entry = np.empty(wanted.size, np.int64)
-        entry[order] = np.searchsorted(self.keys, wanted[order])
-        entry = np.minimum(entry, self.keys.size - 1)
+        entry = np.minimum(looked_up(self.keys, wanted), self.keys.size - 1)
         seen = np.where(self.keys[entry] == wanted, self.seen[entry], 0)
         made[asked] = self.usage.ratio(seen, left, right, 0)
         return made

@@ -42,7 +42,7 @@ DRAWN_OUT = "(" + "|".join(f"{letter}{{3,}}" for letter in "abcdefghijklmnopqrst
 TWICE, ONCE_TWICE = "a word twice in a row", "a word twice in a row as in no other text"
 MOST_SHOWN = 300
 """Words that show a form, those that most texts hold, that are taken out with it."""
-TEXTS = 1_000
+TEXTS = 5_000
 """Texts whose numbers are told apart at once."""
 
 
@@ -92,11 +92,11 @@ def _shown(words: Words, names: list[str], respelt: dict[str, Ints]) -> tuple[In
     """Which words show each form: numbers of its form, its signs, words of its letters."""
     ids = np.flatnonzero(words.texts > 1)
     some = words.spelt.gather(ids)
-    shape = some.str.replace_all(r"\p{N}", "0").to_list()
+    shaped = some.str.contains(r"^(?:.|\p{N}+)$").to_numpy()
+    shape = some.filter(shaped).str.replace_all(r"\p{N}", "0").to_list()
     by_shape: dict[str, list[int]] = {}
-    for i, word in zip(ids.tolist(), shape, strict=True):
-        if len(word) == 1 or not word.strip("0"):
-            by_shape.setdefault(word, []).append(i)
+    for i, word in zip(ids[shaped].tolist(), shape, strict=True):
+        by_shape.setdefault(word, []).append(i)
     odd = ids[some.str.contains(r"[^\x00-\x7e]").to_numpy()]
     by_class: dict[str, list[int]] = {}
     for i, word in zip(odd.tolist(), words.spelt.gather(odd).to_list(), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,13 @@ def distinct(values: Ints) -> Ints:
     values = np.sort(values)
     once: Ints = values[np.append(True, values[1:] != values[:-1])[: values.size]]
     return once
+
+
+def looked_up(keys: NDArray[Any], wanted: NDArray[Any]) -> Ints:
+    """Where each of some values stands among rising keys, or would: in order, which is faster."""
+    order, made = np.argsort(wanted), np.empty(wanted.size, np.int64)
+    made[order] = np.searchsorted(keys, wanted[order])
+    return made
 
 
 def spread(starts: Whole, counts: Whole) -> Ints:

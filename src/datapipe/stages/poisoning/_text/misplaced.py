@@ -86,12 +86,12 @@ def depths(of: Ints, gain: Floats) -> Ints:
 
     `of` has the word of each place, in rising order, and `gain` how well it reads without it.
     """
-    order = np.lexsort((-gain, of))
+    made, odd = np.full(of.size, -1), np.flatnonzero(gain > 0)
+    of = of[odd]
     head = np.flatnonzero(np.append(True, of[1:] != of[:-1])[: of.size])
     counts = np.diff(np.append(head, of.size))
-    rank, odd, made = np.empty(of.size), gain > 0, np.full(of.size, -1)
-    rank[order] = np.arange(1, of.size + 1) - np.repeat(head, counts)
-    if odd.any():
-        total = np.repeat(np.add.reduceat(odd, head, dtype=np.int64), counts)[odd]
-        made[odd] = np.minimum(np.log2(total / rank[odd]), DEEPEST).astype(np.int64)
+    rank = np.arange(1, of.size + 1) - np.repeat(head, counts)
+    made[odd[np.lexsort((-gain[odd], of))]] = np.minimum(
+        np.log2(np.repeat(counts, counts) / rank), DEEPEST
+    )
     return made

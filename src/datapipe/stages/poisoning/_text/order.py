@@ -19,7 +19,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from datapipe.stages.poisoning._text.fluency import Usage
-from datapipe.stages.poisoning._text.grams import Numbers, blocks, narrow
+from datapipe.stages.poisoning._text.grams import Numbers, blocks, looked_up, narrow
 from datapipe.stages.poisoning._text.words import END, START, Words
 
 CLASSES = 20
@@ -125,7 +125,7 @@ class _Counts:
         if self.table.size or not self.keys.size:
             key -= self.low
             return np.asarray(self.table[key], np.int64)
-        entry = np.minimum(np.searchsorted(self.keys, key), self.keys.size - 1)
+        entry = np.minimum(looked_up(self.keys, key), self.keys.size - 1)
         return np.asarray(np.where(self.keys[entry] == key, self.often[entry], 0), np.int64)
 
 

@@ -154,6 +154,7 @@ def fewest_tellable(model: Model, labels: Ints, candidates: int, alpha: float) -
 class _Ground:
     """What stays the same from round to round; `alike` is a cosine and `bar` is ln alpha.
 
+    `means` are the mean chances of each label in its own texts and in others, each of shape (K,).
     `templates`, bool, shape (K,), tells of which labels the texts are made of templates, `many` of
     which so many patterns seem planted that none was.
     """
@@ -162,6 +163,7 @@ class _Ground:
     model: Model
     labels: Ints
     shares: Shares
+    means: tuple[Floats, Floats]
     alike: float
     bar: float
     templates: Bools
@@ -172,7 +174,8 @@ class _Ground:
         """Before a first round has told of templates and of many patterns: of no label."""
         none = np.zeros(model.logits.shape[1], bool)
         alike, bar = _usual_likeness(model), float(np.log(alpha))
-        return cls(asked.found, model, labels, asked.shares, alike, bar, none, none)
+        means = _class_means(model, labels)
+        return cls(asked.found, model, labels, asked.shares, means, alike, bar, none, none)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +194,7 @@ class _Round:
 
     @classmethod
     def of(cls, ground: _Ground, seen: tuple[Bools, Bools], tests: Tested) -> _Round:
-        own, other = _class_means(ground.model, ground.labels)
+        own, other = ground.means
         hits, mean = np.zeros((2, tests.which.size))
         for span, told in tests.blocks():
             many = span.stop - span.start
@@ -210,7 +213,7 @@ class _Round:
     def planted(self) -> Bools:
         """Which tests, if they told, would be called a trigger and not a shortcut."""
         fit = np.where(self.tests.over == WHOLE, self.ground.shares.fit[self.tests.which], 0.0)
-        own, other = _class_means(self.ground.model, self.ground.labels)
+        own, other = self.ground.means
         telling = ((own - other >= TELLING) & ~self.ground.many)[self.tests.label]
         return np.asarray((self.against - fit >= PLANTED) & telling, bool)
 

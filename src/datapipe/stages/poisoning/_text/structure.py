@@ -267,8 +267,8 @@ def _common(words: Words, digit: Ints, base: int) -> Ints:
     every = np.arange(words.rows)
     texts = np.zeros(BUCKETS, np.uint8)
     for _, key, often, _ in _coded(words, digit, base, every):
-        bucket, often = _summed(_bucket(key), often)
-        texts[bucket] = np.minimum(texts[bucket] + often, LEAST_TEXTS)
+        bucket, held = _summed(_bucket(key), often)
+        texts[bucket] = np.minimum(texts[bucket] + held, LEAST_TEXTS)
     keys = counts = np.empty(0, np.int64)
     fresh, waiting = [], 0
     for _, key, often, _ in _coded(words, digit, base, every):
