@@ -27,10 +27,10 @@ MOST_OFTEN = 255
 """A word that a text repeats oftener weighs no more: what it weighs grows with the logarithm."""
 ROUNDS, CLOSE = 100, 1e-3
 """Steps of a fit at most, and the slope of its mean loss at which it ends."""
-PART = 2**17
+PART = 2**16
 """Entries that are multiplied at once."""
 KEPT = 2**18
-"""Entries of the texts of which a fit keeps the matrices; it makes the others anew at each step."""
+"""Entries of all texts up to which a fit keeps their matrices; of more each step makes them."""
 UNSEEN = -10.0
 """Intercept of a class that no row of a fit has."""
 
@@ -119,12 +119,12 @@ class Bag:
         there &= self.words.take(at, mode="clip") == word
         return at, there
 
-    def blocks(self, first: int = 0) -> Iterator[tuple[slice, Any]]:
-        """Ranges of texts from one on, each with its matrix, less the weight of words and of texts.
+    def blocks(self) -> Iterator[tuple[slice, Any]]:
+        """Ranges of texts, each with its sparse matrix, less the weight of words and of texts.
 
         Its columns times `idf` and its rows times `scale` are what `take` gives.
         """
-        for start, stop in blocks(self.ends, PART, first):
+        for start, stop in blocks(self.ends, PART):
             span = slice(self.ends[start], self.ends[stop])
             ends = (self.ends[start : stop + 1] - self.ends[start]).astype(np.int32)
             often = self.often[span]
@@ -209,16 +209,18 @@ class _Problem:
     known: Ints
     idf: Floats
     strength: float
-    kept: list[tuple[int, Any, Floats, Ints]] = field(default_factory=list)
+    kept: list[tuple[Any, Floats, Ints]] = field(default_factory=list)
 
-    def parts(self) -> Iterator[tuple[int, Any, Floats, Ints]]:
-        """Where some texts end; of those to fit on the matrix, what scales it, and the labels."""
-        yield from self.kept
-        for rows, block in self.bag.blocks(self.kept[-1][0] if self.kept else 0):
+    def parts(self) -> Iterator[tuple[Any, Floats, Ints]]:
+        """The texts to fit on, some at a time: their matrix, what scales it, and their labels."""
+        if self.kept:
+            yield from self.kept
+            return
+        for rows, block in self.bag.blocks():
             mine = np.flatnonzero(self.among[rows])
             at = rows.start + mine
-            part = rows.stop, block[mine], self.bag.scale[at, None], self.labels[at]
-            if self.bag.ends[rows.stop] <= KEPT:
+            part = block[mine], self.bag.scale[at, None], self.labels[at]
+            if self.bag.words.size <= KEPT:
                 self.kept.append(part)
             yield part
 
@@ -228,7 +230,7 @@ class _Problem:
         total, slope, n = 0.0, np.zeros_like(at), int(self.among.sum())
         weights, pulled = np.zeros((2, self.bag.idf.size, len(at)))
         weights[self.known] = (at[:, :-1] * self.idf).T
-        for _, block, scale, labels in self.parts():
+        for block, scale, labels in self.parts():
             lost, pull = _lost(scale * (block @ weights) + at[:, -1], labels)
             total += float(lost.sum())
             pulled += block.T @ (scale * pull)

@@ -76,11 +76,12 @@ class Grams:
         return np.concatenate(spans), np.concatenate(runs)
 
 
-def blocks(offsets: Ints, most: int = BLOCK, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Ranges of groups, from one on, with at most so many entries, or of one group.
+def blocks(offsets: Ints, most: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """Ranges of groups with at most so many entries, or of one group.
 
     Group g has the entries `offsets[g]` to `offsets[g + 1]`.
     """
+    start = 0
     while start < offsets.size - 1:
         stop = int(np.searchsorted(offsets, offsets[start] + most, "right")) - 1
         stop = max(start + 1, stop)

@@ -360,7 +360,7 @@ def _learnt(rows: Any, has: Bools, parts: list[Bools]) -> list[tuple[Floats, flo
     for part in parts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            learner.fit(rows[part], has[part])
+            learner.fit(rows, has, part.astype(np.float64))  # a part of its own would be a copy
         coef = np.zeros(some.size)
         coef[some] = learner.coef_[0]
         made.append((coef, float(learner.intercept_[0])))
