@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
 from datapipe.core.function import stage
+from datapipe.core.gate import Gate, at_most
 from datapipe.core.stage import RowStage, Stage, Yield, first_reason
 from datapipe.errors import DeclarationError, SchemaMismatch
 
@@ -99,6 +100,7 @@ def test_a_function_is_not_reused_by_a_parameter_that_only_has_a_name():
 
     assert not any(versioned(by=by).cacheable() for by in (lambda: 1, inner, object(), [object()]))
     assert all(versioned(by=by).cacheable() for by in (None, 1.5, ("a", {"b": b"c"}), len, Path()))
+    assert Gate({"labels.*": at_most(0.1)}).cacheable()
 
 
 def test_every_parameter_of_a_function_is_held_against_it_before_it_runs():

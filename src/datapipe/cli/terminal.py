@@ -9,12 +9,14 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datapipe.core.run import Run
 
+STDOUT, STDERR = 1, 2
 _COLOURS = {"clean": "32", "not_evaluated": "36", "suspect": "33", "fail": "1;31", "dim": "2"}
 _colour: dict[str, bool | None] = {"on": None}
 
@@ -62,6 +64,32 @@ def out(text: str) -> None:
         42
     """
     sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def strangers_at_work() -> Iterator[None]:
+    """Let what other people's code prints go to stderr: stdout carries data only.
+
+    Stages, the packages they call and the programs they start write to the file behind stdout, so
+    it is turned over as well as `sys.stdout`.
+
+    Example:
+        >>> with strangers_at_work():
+        ...     print("not data")
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(STDOUT)
+        os.dup2(STDERR, STDOUT)
+    except OSError:  # one of them was closed by who called
+        kept = None
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, STDOUT)
+            os.close(kept)
 
 
 def out_json(value: Any) -> None:

@@ -10,8 +10,10 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 65_536
 PREFIX = "sha256:"
-_TELLING = (str, bytes, bool, int, float, PurePath, Decimal, date, time, timedelta, np.generic)
+_TELLING = (str, bytes, int, float, PurePath, Decimal, Enum, date, time, timedelta, np.generic)
 """Types whose canonical form holds all that is in a value."""
 
 
@@ -102,6 +104,8 @@ def is_exact(value: Any) -> bool:
         return all(is_exact(each) for each in value)
     if value is None or isinstance(value, _TELLING) or hasattr(value, "to_json"):
         return True
+    if is_dataclass(value) and not isinstance(value, type):  # its form is what it prints
+        return all(f.repr and is_exact(getattr(value, f.name)) for f in fields(value))
     named = getattr(value, "__qualname__", "")
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     return bool(named) and getattr(module, named, None) is value
