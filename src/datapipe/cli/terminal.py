@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -253,8 +254,9 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, (dict, list)):
-        return json.dumps(_jsonable(value), ensure_ascii=False)
+    if isinstance(value, (dict, list, bytes)):
+        told = _jsonable(value)
+        return told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
     return str(value)
 
 
@@ -333,6 +335,8 @@ def _jsonable(value: Any) -> Any:
         return [_jsonable(v) for v in value]
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).hex()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (str, int, float)):
