@@ -37,6 +37,8 @@ def test_every_verb_has_a_module_and_a_help_page(datapipe):
         (["audit"], "missing argument 'FILE' [DP-USE-002]", "datapipe audit --help"),
         (["audit", "a.csv", "--lable", "y"], "no such option '--lable'", "--help"),
         (["audit", "a.csv", "--seed", "x"], "'--seed'", "--help"),
+        (["audit", "a.csv", "--store", ""], "--store '' names no folder", "such as .datapipe"),
+        (["sql", "from runs", "--store", "s3://b/s"], "--store 's3://b/s' names no", "such as"),
         (["sql", "from runs"], "there is no store in .datapipe [DP-USE-005]", "--store DIR"),
         (["card", "dedup.minhas"], "no stage 'dedup.minhas'", "did you mean 'dedup.minhash'"),
         (["keys", "nwe"], "no such command 'nwe'", "--help"),
@@ -135,7 +137,7 @@ def test_ctrl_c_exits_130_and_leaves_a_store_that_answers(datapipe, here):
     command = [sys.executable, "-m", "datapipe", "run", "slow.py", "--seed", "1"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
-        assert running.stdout.readline() == "waiting\n"
+        assert running.stderr.readline() == "waiting\n"  # stdout is for data
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
     assert running.returncode == 130

@@ -14,7 +14,6 @@ from datapipe.errors import DeclarationError, nearest
 STORE = Path(".datapipe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder of the store.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed; same seed, same bytes.")]
 KeyFile = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Encrypted private key (PEM).")
@@ -26,6 +25,22 @@ PassphraseFile = Annotated[
     ),
 ]
 
+
+def _store_folder(given: str | Path) -> Path:
+    """The folder `--store` names; an empty name would be the folder one stands in."""
+    if not str(given) or "://" in str(given):
+        raise DeclarationError(
+            f"--store {str(given)!r} names no folder of this machine",
+            code="DP-DECL-018",
+            hint="name a folder such as .datapipe; it is made when it is not there",
+        )
+    return Path(given)
+
+
+Store = Annotated[
+    Path,
+    typer.Option("--store", metavar="DIR", parser=_store_folder, help="Folder of the store."),
+]
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _NETWORK_SHARE = re.compile(r"^(\\\\|//)[^/\\]")
 

@@ -72,4 +72,3 @@ def safe_csv(frame: pl.DataFrame) -> str:
     risky = texts.str.contains(_FORMULA) & ~texts.str.contains(_NUMBER)
     guarded = flat.with_columns(pl.when(risky).then("'" + texts).otherwise(texts).name.keep())
     return guarded.rename(lambda n: f"'{n}" if n[:1] in "=+-@\t\r" else n).write_csv()
-

@@ -335,11 +335,10 @@ def _jsonable(value: Any) -> Any:
         return [_jsonable(v) for v in value]
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).hex()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (str, int, float)):
         return value
     form = next((f for f in ("to_json", "to_dicts", "isoformat") if hasattr(value, f)), "")
-    return _jsonable(getattr(value, form)()) if form else str(value)
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)  # never as 1E+25
+    return _jsonable(getattr(value, form)()) if form else text

@@ -399,7 +399,7 @@ def _answer(
     return frame.with_columns(_counted(frame[name]) for name in whole)
 
 
-def _representable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+def _representable(relation: Any) -> Any:
     """The answer with columns of types that a frame has not, such as intervals, as text."""
     as_text = [_NO_FRAME_HAS.search(str(kind)) is not None for kind in relation.types]
     if not any(as_text):
