@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ import sys
 import pytest
 
 from datapipe.cli.app import VERBS
+from datapipe.lineage.store import Lineage
 
 
 def test_help_lists_every_verb_and_the_exit_codes(datapipe):
@@ -105,6 +107,19 @@ def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe(line, prints, tmp_
     assert prints in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stderr == ""  # a library that counts what it leaks would print here, too
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_an_stdout_that_only_takes_ascii_gets_escapes(here, form):
+    Lineage(".datapipe", create=True)
+    line = [sys.executable, "-m", "datapipe", "sql", "select 'ünï' as x", form]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    if form == "--json":
+        assert json.loads(done.stdout) == [{"x": "ünï"}]
+    else:
+        assert done.stdout == "x\n\\xfcn\\xef\n"
 
 
 @pytest.mark.parametrize(("stdout", "code"), [("/dev/full", 6), ("&-", 0), ("/dev/null", 0)])

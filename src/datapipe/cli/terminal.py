@@ -103,7 +103,8 @@ def out_json(value: Any) -> None:
         >>> out_json({"rate": float("nan"), "n": 3})
         {"rate": null, "n": 3}
     """
-    out(json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False))
+    unicode = "utf" in (sys.stdout.encoding or "utf").lower()  # else JSON's own escapes
+    out(json.dumps(_jsonable(value), ensure_ascii=not unicode, allow_nan=False))
 
 
 def note(text: str, *, level: int = logging.WARNING) -> None:
