@@ -109,6 +109,13 @@ def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe(line, prints, tmp_
     assert done.stderr == ""  # a library that counts what it leaks would print here, too
 
 
+def test_a_link_that_leads_nowhere_is_told_where_it_leads(datapipe, here):
+    (here / "a.csv").symlink_to("gone.csv")
+    answer = datapipe("audit", "a.csv")
+    assert (answer.code, answer.message) == (2, "a.csv is a link that leads nowhere [DP-USE-004]")
+    assert "hint: it points to gone.csv" in answer.err
+
+
 @pytest.mark.parametrize("form", ["--json", "--csv"])
 def test_an_stdout_that_only_takes_ascii_gets_escapes(here, form):
     Lineage(".datapipe", create=True)

@@ -88,6 +88,12 @@ def existing(path: str | Path) -> Path:
         'options.py'
     """
     found = Path(refuse_uri(str(path)))
+    if found.is_symlink() and not found.exists():
+        raise DeclarationError(
+            f"{path} is a link that leads nowhere",
+            code="DP-USE-004",
+            hint=f"it points to {found.readlink()}",
+        )
     if not found.exists():
         folder = found.parent
         names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
