@@ -180,4 +180,4 @@ def test_a_store_is_a_folder_of_this_machine(store, tmp_path, monkeypatch):
 
 def test_stages_are_a_list():
     with pytest.raises(DeclarationError, match="not a list of stages"):
-        Pipeline("p", Gate({"a.*": at_most(1)}))  # type: ignore[arg-type]
+        Pipeline("p", Gate({"a.*": at_most(1)}))  # type: ignore[arg-type]  # the mistake itself

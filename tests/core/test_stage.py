@@ -93,7 +93,7 @@ def test_a_function_without_a_version_is_never_reused():
 
 
 def test_a_function_is_not_reused_by_a_parameter_that_only_has_a_name():
-    versioned = stage("tests.x", version="1")(lambda frame, by=None: frame)  # noqa: ARG005
+    versioned = stage("tests.x", version="1")(lambda frame, by=None: frame)  # noqa: ARG005 - read by name
 
     def inner() -> int:
         return 1
@@ -104,7 +104,7 @@ def test_a_function_is_not_reused_by_a_parameter_that_only_has_a_name():
 
 
 def test_every_parameter_of_a_function_is_held_against_it_before_it_runs():
-    versioned = stage("tests.x", version="1")(lambda frame, *, n=1: frame)  # noqa: ARG005
+    versioned = stage("tests.x", version="1")(lambda frame, *, n=1: frame)  # noqa: ARG005 - read by name
     assert versioned(n=2).check() == []
     assert versioned(m=2).check() == ["tests.x: got an unexpected keyword argument 'm'"]
     assert versioned(n=pl.Series([1, 2])).check() == [
@@ -115,7 +115,7 @@ def test_every_parameter_of_a_function_is_held_against_it_before_it_runs():
 
 def test_a_key_that_was_forgotten_is_told():
     with pytest.raises(DeclarationError, match="given no key"):
-        stage(lambda frame: frame)  # type: ignore[arg-type]
+        stage(lambda frame: frame)  # type: ignore[arg-type]  # the mistake itself
 
 
 def test_the_code_digest_follows_the_function():

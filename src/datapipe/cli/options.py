@@ -31,7 +31,7 @@ def _store_folder(given: str | Path) -> Path:
     if not str(given) or "://" in str(given):
         raise DeclarationError(
             f"--store {str(given)!r} names no folder of this machine",
-            code="DP-DECL-018",
+            code="DP-USE-095",
             hint="name a folder such as .datapipe; it is made when it is not there",
         )
     return Path(given)

@@ -74,6 +74,9 @@ def strangers_at_work() -> Iterator[None]:
     Stages, the packages they call and the programs they start write to the file behind stdout, so
     it is turned over as well as `sys.stdout`.
 
+    Yields:
+        Nothing; stdout is as before when the block ends.
+
     Example:
         >>> with strangers_at_work():
         ...     print("not data")

@@ -116,6 +116,9 @@ class Pipeline:
         stages: The stages in order. An inner list is a group of parallel branches: readers in it
             are put one below the other, other stages in it see the same rows.
 
+    Raises:
+        DeclarationError: The stages are no list.
+
     Example:
         >>> Pipeline("p", []).plan()
         Traceback (most recent call last):
