@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import signal
@@ -13,6 +14,7 @@ import sys
 import pytest
 
 from datapipe.cli.app import VERBS
+from datapipe.lineage.store import Lineage
 
 
 def test_help_lists_every_verb_and_the_exit_codes(datapipe):
@@ -37,6 +39,8 @@ def test_every_verb_has_a_module_and_a_help_page(datapipe):
         (["audit"], "missing argument 'FILE' [DP-USE-002]", "datapipe audit --help"),
         (["audit", "a.csv", "--lable", "y"], "no such option '--lable'", "--help"),
         (["audit", "a.csv", "--seed", "x"], "'--seed'", "--help"),
+        (["audit", "a.csv", "--store", ""], "--store '' names no folder", "such as .datapipe"),
+        (["sql", "from runs", "--store", "s3://b/s"], "--store 's3://b/s' names no", "such as"),
         (["sql", "from runs"], "there is no store in .datapipe [DP-USE-005]", "--store DIR"),
         (["card", "dedup.minhas"], "no stage 'dedup.minhas'", "did you mean 'dedup.minhash'"),
         (["keys", "nwe"], "no such command 'nwe'", "--help"),
@@ -105,6 +109,26 @@ def test_it_runs_as_a_module_and_prints_no_colour_into_a_pipe(line, prints, tmp_
     assert done.stderr == ""  # a library that counts what it leaks would print here, too
 
 
+def test_a_link_that_leads_nowhere_is_told_where_it_leads(datapipe, here):
+    (here / "a.csv").symlink_to("gone.csv")
+    answer = datapipe("audit", "a.csv")
+    assert (answer.code, answer.message) == (2, "a.csv is a link that leads nowhere [DP-USE-004]")
+    assert "hint: it points to gone.csv" in answer.err
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_an_stdout_that_only_takes_ascii_gets_escapes(here, form):
+    Lineage(".datapipe", create=True)
+    line = [sys.executable, "-m", "datapipe", "sql", "select 'ünï' as x", form]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    if form == "--json":
+        assert json.loads(done.stdout) == [{"x": "ünï"}]
+    else:
+        assert done.stdout == "x\n\\xfcn\\xef\n"
+
+
 @pytest.mark.parametrize(("stdout", "code"), [("/dev/full", 6), ("&-", 0), ("/dev/null", 0)])
 def test_an_stdout_that_is_full_or_closed(stdout, code):
     line = f"{sys.executable} -m datapipe card >{stdout}"
@@ -135,7 +159,7 @@ def test_ctrl_c_exits_130_and_leaves_a_store_that_answers(datapipe, here):
     command = [sys.executable, "-m", "datapipe", "run", "slow.py", "--seed", "1"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
-        assert running.stdout.readline() == "waiting\n"
+        assert running.stderr.readline() == "waiting\n"  # stdout is for data
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
     assert running.returncode == 130

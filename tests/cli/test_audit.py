@@ -306,3 +306,11 @@ def test_columns_that_nothing_looks_into_are_named(datapipe, here):
     table().write_parquet(here / "whole.parquet")
     answer = datapipe("audit", "whole.parquet", "--label", "y", "--no-fail")
     assert "not looked into" not in answer.err
+
+
+@pytest.mark.parametrize("where", ["nowhere/report.html", "."])
+def test_a_report_that_cannot_be_written_is_refused_before_the_audit(datapipe, here, where):
+    (here / "a.csv").write_text("x,y\n1,a\n2,b\n")
+    answer = datapipe("audit", "a.csv", "--label", "y", "-o", where)
+    assert (answer.code, "[DP-EXEC-060]" in answer.err) == (6, True)
+    assert not (here / ".datapipe").exists()

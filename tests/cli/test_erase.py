@@ -40,6 +40,16 @@ def test_the_id_is_neither_printed_nor_kept(datapipe, store):
     assert datapipe("sql", "select rows, commitment from erasures", "--json").json[0]["rows"] == 1
 
 
+def test_the_report_after_an_erasure_is_the_one_of_the_newest_run(datapipe, store, here):
+    assert datapipe("erase", "--subject", "ada-lovelace", "--yes").code == 0
+    assert datapipe("report", "-o", "report.html").code == 0
+    run, erasure = datapipe("sql", "select run_id from runs order by seq", "--json").json
+    assert run["run_id"] in (here / "report.html").read_text()
+    refused = datapipe("report", erasure["run_id"])
+    assert refused.code == 2
+    assert f"[DP-DECL-060]\n\nhint: known: {run['run_id']}\n" in refused.err
+
+
 def test_the_receipt_can_be_verified_alone(datapipe, store):
     receipt = datapipe("erase", "--subject", "bob", "--yes", "--json").json["receipt_file"]
     public = next((store / "keys").glob("*.pem"))

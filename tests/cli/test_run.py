@@ -42,6 +42,42 @@ def test_a_pipeline_runs_and_says_what_it_found(datapipe, rows):
     assert scored.filter(kind="dedup.exact").height == 4
 
 
+PRINTS = """import os, sys
+from datapipe import Pipeline, stage
+from datapipe.stages import ReadCSV
+print("the file prints")
+os.system("echo a program prints")
+@stage("test.prints")
+def prints(frame):
+    print("the stage prints")
+    return frame
+p = Pipeline("p", [ReadCSV("a.csv"), prints()])
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_what_a_users_code_prints_is_no_data(datapipe, rows, verb):
+    (rows / "p.py").write_text(PRINTS)
+    answer = datapipe(verb, "p.py", "--seed", "7", "--json")
+    assert answer.code == 0
+    assert answer.json["pipeline"] == "p"
+    said = ["the file prints", "a program prints", *["the stage prints"] * (verb == "run")]
+    assert [line for line in answer.err.splitlines() if line.endswith("prints")] == said
+
+
+@pytest.mark.parametrize("code", ["0", "5", "None"])
+def test_code_that_ends_the_program_has_not_finished_a_run(datapipe, rows, code):
+    (rows / "ends.py").write_text(f"import sys\nsys.exit({code})\n")
+    ended = datapipe("run", "ends.py", "--seed", "7")
+    assert (ended.code, ended.message[:22]) == (2, "ends.py:2: SystemExit:")
+    body = PRINTS.replace('print("the stage prints")', f"sys.exit({code})")
+    (rows / "p.py").write_text(body)
+    ended = datapipe("run", "p.py", "--seed", "7")
+    assert ended.code == 6
+    assert "test.prints failed: SystemExit" in ended.err
+    assert datapipe("sql", "select state from run_status", "--json").json == [{"state": "failed"}]
+
+
 def test_a_closed_gate_exits_3_and_still_shows_the_run(datapipe, rows):
     gate = 'Gate({"dedup.exact": at_most(0.01)})'
     text = READ + f'p = Pipeline("p", [ReadCSV("a.csv", label="y"), ExactDuplicates(), {gate}])'

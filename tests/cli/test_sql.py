@@ -45,6 +45,27 @@ def test_csv_in_a_pipe_and_json_when_asked(datapipe, store):
 
 
 @pytest.mark.parametrize(
+    ("asked", "in_json", "in_csv"),
+    [
+        ("interval '1 day'", "1 day", "1 day"),
+        ("union_value(a := 1)", "1", "1"),
+        ("340282366920938463463374607431768211455::uhugeint", str(2**128 - 1), str(2**128 - 1)),
+        ("10000000000000000000000001::hugeint", str(10**25 + 1), str(10**25 + 1)),
+        ("'101'::bit", "101", "101"),
+        ("{'a': interval '1 day'}", "{'a': 1 day}", "{'a': 1 day}"),
+        ("[[1], [2, 3]]", [[1], [2, 3]], "[[1], [2, 3]]"),
+        ("array_value(1, 2)", [1, 2], "[1, 2]"),
+        ("map {'k': 1}", {"k": 1}, '{"k": 1}'),
+        (r"'\xff'::blob", "ff", "ff"),
+    ],
+)
+def test_every_type_has_a_form(datapipe, store, asked, in_json, in_csv):
+    query = f"select 1 as x, {asked} as x"
+    assert datapipe("sql", query, "--json").json == [{"x": 1, "x_1": in_json}]
+    assert list(csv.reader(io.StringIO(datapipe("sql", query).out)))[1] == ["1", in_csv]
+
+
+@pytest.mark.parametrize(
     "order",
     [
         "copy runs to 'x.csv'",

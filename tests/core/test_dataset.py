@@ -181,3 +181,32 @@ def test_going_through_a_stored_file_holds_no_row_group(tmp_path):
         total += batch.column(0).to_numpy().sum()
     assert total == pytest.approx(numbers.sum())
     assert most < numbers.nbytes / 4
+
+
+def _breaking() -> pa.RecordBatchReader:
+    def batches():
+        yield pa.record_batch({"a": [1]})
+        raise RuntimeError("the reader broke")
+
+    return pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches())
+
+
+class Lying:
+    def __arrow_c_stream__(self, requested_schema=None):
+        return 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table([[1], [2]], names=["a", "a"]),
+        pl.Series([1, 2]),
+        pl.DataFrame({"a": pl.Series([object()], dtype=pl.Object)}),
+        _breaking(),
+        Lying(),
+    ],
+    ids=["a name twice", "a series", "objects", "a stream that breaks", "no stream"],
+)
+def test_what_is_no_table_is_refused_in_our_words(data):
+    with pytest.raises(SchemaMismatch):
+        Dataset.of(data)

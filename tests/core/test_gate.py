@@ -137,3 +137,9 @@ def test_findings_of_one_look_stand_side_by_side_and_a_later_look_supersedes() -
     with pytest.raises(GateClosed):
         gate.run(empty(), Context(0, Path(), findings=[bad, good]))
     assert gate.run(empty(), Context(0, Path(), findings=[bad, good, again])).findings
+
+
+@pytest.mark.parametrize("bound", ["x", float("nan"), None])
+def test_a_bound_that_is_no_number_is_told_before_anything_runs(bound):
+    (told,) = Gate({"a.*": at_most(bound)}).check()
+    assert told == f"gate: the limit for 'a.*' is {bound!r}; use at_most(...) or at_least(...)"

@@ -159,3 +159,25 @@ def test_nothing_is_written_when_the_plan_does_not_hold(tmp_path):
     with pytest.raises(DeclarationError):
         Pipeline("p", [Detect()]).run(TABLE, seed=1, store=tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("seed", ["7", 7.0, True, None, 2**63, -(2**63) - 1])
+def test_a_seed_is_a_whole_number_of_64_bits(seed, tmp_path):
+    with pytest.raises(DeclarationError, match=r"^seed=.* is no whole number of 64 bits"):
+        Pipeline("p", [Gate({"a.*": at_most(1)})]).run(
+            pa.table({"a": [1]}), seed=seed, store=tmp_path / "s"
+        )
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("store", ["", "s3://bucket/store", 3, None, b"s"])
+def test_a_store_is_a_folder_of_this_machine(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DeclarationError, match="is no folder of this machine"):
+        Pipeline("p", [Gate({"a.*": at_most(1)})]).run(pa.table({"a": [1]}), seed=1, store=store)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_are_a_list():
+    with pytest.raises(DeclarationError, match="not a list of stages"):
+        Pipeline("p", Gate({"a.*": at_most(1)}))  # type: ignore[arg-type]  # the mistake itself

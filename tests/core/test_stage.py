@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from datapipe.core.context import Context, derived_seed
 from datapipe.core.dataset import Dataset
 from datapipe.core.function import stage
+from datapipe.core.gate import Gate, at_most
 from datapipe.core.stage import RowStage, Stage, Yield, first_reason
 from datapipe.errors import DeclarationError, SchemaMismatch
 
@@ -88,6 +90,32 @@ def test_a_function_is_a_stage(context: Context):
 def test_a_function_without_a_version_is_never_reused():
     assert not stage("tests.x")(lambda frame: frame)().cacheable()
     assert big().cacheable()
+
+
+def test_a_function_is_not_reused_by_a_parameter_that_only_has_a_name():
+    versioned = stage("tests.x", version="1")(lambda frame, by=None: frame)  # noqa: ARG005 - read by name
+
+    def inner() -> int:
+        return 1
+
+    assert not any(versioned(by=by).cacheable() for by in (lambda: 1, inner, object(), [object()]))
+    assert all(versioned(by=by).cacheable() for by in (None, 1.5, ("a", {"b": b"c"}), len, Path()))
+    assert Gate({"labels.*": at_most(0.1)}).cacheable()
+
+
+def test_every_parameter_of_a_function_is_held_against_it_before_it_runs():
+    versioned = stage("tests.x", version="1")(lambda frame, *, n=1: frame)  # noqa: ARG005 - read by name
+    assert versioned(n=2).check() == []
+    assert versioned(m=2).check() == ["tests.x: got an unexpected keyword argument 'm'"]
+    assert versioned(n=pl.Series([1, 2])).check() == [
+        "tests.x: n is of type Series, which has no JSON form"
+    ]
+    assert stage("tests.x")(lambda: None)().check() == ["tests.x: too many positional arguments"]
+
+
+def test_a_key_that_was_forgotten_is_told():
+    with pytest.raises(DeclarationError, match="given no key"):
+        stage(lambda frame: frame)  # type: ignore[arg-type]  # the mistake itself
 
 
 def test_the_code_digest_follows_the_function():

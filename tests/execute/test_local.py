@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -267,6 +268,17 @@ def test_functions_without_a_version_are_never_reused(
     pipeline.run(seed=1, store=tmp_path / "s")
     again = pipeline.run(seed=1, store=tmp_path / "s")
     assert [s.reused for s in again.steps] == [True, False, True]
+
+
+def test_what_a_lambda_made_is_not_taken_for_what_another_lambda_would_make(tmp_path: Path) -> None:
+    @stage("test.add", version="1")
+    def add(frame: pl.LazyFrame, *, value: Callable[[], int]) -> pl.LazyFrame:
+        return frame.with_columns(z=pl.lit(value()))
+
+    rows = pl.DataFrame({"a": [1, 2]})
+    for made in (lambda: 1, lambda: 2):
+        run = Pipeline("p", [add(value=made)]).run(rows, seed=1, store=tmp_path)
+        assert run.data.frame()["z"].to_list() == [made(), made()]
 
 
 @dataclass(frozen=True)

@@ -235,3 +235,9 @@ def test_the_notebook_form_tells_verdict_findings_and_steps(closed, runs):
     assert read.count("span", "fail") >= 2
     assert "labels.odd" in read.said
     assert read.said == runs.Page(run_card(closed)).said
+
+
+def test_on_a_narrow_screen_a_finding_is_a_block_and_figures_keep_their_size(page, cleaned):
+    narrow = page(cleaned).text.partition("@media screen and (max-width:640px)")[2]
+    assert ".findings td{display:block}" in narrow
+    assert "svg{max-width:none}" in narrow

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import logging
 import os
 import signal
@@ -141,7 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_streams()
     set_colour(on=None)
     _log_to_stderr(logging.WARNING)
-    alone = arguments is None  # nothing but this command line runs in the process
     try:
         with _group().make_context("datapipe", words, obj=alone) as context:
             context.command.invoke(context)
@@ -223,10 +223,13 @@ def _no_color(_ctx: click.Context, _param: click.Parameter, asked: int) -> None:
 
 
 def _open_streams() -> None:
-    """Who closed stdout or stderr wants silence, not a failure."""
+    """Who closed stdout or stderr wants silence, and who reads ASCII gets escapes: no failure."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _log_to_nobody() -> None:

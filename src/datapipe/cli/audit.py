@@ -103,6 +103,10 @@ def _audit(
             code="DP-USE-094",
             hint=r"leave it out for a comma, or give --separator ';' or --separator '\t'",
         )
+    if output is not None:
+        from datapipe.report.html import refuse_place  # noqa: PLC0415 - only where one is asked for
+
+        refuse_place(output)  # else an hour's audit would end without its verdict on stdout
     good = existing(reference) if reference else None
     made = existing(anchors) if anchors else None
     trusted = tuple(existing(k) for k in key or ())

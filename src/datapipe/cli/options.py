@@ -14,7 +14,6 @@ from datapipe.errors import DeclarationError, nearest
 STORE = Path(".datapipe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout.")]
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Folder of the store.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed; same seed, same bytes.")]
 KeyFile = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Encrypted private key (PEM).")
@@ -26,6 +25,22 @@ PassphraseFile = Annotated[
     ),
 ]
 
+
+def _store_folder(given: str | Path) -> Path:
+    """The folder `--store` names; an empty name would be the folder one stands in."""
+    if not str(given) or "://" in str(given):
+        raise DeclarationError(
+            f"--store {str(given)!r} names no folder of this machine",
+            code="DP-USE-095",
+            hint="name a folder such as .datapipe; it is made when it is not there",
+        )
+    return Path(given)
+
+
+Store = Annotated[
+    Path,
+    typer.Option("--store", metavar="DIR", parser=_store_folder, help="Folder of the store."),
+]
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _NETWORK_SHARE = re.compile(r"^(\\\\|//)[^/\\]")
 
@@ -73,6 +88,12 @@ def existing(path: str | Path) -> Path:
         'options.py'
     """
     found = Path(refuse_uri(str(path)))
+    if found.is_symlink() and not found.exists():
+        raise DeclarationError(
+            f"{path} is a link that leads nowhere",
+            code="DP-USE-004",
+            hint=f"it points to {found.readlink()}",
+        )
     if not found.exists():
         folder = found.parent
         names = [p.name for p in folder.iterdir()] if folder.is_dir() else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from datapipe.cli.options import existing
+from datapipe.cli.terminal import strangers_at_work
 from datapipe.core.pipeline import Pipeline
 from datapipe.errors import DatapipeError, DeclarationError, nearest
 
@@ -77,11 +78,12 @@ def _run_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
+        with strangers_at_work():
+            spec.loader.exec_module(module)
     except DatapipeError as error:
         error.message = f"{_place(path, error)}: {error.message}"
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # `sys.exit(0)` there would look like a finished run
         raise DeclarationError(
             f"{_place(path, error)}: {type(error).__name__}: {error}",
             code="DP-USE-013",
@@ -90,7 +92,7 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
-def _place(path: Path, error: Exception) -> str:
+def _place(path: Path, error: BaseException) -> str:
     """The file and the line in it that failed."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{path}:{error.lineno}"

@@ -14,7 +14,7 @@ from datapipe._lazy import upward
 from datapipe.cli.findings import show
 from datapipe.cli.options import STORE, Json, Store
 from datapipe.cli.pipeline_file import load_pipeline
-from datapipe.cli.terminal import out_json, settle
+from datapipe.cli.terminal import out_json, settle, strangers_at_work
 from datapipe.core.pipeline import Executor
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError, GateClosed
@@ -46,7 +46,8 @@ def _run(
             hint=f"datapipe run {file} --seed 7; the same seed gives the same bytes",
         )
     try:
-        run = pipeline.run(seed=seed, store=store, executor=chosen)
+        with strangers_at_work():
+            run = pipeline.run(seed=seed, store=store, executor=chosen)
     except GateClosed as closed:
         stopped = getattr(closed, "run", None)
         if isinstance(stopped, Run):

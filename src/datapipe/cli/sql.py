@@ -63,14 +63,12 @@ def safe_csv(frame: pl.DataFrame) -> str:
         >>> safe_csv(pl.DataFrame({"a": ["=1+1", "-2", "fine"]})).splitlines()
         ['a', "'=1+1", '-2', 'fine']
     """
-    flat = frame.select(_flat(name, kind) for name, kind in frame.schema.items())
+    flat = frame.with_columns(
+        pl.Series(name, [shown(cell) for cell in frame[name].to_list()], pl.String)
+        for name, kind in frame.schema.items()
+        if kind.is_nested() or kind == pl.Binary
+    )
     texts = pl.col(pl.String)
     risky = texts.str.contains(_FORMULA) & ~texts.str.contains(_NUMBER)
     guarded = flat.with_columns(pl.when(risky).then("'" + texts).otherwise(texts).name.keep())
     return guarded.rename(lambda n: f"'{n}" if n[:1] in "=+-@\t\r" else n).write_csv()
-
-
-def _flat(name: str, kind: pl.DataType) -> pl.Expr:
-    if kind.is_nested() or kind == pl.Binary:
-        return pl.col(name).map_elements(shown, return_dtype=pl.String)
-    return pl.col(name)

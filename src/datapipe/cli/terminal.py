@@ -9,12 +9,15 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datapipe.core.run import Run
 
+STDOUT, STDERR = 1, 2
 _COLOURS = {"clean": "32", "not_evaluated": "36", "suspect": "33", "fail": "1;31", "dim": "2"}
 _colour: dict[str, bool | None] = {"on": None}
 
@@ -64,6 +67,35 @@ def out(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+@contextmanager
+def strangers_at_work() -> Iterator[None]:
+    """Let what other people's code prints go to stderr: stdout carries data only.
+
+    Stages, the packages they call and the programs they start write to the file behind stdout, so
+    it is turned over as well as `sys.stdout`.
+
+    Yields:
+        Nothing; stdout is as before when the block ends.
+
+    Example:
+        >>> with strangers_at_work():
+        ...     print("not data")
+    """
+    sys.stdout.flush()
+    try:
+        kept = os.dup(STDOUT)
+        os.dup2(STDERR, STDOUT)
+    except OSError:  # one of them was closed by who called
+        kept = None
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, STDOUT)
+            os.close(kept)
+
+
 def out_json(value: Any) -> None:
     """Write one JSON value to stdout; what JSON cannot say becomes text or null.
 
@@ -74,7 +106,8 @@ def out_json(value: Any) -> None:
         >>> out_json({"rate": float("nan"), "n": 3})
         {"rate": null, "n": 3}
     """
-    out(json.dumps(_jsonable(value), ensure_ascii=False, allow_nan=False))
+    unicode = "utf" in (sys.stdout.encoding or "utf").lower()  # else JSON's own escapes
+    out(json.dumps(_jsonable(value), ensure_ascii=not unicode, allow_nan=False))
 
 
 def note(text: str, *, level: int = logging.WARNING) -> None:
@@ -225,8 +258,9 @@ def shown(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, (dict, list)):
-        return json.dumps(_jsonable(value), ensure_ascii=False)
+    if isinstance(value, (dict, list, bytes)):
+        told = _jsonable(value)
+        return told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
     return str(value)
 
 
@@ -310,4 +344,5 @@ def _jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     form = next((f for f in ("to_json", "to_dicts", "isoformat") if hasattr(value, f)), "")
-    return _jsonable(getattr(value, form)()) if form else str(value)
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)  # never as 1E+25
+    return _jsonable(getattr(value, form)()) if form else text

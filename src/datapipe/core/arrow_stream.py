@@ -39,10 +39,29 @@ def table_of(data: ArrowStream) -> pa.Table:
     Returns:
         All its rows.
 
+    Raises:
+        SchemaMismatch: The stream breaks off, or is no table of columns with names of their own.
+
     Example:
         >>> table_of(pl.DataFrame({"a": [1, 2]})).num_rows
         2
     """
+    try:
+        table = _read(data)
+    except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        raise SchemaMismatch(
+            f"{type(data).__name__} is not read as a table: {str(error).splitlines()[0]}",
+            hint="give a pyarrow, polars, pandas or DuckDB table with one type a column",
+        ) from error
+    twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if twice:
+        raise SchemaMismatch(
+            f"the column name {twice[0]!r} occurs twice", hint="give every column its own name"
+        )
+    return table
+
+
+def _read(data: ArrowStream) -> pa.Table:
     # `pa.table` would load pandas first to ask whether it is one
     if isinstance(data, pa.Table | pa.RecordBatch):
         return pa.table(data)

@@ -110,7 +110,8 @@ class Dataset:
             The data set, in memory.
 
         Raises:
-            SchemaMismatch: The object does not speak the Arrow stream interface.
+            SchemaMismatch: The object does not speak the Arrow stream interface, its stream breaks
+                off, or a column holds Python objects.
 
         Example:
             >>> len(Dataset.of(pl.DataFrame({"a": [1, 2]})))
@@ -124,6 +125,11 @@ class Dataset:
                 hint="give a pyarrow, polars, pandas or DuckDB table",
             )
         frame = data if isinstance(data, pl.DataFrame) else pl.DataFrame(table_of(data))
+        if objects := [name for name, kind in frame.schema.items() if kind == pl.Object]:
+            raise SchemaMismatch(
+                f"the column {objects[0]!r} holds Python objects",
+                hint="write it as numbers, texts or lists, or leave it out",
+            )
         if ROW_ID not in frame.columns:
             frame = frame.select(pl.int_range(pl.len(), dtype=pl.UInt64).alias(ROW_ID), pl.all())
         return cls(frame.lazy(), roles, rows=frame.height)

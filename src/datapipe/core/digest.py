@@ -10,7 +10,11 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import fields, is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 65_536
 PREFIX = "sha256:"
+_TELLING = (str, bytes, int, float, PurePath, Decimal, Enum, date, time, timedelta, np.generic)
+"""Types whose canonical form holds all that is in a value."""
 
 
 def digest_bytes(data: bytes) -> str:
@@ -74,6 +80,35 @@ def canonical(value: Any) -> bytes:
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain
     )
     return text.encode()
+
+
+def is_exact(value: Any) -> bool:
+    """Whether the canonical form of a value tells it from every other one.
+
+    A lambda, a function in a function and an object of an unknown class only show a name: two that
+    do different things may look alike.
+
+    Args:
+        value: A parameter of a stage.
+
+    Returns:
+        True where equal bytes of `canonical` mean equal values.
+
+    Example:
+        >>> is_exact({"columns": ("a", 1.5)}), is_exact(digest_json), is_exact(lambda x: x)
+        (True, True, False)
+    """
+    if isinstance(value, Mapping):
+        return all(is_exact(each) for pair in value.items() for each in pair)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(is_exact(each) for each in value)
+    if value is None or isinstance(value, _TELLING) or hasattr(value, "to_json"):
+        return True
+    if is_dataclass(value) and not isinstance(value, type):  # its form is what it prints
+        return all(f.repr and is_exact(getattr(value, f.name)) for f in fields(value))
+    named = getattr(value, "__qualname__", "")
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    return bool(named) and getattr(module, named, None) is value
 
 
 def digest_json(value: Any) -> str:

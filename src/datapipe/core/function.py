@@ -13,7 +13,7 @@ import polars as pl
 from datapipe.core.arrow_stream import as_any
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import digest_bytes
+from datapipe.core.digest import canonical, digest_bytes
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch
 
@@ -59,6 +59,33 @@ class FunctionStage(Stage):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]  # as `name`
         """The roles given to the decorator."""
         return self.roles_needed
+
+    def check(self) -> list[str]:
+        """Arguments that the function does not take, or that cannot be written down.
+
+        Returns:
+            A sentence for each problem.
+
+        Example:
+            >>> stage("a.b")(lambda frame, n=1: frame)(m=2).check()
+            ["a.b: got an unexpected keyword argument 'm'"]
+        """
+        told = super().check()
+        given = dict(self.arguments)
+        takes = inspect.signature(self.function)
+        if "context" in takes.parameters:
+            given["context"] = None
+        try:
+            takes.bind(None, **given)
+        except TypeError as error:
+            told.append(f"{self.key}: {error}")
+        for name, value in self.arguments:
+            try:
+                canonical(value)
+            except (TypeError, ValueError, RecursionError):
+                kind = type(value).__name__
+                told.append(f"{self.key}: {name} is of type {kind}, which has no JSON form")
+        return told
 
     def run(self, data: Dataset, context: Context) -> Yield:
         """Call the function with the rows as a lazy frame, the hidden column included.
@@ -134,13 +161,13 @@ class FunctionStage(Stage):
         """Whether a version was declared: a function may call code that no digest sees.
 
         Returns:
-            False when the decorator got no version.
+            False when the decorator got no version, or a parameter has no digest of its own.
 
         Example:
             >>> stage("a.b")(len)().cacheable()
             False
         """
-        return bool(self.code_version)
+        return bool(self.code_version) and super().cacheable()
 
 
 def stage(
@@ -160,7 +187,7 @@ def stage(
         A decorator; the decorated name makes stages, its keyword arguments are their parameters.
 
     Raises:
-        DeclarationError: The key is not of the form `family.method`.
+        DeclarationError: The key is not of the form `family.method`, or was forgotten.
 
     Example:
         >>> @stage("text.strip", version="1", needs=("text",))
@@ -169,6 +196,12 @@ def stage(
         >>> strip(column="body").params()
         {'column': 'body'}
     """
+    if not isinstance(key, str):  # a bare `@stage` hands the function over
+        raise DeclarationError(
+            "@stage was given no key",
+            code="DP-DECL-016",
+            hint="""write @stage("family.method", version="1") above the function""",
+        )
     family, _, method = key.partition(".")
     if not (family.isidentifier() and method.replace(".", "_").isidentifier()):
         raise DeclarationError(

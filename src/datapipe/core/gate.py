@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import ClassVar, Literal
 
 from datapipe.core.context import Context
@@ -155,9 +157,10 @@ class Gate(Stage):
         if not self.limits:
             return ["gate: no limits are given, so it would pass everything"]
         return [
-            f"gate: the limit for {k!r} is {v!r}; use at_most(...) or at_least(...)"
+            f"gate: the limit for {k!r} is {v.bound if isinstance(v, Limit) else v!r}; "
+            "use at_most(...) or at_least(...)"
             for k, v in self.limits.items()
-            if not isinstance(v, Limit)
+            if not (isinstance(v, Limit) and isinstance(v.bound, Real) and not math.isnan(v.bound))
         ]
 
     def run(self, data: Dataset, context: Context) -> Yield:

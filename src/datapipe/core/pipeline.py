@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,6 +116,9 @@ class Pipeline:
         stages: The stages in order. An inner list is a group of parallel branches: readers in it
             are put one below the other, other stages in it see the same rows.
 
+    Raises:
+        DeclarationError: The stages are no list.
+
     Example:
         >>> Pipeline("p", []).plan()
         Traceback (most recent call last):
@@ -124,6 +129,12 @@ class Pipeline:
     """
 
     def __init__(self, name: str, stages: Sequence[StageLike]) -> None:
+        if isinstance(stages, (Stage, str)):
+            raise DeclarationError(
+                f"pipeline {name!r} was given {stages!r}, not a list of stages",
+                code="DP-DECL-014",
+                hint="write Pipeline(name, [first stage, next stage])",
+            )
         self.name = name
         self.stages = tuple(tuple(s) if isinstance(s, (list, tuple)) else (s,) for s in stages)
 
@@ -204,6 +215,18 @@ class Pipeline:
             >>> len(run.data)
             2
         """
+        if not (isinstance(seed, Integral) and -(2**63) <= seed < 2**63) or isinstance(seed, bool):
+            raise DeclarationError(
+                f"seed={seed!r} is no whole number of 64 bits",
+                code="DP-DECL-017",
+                hint="give a number such as seed=7; the same seed gives the same bytes",
+            )
+        if not isinstance(store, (str, PathLike)) or not str(store) or "://" in str(store):
+            raise DeclarationError(
+                f"store={store!r} is no folder of this machine",
+                code="DP-DECL-018",
+                hint="name a folder such as store='.datapipe'; it is made when it is not there",
+            )
         start = None if data is None else Dataset.of(data, roles)
         if start is not None and roles is not None:
             start = start.with_roles(roles)

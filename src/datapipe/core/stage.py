@@ -13,7 +13,7 @@ import polars as pl
 from datapipe.core.artifact import Artifact, PrivacyEvent
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import digest_code
+from datapipe.core.digest import digest_code, is_exact
 from datapipe.core.finding import Finding
 from datapipe.core.parameters import keep, problems
 from datapipe.core.roles import ROW_ID, Roles
@@ -181,13 +181,14 @@ class Stage:
         """Whether equal keys promise equal results; False for code that cannot be digested.
 
         Returns:
-            True for every stage of the catalogue.
+            True for every stage of the catalogue, unless a parameter is an object or function
+            whose digest would not tell it from others.
 
         Example:
             >>> Stage().cacheable()
             True
         """
-        return True
+        return is_exact(self.params())
 
 
 @dataclass(frozen=True)

@@ -302,7 +302,7 @@ class _Session:
             raise not_computed(stage, error) from error
         except (DatapipeError, KeyboardInterrupt, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # `sys.exit(0)` would look like a finished run
             raise ExecutionError(
                 f"{stage.name} failed: {type(error).__name__}: {first_line(error)}",
                 code="DP-EXEC-001",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import threading
 import time
 import weakref
@@ -33,6 +34,7 @@ from datapipe.lineage.watch import watched
 Kept = TypeVar("Kept")
 BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_NO_FRAME_HAS = re.compile(r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|TIME WITH TIME ZONE)\b")
 _MISTAKES = (
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -378,7 +380,7 @@ def _refuse_orders(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 def _answer(
     connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], limits: Limits
 ) -> pl.DataFrame:
-    relation = connection.sql(query, params=dict(values) or None)
+    relation = _representable(connection.sql(query, params=dict(values) or None))
     reader = relation.to_arrow_reader(BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
     size = 0
@@ -395,6 +397,19 @@ def _answer(
     frame = pl.DataFrame(table.rename_columns(_told_apart(table.column_names)))
     whole = [n for n, t in frame.schema.items() if isinstance(t, pl.Decimal) and t.scale == 0]
     return frame.with_columns(_counted(frame[name]) for name in whole)
+
+
+def _representable(relation: Any) -> Any:
+    """The answer with columns of types that a frame has not, such as intervals, as text."""
+    as_text = [_NO_FRAME_HAS.search(str(kind)) is not None for kind in relation.types]
+    if not any(as_text):
+        return relation
+    names = [name.replace('"', '""') for name in relation.columns]
+    told = [
+        f'#{number}::varchar as "{name}"' if cast else f"#{number}"
+        for number, (name, cast) in enumerate(zip(names, as_text, strict=True), start=1)
+    ]
+    return relation.project(", ".join(told))
 
 
 def _told_apart(names: list[str]) -> list[str]:

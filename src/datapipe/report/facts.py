@@ -16,6 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.parquet import vouch
 from datapipe.core.roles import ROW_ID
 from datapipe.errors import DeclarationError
+from datapipe.lineage.erasures import ERASURE
 from datapipe.lineage.store import Lineage
 
 Line = Mapping[str, Any]
@@ -330,15 +331,20 @@ def measure_of(line: Line, name: str) -> Estimate | None:
 
 
 def _run(lineage: Lineage, store: Path, run_id: str) -> Line:
+    """A run by its id or how it begins, else the newest; an erasure is none: it found nothing."""
     runs = lineage.sql(
         "select to_json(x)::varchar as line from ("
         " select r.*, s.* exclude (run_id, pipeline, started_at)"
         " from runs r join run_status s using (run_id) where starts_with(r.run_id, $run)"
-        " order by r.seq desc limit 2) x",
+        " and r.pipeline <> $erasure order by r.seq desc limit 2) x",
         run=run_id,
+        erasure=ERASURE,
     )["line"].to_list()
     if not runs or (run_id and len(runs) > 1):
-        known = lineage.sql("select run_id from runs order by seq desc limit 5")["run_id"].to_list()
+        known = lineage.sql(
+            "select run_id from runs where pipeline <> $erasure order by seq desc limit 5",
+            erasure=ERASURE,
+        )["run_id"].to_list()
         which = f"no run {run_id!r}" if run_id else "no run"
         raise DeclarationError(
             f"the store {store} has {which if not runs else f'several runs {run_id!r}…'}",

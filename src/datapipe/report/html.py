@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from html import escape
 from pathlib import Path
@@ -70,12 +71,36 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ExecutionError(
-            f"the report cannot be written to {path}: {error.strerror}",
-            code="DP-EXEC-060",
-            hint="choose another path with -o",
-        ) from error
+        raise _no_place(path, error.strerror) from error
     return path
+
+
+def refuse_place(path: Path) -> None:
+    """Refuse a path that no report could be written to, before the run that it would tell of.
+
+    Args:
+        path: Where a report is to go.
+
+    Raises:
+        ExecutionError: It is a folder, or its folder is missing or may not be written to.
+
+    Example:
+        >>> refuse_place(Path("report.html"))
+    """
+    if path.is_dir():
+        raise _no_place(path, os.strerror(errno.EISDIR))
+    if not path.parent.is_dir():
+        raise _no_place(path, os.strerror(errno.ENOENT))
+    if not os.access(path.parent, os.W_OK):
+        raise _no_place(path, os.strerror(errno.EACCES))
+
+
+def _no_place(path: Path, why: str | None) -> ExecutionError:
+    return ExecutionError(
+        f"the report cannot be written to {path}: {why}",
+        code="DP-EXEC-060",
+        hint="choose another path with -o",
+    )
 
 
 def run_card(run: Run) -> Html:

@@ -121,6 +121,11 @@ def test_whole_floats_booleans_and_categories_are_classes(context) -> None:
         assert (found.verdict, found.details["n_classes"]) == ("clean", 2)
 
 
+def test_large_unsigned_labels_are_classes(context) -> None:
+    found = look(pl.Series([2**64 - 1, 2**64 - 2] * 100, dtype=pl.UInt64), context)
+    assert (found.verdict, found.measure.n) == ("clean", 200)
+
+
 def test_no_label_is_not_evaluated(context) -> None:
     data = Dataset.of(pl.DataFrame({"x": [1, 2]}))
     assert ClassBalance().run(data, context).findings[0].verdict == "not_evaluated"

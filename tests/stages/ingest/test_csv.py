@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 
 import duckdb
 import polars as pl
@@ -209,3 +210,20 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, raw):
         pytest.fail("a file that is there is no declaration error")
     gone = made.set_aside.height if made.set_aside is not None else 0
     assert made.data.frame().height + gone == made.data.sources[0].rows
+
+
+def test_a_file_whose_name_is_not_utf8_is_refused_by_name_and_by_glob(tmp_path):
+    file = tmp_path / os.fsdecode(b"bad\xff.csv")
+    file.write_text("a\n1\n")
+    for path in (file, tmp_path / "*.csv"):
+        with pytest.raises(DeclarationError, match=r"bad\\xff\.csv' is not UTF-8"):
+            ReadCSV(path).run(empty(), Context(0, tmp_path / "scratch"))
+    (told,) = ReadCSV(file).check()
+    assert told.endswith("nothing could name it")
+
+
+def test_what_would_allow_a_remote_address_is_told():
+    (told,) = ReadCSV("s3://bucket/a.csv").check()
+    assert told.endswith("nothing is fetched from a network unless DATAPIPE_REMOTE=s3")
+    (told,) = ReadCSV("https://host/a.csv").check()
+    assert told.endswith("nothing is fetched from a network")

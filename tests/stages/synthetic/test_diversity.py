@@ -61,6 +61,13 @@ def test_a_corpus_that_lost_its_tail_is_suspect():
     assert found.details["fit_loss"] > 0
 
 
+def test_without_a_rare_word_no_tail_was_looked_at():
+    rng = np.random.default_rng(21)
+    found = judged(texts(rng, 120, kinds=40), texts(rng, 120, kinds=40))["diversity"]
+    assert found.verdict == "not_evaluated"
+    assert "rare word" in found.says
+
+
 def test_copies_are_duplicates_and_nothing_else():
     rng = np.random.default_rng(21)
     own = texts(rng, 100)

@@ -26,7 +26,8 @@ def class_names(labels: pl.Series) -> pl.Series | None:
         distinct = labels.n_unique()
         if distinct > MOST_CLASSES and distinct * FEW_EACH > len(labels):
             return None
-        return labels.cast(pl.Int64, strict=False).cast(pl.String)
+        whole = labels if kind.is_integer() else labels.cast(pl.Int64, strict=False)
+        return whole.cast(pl.String)
     if kind.is_temporal() or kind.is_nested():
         return None
     return labels.cast(pl.String)

@@ -76,7 +76,7 @@ class ClassBalance(Stage):
     target: tuple[tuple[str, Positive], ...] = ()
 
     name: ClassVar[str] = "balance.classes"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     raises_findings: ClassVar[tuple[str, ...]] = (KIND,)
     references: ClassVar[tuple[str, ...]] = (
         "Clopper & Pearson, 1934, The use of confidence or fiducial limits",

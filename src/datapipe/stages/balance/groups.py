@@ -111,7 +111,7 @@ class GroupBalance(Stage):
     fewest: PositiveInt = 30
 
     name: ClassVar[str] = "balance.groups"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     raises_findings: ClassVar[tuple[str, ...]] = (KIND,)
     references: ClassVar[tuple[str, ...]] = (
         "Feldman et al., 2015, Certifying and removing disparate impact",

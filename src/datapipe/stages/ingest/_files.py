@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from datapipe.core.remote import allowed, fetched
+from datapipe.core.remote import ALLOWED, SCHEMES, allowed, fetched
 from datapipe.errors import DeclarationError, ExecutionError, Malformed, nearest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -52,8 +52,12 @@ def each(path: str | tuple[str, ...]) -> tuple[str, ...]:
 def scheme_problem(path: str) -> str:
     """A sentence when a path is not a local one, else nothing."""
     if SCHEME.match(path) and not allowed(path):
-        return f"{path!r} is not a local path; nothing is fetched from a network"
-    return "a path is empty" if not path.strip() or "\0" in path else ""
+        scheme = path.partition("://")[0]
+        unless = f" unless {ALLOWED}={scheme}" if scheme in SCHEMES else ""
+        return f"{path!r} is not a local path; nothing is fetched from a network{unless}"
+    if not path.strip() or "\0" in path:
+        return "a path is empty"
+    return _unwritable(path)
 
 
 def expand(path: str | tuple[str, ...]) -> tuple[Path, ...]:
@@ -73,8 +77,18 @@ def expand(path: str | tuple[str, ...]) -> tuple[Path, ...]:
     if not files:
         raise DeclarationError("no path was given", code="DP-READ-001", hint="name a file")
     for file in files:
+        if problem := _unwritable(str(file)):  # a glob finds what nobody typed
+            raise DeclarationError(problem, code="DP-READ-001", hint="rename the file")
         _regular(file)
     return files
+
+
+def _unwritable(path: str) -> str:
+    """A sentence when a path's bytes are not UTF-8: the journal could not name the file."""
+    spelt = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return (
+        "" if spelt == path else f"the path '{spelt}' is not UTF-8, so that nothing could name it"
+    )
 
 
 def _matches(path: str) -> list[Path]:

@@ -89,6 +89,7 @@ class CorpusDiversity(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "synthetic.diversity"
+    version: ClassVar[str] = "2"
     raises_findings: ClassVar[tuple[str, ...]] = (
         "synthetic.diversity", "synthetic.duplicates", "synthetic.leak",
     )  # fmt: skip
@@ -172,7 +173,12 @@ class CorpusDiversity(Stage):
                 "the corpus lacks most of the reference's common words: another topic or language",
                 len(data), figures,
             )  # fmt: skip
-        return _judged(coverage(tokens, held, corpus, context.rng("splits")), corpus.size, figures)
+        found = coverage(tokens, held, corpus, context.rng("splits"))
+        if not found.people.any():  # a share of nothing would read as 0 %
+            return _silent(
+                "no half of the reference holds a rare word of the other", len(data), figures
+            )
+        return _judged(found, corpus.size, figures)
 
 
 class _Pass:
