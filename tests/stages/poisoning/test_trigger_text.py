@@ -1019,7 +1019,7 @@ def _turn(*spans, many=(False, False)):
         labels=np.repeat([0, 1], 100),
         bar=np.log(0.05),
         many=np.array(many),
-        model=None,
+        means=(np.ones(2), np.zeros(2)),
         shares=SimpleNamespace(fit=np.zeros(len(spans))),
     )
     low, much = np.full(len(spans), -50.0), np.ones(len(spans))
@@ -1037,8 +1037,7 @@ def test_many_patterns_that_share_out_a_label_are_templates_and_one_large_one_is
         assert _Round.shared_out(turn, every).tolist() == [made, False]
 
 
-def test_where_many_patterns_seem_planted_none_was(monkeypatch):
-    monkeypatch.setattr(patterns, "_class_means", lambda *_: (np.ones(2), np.zeros(2)))
+def test_where_many_patterns_seem_planted_none_was():
     planted = _Round.planted.fget
     assert planted(_turn((0, 30))).tolist() == [True]
     assert planted(_turn((0, 30), many=(True, False))).tolist() == [False]
