@@ -97,11 +97,27 @@ def test_random_labels_are_suspect_and_no_row_is_accused(classes, seed):
     assert not issues.rows["flagged"].any()
 
 
+def _overlapping(seed, gap, rows):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, rows)
+    table = pa.table({"x": rng.normal(size=rows) + gap * labels, "y": labels})
+    return Dataset.of(table, Roles.of(label="y"))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_clean_is_withheld_where_a_failing_share_of_labels_would_not_show(seed):
+    made = _run(_overlapping(seed, 1.0, 300))
+    noise, issues = made["labels.noise"], made["labels.issues"]
+    assert noise.verdict == issues.verdict == "not_evaluated"
+    assert noise.measure.low == 0
+    assert noise.measure.high > 0.15
+    assert noise.details["min_detectable"] > 0.05 * 300
+    assert not issues.rows["flagged"].any()
+    assert _run(_overlapping(seed, 1.0, 300), fail_above=0.4)["labels.noise"].verdict == "clean"
+
+
 def test_what_features_leave_open_is_told_as_a_bracket_without_a_point():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 800)
-    table = pa.table({"x": labels + rng.normal(size=800), "y": labels})
-    noise = _run(Dataset.of(table, Roles.of(label="y")))["labels.noise"]
+    noise = _run(_overlapping(0, 2.0, 1000))["labels.noise"]
     assert noise.says.startswith("between ")
     assert noise.says.endswith("labels are wrong: features tell no closer (not audited)")
     sharp = _run(digits_world(40).dataset())["labels.noise"]

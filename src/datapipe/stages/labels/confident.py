@@ -103,7 +103,7 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "8"
+    version: ClassVar[str] = "9"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
     extra: ClassVar[str] = "learn"
@@ -180,12 +180,8 @@ class ConfidentLearning(Stage):
         if verdict == "clean":
             issues = np.zeros(issues.size, bool)
         told = _Told(column, rows, judged, verdict, self.tolerance)
-        return Yield(
-            findings=(
-                told.noise(noise),
-                told.issues(issues, self._scores(judged), data.row_ids),
-            )
-        )
+        found = (told.noise(noise), told.issues(issues, self._scores(judged), data.row_ids))
+        return Yield(findings=self._withheld(*found, judged.floor))
 
     def _parts(self, data: Dataset, kind: str, column: str) -> Yield:
         """The findings about labels that are sets, sequences or values."""
@@ -196,7 +192,8 @@ class ConfidentLearning(Stage):
         if isinstance(judged, str):
             return self.not_evaluated(judged, (column,))
         verdict = self._verdict(judged.floor, int(judged.flags.sum()))
-        return Yield(findings=_told_of_parts(judged, verdict, column, data))
+        found = _told_of_parts(judged, verdict, column, data)
+        return Yield(findings=self._withheld(*found, judged.floor))
 
     def _issues(self, judged: Judgement) -> NDArray[np.bool_]:
         rule = self.rule
@@ -218,6 +215,19 @@ class ConfidentLearning(Stage):
             return "fail"
         strict = self.tolerance == 0 and issues > 0
         return "suspect" if strict or floor.low > self.tolerance else "clean"
+
+    def _withheld(
+        self, noise: Finding, issues: Finding, floor: Estimate
+    ) -> tuple[Finding, Finding]:
+        """No *clean* where what would be a *fail* may be there, and nothing would show it."""
+        n, high = noise.measure.n, noise.measure.high
+        least = _fewest_detectable(floor, self.tolerance, n)
+        failing = self.fail_above * n
+        if noise.verdict != "clean" or least <= failing or high <= self.fail_above:
+            return noise, issues.withdrawn(why)
+        why = f"up to {high:.1%} of {n} may be wrong, and fewer than {least} would not show"
+        noise = replace(noise.withdrawn(why), measure=Estimate.unknown(0.0, high, method=why, n=n))
+        return noise, issues.withdrawn(why)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +257,7 @@ class _Told:
                 ),
                 "floor": self.judged.floor.to_json(),
                 "confident_joint_rate": self.judged.joint_rate,
-                "min_detectable": self._fewest_detectable(rate.n),
+                "min_detectable": _fewest_detectable(self.judged.floor, self.tolerance, rate.n),
                 "left_out": dict(self.rows.left_out),
                 "classes": len(self.rows.names),
             },
@@ -307,13 +317,13 @@ class _Told:
             for p, n in zip(found[order].tolist(), count[order], strict=True)
         ]
 
-    def _fewest_detectable(self, n: int) -> int:
-        """About how many wrong labels, spread evenly, would not have passed as clean."""
-        floor = self.judged.floor
-        return min(n, int(np.ceil((self.tolerance + floor.high - floor.value) * n)))
-
     def _severity(self) -> Severity:
         return SEVERITY.get(self.verdict, "info")
+
+
+def _fewest_detectable(floor: Estimate, tolerance: float, n: int) -> int:
+    """About how many wrong labels, spread evenly, would not have passed as clean."""
+    return min(n, int(np.ceil((tolerance + floor.high - floor.value) * n)))
 
 
 def _noise_rate(judged: Judgement, issues: NDArray[np.bool_]) -> Estimate:
