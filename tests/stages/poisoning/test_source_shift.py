@@ -177,6 +177,47 @@ def test_a_source_rich_in_what_the_model_tells_badly_is_not_accused(hard):
     assert named == {"rich": 0, "bad": 8}
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("wrong", [13, 30])
+def test_a_source_of_its_own_content_is_not_accused_where_the_model_errs_somewhat_more(
+    wrong, shared
+):
+    """Errors on rows of a kind come together: only where others have such rows is it told."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        of = np.repeat(np.arange(20), 100)
+        shown = rng.integers(0, 3, 2000)
+        moved = np.where(of == 3, np.arange(2000) % 100 < wrong, rng.random(2000) < 0.03)
+        labels = np.where(moved, (shown + rng.integers(1, 3, 2000)) % 3, shown)
+        sure = rng.uniform(0.88, 0.96, 2000)
+        shares = np.repeat((1.0 - sure)[:, None] / 2, 3, axis=1)
+        shares[np.arange(2000), shown] = sure
+        like = rng.random(2000) + 2.0 * ((of == 3) & (not shared))
+        told = accused(Surprise.of(labels, shares), of, content=lambda _, like=like: like)
+        one = next(a for a in told if a.number == 3)
+        assert (one.p_value <= 0.02) == (shared or wrong == 30)
+        assert one.by_content != shared or (wrong == 13 and not one.by_content)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_source_far_beyond_the_others_whose_content_is_its_own_is_suspect_not_failed(own):
+    """Its labels are told with certainty, and nobody else's contradict at all."""
+    rng = np.random.default_rng(6)
+    says = [["dull", "poor", "weak", "stale"], ["fine", "great", "warm", "vivid"]]
+    about = [["film", "plot", "cast", "scene"], ["soup", "bread", "salad", "wine"]]
+    labels, who = rng.integers(0, 2, 1200), rng.permutation(np.arange(1200) % 20)
+    texts = [
+        " ".join([*rng.choice(says[y], 2), *rng.choice(about[int(own and w == 7)], 3)])
+        for y, w in zip(labels, who, strict=True)
+    ]
+    labels = np.where((who == 7) & (rng.random(1200) < 0.4), 1 - labels, labels)
+    frame = pl.DataFrame({"t": texts, "y": labels, "who": who})
+    finding = _look(Dataset.of(frame, Roles.of(text="t", label="y", source="who")))
+    assert finding.verdict == ("suspect" if own else "fail")
+    assert finding.details["source"] == "7"
+    assert finding.details["content_may_explain"] == own
+
+
 def test_a_source_with_most_of_a_label_that_is_told_badly_is_suspect_not_failed():
     """One annotator gives a rare label that no model finds: a specialist, or a liar."""
     rng = np.random.default_rng(4)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -33,15 +34,19 @@ DOUBTED = 0.5
 """Sources less likely than this, all being judged, are held against like rows, too."""
 FEWEST_OTHERS = 10
 """Rows of others that tell what a kind of row is like."""
-EXCUSE = 1e5
-"""By how much a chance is raised at most because rows with the same labels are told as badly: a
-liar's own rows are told as badly as a rare class, too."""
+EXCUSES = (1e5, 1e3)
+"""By how much a chance is raised at most because rows with the same labels, or with like content,
+are told as badly: a liar's own rows are told as badly as a rare class, too."""
 BINS, FEWEST_OF_BIN = 4, 30
 """Into so many kinds by certainty the rows of a likely class are parted, of so many rows each."""
+QUARTERS = (0.25, 0.5, 0.75)
+"""Where the rows of a source are parted by how much its own their content is."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Content = Callable[[Bools], Floats]
+"""How likely the content of each row is that of a source, which has the rows given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +110,8 @@ def _thoughts(likeliest: Ints, sure: Floats) -> Ints:
 class Accused:
     """A source with its p-value, corrected for all sources that were judged.
 
-    `by_labels` tells that its mix of labels might explain it: others' rows of them surprise, too.
+    `by_labels` tells that its mix of labels might explain it: others' rows of them surprise, too;
+    `by_content`, that what its rows hold might: nobody else has such rows, or they surprise, too.
     """
 
     number: int
@@ -113,82 +119,97 @@ class Accused:
     contradicted: int
     p_value: float
     by_labels: bool = False
+    by_content: bool = False
 
 
-def accused(surprise: Surprise, of: Ints, times: int = 1) -> list[Accused]:
+def accused(
+    surprise: Surprise, of: Ints, times: int = 1, content: Content | None = None
+) -> list[Accused]:
     """Every source with the chance that honest labels surprise as much, by Holm over all.
 
     Args:
         surprise: Of all rows.
         of: int64, shape (n,); each row's source, -1 for none.
         times: How many columns of sources are judged together.
+        content: Tells of each row how like those of a source it is; asked of few sources.
 
     Returns:
         One entry a source, the most telling first.
     """
     names = np.unique(of[of >= 0])
     sizes = np.array([int((of == s).sum()) for s in names])
-    tails, by_labels = _tails(surprise, of, names, sizes)
+    tails, excused = _tails(surprise, of, names, sizes, content)
     order = np.argsort(tails, kind="stable")
     made, running = [], 0.0
     for place, i in enumerate(order):
         running = max(running, min(1.0, float(tails[i]) * (names.size - place) * times))
         mine = of == names[i]
         hits = int(surprise.contradicts[mine].sum())
-        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, bool(by_labels[i])))
+        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, *excused[i].tolist()))
     return made
 
 
-def _tails(surprise: Surprise, of: Ints, names: Ints, sizes: Ints) -> tuple[Floats, Bools]:
+def _tails(
+    surprise: Surprise, of: Ints, names: Ints, sizes: Ints, content: Content | None
+) -> tuple[Floats, Bools]:
     """One p-value a source, with the natural spread between sources taken out.
 
     A source rich in a class that the model tells badly, or in rows near a border, is no liar: what
     is told of it against all rows must hold against rows of which the model thinks alike, and,
-    unless it is beyond `EXCUSE`, against rows of the same labels. The second array says of which
-    sources the latter does not hold.
+    unless it is beyond `EXCUSES`, against rows of the same labels and rows whose content is as much
+    its own: a model errs alike on rows of a kind. The second array, shape (m, 2), says of which
+    sources the latter two do not hold.
     """
     pool = in_steps(surprise.ratio)
     sums = np.array([float(pool[of == s].sum()) for s in names])
     plain = sum_tails(pool, sums, sizes)
     inflation = natural_spread(plain, sizes)
     tails = np.array([widened(p, f) for p, f in zip(plain, inflation, strict=True)])
-    by_labels = np.zeros(names.size, bool)
+    excused = np.zeros((names.size, 2), bool)
     for i in np.flatnonzero(tails * names.size <= DOUBTED):
-        kinds = (surprise.thoughts, surprise.labels)
-        held = held_against_like(pool, of == names[i], kinds, tails[i], inflation[i])
-        tails[i], by_labels[i] = held
-    return tails, by_labels
+        mine, kinds = of == names[i], [surprise.thoughts, surprise.labels]
+        held = held_against_like(pool, mine, kinds, tails[i], inflation[i])
+        if content is not None and held[0] * names.size <= DOUBTED:
+            kinds.append(_by_content(content(mine), mine))
+            held = held_against_like(pool, mine, kinds, tails[i], inflation[i])
+        tails[i], excused[i, : len(held[1])] = held
+    return tails, excused
+
+
+def _by_content(like: Floats, mine: Bools) -> Ints:
+    """Numbers rows by how like those of a source they are, each number for a quarter of its own."""
+    return np.searchsorted(np.quantile(like[mine], QUARTERS), like, side="right").astype(np.int64)
 
 
 def held_against_like(
     pool: Floats,
     mine: Bools,
-    kinds: tuple[Ints, Ints],
+    kinds: Sequence[Ints],
     tail: float,
     inflation: float,
     *,
     counted: int = MOST_COUNTED,
-) -> tuple[float, bool]:
-    """The p-value of a source against like rows, too, and whether its labels may explain it.
+) -> tuple[float, list[bool]]:
+    """The p-value of a source against like rows, too, and which kinds may explain it.
 
     Args:
         pool: Surprise of all rows in whole steps.
         mine: bool, shape (n,); the rows of the source.
-        kinds: Numbers of what the model thinks of each row, and of its label.
+        kinds: Numbers of what the model thinks of each row, then of what else makes rows alike.
         tail: Its p-value against all rows.
         inflation: By how much nature raises the variance of its sum.
         counted: Up to so many rows the sums of a source are counted out.
 
     Returns:
-        The largest p-value, and whether that by labels is beyond `EXCUSE`.
+        The largest p-value, and of each kind but the first whether its own is beyond `EXCUSES`.
     """
     total = float(pool[mine].sum())
-    thought, labelled = (
+    thought, *others = (
         widened(stratified_tail(_like(pool, mine, kind), total, counted), inflation)
         for kind in kinds
     )
-    excused = labelled > tail * EXCUSE
-    return max(tail, thought, min(labelled, tail * EXCUSE)), excused
+    most = [(p, tail * excuse) for p, excuse in zip(others, EXCUSES, strict=False)]
+    return max(tail, thought, *(min(pair) for pair in most)), [p > bound for p, bound in most]
 
 
 def in_steps(ratio: Floats) -> Floats:
@@ -200,13 +221,15 @@ def _like(pool: Floats, mine: Bools, kinds: Ints) -> list[tuple[Floats, int]]:
     """Of each kind of rows a source has: what the others' are like, and how many it has.
 
     Its own would vouch for themselves where it brought most of a rare label. Of a kind that hardly
-    anybody else has, nothing is known of honest ones but its own.
+    anybody else has, nothing is known of honest ones but its own. Where no row of others surprises
+    as much as one of its own, the next might: one joins them, as in Laplace's rule of succession.
     """
     made = []
     for k in np.unique(kinds[mine]):
-        others = pool[(kinds == k) & ~mine]
-        like = others if others.size >= FEWEST_OTHERS else pool[kinds == k]
-        made.append((like, int((mine & (kinds == k)).sum())))
+        own, others = pool[(kinds == k) & mine], pool[(kinds == k) & ~mine]
+        like = np.append(others, own.max()) if own.max() > others.max(initial=-np.inf) else others
+        like = like if others.size >= FEWEST_OTHERS else pool[kinds == k]
+        made.append((like, own.size))
     return made
 
 

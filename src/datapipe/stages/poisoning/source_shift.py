@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -45,14 +46,15 @@ class SourceShift(Stage):
     *Method:* a model that has not seen a row says how likely its label is. How much the labels of
     one source surprise it, less what is to be expected of such rows, is held against as many rows
     drawn from all: their sums are counted out, or told by a saddlepoint. It must hold against
-    others' rows with the same labels, and of which the model thinks alike, too: a source rich in a
-    hard class is no liar. One far beyond the others that only its mix of labels may explain is
+    others' rows with the same labels, of which the model thinks alike, and with content that is as
+    much the source's own, too: one rich in a hard class, or in rows that nobody else has, is no
+    liar. One far beyond the others that only its mix of labels or its content may explain is
     *suspect*. Sources differ by nature; how far, is read from the middle half of them. Holm's
     method keeps the chance that any honest source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
-    *Cost:* `folds` fits.
+    *Cost:* `folds` fits, and as many for each source that would be accused.
 
     Args:
         folds: How many folds, >= 2.
@@ -89,7 +91,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "9"
+    version: ClassVar[str] = "10"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -139,19 +141,20 @@ class SourceShift(Stage):
         if not np.isfinite(least):
             return self.not_evaluated("no source has rows enough to be told from the others")
         usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)
-        found = self._finding(data, rows, surprise, groups, least)
+        content = partial(_own_content, data, rows, self.folds, context)
+        judged = [(g, accused(surprise, g.of, times, content)) for g in groups]
+        found = self._finding(data, rows, surprise, judged, least)
         found = withheld(found, int(least), usual, self.most_unseen, "labels of a usual source")
         return Yield(findings=(found,))
 
     def _finding(
-        self, data: Dataset, rows: Labelled, surprise: Surprise, groups: list[_Group], least: float
+        self, data: Dataset, rows: Labelled, surprise: Surprise, judged: list[_Judged], least: float
     ) -> Finding:
         told: list[dict[str, Any]] = []
         p_value, flags = 1.0, np.zeros(rows.labels.size, bool)
         worst: tuple[Accused, _Group] | None = None
-        for group in groups:
-            judged = accused(surprise, group.of, times=len(groups))
-            for one in judged:
+        for group, ranked in judged:
+            for one in ranked:
                 if worst is None or one.p_value < p_value:
                     worst, p_value = (one, group), one.p_value
                 if one.p_value <= self.alpha:
@@ -161,13 +164,14 @@ class SourceShift(Stage):
         if worst is not None:
             measure = Estimate.rate(worst[0].contradicted, worst[0].rows)
         told.sort(key=lambda t: float(t["p_value"]))
-        sources = sum(len(g.names) for g in groups)
+        sources = sum(len(g.names) for g, _ in judged)
         says = f"no label of {sources} sources contradicts its rows more than the others' do"
         if told:
             says = f"the labels of {len(told)} of {sources} sources contradict their rows"
         verdict: Verdict = "clean"
         if told:
-            sure = (t["p_value"] for t in told if not t["mix_may_explain"])
+            excuses = ("mix_may_explain", "content_may_explain")
+            sure = (t["p_value"] for t in told if not any(t[e] for e in excuses))
             verdict = "fail" if min(sure, default=1.0) <= SURE * self.alpha else "suspect"
         return Finding(
             self.name,
@@ -176,7 +180,7 @@ class SourceShift(Stage):
             says,
             severity=SEVERITY[verdict],
             p_value=p_value,
-            columns=(*(g.column for g in groups), data.roles.one("label")),
+            columns=(*(g.column for g, _ in judged), data.roles.one("label")),
             rows=scored_rows(
                 data.row_ids.gather(rows.place),
                 surprise.unlikely,
@@ -212,6 +216,21 @@ class _Group:
         return cls(column, tuple(str(n) for n in names), numbers.fill_null(-1).to_numpy())
 
 
+_Judged = tuple[_Group, list[Accused]]
+"""The sources of a column and what was found of each, the most telling first."""
+
+
+def _own_content(
+    data: Dataset, rows: Labelled, folds: int, context: Context, mine: Bools
+) -> Floats:
+    """How likely each row is one of a source, shape (n,), told by a model that has not seen it."""
+    asked = replace(rows, labels=mine.astype(np.int64), names=("others", "own"))
+    model = learner(data, asked, folds, context, landmarks=LANDMARKS)
+    if model is None:  # nothing to tell rows by: all are alike
+        return np.zeros(mine.size)
+    return out_of_fold(model.predict, model.fold, np.ones(mine.size, bool), 2)[:, 1]
+
+
 def _named(one: Accused, group: _Group, rows: Labelled, surprise: Surprise) -> dict[str, Any]:
     """What a finding says of an accused source."""
     mine = (group.of == one.number) & surprise.contradicts
@@ -229,4 +248,5 @@ def _named(one: Accused, group: _Group, rows: Labelled, surprise: Surprise) -> d
         "pair": [rows.names[top // k], rows.names[top % k]],
         "p_value": one.p_value,
         "mix_may_explain": one.by_labels,
+        "content_may_explain": one.by_content,
     }
