@@ -198,7 +198,7 @@ class LabelFlips(Stage):
             if floor.low > 0
             else "",
         )
-        if found and blind:  # its level holds only where sure predictions are worth something
+        if blind:  # its level holds only where sure predictions are worth something
             return replace(told.withdrawn(BLIND), p_value=None, remedy="")
         return told
 
