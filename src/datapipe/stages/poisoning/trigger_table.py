@@ -17,6 +17,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.tables import single_valued
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
@@ -136,7 +137,7 @@ class TriggerTable(Stage):
         rows = labelled(data, FOLDS)
         if rows.why:
             return self.not_evaluated(rows.why)
-        names = [n for n in data.features if _flat(data, n)]
+        names = [n for n in data.features if single_valued(data.types[n])]
         frame = data.frame(names)[rows.place] if names else pl.DataFrame()
         columns = columns_of(frame)
         if not columns:
@@ -210,12 +211,6 @@ class TriggerTable(Stage):
             },
             remedy=REMEDY[verdict],
         )
-
-
-def _flat(data: Dataset, name: str) -> bool:
-    """Whether a column holds single values that can be written in SQL."""
-    kind = data.types[name]
-    return not kind.is_nested() and kind not in (pl.Binary, pl.Object, pl.Null)
 
 
 def _named(carrier: Carrier, columns: list[Column], rows: Labelled) -> dict[str, Any]:
