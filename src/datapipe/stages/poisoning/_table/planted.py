@@ -61,10 +61,11 @@ BEYOND_STEP = 5.0
 """Ln p by which a predicate must pass the bar for that to say one."""
 NOT_MET = -8.0
 """What it says that two values meet no more often than by chance: whoever plants adds rows."""
-MOST_MISSING = -2.0
-"""What it says at most that a pair has no natural rows of other labels: these may be flipped."""
 ANYONE = -1.5
-"""What it says that rows of any label were given one: a rule of nature has such rows, too."""
+"""What it says that rows of any label were given one: a rule of nature has such rows, too.
+
+Of a value it is said only before it is called planted, of a range also before it is doubted.
+"""
 RARE = -1.0
 """What it says that hardly any other row has its label: who plants takes one that there is."""
 KIN, MOST_KIN = -0.5, 3
@@ -192,7 +193,7 @@ class Judge:
                     everyone = min(everyone, says[half][1])
             if max(others, everyone + ANYONE) >= FAIL:
                 planted.append(one)
-            elif max(others, everyone) >= SUSPECT:
+            elif max(others, everyone + (ANYONE if one.price else 0.0)) >= SUSPECT:
                 untold.append(one)
         return Judged(planted, untold)
 
@@ -236,7 +237,7 @@ class Judge:
         shared += CONSTANT if self._all_that_differs(one) else 0.0
         a_draw = unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
         missing = rows_missing(self.columns, one.predicate, one.label, labels, self.left)
-        others += shared + min(a_draw, 0.0) + max(missing, MOST_MISSING)
+        others += shared + min(a_draw, 0.0) + missing
         if pure:
             a_draw = unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
             everyone += shared + min(a_draw, 0.0)

@@ -52,7 +52,7 @@ class Heard:
     """A range as a column of one code, its label, and ln P of it or of what it grew from.
 
     `group` is the code of the category among whose rows it was found, `price` ln of the pairs of
-    ends among which its labels told them, `crowded` whether it has more rows than those beside.
+    ends among which its labels told them, `crowded` whether it was found by its crowd.
     """
 
     column: Column
@@ -92,14 +92,14 @@ def loudest(
             continue
         fit, price = _told(part, low, high, rate[start:stop, label], hit)
         said = label, min(log_p, fit + price), price
-        made.append(_heard(pair, found, (low + start, high + start), said))
+        made.append(_heard(pair, found, (low + start, high + start), said, crowd=True))
     runs = [run for run in runs_of(found, mine, rate) if run.last - run.first < most]
     for run in runs[:MOST_HEARD]:
         ends = slice(run.first, run.last + 1)
         one = np.zeros(run.last - run.first + 1, np.int64)
         log_p = float(log_tails(one, rate[ends, run.label], mine[ends] == run.label, 1)[0])
         said = run.label, log_p + run.price, run.price
-        made.append(_heard(pair, found, (run.first, run.last), said))
+        made.append(_heard(pair, found, (run.first, run.last), said, crowd=False))
     return made
 
 
@@ -131,17 +131,17 @@ def _heard(
     found: Crowds,
     ends: tuple[int, int],
     said: tuple[int, float, float],
+    *,
+    crowd: bool,
 ) -> Heard:
     """The range between two places, with its label, ln P and price."""
     (own, group), (low, high), (label, log_p, price) = pair, ends, said
     row = found.order[low]
     start, stop = int(found.begins[low]), int(found.ends[low]) + 1
     part = _part(found, start, stop)
-    low, high = low - start, high - start
-    column = _column(own, part, low, high)
-    dense = bool(crowded(part, np.array([low]), np.array([high]))[0] > 0)
+    column = _column(own, part, low - start, high - start)
     code = -1 if group is None else int(group.code[row])
-    return Heard(column, label, log_p, code, price, dense)
+    return Heard(column, label, log_p, code, price, crowd)
 
 
 def ends_near(many: int) -> float:
