@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.features.hashing import hashed_tfidf
-from datapipe.features.tables import MOST_CATEGORIES, features_of, numeric_features
+from datapipe.features.tables import MOST_CATEGORIES, features_of, numeric_features, single_valued
 
 
 def test_numbers_are_standardised_and_gaps_are_marked():
@@ -57,3 +57,18 @@ def test_texts_that_share_rare_words_lie_closer_than_texts_that_share_none():
     assert near[0, 1] > near[0, 2] + 0.2
     assert not made[3].any()
     assert np.array_equal(made, hashed_tfidf(texts, dims=4096))
+
+
+def test_a_column_is_looked_into_where_a_cell_is_one_number_time_or_word():
+    frame = pl.DataFrame(
+        {
+            "number": [1.5],
+            "time": pl.Series([0], dtype=pl.Duration),
+            "word": pl.Series(["a"], dtype=pl.Categorical),
+            "bytes": [b"a"],
+            "list": [[1]],
+            "none": [None],
+        }
+    )
+    told = [name for name, kind in frame.schema.items() if single_valued(kind)]
+    assert told == ["number", "time", "word"]

@@ -13,8 +13,6 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from datapipe.cli.options import STORE, existing, refuse_uri
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
@@ -23,6 +21,7 @@ from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import DeclarationError
+from datapipe.features.tables import single_valued
 from datapipe.manifest.bundle import signature_paths
 from datapipe.stages import find
 from datapipe.stages.ingest import reader_key
@@ -171,8 +170,7 @@ def unseen(data: Dataset) -> list[str]:
     """
     if not is_table(data.roles):
         return data.features
-    kinds = ((name, data.types[name]) for name in data.features)
-    return [name for name, kind in kinds if kind.is_nested() or kind in (pl.Binary, pl.Null)]
+    return [name for name in data.features if not single_valued(data.types[name])]
 
 
 def fitting(roles: Roles, beside: set[str]) -> list[str]:

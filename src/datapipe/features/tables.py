@@ -65,7 +65,7 @@ def features_of(data: Dataset, *, dims: int = 1024) -> Features:
     values, names = numeric_features(data)
     incomplete = np.zeros(len(data), bool)
     if names:
-        usable = [n for n in data.features if _usable(data.types[n])]
+        usable = [n for n in data.features if single_valued(data.types[n])]
         frame = data.frame(usable)
         incomplete = frame.select(pl.any_horizontal(pl.all().is_null())).to_series().to_numpy()
     return Features(values, "table" if names else "none", incomplete)
@@ -94,7 +94,7 @@ def numeric_features(
         (['a', 'b=x', 'b=y'], [[-1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     """
     wanted = data.features if columns is None else list(columns)
-    frame = data.frame([n for n in wanted if _usable(data.types[n])])
+    frame = data.frame([n for n in wanted if single_valued(data.types[n])])
     parts: list[NDArray[np.float32]] = []
     names: list[str] = []
     for column in frame:
@@ -110,9 +110,21 @@ def numeric_features(
     return np.column_stack(parts), names
 
 
-def _usable(kind: pl.DataType) -> bool:
-    text = kind in (pl.String, pl.Boolean) or isinstance(kind, pl.Categorical | pl.Enum)
-    return kind.is_numeric() or kind.is_temporal() or text
+def single_valued(kind: pl.DataType) -> bool:
+    """Whether a column of a table is looked into: a cell is one number, time or word.
+
+    Args:
+        kind: The type of the column.
+
+    Returns:
+        False for lists, arrays, structs, bytes and columns without a value.
+
+    Example:
+        >>> single_valued(pl.Date()), single_valued(pl.List(pl.Int8))
+        (True, False)
+    """
+    word = kind in (pl.String, pl.Boolean) or isinstance(kind, pl.Categorical | pl.Enum)
+    return kind.is_numeric() or kind.is_temporal() or word
 
 
 def _numbers(column: pl.Series) -> dict[str, NDArray[np.float64]]:

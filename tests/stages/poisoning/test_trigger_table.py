@@ -15,13 +15,17 @@ import pytest
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
-from datapipe.stages.poisoning._table.additive import Additive
+from datapipe.stages.poisoning._table.additive import Additive, softmax
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.crowds import Crowds
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.families import PART, Family, families
 from datapipe.stages.poisoning._table.halves import rows_missing
 from datapipe.stages.poisoning._table.least import fewest_planted
+from datapipe.stages.poisoning._table.planted import BEYOND_STEP, FAIL, MOST_BEYOND, NATURAL
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
+from datapipe.stages.poisoning._table.runs import runs_of
+from datapipe.stages.poisoning._tails import raised
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -315,8 +319,8 @@ def test_a_value_amid_rows_that_have_its_label_anyway_is_named(seed):
     assert np.array_equal(_selected(made, found.details["where"]), held)
 
 
-def test_a_value_given_to_rows_of_any_label_with_the_label_that_most_have_is_suspect():
-    """Its rows contradict the label as any rows do; a rule of nature could look the same."""
+def test_a_value_given_to_rows_of_any_label_with_the_label_that_most_have_is_named():
+    """Its rows contradict the label as any rows do, and far more of them than chance allows."""
     named = 0
     for seed in range(5):
         frame, rng = _people(seed + 70)
@@ -327,11 +331,53 @@ def test_a_value_given_to_rows_of_any_label_with_the_label_that_most_have_is_sus
             town.alias("the town"), y=pl.when(pl.Series(rows)).then(1).otherwise(most)
         )
         found = _look(made)
-        assert found.verdict != "fail"
-        named += found.verdict == "suspect" and bool(
+        named += found.verdict == "fail" and bool(
             (_selected(made, found.details["where"]) == rows).all()
         )
     assert named >= 3
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        pl.col("mark 1").is_between(0.3, 0.38),
+        pl.col("age").is_between(40, 44) & (pl.col("job") == "cook"),
+        pl.col("the town") == "town 3",
+    ],
+    ids=["a range", "a range in a category", "a town"],
+)
+def test_a_predicate_of_which_all_rows_were_given_a_label_is_named(predicate):
+    """No row was added, so that nothing crowds and no natural row is left."""
+    exact = 0
+    for seed in range(3):
+        frame, _ = _people(seed + 800, rows=4000)
+        frame = frame.with_columns(y=pl.when(pl.col("mark 0") > 0.5).then("y").otherwise(0))
+        made = frame.with_columns(y=pl.when(predicate).then(1).otherwise("y"))
+        found = _look(made)
+        held = frame.select(predicate).to_series().to_numpy()
+        exact += found.verdict == "fail" and np.array_equal(
+            _selected(made, found.details["where"]), held
+        )
+    assert exact >= 2
+
+
+def _sorted_rows(values):
+    ends = np.full(values.size, values.size - 1)
+    return Crowds(np.arange(values.size), values, 0 * ends, ends, 1.0, ends[:0], ends[:0])
+
+
+def test_a_run_of_values_is_told_by_its_labels_if_rows_lie_on_both_sides():
+    rng = np.random.default_rng(0)
+    values = np.repeat(np.arange(100.0), 5)
+    labels = (rng.random(500) < 0.05).astype(int)
+    rate = np.tile([0.95, 0.05], (500, 1))
+    labels[(values == 39) | (values == 46)] = 0
+    for low, high, told in ((40, 45, True), (0, 5, False), (94, 99, False)):
+        made = np.where((values >= low) & (values <= high), 1, labels)
+        runs = [(r.first, r.last, r.label) for r in runs_of(_sorted_rows(values), made, rate)]
+        assert runs == ([(low * 5, high * 5 + 4, 1)] if told else [])
+        made[low * 5 + 7 : low * 5 + 10] = 0  # nature has exceptions to its rules
+        assert not runs_of(_sorted_rows(values), made, rate)
 
 
 def test_a_table_so_wide_that_not_all_pairs_are_looked_at_says_so():
@@ -740,19 +786,73 @@ def test_a_label_that_nearly_all_rows_have_may_be_clean():
     assert _look(few).details["min_detectable"] > 0.05 * 1500
 
 
-def test_the_least_number_leaves_out_the_column_that_tells_most():
+BARS: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)
+
+
+class _Neighbours(Neighbourhood):
+    """Rows near that tell a label, or do not."""
+
+    def __init__(self, *, tells):
+        self._tells = tells
+
+    def tells(self, label, silent):
+        return self._tells
+
+
+def _told_by_two():
+    """Labels, and a model in which the first of two columns tells them most."""
     rng = np.random.default_rng(2)
     labels = np.tile([0, 1], 600)
     told = np.where(labels == 1, 2.0, -2.0) + rng.normal(size=1200)
     parts = np.zeros((1200, 2, 2), np.float32)
     parts[:, 0, 1] = told
     parts[:, 1, 1] = 0.4 * told
-    bars: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)
+    return labels, parts
+
+
+def test_the_least_number_leaves_out_the_column_that_tells_most():
+    labels, parts = _told_by_two()
     both = Additive(parts.sum(1).astype(float), parts, ("x", "z"))
     alone = Additive(parts[:, 1].astype(float), np.zeros_like(parts), ("x", "z"))
-    least = fewest_planted(labels, both, Neighbourhood([], labels, both), bars)
-    assert least == fewest_planted(labels, alone, Neighbourhood([], labels, both), bars)
+    least = fewest_planted(labels, both, Neighbourhood([], labels, both), BARS)
+    assert least == fewest_planted(labels, alone, Neighbourhood([], labels, both), BARS)
     assert least["range"] > least["value"] >= 8
+
+
+def test_the_least_number_is_told_for_each_kind_and_is_less_where_rows_near_tell():
+    labels, parts = _told_by_two()
+    model = Additive(0.2 * parts.sum(1).astype(float), 0.2 * parts, ("x", "z"))
+    least = fewest_planted(labels, model, _Neighbours(tells=False), BARS)
+    dear = fewest_planted(labels, model, _Neighbours(tells=False), {**BARS, "met": -40.0})
+    assert least["met"] == least["value"]
+    assert dear["met"] > least["met"]
+    assert dear["value"] == least["value"]
+    rare = (np.arange(1200) < 15).astype(int)  # too few rows to say whose they are
+    told, untold = (
+        fewest_planted(rare, model, _Neighbours(tells=tells), BARS) for tells in (True, False)
+    )
+    assert told["value"] < untold["value"]
+
+
+def test_of_the_least_number_of_rows_nine_of_ten_draws_say_enough():
+    """By the sum that judges: how telling they are, and whose."""
+    labels, parts = _told_by_two()
+    chance = softmax(0.4 * parts[:, 1].astype(float))[:, 1]
+    model = Additive(0.4 * parts.sum(1).astype(float), 0.4 * parts, ("x", "z"))
+    many = fewest_planted(labels, model, _Neighbours(tells=False), BARS)["value"]
+    rng, others, every = np.random.default_rng(1), np.flatnonzero(labels == 0), np.arange(1200)
+    shares = {}
+    for count in (many, 2 * many // 3):
+        enough = 0
+        for _ in range(60):
+            rows = rng.permutation(others)[:count]
+            beyond = (-np.log(raised(chance[rows], NATURAL)).sum() + BARS["value"]) / BEYOND_STEP
+            whose = moved(chance, labels == 1, rows, np.setdiff1d(every, rows))
+            said = min(beyond, MOST_BEYOND) + np.clip(np.nan_to_num(whose), -8.0, 8.0)
+            enough += beyond > 0 and said >= FAIL
+        shares[count] = enough / 60
+    assert shares[many] >= 0.8
+    assert shares[2 * many // 3] < 0.5
 
 
 def test_columns_may_have_any_name():

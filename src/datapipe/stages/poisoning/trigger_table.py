@@ -17,6 +17,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.tables import single_valued
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
@@ -59,8 +60,9 @@ class TriggerTable(Stage):
     own columns add is taken out: do the others explain the label? The chance that so many rows
     carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
     predicates: single values, pairs that meet more often than by chance, other pairs, and narrow
-    ranges more crowded than beside them, in all rows or in those of a category, each have their
-    part of alpha. How much likelier such a rule was planted than natural is one sum: its rows are,
+    ranges more crowded than beside them or told by their labels alone, in all rows or in those of
+    a category, each have their part of alpha. How much likelier such a rule was planted than
+    natural is one sum: its rows are,
     in every column that was left alone, a draw among rows of other labels rather than among all;
     the nearest rows, and those with the next numbers, do not have the label; it adds more than
     other values do; and where two values meet there are natural rows of every label, too. Of those
@@ -68,7 +70,7 @@ class TriggerTable(Stage):
     *Assumes:* the trigger sets one or two columns to fixed values, one perhaps to a narrow range.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns or two ranges,
-    its rows were drawn whatever their label (*suspect* at most), or hardly any other row has its
+    all labels beyond a bound or of two values were flipped, or hardly any other row has its
     label and no half is a number with fractions amid others.
     *Cost:* four linear fits and one pass over each pair of columns.
 
@@ -106,7 +108,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "11"
+    version: ClassVar[str] = "12"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"
@@ -136,7 +138,7 @@ class TriggerTable(Stage):
         rows = labelled(data, FOLDS)
         if rows.why:
             return self.not_evaluated(rows.why)
-        names = [n for n in data.features if _flat(data, n)]
+        names = [n for n in data.features if single_valued(data.types[n])]
         frame = data.frame(names)[rows.place] if names else pl.DataFrame()
         columns = columns_of(frame)
         if not columns:
@@ -210,12 +212,6 @@ class TriggerTable(Stage):
             },
             remedy=REMEDY[verdict],
         )
-
-
-def _flat(data: Dataset, name: str) -> bool:
-    """Whether a column holds single values that can be written in SQL."""
-    kind = data.types[name]
-    return not kind.is_nested() and kind not in (pl.Binary, pl.Object, pl.Null)
 
 
 def _named(carrier: Carrier, columns: list[Column], rows: Labelled) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
-from datapipe.stages.poisoning._table.crowds import WIDEST
+from datapipe.stages.poisoning._table.crowds import FLANK, WIDEST
 from datapipe.stages.poisoning._table.drawn import FEWEST_TOLD, moved, unlike
 from datapipe.stages.poisoning._table.families import PART, Family
 from datapipe.stages.poisoning._table.halves import (
@@ -61,6 +61,11 @@ BEYOND_STEP = 5.0
 """Ln p by which a predicate must pass the bar for that to say one."""
 NOT_MET = -8.0
 """What it says that two values meet no more often than by chance: whoever plants adds rows."""
+ANYONE = -1.5
+"""What it says that rows of any label were given one: a rule of nature has such rows, too.
+
+Of a value it is said only before it is called planted, of a range also before it is doubted.
+"""
 RARE = -1.0
 """What it says that hardly any other row has its label: who plants takes one that there is."""
 KIN, MOST_KIN = -0.5, 3
@@ -81,7 +86,11 @@ KEPT = 40
 
 @dataclass(frozen=True)
 class Tested:
-    """A predicate, the label that most of its rows have, and how telling that is (ln P)."""
+    """A predicate, the label that most of its rows have, and how telling that is (ln P).
+
+    `price` is what was added to it for all ends that a range may have. Rows can have been `added`
+    to values, and to ranges that are crowded.
+    """
 
     predicate: Predicate
     label: int
@@ -90,6 +99,8 @@ class Tested:
     held: int
     hits: int
     family: Family
+    price: float = 0.0
+    added: bool = True
 
     def pure(self, columns: list[Column]) -> bool:
         """Whether values, not ranges, mostly have the label: nature has its exceptions."""
@@ -179,9 +190,10 @@ class Judge:
             for half in halves_of(one.predicate):
                 if half in says and log_p[half] <= one.log_p and not self._brought(one, half):
                     others = min(others, says[half][0])
-            if others >= FAIL:
+                    everyone = min(everyone, says[half][1])
+            if max(others, everyone + ANYONE) >= FAIL:
                 planted.append(one)
-            elif max(others, everyone) >= SUSPECT:
+            elif max(others, everyone + (ANYONE if one.price else 0.0)) >= SUSPECT:
                 untold.append(one)
         return Judged(planted, untold)
 
@@ -209,10 +221,11 @@ class Judge:
         rows, outside = np.flatnonzero(held & self.left & mine), self.left & ~held
         given, names = self.columns[: self.given], self._names(one)
         pure = one.hits >= NO_EXCEPTION * one.held and one.held <= WIDEST * self.left.sum()
-        pure &= one.family not in {"range", "within"}  # nature has rules for all beyond a bound
+        pure &= not self._beyond_a_bound(one)  # nature has rules for all of these
         taken = self.taken(one)
         said = float(np.clip(np.nan_to_num(taken), -MOST_MOVED, MOST_MOVED))
-        others, everyone = said, 0.0 if pure else -math.inf
+        others = said if one.added else -math.inf
+        everyone = 0.0 if pure else -math.inf
         most = MOST_BEYOND + MOST_ALONE
         if max(others, everyone) + most < SUSPECT:
             return others, everyone
@@ -222,9 +235,9 @@ class Judge:
         shared += KIN * self._kin(one)
         shared += RARE if (mine & outside).sum() < FEWEST_TOLD else 0.0
         shared += CONSTANT if self._all_that_differs(one) else 0.0
-        shared += rows_missing(self.columns, one.predicate, one.label, labels, self.left)
         a_draw = unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
-        others += shared + min(a_draw, 0.0)
+        missing = rows_missing(self.columns, one.predicate, one.label, labels, self.left)
+        others += shared + min(a_draw, 0.0) + missing
         if pure:
             a_draw = unlike(given, rows, np.flatnonzero(outside), names) - A_DRAW
             everyone += shared + min(a_draw, 0.0)
@@ -273,6 +286,21 @@ class Judge:
                 return True
         return False
 
+    def _beyond_a_bound(self, one: Tested) -> bool:
+        """Whether a half is a range that hardly a row with the other half lies below, or above."""
+        held = holds(self.columns, one.predicate)
+        for place in one.predicate.columns:
+            if place < self.given:
+                continue
+            numbers, others = self.columns[place].numbers, self.left.copy()
+            for other, code in zip(one.predicate.columns, one.predicate.codes, strict=True):
+                others &= (other == place) | (self.columns[other].code == code)
+            inside = numbers[held]
+            below, above = numbers[others] < inside.min(), numbers[others] > inside.max()
+            if min(int(below.sum()), int(above.sum())) < FLANK:
+                return True
+        return False
+
     def _names(self, one: Tested) -> set[str]:
         return {self.columns[c].name for c in one.predicate.columns}
 
@@ -298,7 +326,7 @@ class Judge:
         rows = np.flatnonzero(held)
         rate = raised(model.without(rows, self._names(one))[:, one.label], by)
         log_p = log_tails(np.zeros(rows.size, np.int64), rate, labels[rows] == one.label, 1)[0]
-        return float(self.bars[one.family] - log_p) / BEYOND_STEP
+        return float(self.bars[one.family] - log_p - one.price) / BEYOND_STEP
 
 
 def class_means(labels: Ints, shares: Floats) -> tuple[Floats, Floats]:

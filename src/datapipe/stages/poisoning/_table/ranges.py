@@ -17,6 +17,7 @@ from datapipe.stages.poisoning._table.predicates import (
     PURE,
     Column,
 )
+from datapipe.stages.poisoning._table.runs import RIGHT, runs_of
 from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
@@ -26,8 +27,6 @@ Bools = NDArray[np.bool_]
 MOST_HEARD = 3
 """Ranges of one number, or of one in the values of a category, that are judged."""
 REFITS = 5
-RIGHT = 0.97
-"""Share of a planted range's rows that have its label, when its ends are fitted."""
 CROWDED = 5.0
 """Largest log of how much denser a range may count, when its ends are fitted."""
 
@@ -53,7 +52,7 @@ class Heard:
     """A range as a column of one code, its label, and ln P of it or of what it grew from.
 
     `group` is the code of the category among whose rows it was found, `price` ln of the pairs of
-    ends among which its labels told them.
+    ends among which its labels told them, `crowded` whether it was found by its crowd.
     """
 
     column: Column
@@ -61,6 +60,7 @@ class Heard:
     log_p: float
     group: int
     price: float
+    crowded: bool
 
 
 def loudest(
@@ -70,47 +70,78 @@ def loudest(
 
     Args:
         pair: The number, and the category among whose rows ranges were looked for, if any.
-        found: Its crowded ranges.
+        found: Its sorted rows, and the crowded ranges among them.
         labels: int64, shape (n,).
         model: What columns say.
         natural: Log odds that a range may add by nature.
 
     Returns:
-        At most three; none where no range nearly always has one label.
+        At most three that are crowded, and three that labels alone tell.
     """
-    (own, group), held = pair, found.last - found.first + 1
+    own, group = pair
+    if not found.order.size:
+        return []
+    chance = model.without(found.order, {own.name} | ({group.name} if group is not None else set()))
+    mine, rate = labels[found.order], raised(chance, natural)
+    made, most = [], 2 * WIDEST * found.values.size
+    for first, last, label, log_p in _crowded(found, mine, rate):
+        start, stop = int(found.begins[first]), int(found.ends[first]) + 1
+        part, hit = _part(found, start, stop), mine[start:stop] == label
+        low, high = _fitted(part, first - start, last - start, chance[start:stop, label], hit)
+        if part.values[low] == part.values[high] or high - low >= most:
+            continue
+        fit, price = _told(part, low, high, rate[start:stop, label], hit)
+        said = label, min(log_p, fit + price), price
+        made.append(_heard(pair, found, (low + start, high + start), said, crowd=True))
+    runs = [run for run in runs_of(found, mine, rate) if run.last - run.first < most]
+    for run in runs[:MOST_HEARD]:
+        ends = slice(run.first, run.last + 1)
+        one = np.zeros(run.last - run.first + 1, np.int64)
+        log_p = float(log_tails(one, rate[ends, run.label], mine[ends] == run.label, 1)[0])
+        said = run.label, log_p + run.price, run.price
+        made.append(_heard(pair, found, (run.first, run.last), said, crowd=False))
+    return made
+
+
+def _crowded(found: Crowds, mine: Ints, rate: Floats) -> list[tuple[int, int, int, float]]:
+    """First and last place, label and ln P of the crowded ranges that carry a label most."""
+    held = found.last - found.first + 1
     if not held.size:
         return []
     of = np.repeat(np.arange(held.size), held)
     places = np.arange(of.size) + np.repeat(found.first - (np.cumsum(held) - held), held)
-    rows, k = found.order[places], model.logits.shape[1]
-    table = np.bincount(of * k + labels[rows], minlength=held.size * k).reshape(-1, k)
+    k = rate.shape[1]
+    table = np.bincount(of * k + mine[places], minlength=held.size * k).reshape(-1, k)
     top = table.argmax(1)
-    pure = table.max(1) >= PURE * held
-    keep = pure[of]
-    if not keep.any():
-        return []
-    rows, of = rows[keep], of[keep]
-    taken = {own.name} | ({group.name} if group is not None else set())
-    rate = raised(model.without(rows, taken)[np.arange(rows.size), top[of]], natural)
-    strong = np.bincount(of, np.log(rate), minlength=held.size) < -LEAST_ROWS
+    keep = (table.max(1) >= PURE * held)[of]
+    places, of = places[keep], of[keep]
+    chance = rate[places, top[of]]
+    strong = np.bincount(of, np.log(chance), minlength=held.size) < -LEAST_ROWS
     keep = strong[of]  # none of less could pass the bar
-    log_p = log_tails(of[keep], rate[keep], (labels[rows] == top[of])[keep], held.size)
+    places, of, chance = places[keep], of[keep], chance[keep]
+    log_p = log_tails(of, chance, mine[places] == top[of], held.size)
     told = np.argsort(log_p, kind="stable")[:MOST_HEARD]
-    made = []
-    for best in told[log_p[told] < -LEAST_ROWS].tolist():
-        start, label = int(found.begins[found.first[best]]), int(top[best])
-        part = _part(found, start, int(found.ends[found.first[best]]) + 1)
-        hit, chance = labels[part.order] == label, model.without(part.order, taken)[:, label]
-        low, high = int(found.first[best]) - start, int(found.last[best]) - start
-        low, high = _fitted(part, low, high, chance, hit)
-        wide = high - low >= 2 * WIDEST * found.values.size
-        if part.values[low] < part.values[high] and not wide:
-            code = -1 if group is None else int(group.code[part.order[0]])
-            column = _column(own, part, low, high)
-            fit, price = _told(part, low, high, raised(chance, natural), hit)
-            made.append(Heard(column, label, min(float(log_p[best]), fit + price), code, price))
-    return made
+    told = told[log_p[told] < -LEAST_ROWS]
+    parts = found.first[told], found.last[told], top[told], log_p[told]
+    return list(zip(*(part.tolist() for part in parts), strict=True))
+
+
+def _heard(
+    pair: tuple[Column, Column | None],
+    found: Crowds,
+    ends: tuple[int, int],
+    said: tuple[int, float, float],
+    *,
+    crowd: bool,
+) -> Heard:
+    """The range between two places, with its label, ln P and price."""
+    (own, group), (low, high), (label, log_p, price) = pair, ends, said
+    row = found.order[low]
+    start, stop = int(found.begins[low]), int(found.ends[low]) + 1
+    part = _part(found, start, stop)
+    column = _column(own, part, low - start, high - start)
+    code = -1 if group is None else int(group.code[row])
+    return Heard(column, label, log_p, code, price, crowd)
 
 
 def ends_near(many: int) -> float:

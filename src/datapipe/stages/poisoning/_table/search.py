@@ -248,7 +248,8 @@ def _ranges(
             if looked_at > MOST_PAIRS:
                 break
             crowds = crowds_of(own.numbers, order, None if group is None else group.code)
-            counts["range" if group is None else "within"] += crowds.first.size
+            runs = np.unique(crowds.begins).size * ground.model.logits.shape[1]
+            counts["range" if group is None else "within"] += crowds.first.size + runs
             found = loudest((own, group), crowds, ground.labels, ground.model, NATURAL)
             heard.extend((one, place) for one in found)
     heard = sorted(heard, key=lambda h: h[0].log_p)[:KEPT]
@@ -287,7 +288,8 @@ def _range(
     log_p = min(0.0, log_p + one.price)
     against = ground.against(rows[hit], names, label)
     family: Family = "range" if len(predicate.columns) == 1 else "within"
-    return Tested(predicate, label, log_p, against, rows.size, int(hit.sum()), family)
+    held, hits = rows.size, int(hit.sum())
+    return Tested(predicate, label, log_p, against, held, hits, family, one.price, one.crowded)
 
 
 def _meet(one: Column, other: Column) -> bool:
