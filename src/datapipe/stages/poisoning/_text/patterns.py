@@ -329,7 +329,7 @@ class _Round:
         """
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
-        # All rows that speak as weak texts of their label do are genuine, however few words they are.
+        # Rows that speak as weak texts of their label do are genuine, whatever their mean says.
         sure = (self.tests.over != WHOLE) | (told.log_evidence > GENUINE)
         if bool((heard & (self.tests.over != DENYING) & self.planted & sure).any()):
             return True
