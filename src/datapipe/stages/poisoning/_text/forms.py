@@ -153,8 +153,8 @@ def _in_texts(texts: pl.Series) -> list[tuple[str, Ints]]:
 def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dict[str, Ints]]:
     """Forms of tokens, each with the texts that hold it, and what shows each.
 
-    That are its signs, words that most of its tokens have in common, and those that hardly stand
-    elsewhere: the numbers of versions speak for each other.
+    That are its signs, words that most of its tokens have in common, and those with a digit that
+    hardly stand elsewhere: the numbers of versions speak for each other.
     """
     held, parts = [], []
     for start in range(0, len(texts), TEXTS):
@@ -180,7 +180,8 @@ def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dic
     known = {"word": words.spelt, "id": np.arange(len(words.spelt)), "texts": words.texts}
     ids = pl.DataFrame(known).filter(pl.col("word") != "")
     often = often.join(ids, on="word")
-    often = often.filter(2 * pl.col("len") > pl.min_horizontal("total", "texts"))
+    alone = pl.col("word").str.contains(r"\p{N}") & (2 * pl.col("len") > pl.col("texts"))
+    often = often.filter((2 * pl.col("len") > pl.col("total")) | alone)
     shown = often.sort("name", "id").group_by("name").agg("id")
     told = [
         (str(name), part["row"].to_numpy().astype(np.int64))
