@@ -34,9 +34,9 @@ TAKEN = (np.arange(16) + 0.5) / 16
 PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS = 200
-PUT_THERE, MOST_FALSE = 0.5, 0.001
-"""A row whose chance is this was put there, if so large a share of all texts at most is expected to
-be genuine and have such a chance."""
+PUT_THERE, MOST_FALSE, OF_FLAGGED = 0.5, 0.001, 0.1
+"""A row whose chance is this was put there, if at most so large a share of all texts, or of those
+that were put there, is expected to be genuine and have such a chance."""
 SPACED = (np.arange(200) + 0.5) / 200
 """Quantiles that tell how genuine texts speak."""
 MISFITS, UNSURE = 8, 1.0
@@ -122,7 +122,8 @@ def beside(
     made = _parted(content, hit, seen.traits(np.zeros(row.size)))
     for _ in range(ROUNDS if seen.place.size else 0):
         made = _parted(content, hit, seen.traits(made.chance))
-    by_nature = made.beyond(hit, _ratio(own, other, own - HARDER), MOST_FALSE * labels.size)
+    most = max(MOST_FALSE * labels.size, OF_FLAGGED * float(made.chance.sum()))
+    by_nature = made.beyond(hit, _ratio(own, other, own - HARDER), most)
     planted = (made.chance >= PUT_THERE) & (made.chance > by_nature) if made.doubted else hit
     return Beside(evidence, float(made.chance.sum()), planted, made.chance)
 
