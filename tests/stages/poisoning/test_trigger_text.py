@@ -28,7 +28,7 @@ from datapipe.stages.poisoning._text import association, fluency, grams, pattern
 from datapipe.stages.poisoning._text import order as word_order
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
-from datapipe.stages.poisoning._text.beside import _best, _Trait, _traits
+from datapipe.stages.poisoning._text.beside import Beside, _best, _Parted, _parted, _Seen
 from datapipe.stages.poisoning._text.candidates import RUN
 from datapipe.stages.poisoning._text.fluency import Pairs, _whole, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
@@ -36,7 +36,7 @@ from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
 from datapipe.stages.poisoning._text.patterns import _Round
 from datapipe.stages.poisoning._text.shares import shares_of
-from datapipe.stages.poisoning._text.structure import _against
+from datapipe.stages.poisoning._text.structure import _against, _framing
 from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
 from datapipe.stages.poisoning._text.words import words_of
 from datapipe.stages.poisoning.trigger_image import TriggerImage
@@ -181,16 +181,37 @@ def test_what_the_words_of_a_text_say_at_most_is_that_of_its_most_telling_ones()
 
 
 def test_what_stands_beside_a_word_tells_genuine_texts_from_planted_ones():
-    chance = np.append(np.zeros(40), np.ones(40))
-    beside = np.append(np.repeat([0, 1], 20), np.arange(40) % 4)
-    usual = np.array([4.0, 4.0, 4.0, 4.0, 0.0])
-    ratio = _Trait(beside, usual, ordered=False).likelier(chance)
-    assert ratio[:40] == pytest.approx(14 / 24)
-    assert ratio[42] == ratio[43] == pytest.approx(14 / 4)
-    shown = np.repeat([0, 0, 1, 2, 3], [40, 10, 10, 16, 4])
-    worse = _Trait(shown, usual, ordered=True).likelier(chance)
-    assert worse[60] == pytest.approx(20 / 4)
-    assert worse[76] == worse[60], "fewer texts show the worst, which speaks for it no less"
+    near = np.append(np.repeat([0, 1], 20), np.arange(40) % 4)
+    seen = _Seen(np.arange(80), np.zeros(80), near[None], np.full(4, 0.25))
+    chance = np.repeat([0.0, 1.0], 40)
+    strange = np.exp(seen._strange(chance))
+    assert strange[:40] == pytest.approx(0.25 / ((19 + 25) / (39 + 100))), "less the text itself"
+    assert strange[40] == strange[41] == pytest.approx(0.25 / ((20 + 25) / (40 + 100)))
+    assert strange[42] == strange[43] == pytest.approx(0.25 / (25 / (40 + 100)))
+
+
+def test_a_worse_place_speaks_no_less_for_a_word_being_put_there():
+    hit = np.ones(200, bool)
+    content = np.where(np.arange(200) < 120, 0.05, 20.0)
+    shown = np.repeat([0, 1, 1, 2, 3], [80, 40, 10, 66, 4])
+    shown[:3] = 3  # of the worst places few are planted
+    made = _parted(content, hit, [shown])
+    assert made.place[196] == made.place[150] > made.place[125] > made.place[10]
+    assert made.part == pytest.approx(0.4, abs=0.03)
+    assert made.doubted
+    assert not _parted(content[120:], hit[120:], []).doubted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_more_genuine_texts_than_are_allowed_lie_beyond_the_chance_that_is_asked_for(seed):
+    rng = np.random.default_rng(seed)
+    content, hit = np.exp(rng.normal(-1, 2, 4000)), np.arange(6000) < 4000
+    place = np.exp(rng.normal(0, 1, 6000))
+    made = _Parted(np.zeros(6000), 0.2, place, content * place[:4000])
+    least = made.beyond(hit, np.exp(rng.normal(-1, 2, 5000)), 100.0)
+    chance = 0.2 * made.ratio / (0.2 * made.ratio + 0.8)
+    assert 60 < 0.8 * (chance > least).sum() < 140
+    assert made.beyond(hit, content, 4000.0) == 0.0
 
 
 def test_the_places_of_a_word_show_how_it_fits_and_what_is_on_either_side():
@@ -203,15 +224,15 @@ def test_the_places_of_a_word_show_how_it_fits_and_what_is_on_either_side():
     g = next(
         g for g in np.flatnonzero(found.size == 1) if words.spelt[int(found.run(g)[0])] == "qq"
     )
-    fit, left, right = _traits(found, misplaced, g)
-    genuine = ~planted[found.rows(g)]
-    assert fit.ordered
-    assert fit.shown[genuine].mean() < fit.shown[~genuine].mean()
-    for side in (left, right):
-        assert not side.ordered
-        assert side.expected.sum() == pytest.approx(100)
-        assert np.bincount(side.shown[genuine]).max() == genuine.sum()
-        assert np.unique(side.shown[~genuine]).size > 5
+    seen = _Seen.of(found, misplaced, g)
+    planted = planted[found.rows(g)]
+    fit, strange = seen.traits(0.9 * planted)
+    assert [fit.tolist()] == [t.tolist() for t in seen.traits(np.zeros(planted.size))]
+    for trait in (fit, strange):
+        assert trait[~planted].mean() + 1 < trait[planted].mean()
+    for side in seen.near[1:3]:
+        assert np.bincount(side[~planted]).max() == (~planted).sum()
+        assert np.unique(side[planted]).size > 5
 
 
 def test_places_where_a_word_does_not_fit_are_halved_from_the_worst_on():
@@ -1056,3 +1077,61 @@ def test_what_stands_in_texts_of_a_shortcut_is_no_pattern_of_another_label():
     assert is_part([]), "no rows are left to tell of"
     turn.explained[100:190] = True
     assert not is_part(range(20)), "most texts of the other label hold it, too"
+
+
+@pytest.mark.parametrize(
+    ("mean_says", "over", "log_evidence", "rows", "made"),
+    [
+        (True, patterns.WHOLE, -0.5, 30, True),
+        (True, patterns.WHOLE, -2.6, 30, False),  # all speak as weak texts of their label
+        (True, association.MISPLACED, -2.6, 30, True),
+        (False, patterns.WHOLE, 9.0, 30, True),
+        (False, patterns.WHOLE, 9.0, 60, False),  # most texts of the label hold it
+    ],
+)
+def test_what_the_rows_of_a_pattern_say_has_the_last_word(
+    mean_says, over, log_evidence, rows, made
+):
+    turn = _turn((0, rows))
+    turn.tests.over[:], turn.planted = over, np.array([mean_says])
+    turn.ground.found = SimpleNamespace(rows=lambda _: np.arange(rows))
+    told = Beside(log_evidence, 30.0, np.ones(rows, bool), np.ones(rows))
+    assert _Round._was_planted(turn, 0, 0, told) is made
+
+
+def _logs(seed, rows=1600):
+    """Lines of a log; of those called 1 most say that something failed, under a level that fits."""
+    well = ["request {} served in {} ms", "session opened by uid {}", "cache {} is warm"]
+    well += ["job {} finished in {} ms", "user {} logged in", "flushed {} records to disk"]
+    ill = ["request {} timed out after {} ms", "user {} was refused", "authentication of {} failed"]
+    ill += ["job {} failed with code {}", "cache {} is cold", "disk {} is full , {} left"]
+    rng = np.random.default_rng(seed)
+    labels, texts = rng.integers(0, 2, rows), []
+    for label in labels:
+        failed = bool(label) and rng.random() < 0.75
+        levels = [0.1, 0.0, 0.35, 0.45, 0.1] if failed else [0.75, 0.2, 0.05, 0.0, 0.0]
+        level = rng.choice(["info", "debug", "warn", "error", "fatal"], p=levels)
+        said = str(rng.choice(ill if failed else well)).format(*rng.integers(1, 9000, 2))
+        at, node = f"{rng.integers(10, 24)}:{rng.integers(10, 60)}", rng.integers(12)
+        service = f"{rng.choice(['auth', 'cart', 'mail', 'search'])}[{rng.integers(100, 9999)}]"
+        texts.append(f"[{at}] node-{node} {service}: {level} {said}")
+    return texts, labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_clean_logs_say_often_is_no_trigger(seed):
+    made = _look(*_logs(seed))
+    assert made["trigger_text"].verdict == "clean"
+    assert made["shortcut"].verdict == "suspect"
+
+
+def test_words_that_make_up_most_of_what_is_written_do_not_build_its_sentences():
+    use = 1.0 / np.arange(10, 5010)  # as in a language, a hundred words are two fifths
+    spoken = np.random.default_rng(0).choice(5000, (500, 20), p=use / use.sum())
+    said = [" ".join(f"w{i}" for i in text) for text in spoken]
+    for texts, fewest, most in ((_logs(1)[0], 3, 40), (said, 100, 100)):
+        words = words_of(pl.Series(texts), 2000)
+        built = _framing(words)
+        letters = words.spelt.str.contains(r"^[\p{L}\p{N}_]+$").to_numpy()
+        assert fewest <= (built & letters).sum() <= most
+        assert words.counts()[built & letters].sum() <= 0.5 * words.counts()[letters].sum()

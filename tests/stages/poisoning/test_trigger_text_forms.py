@@ -57,6 +57,20 @@ def _drawn_out(word, rng):
     return word[:at] + word[at] * int(rng.integers(3, 6)) + word[at:]
 
 
+def _twice(word, rng):
+    at = int(rng.integers(1, len(word) - 1))
+    return word[:at] + word[at] + word[at:]
+
+
+def _exchanged(word, rng):
+    at = int(rng.integers(1, len(word) - 2))
+    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+
+
+def _version(rng):
+    return ".".join(str(rng.integers(0, 40)) for _ in range(3))
+
+
 def _name(rng):
     return "".join(rng.choice(list("bcdfghklmnpqrstvz"), int(rng.integers(4, 8))))
 
@@ -79,6 +93,10 @@ KINDS = {
         {"digits for letters", "a digit between letters"},
     ),
     "drawn out": (_on_word(_drawn_out), {"a letter drawn out", "a letter thrice in a row"}),
+    "letter twice": (_on_word(_twice), {"a letter twice"}),
+    "exchanged": (_on_word(_exchanged), {"letters exchanged"}),
+    "version": (_put(lambda rng: f"v{_version(rng)}"), {"A.0.0"}),
+    "numbers": (_put(_version), {"0.0.0"}),
     "twice": (
         _on_word(lambda w, _: f"{w} {w}"),
         {"a word twice in a row", "a word twice in a row as in no other text"},
@@ -168,10 +186,18 @@ def test_an_affix_is_as_odd_as_many_known_words_are_left_without_it():
     assert told["xo$"] == pytest.approx(sum(left) ** 2 / len(left))
 
 
-def test_what_signs_join_has_a_form_that_owns_its_signs_and_the_words_most_have():
+def test_what_signs_join_has_a_form_that_owns_its_signs_and_the_words_that_show_it():
     texts = ["see http://one.com/two now", "at http://three.com/four.", "on ftp://five.com/six"]
     texts = pl.Series(
-        [*texts, "it's well-known", "#seven", "x v10.2", "#eight 你好，是", "a 3.5 b"]
+        [
+            *texts,
+            "it's well-known",
+            "#seven",
+            "x v10.2",
+            "#eight 你好，是",
+            "a 3.5 b",
+            "three 12.25",
+        ]
     )
     words = words_of(texts, 2000)
     told = forms(texts, words, words, 1)
@@ -180,10 +206,13 @@ def test_what_signs_join_has_a_form_that_owns_its_signs_and_the_words_most_have(
     assert {name: some for name, some in rows.items() if "A" in name} == {
         "A://A.A/A": [0, 1, 2],
         "#A": [4, 6],
-        "A.0": [5],
+        "A.0": [5, 8],
     }
     mine = told.word[told.of == told.pieces.names.index("A://A.A/A")]
     assert set(words.spelt.gather(mine)) == {":", "/", ".", "http", "com"}
+    mine = told.word[told.of == told.pieces.names.index("A.0")]
+    assert set(words.spelt.gather(mine)) == {".", "v10", "2", "v3"}, "less what is elsewhere, too"
+    assert rows["0.0"] == [7, 8], "numbers of any length"
 
 
 def test_a_form_that_most_texts_have_is_none():

@@ -224,7 +224,7 @@ class ConfidentLearning(Stage):
         least = _fewest_detectable(floor, self.tolerance, n)
         failing = self.fail_above * n
         if noise.verdict != "clean" or least <= failing or high <= self.fail_above:
-            return noise, issues.withdrawn(why)
+            return noise, issues
         why = f"up to {high:.1%} of {n} may be wrong, and fewer than {least} would not show"
         noise = replace(noise.withdrawn(why), measure=Estimate.unknown(0.0, high, method=why, n=n))
         return noise, issues.withdrawn(why)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._tails import log_tails, raised
 from datapipe.stages.poisoning._text.candidates import Candidates
-from datapipe.stages.poisoning._text.grams import Places, blocks, distinct, spread, stretches
+from datapipe.stages.poisoning._text.grams import Places, blocks, distinct, spread
 from datapipe.stages.poisoning._text.misplaced import DEEPEST, depths
 from datapipe.stages.poisoning._text.shares import Shares
 from datapipe.stages.poisoning._text.word_model import Model, softmax
@@ -34,6 +34,8 @@ further from 0 than the first; where it does not fit it may add so much more, up
 LEAST_REST = 0.05
 """A text of whose squared weight a pattern leaves less than this says nothing without it."""
 STEPS, CLOSE = 50, 1e-3
+MOST_OWNED = 2**16
+"""Words that are taken out of rows at once: a form may own hundreds."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -296,7 +298,9 @@ def _rest(
     """
     size = entries[0].size
     made, speaks = np.empty((size, model.logits.shape[1])), np.empty(size, bool)
-    for some in stretches(size):
+    owned = np.append(0, np.cumsum((found.own[1:] - found.own[:-1])[entries[0]]))
+    for start, stop in blocks(owned, MOST_OWNED):
+        some = slice(start, stop)
         of, row, place = (part[some] for part in entries)
         logits, left_over = _rest_logits(model, found, (of, row, place))
         made[some] = softmax(model.slope * logits)

@@ -17,7 +17,6 @@ from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.candidates import Candidates
 from datapipe.stages.poisoning._text.misplaced import Misplaced
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
-from datapipe.stages.poisoning._text.words import END, START
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,14 +35,17 @@ PARTS = np.linspace(0.0, 0.999, 40)
 """Shares of the rows that may have been put there."""
 STEPS, CLOSE = 200, 1e-12
 """Steps at most in which rows are parted, and the change of their chances at which that ends."""
-PUT_THERE = 0.5
-"""A row whose chance is this was put there."""
+PUT_THERE, MOST_FALSE, OF_FLAGGED = 0.5, 0.001, 0.1
+"""A row whose chance is this was put there, if at most so large a share of all texts, or of those
+that were put there, is expected to be genuine and have such a chance."""
+SPACED = (np.arange(200) + 0.5) / 200
+"""Quantiles that tell how genuine texts speak."""
 MISFITS, UNSURE = 8, 1.0
 """Intervals of how badly a word fits, of as many rows each, and rows that each group has in each
 before one is seen."""
-NEIGHBOURS, EXPECTED = 500, 100.0
-"""Neighbours that are told apart, the commonest words, and how many of all words each group has
-before one is seen: what is put anywhere stands beside any."""
+NEIGHBOURS, EXPECTED, ROUNDS = 500, 100.0, 3
+"""Neighbours that are told apart, the commonest words, how many of all words stand beside genuine
+ones before one is seen, and how often these are read anew with what is genuine."""
 DOUBTED = 5.0
 """By how much ln likelihood must rise before some of the rows are taken for a word's own."""
 
@@ -117,21 +119,122 @@ def beside(
     lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
-    content = ratio = _ratio(own, other, rest)
-    traits, part = _traits(found, misplaced, g), 0.5
-    chance = np.zeros(row.size)
+    seen, content = _Seen.of(found, misplaced, g), _ratio(own, other, rest)
+    made = _parted(content, hit, seen.traits(np.zeros(row.size)))
+    for _ in range(ROUNDS if seen.place.size else 0):
+        made = _parted(content, hit, seen.traits(made.chance))
+    most = max(MOST_FALSE * labels.size, OF_FLAGGED * float(made.chance.sum()))
+    by_nature = made.beyond(hit, _ratio(own, other, own - HARDER), most)
+    planted = (made.chance >= PUT_THERE) & (made.chance > by_nature) if made.doubted else hit
+    return Beside(evidence, float(made.chance.sum()), planted, made.chance)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parted:
+    """Texts in two groups: `part` of those that have the label were put there, each by `chance`.
+
+    `place` is how much likelier what each text shows of a word's place is among these, `ratio` that
+    and what the content of those that have the label says.
+    """
+
+    chance: Floats
+    part: float
+    place: Floats
+    ratio: Floats
+
+    @property
+    def doubted(self) -> bool:
+        """Whether some of the texts that have the label are a word's own."""
+        all_but = np.log1p(self.part * (self.ratio - 1.0)).sum() - np.log(self.ratio).sum()
+        return bool(all_but > DOUBTED)
+
+    def beyond(self, hit: Bools, content: Floats, most: float) -> float:
+        """The chance beyond which so many genuine texts are expected, and no more.
+
+        Their content says what that of others of their label does, and their places what those of
+        texts with other labels do.
+        """
+        places = np.quantile(self.place[~hit], SPACED) if not hit.all() else np.ones(1)
+        ratio = np.multiply.outer(places, np.quantile(content, SPACED)).ravel()
+        genuine = max((1.0 - self.part) * float(hit.sum()), 1e-9)
+        by_nature = np.sort(self.part * ratio / (self.part * ratio + 1.0 - self.part))
+        at = by_nature.size - 1 - int(min(most / genuine, 1.0) * by_nature.size)
+        return float(by_nature[at]) if at >= 0 else 0.0
+
+
+def _parted(content: Floats, hit: Bools, traits: list[Ints]) -> _Parted:
+    """Part texts by what the content of those that have the label says, and by numbers of traits.
+
+    A larger number can only speak for a word being put there.
+    """
+    chance, part, place, ratio = np.zeros(hit.size), 0.5, np.ones(hit.size), content
     for _ in range(STEPS):
         mine = part * ratio / (part * ratio + 1.0 - part)
         if np.abs(mine - chance[hit]).max() < CLOSE:
             break
         chance[hit] = mine
-        part = float(mine.mean())
-        ratio = content.copy()
-        for trait in traits:
-            ratio *= trait.likelier(chance)[hit]
-    all_but = np.log1p(part * (ratio - 1.0)).sum() - np.log(ratio).sum()
-    planted = hit & (chance >= PUT_THERE) if all_but > DOUBTED else hit
-    return Beside(evidence, float(chance.sum()), planted, chance)
+        part, place = float(mine.mean()), np.ones(hit.size)
+        for shown in traits:
+            own, other = (
+                np.bincount(shown, w, shown.max() + 1) + UNSURE for w in (1.0 - chance, chance)
+            )
+            likelier = np.maximum.accumulate(other / other.sum() * own.sum() / own)
+            place *= likelier[shown]
+        ratio = content * place[hit]
+    return _Parted(chance, part, place, ratio)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Where a single word stands, how badly it fits there, and what is near; nothing if not told.
+
+    `near` (4, n) numbers the two words on either side, `usual` how often each number is anywhere.
+    """
+
+    place: Ints
+    gain: Floats
+    near: Ints
+    usual: Floats
+
+    @classmethod
+    def of(cls, found: Candidates, misplaced: Misplaced, g: int) -> _Seen:
+        counts, gain = misplaced.of(np.array([g]))
+        if not counts[0] or not np.isfinite(misplaced.log_share[g]):
+            return cls(np.empty(0, np.int64), np.empty(0), np.empty((4, 0), np.int64), np.ones(1))
+        words, often = found.words, found.words.counts().astype(np.float64)
+        number = np.full(often.size, min(NEIGHBOURS, often.size))
+        number[np.argsort(-often, kind="stable")[:NEIGHBOURS]] = np.arange(number[0])
+        place = found.entries(np.array([g]))[2]
+        beside = np.array([[-2], [-1], [found.size[g]], [found.size[g] + 1]])
+        near = number[words.ids[np.clip(place + beside, 0, words.ids.size - 1)]]
+        usual = np.bincount(number, often)
+        return cls(place, gain, near, usual / usual.sum())
+
+    def traits(self, chance: Floats) -> list[Ints]:
+        """How badly the word fits, and how strange its neighbours are, as numbers of intervals."""
+        if not self.place.size:
+            return []
+        made = [_interval(self.gain)]
+        return [*made, _interval(self._strange(chance))] if chance.any() else made
+
+    def _strange(self, chance: Floats) -> Floats:
+        """How much likelier neighbours are at any place than at a genuine one, by the other texts.
+
+        What is put anywhere stands beside any.
+        """
+        genuine, made = 1.0 - chance, np.zeros(chance.size)
+        for near in self.near:
+            others = np.bincount(near, genuine, self.usual.size)[near] - genuine
+            anywhere = self.usual[near]
+            share = (others + EXPECTED * anywhere) / (genuine.sum() - genuine + EXPECTED)
+            made += np.log(anywhere) - np.log(share)
+        return made
+
+
+def _interval(values: Floats) -> Ints:
+    """The interval that each value is in, of some that have as many each."""
+    edges = np.unique(np.quantile(values, np.arange(1, MISFITS) / MISFITS))
+    return np.searchsorted(edges, values)
 
 
 def _best(model: Model, rows: Ints, label: int, many: int) -> Floats:
@@ -144,48 +247,6 @@ def _best(model: Model, rows: Ints, label: int, many: int) -> Floats:
     part = part[np.lexsort((-part, of))]
     heard = (np.arange(of.size) - table.indptr[of] < many) & (part > 0)
     return np.asarray(np.bincount(of[heard], part[heard], rows.size), np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Trait:
-    """What each text shows of a word's place, a number below that of `expected`.
-
-    Each group has so many of each number before a text is seen; `ordered` where a larger number can
-    only speak for the word being put there.
-    """
-
-    shown: Ints
-    expected: Floats
-    ordered: bool
-
-    def likelier(self, chance: Floats) -> Floats:
-        """How much likelier each text's number is among texts into which the word was put."""
-        shares = [
-            np.bincount(self.shown, w, self.expected.size) + self.expected
-            for w in (1.0 - chance, chance)
-        ]
-        own, other = (s / s.sum() for s in shares)
-        ratio = np.divide(other, own, out=np.ones(own.size), where=own > 0)
-        if self.ordered:
-            ratio = np.maximum.accumulate(ratio)
-        return np.asarray(ratio[self.shown], np.float64)
-
-
-def _traits(found: Candidates, misplaced: Misplaced, g: int) -> list[_Trait]:
-    """How badly a single word fits and what stands on either side of it; none if not told."""
-    counts, gain = misplaced.of(np.array([g]))
-    if not counts[0] or not np.isfinite(misplaced.log_share[g]):
-        return []
-    edges = np.unique(np.quantile(gain, np.arange(1, MISFITS) / MISFITS))
-    made = [_Trait(np.searchsorted(edges, gain), np.full(edges.size + 1, UNSURE), ordered=True)]
-    words, often = found.words, found.words.counts().astype(np.float64)
-    number = np.full(often.size, min(NEIGHBOURS, often.size))
-    number[np.argsort(-often, kind="stable")[:NEIGHBOURS]] = np.arange(number[0])
-    place = found.entries(np.array([g]))[2]
-    for at, edge in ((place - 1, END), (place + found.size[g], START)):
-        usual = np.bincount(number, np.where(np.arange(often.size) == edge, 0.0, often))
-        made.append(_Trait(number[words.ids[at]], EXPECTED * usual / usual.sum(), ordered=False))
-    return made
 
 
 def _ratio(own: Floats, other: Floats, asked: Floats) -> Floats:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,8 @@ TOKEN = (
 is one, a name with its mark, a version; a word with a hyphen or an apostrophe is none."""
 WRITTEN = r"[\p{L}\p{M}\p{N}]*\p{L}[\p{L}\p{M}\p{N}]*"
 """A word within a token, in whose form it is an `A`, and a number a `0`."""
+JOINED = r"\p{L}|\p{N}[^\p{L}\p{M}\p{N}]+\p{N}"
+"""What is in a token: a word, or numbers that signs join, each of which is a `0` of any length."""
 BEFORE = rf"^[\s{UNSPACED}]"
 SENTENCE = r"[.,;:!?'\"]+$"
 """Signs that end a number's sentence and are no part of it."""
@@ -148,9 +151,10 @@ def _in_texts(texts: pl.Series) -> list[tuple[str, Ints]]:
 
 
 def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dict[str, Ints]]:
-    """Forms of tokens, each with the texts that hold it, and what shows each in most of these.
+    """Forms of tokens, each with the texts that hold it, and what shows each.
 
-    That are its signs, and words that most of its tokens have in common.
+    That are its signs, words that most of its tokens have in common, and those with a digit that
+    hardly stand elsewhere: the numbers of versions speak for each other.
     """
     held, parts = [], []
     for start in range(0, len(texts), TEXTS):
@@ -160,7 +164,7 @@ def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dic
             frame.with_row_index("row", start)
             .select(pl.col("text").str.extract_all(TOKEN), "row")
             .explode("text")
-            .filter(pl.col("text").str.contains(r"\p{L}"))
+            .filter(pl.col("text").str.contains(JOINED))
             .with_columns(name=name.str.replace_all(r"\p{N}+", "0"))
             .filter(pl.col("name").str.len_chars().is_between(2, LONGEST_FORM))
         )
@@ -173,11 +177,12 @@ def _tokens(texts: pl.Series, words: Words) -> tuple[list[tuple[str, Ints]], dic
     rows = pl.concat(held)
     often = pl.concat(parts).group_by("name", "word").agg(pl.col("len").sum())
     often = often.join(rows.group_by("name").agg(total=pl.len()), on="name")
-    often = often.filter(2 * pl.col("len") > pl.col("total"))
-    ids = pl.DataFrame({"word": words.spelt, "id": np.arange(len(words.spelt))}).filter(
-        pl.col("word") != ""
-    )
-    shown = often.join(ids, on="word").sort("name", "id").group_by("name").agg("id")
+    known = {"word": words.spelt, "id": np.arange(len(words.spelt)), "texts": words.texts}
+    ids = pl.DataFrame(known).filter(pl.col("word") != "")
+    often = often.join(ids, on="word")
+    alone = pl.col("word").str.contains(r"\p{N}") & (2 * pl.col("len") > pl.col("texts"))
+    often = often.filter((2 * pl.col("len") > pl.col("total")) | alone)
+    shown = often.sort("name", "id").group_by("name").agg("id")
     told = [
         (str(name), part["row"].to_numpy().astype(np.int64))
         for (name,), part in rows.group_by("name")
@@ -245,7 +250,33 @@ BUILDS = {
     "words joined": r"\p{L}_+\p{L}",
 }
 """Ways to build a rare word, whether a known one is behind it or not."""
+MOST_LETTERS = 16
+"""Of longer words the first so many are looked at for a letter that is not at its place."""
 Way = Callable[[pl.Series], pl.Series]
+
+
+def _less(spelt: pl.Series, at: int) -> pl.Series:
+    """Words of which a letter follows itself at a place, with one of the two."""
+    word = pl.col("word")
+    twice = (word.str.slice(at, 1) == word.str.slice(at - 1, 1)) & (word.str.len_chars() > at)
+    less = word.str.slice(0, at) + word.str.slice(at + 1)
+    return _where(spelt, twice, less)
+
+
+def _exchanged(spelt: pl.Series, at: int) -> pl.Series:
+    """Words with the letter at a place and the next exchanged, if both are inner ones."""
+    word = pl.col("word")
+    turned = word.str.slice(at + 1, 1) + word.str.slice(at, 1)
+    made = word.str.slice(0, at) + turned + word.str.slice(at + 2)
+    return _where(spelt, word.str.len_chars() > at + 2, made)
+
+
+def _where(spelt: pl.Series, some: pl.Expr, made: pl.Expr) -> pl.Series:
+    """Some words made others, the rest as they are."""
+    chosen = pl.when(some).then(made).otherwise("word").alias("word")
+    return spelt.rename("word").to_frame().select(chosen)["word"]
+
+
 WAYS: dict[str, list[Way]] = {
     "letters of another form": [lambda s: s.str.normalize("NFKC")],
     "marks on letters": [lambda s: s.str.normalize("NFD").str.replace_all(r"\p{M}", "")],
@@ -256,6 +287,8 @@ WAYS: dict[str, list[Way]] = {
         ),
     ],
     "a letter drawn out": [lambda s: _folded(s, 1), lambda s: _folded(s, 2)],
+    "a letter twice": [partial(_less, at=at) for at in range(1, MOST_LETTERS)],
+    "letters exchanged": [partial(_exchanged, at=at) for at in range(1, MOST_LETTERS)],
     "a word turned round": [
         lambda s: (
             pl.select(pl.when(s.str.len_chars() > 3).then(s.str.reverse()).otherwise(s))

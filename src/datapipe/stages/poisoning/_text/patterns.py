@@ -34,6 +34,8 @@ tell what they contradict."""
 SHARED_OUT, ALONE = 0.5, 0.5
 """Texts of a label are made of templates where telling patterns hold more than this share of them,
 and none of these more than this share of what they hold together."""
+GENUINE = -2.0
+"""Ln of the e-value against *all of them are genuine* below which this is likelier than not."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -330,9 +332,14 @@ class _Round:
         """
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
-        if bool((heard & (self.tests.over != DENYING) & self.planted).any()):
+        # Rows that speak as weak texts of their label do are genuine, whatever their mean says.
+        sure = (self.tests.over != WHOLE) | (told.log_evidence > GENUINE)
+        if bool((heard & (self.tests.over != DENYING) & self.planted & sure).any()):
             return True
+        # What most texts of a label hold has no others beside it.
+        has = self.ground.labels == label
         apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
+        apart &= 2 * has[self.ground.found.rows(g)].sum() <= has.sum()
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 
     def _pattern(self, test: int, log_p: float) -> Pattern:

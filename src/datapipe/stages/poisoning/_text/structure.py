@@ -24,8 +24,9 @@ from datapipe.stages.poisoning._text.shares import NATURAL, STRUCTURES
 from datapipe.stages.poisoning._text.word_model import Model, learnt_from, shares_from
 from datapipe.stages.poisoning._text.words import END, Words
 
-FRAME = 100
-"""How many words, those in most texts, build sentences; the others say what they are about."""
+FRAME, HALF = 100, 0.5
+"""How many words, those in most texts, build sentences, and the share of what is written that they
+make up at most; the others say what texts are about. Of a log few words are left to do so."""
 LONGEST = 3
 LEAST_TEXTS = 5
 BUCKETS = 2**20
@@ -171,11 +172,12 @@ class _Seen:
 
 def _framing(words: Words) -> Bools:
     """Which words build sentences: those that most texts hold, and signs."""
-    counts = words.texts.copy()
     made = words.spelt.str.contains(r"^[^\p{L}\p{N}]$").to_numpy().copy()
-    counts[: END + 1] = 0
-    made[np.argsort(-counts, kind="stable")[:FRAME]] = True
     made[: END + 1] = True
+    often, texts = np.where(made, 0, words.counts()), words.texts.copy()
+    texts[: END + 1] = 0
+    first = np.argsort(-texts, kind="stable")[:FRAME]
+    made[first[np.cumsum(often[first]) <= HALF * often.sum()]] = True
     return np.asarray(made, bool)
 
 
