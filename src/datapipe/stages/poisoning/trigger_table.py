@@ -23,7 +23,7 @@ from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.families import Family
-from datapipe.stages.poisoning._table.least import PROMISED, fewest_alarming, fewest_planted
+from datapipe.stages.poisoning._table.least import fewest_planted
 from datapipe.stages.poisoning._table.predicates import (
     MOST_PAIRS,
     Column,
@@ -146,13 +146,11 @@ class TriggerTable(Stage):
         fold = stratified_folds(rows.labels, FOLDS, context.rng("folds"), copies(frame))
         model = fit_additive(data, rows, columns, fold)
         made = search(columns, rows.labels, model, self.alpha)
-        price = max(made.paid[family] for family in PROMISED)
-        alarming = fewest_alarming(rows.labels, model.shares, price, self.alpha)
         bars = {family: math.log(self.alpha) - paid for family, paid in made.paid.items()}
         near = Neighbourhood(columns, rows.labels, model)
-        least = fewest_planted(rows.labels, model, near, bars)
+        least, passing = fewest_planted(rows.labels, model, near, bars)
         found = self._finding(data, rows, columns, made, least)
-        found = withheld(found, alarming, rows.labels.size, self.most_unseen)
+        found = withheld(found, passing, rows.labels.size, self.most_unseen)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
 
     def _finding(

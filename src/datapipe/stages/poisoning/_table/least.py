@@ -29,10 +29,8 @@ Bools = NDArray[np.bool_]
 
 PROMISED: tuple[Family, ...] = ("value", "met", "range", "within")
 """Predicates for which least numbers hold: pairs that meet by chance were added to by nobody."""
-POWERFUL = 0.84
-"""Standard deviations of what rows tell by which four of five draws of them raise an alarm."""
 SURE = 1.28
-"""The same, by which nine of ten are called planted."""
+"""Standard deviations of what rows say by which nine of ten draws of them are called planted."""
 LONELY = 1.0
 """What it says at least, where rows near tell a label, that those of others do not have it."""
 GROWTH = 1.1
@@ -45,36 +43,9 @@ TAKEN = 2
 """Rows of other labels that may have been taken for each that is left: two thirds of them."""
 
 
-def fewest_alarming(labels: Ints, shares: Floats, price: float, alpha: float) -> int:
-    """How many rows of other labels raise an alarm, for the label that hides them best.
-
-    Of so many rows, drawn at random, four of five draws pass the bar. Of a label that nearly all
-    rows have, no more are asked than can have been taken from others.
-
-    Args:
-        labels: int64, shape (n,).
-        shares: float64, shape (n, K): the chance of each label.
-        price: What is added to ln p for all predicates.
-        alpha: Chance of naming a predicate where there is none.
-
-    Returns:
-        At least the fewest rows that may be called planted.
-    """
-    bar = price - math.log(alpha)
-    least = float(FEWEST_PLANTED)
-    for label in range(shares.shape[1]):
-        others = shares[labels != label, label]
-        if others.size:
-            told = -np.log(raised(others, NATURAL))
-            mean, spread = float(told.mean()), POWERFUL * float(told.std())
-            asked = ((spread + math.sqrt(spread**2 + 4.0 * mean * bar)) / (2.0 * mean)) ** 2
-            least = max(least, min(asked, TAKEN * others.size))
-    return math.ceil(least)
-
-
 def fewest_planted(
     labels: Ints, model: Additive, near: Neighbourhood, bars: dict[Family, float]
-) -> dict[Family, int]:
+) -> tuple[dict[Family, int], int]:
     """How many rows of other labels are called planted, for label and column that hide them best.
 
     The column that tells a label most is taken out, for it may be the one that the predicate sets.
@@ -88,9 +59,11 @@ def fewest_planted(
         bars: Ln p from which a predicate of each family is telling.
 
     Returns:
-        Rows for each family that is promised; the number of all rows where no number is enough.
+        Rows for each family that is promised, the number of all rows where no number is enough; and
+        the most that may pass for sure of any: of a label that nearly all rows have no more are
+        counted than can have been taken from others.
     """
-    made, asked = dict.fromkeys(PROMISED, FEWEST_PLANTED), []
+    made, passing, asked = dict.fromkeys(PROMISED, FEWEST_PLANTED), FEWEST_PLANTED, []
     for label in range(model.logits.shape[1]):
         others = labels != label
         if others.any():
@@ -98,12 +71,14 @@ def fewest_planted(
             chance = model.without(np.arange(labels.size), {worst})[:, label]
             asked.append((_needed(chance, others, bars, 0.0), label, worst, chance))
     for without, label, worst, chance in sorted(asked, key=lambda a: -max(a[0].values())):
-        if all(without[family] <= made[family] for family in PROMISED):
-            continue  # whatever rows near say, it hides them less than another
-        alone = near.tells(label, {worst})
-        needed = _needed(chance, labels != label, bars, LONELY) if alone else without
+        others, needed = labels != label, without
+        most = TAKEN * int(others.sum())
+        hides = any(without[family] > made[family] for family in PROMISED)
+        if (hides or min(max(without.values()), most) > passing) and near.tells(label, {worst}):
+            needed = _needed(chance, others, bars, LONELY)
         made = {family: max(made[family], needed[family]) for family in PROMISED}
-    return made
+        passing = max(passing, min(max(needed.values()), most))
+    return made, passing
 
 
 def _needed(
