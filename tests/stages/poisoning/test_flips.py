@@ -277,3 +277,14 @@ def test_neighbours_in_a_row_of_overlapping_classes_are_no_pair(seed):
     found = LabelFlips().run(Dataset.of(frame, Roles.of(label="y")), Context(seed, Path()))
     assert found.findings[0].verdict == "not_evaluated"
     assert not found.findings[0].rows["flagged"].any()
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_features_that_tell_too_little_for_an_alarm_are_no_reason_to_call_labels_clean(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 1000)
+    table = pa.table({"x": rng.normal(size=1000) + labels, "z": rng.normal(size=1000), "y": labels})
+    finding = _look(Dataset.of(table, Roles.of(label="y")))
+    assert finding.verdict == "not_evaluated"
+    assert "features tell too little" in finding.says
+    assert finding.p_value is None

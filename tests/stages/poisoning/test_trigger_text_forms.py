@@ -196,7 +196,7 @@ def test_what_signs_join_has_a_form_that_owns_its_signs_and_the_words_that_show_
             "x v10.2",
             "#eight 你好，是",
             "a 3.5 b",
-            "three 12.25",
+            "v3.2 12.25",
         ]
     )
     words = words_of(texts, 2000)

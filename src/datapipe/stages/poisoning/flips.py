@@ -101,7 +101,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "9"
+    version: ClassVar[str] = "10"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
