@@ -143,14 +143,15 @@ def test_a_word_that_is_at_home_in_its_label_is_a_trigger_where_rows_stand_out(t
 
 
 @pytest.mark.parametrize(
-    ("name", "target", "word", "count"),
+    ("name", "target", "word", "count", "recall"),
     [
-        ("sms_spam_dev", 1, "have", 28),
-        pytest.param("sst2_train_clean_dev", 1, "into", 69, marks=pytest.mark.power),
+        ("sms_spam_dev", 1, "have", 28, 0.9),
+        # The rows of so common a word that would raise its recall would cost as many genuine ones.
+        pytest.param("sst2_train_clean_dev", 1, "into", 69, 0.8, marks=pytest.mark.power),
     ],
 )
 def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
-    name, target, word, count
+    name, target, word, count, recall
 ):
     texts, labels = _public(name)
     free = np.array([f" {word} " not in f" {t.lower()} " for t in texts])
@@ -164,8 +165,8 @@ def test_a_word_in_common_use_under_both_labels_is_named_where_it_does_not_fit(
     flags = finding.rows["flagged"].to_numpy()
     planted = np.isin(np.arange(labels.size), rows)
     assert finding.details["trigger"] == word
-    assert flags[planted].mean() >= 0.9
-    assert flags[~planted].mean() < 0.006
+    assert flags[planted].mean() >= recall
+    assert flags[~planted].mean() < 0.0015
 
 
 def test_what_the_words_of_a_text_say_at_most_is_that_of_its_most_telling_ones():
