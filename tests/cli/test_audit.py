@@ -296,6 +296,15 @@ def test_a_tab_is_named_as_the_refusal_spells_it_and_nothing_is_no_separator(dat
         assert "list of stages" not in answer.err
 
 
+@pytest.mark.parametrize("role", ["label", "text", "image", "group", "source", "id", "time"])
+def test_an_empty_name_of_a_column_is_refused_and_no_audit_without_it(datapipe, here, role):
+    table().write_csv(here / "a.csv")
+    answer = datapipe("audit", "a.csv", f"--{role}", "")
+    assert answer.code == 2
+    assert f"--{role} '' names no column" in answer.err
+    assert not (here / ".datapipe").exists()
+
+
 def test_columns_that_nothing_looks_into_are_named(datapipe, here):
     table().with_columns(tags=pl.Series([["a"]] * 240)).write_parquet(here / "a.parquet")
     answer = datapipe("audit", "a.parquet", "--label", "y", "--no-fail", "--json")

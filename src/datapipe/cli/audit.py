@@ -30,19 +30,31 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def _audit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, JSONL, Parquet or Arrow.")],
     *,
-    label: Annotated[str, typer.Option(metavar="COL", help="What is to be predicted.")] = "",
+    label: Annotated[
+        str | None, typer.Option(metavar="COL", help="What is to be predicted.")
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Option(metavar="COL", help="A text; twice for a prompt and its response."),
     ] = None,
-    image: Annotated[str, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")] = "",
+    image: Annotated[
+        str | None, typer.Option(metavar="COL", help="Pixels, or a pattern: 'px_*'.")
+    ] = None,
     group: Annotated[
         list[str] | None, typer.Option(metavar="COL", help="Groups to treat alike; repeatable.")
     ] = None,
-    source: Annotated[str, typer.Option(metavar="COL", help="Where a row came from.")] = "",
-    annotator: Annotated[str, typer.Option(metavar="COL", help="Who gave the label.")] = "",
-    subject: Annotated[str, typer.Option(metavar="COL", help="The person a row is about.")] = "",
-    id_column: Annotated[str, typer.Option("--id", metavar="COL", help="Your own row key.")] = "",
+    source: Annotated[
+        str | None, typer.Option(metavar="COL", help="Where a row came from.")
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(metavar="COL", help="Who gave the label.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="COL", help="The person a row is about.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COL", help="Your own row key.")
+    ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Rows known to be good (people's), to compare with."),
@@ -51,7 +63,7 @@ def _audit(
         Path | None,
         typer.Option(metavar="FILE", help="Rows known to be machine-made, to compare with."),
     ] = None,
-    time: Annotated[str, typer.Option(metavar="COL", help="When a row was made.")] = "",
+    time: Annotated[str | None, typer.Option(metavar="COL", help="When a row was made.")] = None,
     snapshot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Signed table of the items as they were.")
     ] = None,
@@ -80,9 +92,9 @@ def _audit(
     store: Store = STORE,
     seed: Seed = 0,
 ) -> None:
-    roles = Roles.of(
-        label=label, text=tuple(text or ()), image=image, group=tuple(group or ()), source=source,
-        annotator=annotator, subject=subject, id=id_column, time=time,
+    roles = _roles(
+        label=label, text=text, image=image, group=group, source=source, annotator=annotator,
+        subject=subject, id=id_column, time=time,
     )  # fmt: skip
     if snapshot and not (key and id_column):
         raise DeclarationError(
@@ -125,6 +137,19 @@ def _audit(
         _show(run, file, roles, seed, output)
     if run.verdict == "fail" and not no_fail:
         raise typer.Exit(3)
+
+
+def _roles(**named: str | list[str] | None) -> Roles:
+    """The roles of named columns; an empty name, as of a shell's unset variable, is refused."""
+    given = {r: (c,) if isinstance(c, str) else tuple(c) for r, c in named.items() if c is not None}
+    for role, columns in given.items():
+        if "" in columns:
+            raise DeclarationError(
+                f"--{role} '' names no column",
+                code="DP-USE-096",
+                hint="leave the option out, or look whether the variable behind it is set",
+            )
+    return Roles(given)
 
 
 def _own_up(data: Dataset) -> None:
