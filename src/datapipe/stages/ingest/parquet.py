@@ -236,8 +236,9 @@ def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> Non
 def _decoded_bytes(column: pa.Array) -> int:
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
-    lengths = kernels.call_function("binary_length", [column.dictionary]).take(column.indices)
-    return int(kernels.call_function("sum", [lengths]).as_py() or 0)
+    lengths = kernels.call_function("binary_length", [column.dictionary])
+    taken = kernels.call_function("take", [lengths, column.indices], kernels.TakeOptions())
+    return int(kernels.call_function("sum", [taken]).as_py() or 0)
 
 
 def _cut(path: Path, why: str) -> Malformed:
