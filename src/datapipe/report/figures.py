@@ -1,24 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures as plain SVG: readable without a script, coloured by the page's own variables.
-
-One unit of a view box is one pixel of the page's column, so that text is as large as it says.
-"""
+"""Figures as plain SVG: readable without a script, coloured by the page's own variables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from datapipe.core.estimate import Estimate
+from datapipe.report.svg import CHARACTER, WIDTH, line, px, rect, scale, svg, text
 from datapipe.report.wording import is_share, number, percent, said, short
 
-WIDTH = 960
 LABEL = 300
 VALUE = 210
-CHARACTER = 7.1
-"""Width of a character of 12 px text, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -40,50 +34,6 @@ class Mark:
     now: Estimate
     kind: str = ""
     before: Estimate | None = None
-
-
-def svg(width: float, height: float, body: str, *, title: str) -> str:
-    """An SVG element that shrinks with the page and says what it shows.
-
-    Args:
-        width: Width of the view box, in pixels.
-        height: Height of the view box, in pixels.
-        body: What is drawn.
-        title: What a reader who cannot see it is told.
-
-    Returns:
-        The element.
-
-    Example:
-        >>> svg(10, 10, "", title="nothing")[:4]
-        '<svg'
-    """
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img"'
-        f' aria-label="{escape(title)}"><title>{escape(title)}</title>{body}</svg>'
-    )
-
-
-def text(x: float, y: float, words: str, *, kind: str = "", anchor: str = "start") -> str:
-    """A line of text.
-
-    Args:
-        x: Left edge, centre or right edge, by `anchor`.
-        y: Base line.
-        words: The text; escaped here.
-        kind: CSS class.
-        anchor: `start`, `middle` or `end`.
-
-    Returns:
-        The element.
-
-    Example:
-        >>> text(1, 2, "a<b")
-        '<text x="1" y="2">a&lt;b</text>'
-    """
-    mark = f' class="{escape(kind)}"' if kind else ""
-    at = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{_f(x)}" y="{_f(y)}"{mark}{at}>{escape(words)}</text>'
 
 
 def intervals(marks: Sequence[Mark], *, title: str, from_zero: bool = False) -> str:
@@ -114,7 +64,7 @@ def intervals(marks: Sequence[Mark], *, title: str, from_zero: bool = False) -> 
     parts = []
     for tick in ticks:
         x = LABEL + (tick - ticks[0]) * step
-        parts.append(_line(x, 4, x, height, "grid"))
+        parts.append(line(x, 4, x, height, "grid"))
         parts.append(text(x, height + 16, one(tick), kind="tick", anchor="middle"))
     y = 4.0
     for mark in drawn:
@@ -158,12 +108,12 @@ def bars(
         parts.append(text(left - 10, y + 13, short(name, 22), anchor="end"))
         ends = [count]
         if before:
-            parts.append(_rect(left, y, before[i] * step, 16, "was"))
+            parts.append(rect(left, y, before[i] * step, 16, "was"))
             ends.append(before[i])
-        parts.append(_rect(left, y + 3, count * step, 10, "bar"))
+        parts.append(rect(left, y + 3, count * step, 10, "bar"))
         if spans:
             low, high = (left + v * step for v in spans[i])
-            parts.append(_line(low, y + 8, high, y + 8, "span"))
+            parts.append(line(low, y + 8, high, y + 8, "span"))
             ends.append(spans[i][1])
         told = number(count) + (f" of {number(before[i])}" if before else "")
         parts.append(text(left + max(ends) * step + 8, y + 13, told, kind="figure"))
@@ -205,10 +155,10 @@ def histogram(
         share = marked / (plain + marked) if plain + marked else 0
         x = left + i * wide
         if plain:
-            parts.append(_rect(x, base - tall, wide - 1, tall * (1 - share), "bar"))
+            parts.append(rect(x, base - tall, wide - 1, tall * (1 - share), "bar"))
         if marked:
-            parts.append(_rect(x, base - tall * share, wide - 1, tall * share, "bar fail"))
-    parts.append(_line(left, base, right, base, "axis"))
+            parts.append(rect(x, base - tall * share, wide - 1, tall * share, "bar fail"))
+    parts.append(line(left, base, right, base, "axis"))
     parts.append(text(left - 8, base - height + 4, number(top), kind="tick", anchor="end"))
     parts.append(text(left - 8, base + 4, "0 rows", kind="tick", anchor="end"))
     span = (edges[-1] - edges[0]) or 1
@@ -219,7 +169,7 @@ def histogram(
     if threshold is not None and edges[0] <= threshold <= edges[-1]:
         x = left + (threshold - edges[0]) / span * (right - left)
         anchor = "end" if x > WIDTH / 2 else "start"
-        parts.append(_line(x, base - height, x, base, "limit"))
+        parts.append(line(x, base - height, x, base, "limit"))
         told = f"flagged from {number(threshold)}"
         shift = -6 if anchor == "end" else 6
         parts.append(text(x + shift, base - height + 10, told, kind="tick", anchor=anchor))
@@ -257,7 +207,7 @@ def curve(
     parts = [text(left - 8, 14, axes[1], kind="tick", anchor="start")]
     for tick in up:
         y = base - tick / up[-1] * height
-        parts.append(_line(left, y, right, y, "axis" if tick == 0 else "grid"))
+        parts.append(line(left, y, right, y, "axis" if tick == 0 else "grid"))
         parts.append(text(left - 8, y + 4, number(tick), kind="tick", anchor="end"))
     for tick in across:
         x = left + tick / across[-1] * (right - left)
@@ -265,12 +215,12 @@ def curve(
     parts.append(text(right, base + 32, axes[0], kind="tick", anchor="end"))
     if limit is not None:
         y = base - limit / up[-1] * height
-        parts.append(_line(left, y, right, y, "limit"))
+        parts.append(line(left, y, right, y, "limit"))
         parts.append(text(right, y - 5, f"limit {number(limit)}", kind="tick", anchor="end"))
     parts.append(
-        f'<polyline points="{" ".join(f"{_f(x)},{_f(y)}" for x, y in spot)}" class="line"/>'
+        f'<polyline points="{" ".join(f"{px(x)},{px(y)}" for x, y in spot)}" class="line"/>'
     )
-    parts.extend(f'<circle cx="{_f(x)}" cy="{_f(y)}" r="3" class="dot"/>' for x, y in spot)
+    parts.extend(f'<circle cx="{px(x)}" cy="{px(y)}" r="3" class="dot"/>' for x, y in spot)
     return svg(WIDTH, base + 38, "".join(parts), title=title)
 
 
@@ -304,19 +254,19 @@ def bands(
 
     def spot(step: int, value: float) -> str:
         held = min(1.0, max(0.0, value / most))
-        return f"{_f(left + step / (steps - 1) * (right - left))},{_f(base - held * height)}"
+        return f"{px(left + step / (steps - 1) * (right - left))},{px(base - held * height)}"
 
     parts = [text(left - 8, 14, axes[1], kind="tick", anchor="start")]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = base - tick * height
-        parts.append(_line(left, y, right, y, "axis" if tick == 0 else "grid"))
+        parts.append(line(left, y, right, y, "axis" if tick == 0 else "grid"))
         parts.append(text(left - 8, y + 4, number(tick * most), kind="tick", anchor="end"))
     for step in range(0, steps, max(1, steps // 10)):
         x = left + step / (steps - 1) * (right - left)
         parts.append(text(x, base + 16, str(step), kind="tick", anchor="middle"))
     parts.append(text(right, base + 32, axes[0], kind="tick", anchor="end"))
     free = base + 4.0
-    for rank, (_, es) in sorted(enumerate(lines), key=lambda line: line[1][1][-1].value):
+    for rank, (_, es) in sorted(enumerate(lines), key=lambda one: one[1][1][-1].value):
         edge = [spot(i, e.low) for i, e in enumerate(es)]
         edge += [spot(i, e.high) for i, e in reversed(list(enumerate(es)))]
         parts.append(f'<polygon points="{" ".join(edge)}" class="none"/>')
@@ -369,7 +319,7 @@ def heat(
         for j, n in enumerate(cells[i]):
             x, y, shade = left + j * side, head + i * side, round(math.sqrt(n / top), 2)
             parts.append(
-                f'<rect x="{_f(x)}" y="{_f(y)}" width="{_f(side - 1)}" height="{_f(side - 1)}"'
+                f'<rect x="{px(x)}" y="{px(y)}" width="{px(side - 1)}" height="{px(side - 1)}"'
                 + (f' class="heat" fill-opacity="{shade:g}"/>' if n else ' class="none"/>')
             )
             if n:
@@ -378,35 +328,6 @@ def heat(
                 parts.append(text(*where, number(n), kind=kind, anchor="middle"))
     width = left + side * len(names) + 6
     return svg(width, head + side * len(names) + 6, "".join(parts), title=title)
-
-
-def scale(lows: Sequence[float], highs: Sequence[float]) -> list[float]:
-    """Round tick values around a range; from 0 unless the range is far from it.
-
-    Args:
-        lows: Lower ends, finite.
-        highs: Upper ends, finite.
-
-    Returns:
-        Two to seven ticks in rising order; the first and the last enclose the range.
-
-    Example:
-        >>> scale([0.0], [0.133])
-        [0.0, 0.05, 0.1, 0.15]
-        >>> scale([0.85], [0.997])
-        [0.85, 0.9, 0.95, 1.0]
-    """
-    low, high = min(lows), max(highs)
-    if 0 <= low <= high * 0.6:
-        low = 0.0
-    span = high - low
-    if span <= 1e-9 * max(1.0, abs(low), abs(high)):
-        span = max(1.0, abs(high))
-    power = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if span / (m * power) <= 5)
-    first = math.floor(low / step + 1e-9)
-    last = max(math.ceil(high / step - 1e-9), first + 1)
-    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def _tall(mark: Mark) -> int:
@@ -430,27 +351,11 @@ def _mark(mark: Mark, y: float, low: float, step: float) -> str:
 
 
 def _whisker(e: Estimate, at: Callable[[float], float], y: float, kind: str) -> str:
-    drawn = _line(at(e.low), y, at(e.high), y, f"whisker {kind}".strip())
+    drawn = line(at(e.low), y, at(e.high), y, f"whisker {kind}".strip())
     if math.isnan(e.value):
         return drawn
-    return f'{drawn}<circle cx="{_f(at(e.value))}" cy="{_f(y)}" r="4.5" class="dot {kind}"/>'
+    return f'{drawn}<circle cx="{px(at(e.value))}" cy="{px(y)}" r="4.5" class="dot {kind}"/>'
 
 
 def _finite(e: Estimate) -> bool:
     return math.isfinite(e.low) and math.isfinite(e.high)
-
-
-def _line(x0: float, y0: float, x1: float, y1: float, kind: str) -> str:
-    return f'<line x1="{_f(x0)}" y1="{_f(y0)}" x2="{_f(x1)}" y2="{_f(y1)}" class="{kind}"/>'
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return (
-        f'<rect x="{_f(x)}" y="{_f(y)}" width="{_f(max(width, 1))}"'
-        f' height="{_f(max(height, 0.8))}" class="{kind}"/>'
-    )
-
-
-def _f(value: float) -> str:
-    """A coordinate with one digit and no trailing zero."""
-    return f"{value:.1f}".rstrip("0").rstrip(".")

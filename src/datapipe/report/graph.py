@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from datapipe.report.figures import WIDTH, svg, text
+from datapipe.report.svg import WIDTH, svg, text
 from datapipe.report.wording import short
 
 WIDE, TALL, GAP, DOWN, PAD = 172, 44, 20, 28, 12
