@@ -18,15 +18,8 @@ from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.canonical import canonical_json
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.compare import compare_files
-from datapipe.manifest.files import (
-    FileDigest,
-    Tree,
-    hash_file,
-    hash_tree,
-    hasher,
-    list_files,
-    name_problem,
-)
+from datapipe.manifest.files import FileDigest, Tree, hash_file, hash_tree, hasher
+from datapipe.manifest.listing import list_files, name_problem
 
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from datapipe.manifest import remembered
-from datapipe.manifest.files import hash_files, list_files
+from datapipe.manifest.files import hash_files
+from datapipe.manifest.listing import list_files
 from datapipe.manifest.remembered import remembered_digests
 
 LONG_AGO = time.time() - 3600

@@ -15,7 +15,8 @@ from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.checks import Check, Reason
 from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.content import content_of
-from datapipe.manifest.files import FileDigest, Tree, name_problem
+from datapipe.manifest.files import FileDigest, Tree
+from datapipe.manifest.listing import name_problem
 from datapipe.manifest.predicates import DatasetPredicate, read_predicate
 from datapipe.manifest.statement import Statement, Subject
 

@@ -12,14 +12,8 @@ from datapipe.manifest.attestation import attest, attested_files, check_attestat
 from datapipe.manifest.checks import Reason, Report
 from datapipe.manifest.content import content_of
 from datapipe.manifest.envelope import LARGEST_ENVELOPE_BYTES, Envelope, read_limited
-from datapipe.manifest.files import (
-    FileDigest,
-    Tree,
-    hash_files,
-    list_files,
-    require_plain,
-    whole_path,
-)
+from datapipe.manifest.files import FileDigest, Tree, hash_files
+from datapipe.manifest.listing import list_files, require_plain, whole_path
 from datapipe.manifest.openssf import bundle_signer, write_bundle
 from datapipe.manifest.predicates import DatasetPredicate
 from datapipe.manifest.remembered import remembered_digests

@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from datapipe.errors import DatapipeError, TrustError
 from datapipe.manifest.checks import Check, Reason
-from datapipe.manifest.files import LEFT_OUT, FileDigest, Found, hash_file, hash_files, list_files
+from datapipe.manifest.files import FileDigest, hash_file, hash_files
+from datapipe.manifest.listing import LEFT_OUT, Found, list_files
 
 _SHOWN = 100
 Digests: TypeAlias = dict[tuple[str, str], str]

@@ -1,60 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Digests of files and folders: what is there, refused when it is not a plain file, and hashed.
+"""Digests of files and folders.
 
-A folder is listed without following links, every file is opened without following links, and a
-file that changes while it is read is refused: a signature must be about bytes that existed.
+Every file is opened without following links, and one that changes while it is read is refused: a
+signature must be about bytes that existed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from datapipe.core.merkle import leaf_hash, root
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.canonical import quoted
-from datapipe.manifest.checks import Check, Reason
+from datapipe.manifest.checks import Reason
+from datapipe.manifest.listing import Found, list_files, refused, require_plain
 
-LEFT_OUT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
 HASH_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "blake2b": 64, "blake3": 32}
 
 _LARGE_FILE_BYTES = 1 << 20
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A plain file of a folder, listed and not yet read.
-
-    Args:
-        name: Its path relative to the folder, with `/`.
-        path: Where it lies.
-        size: Its size in bytes.
-        stamp: Modification and change time in nanoseconds, and inode: equal stamps and sizes
-            mean an untouched file.
-
-    Example:
-        >>> Found("a", "/d/a", 3, (0, 0, 0)).size
-        3
-    """
-
-    name: str
-    path: str
-    size: int
-    stamp: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,79 +98,6 @@ class Tree:
         return root(leaf_hash(_leaf(file)) for file in self.files).hex()
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What lies in a folder: plain files, and what is refused.
-
-    Args:
-        files: Plain files in code-point order of their names.
-        refused: A check for each link, device, pipe and unusable name.
-
-    Example:
-        >>> Listing((), ()).files
-        ()
-    """
-
-    files: tuple[Found, ...]
-    refused: tuple[Check, ...]
-
-
-def list_files(path: str | Path, *, left_out: Iterable[str] = ()) -> Listing:
-    """List a folder, or one file, without following links.
-
-    Args:
-        path: The folder, or a file: its listing is that file under its own name.
-        left_out: Absolute paths to pass over, such as a signature that lies inside.
-
-    Returns:
-        The listing; the git files at the top of the folder are passed over, as the OpenSSF
-        bundle asks.
-
-    Raises:
-        TrustError: There is nothing at the path.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "a.txt").write_text("hi")
-        >>> [file.name for file in list_files(folder).files]
-        ['a.txt']
-    """
-    top = str(whole_path(path))
-    try:
-        if not Path(top).is_dir():
-            return _single(top)
-        skipped = {str(whole_path(item)) for item in left_out}
-        skipped |= {f"{top}/{name}" for name in LEFT_OUT}
-        entries = list(_walk(top, "", skipped))
-    except OSError as error:
-        raise TrustError(
-            f"{path} cannot be read: {error.strerror}",
-            code=Reason.MISSING.value,
-            hint="check the path and its permissions",
-            path=str(path),
-        ) from error
-    files = [entry for entry in entries if isinstance(entry, Found)]
-    files.sort(key=attrgetter("name"))
-    return Listing(tuple(files), tuple(e for e in entries if isinstance(e, Check)))
-
-
-def whole_path(path: str | Path) -> Path:
-    """The absolute path without `.` and `..`, links not followed.
-
-    Args:
-        path: Any path, such as `.`.
-
-    Returns:
-        A path whose last part is the name of the folder or file.
-
-    Example:
-        >>> whole_path("/data/reviews/sub/..").name
-        'reviews'
-    """
-    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow a link
-
-
 def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
     """Hash one plain file.
 
@@ -221,7 +122,7 @@ def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
     except OSError as error:
         link = Path(path).is_symlink()
-        raise _refused(
+        raise refused(
             path,
             "is a symbolic link" if link else f"cannot be read: {error.strerror}",
             Reason.SYMLINK if link else Reason.MISSING,
@@ -229,13 +130,13 @@ def hash_file(path: str | Path, algorithm: str = "sha256") -> tuple[str, int]:
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            raise _refused(path, "is not a plain file", Reason.SPECIAL_FILE)
+            raise refused(path, "is not a plain file", Reason.SPECIAL_FILE)
         digest = _digest(descriptor, before.st_size, algorithm)
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise _refused(path, "changed while it was read", Reason.CHANGED)
+        raise refused(path, "changed while it was read", Reason.CHANGED)
     return digest, before.st_size
 
 
@@ -286,7 +187,7 @@ def _hash_small(file: Found, new: Callable[[bytes], Any]) -> str:
         os.close(descriptor)
     same = len(data) == after.st_size == file.size and after.st_mtime_ns == file.stamp[0]
     if not same or not stat.S_ISREG(after.st_mode):
-        raise _refused(file.path, "changed while it was read", Reason.CHANGED)
+        raise refused(file.path, "changed while it was read", Reason.CHANGED)
     return str(new(data).hexdigest())
 
 
@@ -310,59 +211,6 @@ def hash_tree(path: str | Path) -> Tree:
         64
     """
     return Tree(hash_files(require_plain(path, list_files(path))))
-
-
-def require_plain(path: str | Path, listing: Listing) -> tuple[Found, ...]:
-    """Stop unless a folder holds plain files only, and at least one.
-
-    Args:
-        path: The folder, for the message.
-        listing: What `list_files` found in it.
-
-    Returns:
-        The files.
-
-    Raises:
-        TrustError: Something was refused, or there is no file.
-
-    Example:
-        >>> require_plain("d", Listing((Found("a", "/d/a", 3, (0, 0, 0)),), ()))[0].name
-        'a'
-    """
-    for check in listing.refused:
-        raise _refused(path, f"holds {check.name}, which {check.reason}", check.code)
-    if not listing.files:
-        raise _refused(path, "holds no file", Reason.EMPTY_SET)
-    return listing.files
-
-
-def name_problem(name: str) -> Reason | None:
-    """Tell what is wrong with the name of a file in a signature.
-
-    Args:
-        name: A path relative to the signed folder.
-
-    Returns:
-        The reason to refuse it, or None.
-
-    Example:
-        >>> name_problem("../a").slug, name_problem("a/b")
-        ('parent_path', None)
-    """
-    if "\\" in name:
-        return Reason.BACKSLASH
-    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
-        return Reason.ABSOLUTE_PATH
-    parts = name.split("/")
-    if ".." in parts:
-        return Reason.PARENT_PATH
-    if "" in parts or "." in parts or _CONTROL.search(name):
-        return Reason.BAD_NAME
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return Reason.BAD_NAME
-    return None
 
 
 def hasher(algorithm: str) -> Callable[..., Any]:
@@ -394,48 +242,6 @@ def hasher(algorithm: str) -> Callable[..., Any]:
     return getattr(hashlib, algorithm)  # type: ignore[no-any-return]  # a constructor by name
 
 
-def _walk(folder: str, prefix: str, skipped: set[str]) -> Iterator[Found | Check]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.path in skipped:
-                continue
-            name = prefix + entry.name
-            if entry.is_file(follow_symlinks=False) and _PLAIN_NAME.fullmatch(entry.name):
-                yield _found(name, entry.path, entry.stat(follow_symlinks=False))
-                continue
-            problem = None if _PLAIN_NAME.fullmatch(entry.name) else name_problem(entry.name)
-            if entry.is_symlink():
-                yield Check.refused(f"file {name!r}", "is a symbolic link", Reason.SYMLINK)
-            elif problem:
-                yield Check.refused(f"file {name!r}", "has a name that is not portable", problem)
-            elif entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, name + "/", skipped)
-            elif entry.is_file(follow_symlinks=False):
-                yield _found(name, entry.path, entry.stat(follow_symlinks=False))
-            else:
-                yield Check.refused(f"file {name!r}", "is no plain file", Reason.SPECIAL_FILE)
-
-
-def _single(path: str) -> Listing:
-    status = os.lstat(path)
-    name = Path(path).name
-    if stat.S_ISREG(status.st_mode):
-        return Listing((_found(name, path, status),), ())
-    link = stat.S_ISLNK(status.st_mode)
-    code, what = (
-        (Reason.SYMLINK, "is a symbolic link")
-        if link
-        else (Reason.SPECIAL_FILE, "is no plain file")
-    )
-    return Listing((), (Check.refused(f"file {name!r}", what, code),))
-
-
-def _found(name: str, path: str, status: os.stat_result) -> Found:
-    return Found(
-        name, path, status.st_size, (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    )
-
-
 def _digest(descriptor: int, size: int, algorithm: str) -> str:
     new = hasher(algorithm)
     made = new()
@@ -464,12 +270,3 @@ def _leaf(file: FileDigest) -> bytes:
             hint="hash the files with sha256",
         )
     return f'{{"name":{quoted(file.name)},"sha256":"{file.digest}","size":{file.size}}}'.encode()
-
-
-def _refused(path: str | Path, what: str, reason: Reason) -> TrustError:
-    return TrustError(
-        f"{path} {what}",
-        code=reason.value,
-        hint="sign and verify folders of plain files",
-        path=str(path),
-    )

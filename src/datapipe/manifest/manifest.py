@@ -10,7 +10,8 @@ from datapipe.errors import TrustError
 from datapipe.manifest.attestation import attest
 from datapipe.manifest.checks import Reason, Report
 from datapipe.manifest.envelope import Envelope
-from datapipe.manifest.files import hash_tree, whole_path
+from datapipe.manifest.files import hash_tree
+from datapipe.manifest.listing import whole_path
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import AnyPredicate, DatasetPredicate, read_predicate
 from datapipe.manifest.public_keys import PublicKey

@@ -20,7 +20,8 @@ from datapipe.manifest.algorithms import CURVES
 from datapipe.manifest.canonical import parse_json
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import MOST_SIGNATURES, Envelope, pae
-from datapipe.manifest.files import HASH_BYTES, FileDigest, name_problem
+from datapipe.manifest.files import HASH_BYTES, FileDigest
+from datapipe.manifest.listing import name_problem
 from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.signers import AnySigner, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Statement

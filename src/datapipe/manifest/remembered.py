@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datapipe.manifest.files import FileDigest, Found, hash_files
+from datapipe.manifest.files import FileDigest, hash_files
+from datapipe.manifest.listing import Found
 
 _Entry: TypeAlias = tuple[list[int], str]
 _FORM = "datapipe-digests/1"
@@ -39,7 +40,7 @@ def remembered_digests(files: Sequence[Found], memory: str | Path) -> tuple[File
 
     Example:
         >>> import tempfile
-        >>> from datapipe.manifest.files import list_files
+        >>> from datapipe.manifest.listing import list_files
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "a").write_text("hi")
         >>> listed = list_files(folder).files

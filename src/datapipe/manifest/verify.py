@@ -21,8 +21,9 @@ from datapipe.manifest.bundle import (
 from datapipe.manifest.checks import Check, Reason, Report
 from datapipe.manifest.compare import Digests, compare_files
 from datapipe.manifest.envelope import Envelope, read_limited
-from datapipe.manifest.files import hash_file, list_files, name_problem, whole_path
+from datapipe.manifest.files import hash_file
 from datapipe.manifest.judge import Case, judge
+from datapipe.manifest.listing import list_files, name_problem, whole_path
 from datapipe.manifest.openssf import LARGEST_BUNDLE_BYTES, read_bundle
 from datapipe.manifest.policy import Policy
 from datapipe.manifest.predicates import DatasetPredicate, ErasurePredicate, read_predicate
