@@ -346,3 +346,44 @@ def test_few_rows_that_are_copied_often_are_few_rows():
     found = _look(Dataset.of(pl.concat([few] * 4), Roles.of(label="y")))
     assert found.verdict == "not_evaluated"
     assert "80 of 320 rows are no copies" in found.says
+
+
+def test_a_class_between_two_others_is_contradicted_by_both_and_no_flip():
+    """Levels of one scale: of a hundred rows of a middle one every fifth is by nature another."""
+    rng = np.random.default_rng([0, 3542634689])
+    scale = rng.uniform(0, 5, 1200)
+    label = np.clip(np.floor(scale + 0.3 * rng.normal(size=1200)), 0, 4).astype(np.int64)
+    seen = scale + 0.1 * rng.normal(size=1200)
+    x = {"x0": seen, "x1": rng.normal(size=1200), "x2": rng.normal(size=1200)}
+    data = Dataset.of(pl.DataFrame({**x, "y": label}), Roles.of(label="y"))
+    found = LabelFlips().run(data, Context(0, Path())).findings[0]
+    assert found.verdict == "not_evaluated"
+    assert not found.rows["flagged"].any()
+
+
+def _uneven(seed, flip):
+    """Four classes of 1200 to 40 rows that features tell, whose labels a function moves."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(4), [1200, 500, 120, 40])
+    x = 3.0 * np.eye(4)[label] + 0.8 * rng.normal(size=(label.size, 4))
+    moved = flip(label, rng)
+    frame = pl.DataFrame({**{f"x{i}": x[:, i] for i in range(4)}, "y": label})
+    return Dataset.of(frame, Roles.of(label="y")), np.isin(np.arange(label.size), moved)
+
+
+def test_a_small_class_that_flips_make_large_is_told_all_the_same():
+    """Three in four rows of its label are flips, and features do not predict these."""
+
+    def flip(label, rng):
+        rows = rng.permutation(np.flatnonzero(label == 0))[:120]
+        label[rows] = 3
+        return rows
+
+    data, moved = _uneven(1, flip)
+    found = _look(data)
+    assert found.verdict == "fail"
+    assert found.details["pair"] == ["0", "3"]
+    flags = found.rows["flagged"].to_numpy()
+    assert flags[moved].mean() > 0.9
+    assert flags[~moved].sum() <= 2
+    assert _look(_uneven(1, lambda *_: np.empty(0, int))[0]).verdict == "clean"

@@ -163,7 +163,9 @@ class LabelFlips(Stage):
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
         likely = made.posterior.likeliest
-        untold, blind = _untold(rows, made.first, floor.low)
+        pair = 2.0 * moved[made.second.argmax(1), rows.labels] <= self.alpha
+        aside = np.bincount(rows.labels[pair], minlength=len(rows.names))
+        untold, blind = _untold(rows, made.first, floor.low, aside)
         flags = (made.posterior.error > 0.5) & (found and not untold)
         if whole > self.alpha:  # only those pairs are accused
             flags &= 2.0 * moved[likely, rows.labels] <= self.alpha
@@ -248,28 +250,59 @@ def _undecided(found: Finding, tolerance: float) -> Finding:
 
 
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
-    """The share of labels no doubt of the model explains: of all rows, then by likely class."""
+    """The share of labels no doubt of the model explains: of all rows, then by likely class.
+
+    Where classes are told badly, only of all rows: one that lies between two others is contradicted
+    by both, however sure the model is of it, and its few rows do not show how that falls.
+    """
     chosen = made.first.argmax(1)
-    hard = telling(labels, made.first).value < SURELY
-    every = [noise_floor(labels, made.first, both=hard)]
+    if telling(labels, made.first).value < SURELY:
+        return [noise_floor(labels, made.first, both=True)]
+    every = [noise_floor(labels, made.first)]
     for k in np.unique(chosen):
         own = chosen == k
         if own.sum() >= LEAST_CLASS:
-            every.append(noise_floor(labels[own], made.first[own], both=hard))
+            every.append(noise_floor(labels[own], made.first[own]))
     return every
 
 
-def _untold(rows: Labelled, probabilities: Floats, wrong: float) -> tuple[list[str], bool]:
+def _untold(
+    rows: Labelled, probabilities: Floats, wrong: float, pairs: Ints
+) -> tuple[list[str], bool]:
     """Classes that features do not tell, and whether they tell too little of all of them.
 
     Nobody can say what a wrong label is of a class of which few rows are predicted, and of any
     where predictions are hardly better than chance: how sure they are is then chance as well.
     """
-    k = len(rows.names)
-    recall, held = recalled(rows.labels, probabilities)
-    well = telling(rows.labels, probabilities).value >= WELL * (1.0 - wrong * k / (k - 1))
-    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
+    right = _right(rows.labels, probabilities, wrong, pairs)
+    scale = 1.0 - 1.0 / right.size
+    plain = telling(rows.labels, probabilities).value
+    well = plain >= WELL * (1.0 - wrong / scale) or _telling(right) >= WELL
+    held = np.bincount(rows.labels, minlength=right.size)
+    weak = ((held >= LEAST_CLASS) & (right < TOLD)) | (not well)
     return [rows.names[i] for i in np.flatnonzero(weak)], not well
+
+
+def _right(labels: Ints, probabilities: Floats, wrong: float, pairs: Ints) -> Floats:
+    """Of each class the share of rows that is predicted, shape (K,), less what is shown wrong.
+
+    A small class may be given to more rows by flips than by nature: then few of its rows are
+    predicted, however well features tell it. Shown is the share `wrong` of all labels, dealt to
+    classes as contradictions are, and what pairs moved, labels by class, to classes that features
+    do tell: rows are predicted to be of them, and mostly are.
+    """
+    recall, held = recalled(labels, probabilities)
+    missed = (1.0 - recall) * held
+    seen = np.bincount(probabilities.argmax(1), minlength=recall.size)
+    known = (recall * held >= LEAST_PAIR) & (recall * held >= (1.0 - TOLD) * seen)
+    shown = wrong * labels.size * missed / max(float(missed.sum()), 1.0)
+    shown = np.where(known, np.maximum(shown, pairs), shown)
+    return np.asarray(recall * held / np.maximum(held - np.minimum(shown, missed), 1.0), np.float64)
+
+
+def _telling(right: Floats) -> float:
+    """The mean share, from 0 for guessing to 1 for certainty."""
+    return float((right.mean() - 1.0 / right.size) / (1.0 - 1.0 / right.size))
 
 
 def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
