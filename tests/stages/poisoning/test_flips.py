@@ -288,3 +288,102 @@ def test_features_that_tell_too_little_for_an_alarm_are_no_reason_to_call_labels
     assert finding.verdict == "not_evaluated"
     assert "features tell too little" in finding.says
     assert finding.p_value is None
+
+
+def _two_clouds(seed, n, share):
+    """Two classes that a column tells, and a share of labels moved."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, n)
+    x = label + 0.15 * rng.normal(size=n)
+    moved = rng.permutation(n)[: round(share * n)]
+    label[moved] = 1 - label[moved]
+    return pl.DataFrame({"x": x, "z": rng.normal(size=n), "y": label})
+
+
+@pytest.mark.parametrize(("n", "share"), [(300, 0.0), (300, 0.15), (120, 0.0)])
+def test_a_file_given_twice_says_what_it_says_once(n, share):
+    """It counted as twice the evidence, for clean labels as for flips."""
+    once = _two_clouds(3, n, share)
+    rng = np.random.default_rng(4)
+    often = rng.permutation(np.repeat(np.arange(n), rng.integers(2, 6, n)))
+    said = _look(Dataset.of(once, Roles.of(label="y")))
+    twice = _look(Dataset.of(pl.concat([once, once]), Roles.of(label="y")))
+    assert said.verdict == twice.verdict
+    assert twice.p_value == pytest.approx(said.p_value, rel=1e-3)
+    assert said.details["floor"] == twice.details["floor"]
+    assert twice.rows["score"].to_list() == pytest.approx(
+        said.rows["score"].to_list() * 2, abs=1e-3
+    )
+    more = _look(Dataset.of(once[often], Roles.of(label="y")))
+    assert more.verdict == said.verdict
+    assert more.rows.height == often.size
+
+
+def test_one_wrong_label_on_a_hundred_copies_is_suspect_and_no_fail():
+    """A hundred copies are one witness, but a hundred labels; honest copies are none."""
+    clean = _two_clouds(5, 1500, 0.0)
+    copies = pl.concat([clean, *[clean[:1]] * 100])
+    assert _look(Dataset.of(copies, Roles.of(label="y"))).verdict == "clean"
+    wrong = copies["y"].to_numpy().copy()
+    wrong[1500:] = 1 - wrong[1500:]
+    found = _look(Dataset.of(copies.with_columns(y=wrong), Roles.of(label="y")))
+    assert found.verdict == "suspect"
+    assert np.flatnonzero(found.rows["flagged"].to_numpy()).tolist() == list(range(1500, 1600))
+    assert "copies of 1 row" in found.says
+    assert found.p_value is None
+
+
+def test_a_class_of_one_row_that_is_copied_is_one_row_nobody_predicts():
+    clean = _two_clouds(6, 1500, 0.0)
+    copies = pl.concat([clean, *[clean[:1].with_columns(x=9.0, y=pl.lit(7, pl.Int64))] * 60])
+    found = _look(Dataset.of(copies, Roles.of(label="y")))
+    assert found.verdict in {"suspect", "not_evaluated"}
+    assert found.details["floor"]["high"] < 0.02
+
+
+def test_few_rows_that_are_copied_often_are_few_rows():
+    few = _two_clouds(7, 80, 0.0)
+    found = _look(Dataset.of(pl.concat([few] * 4), Roles.of(label="y")))
+    assert found.verdict == "not_evaluated"
+    assert "80 of 320 rows are no copies" in found.says
+
+
+def test_a_class_between_two_others_is_contradicted_by_both_and_no_flip():
+    """Levels of one scale: of a hundred rows of a middle one every fifth is by nature another."""
+    rng = np.random.default_rng([0, 3542634689])
+    scale = rng.uniform(0, 5, 1200)
+    label = np.clip(np.floor(scale + 0.3 * rng.normal(size=1200)), 0, 4).astype(np.int64)
+    seen = scale + 0.1 * rng.normal(size=1200)
+    x = {"x0": seen, "x1": rng.normal(size=1200), "x2": rng.normal(size=1200)}
+    data = Dataset.of(pl.DataFrame({**x, "y": label}), Roles.of(label="y"))
+    found = LabelFlips().run(data, Context(0, Path())).findings[0]
+    assert found.verdict == "not_evaluated"
+    assert not found.rows["flagged"].any()
+
+
+def _uneven(seed, flip):
+    """Four classes of 1200 to 40 rows that features tell, whose labels a function moves."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(4), [1200, 500, 120, 40])
+    x = 3.0 * np.eye(4)[label] + 0.8 * rng.normal(size=(label.size, 4))
+    moved = flip(label, rng)
+    frame = pl.DataFrame({**{f"x{i}": x[:, i] for i in range(4)}, "y": label})
+    return Dataset.of(frame, Roles.of(label="y")), np.isin(np.arange(label.size), moved)
+
+
+def test_a_small_class_that_flips_make_large_is_told_all_the_same():
+    """Three in four rows of its label are flips, and features do not predict these."""
+
+    def flip(label, rng):
+        rows = rng.permutation(np.flatnonzero(label == 0))[:120]
+        label[rows] = 3
+        return rows
+
+    data, moved = _uneven(1, flip)
+    found = _look(data)
+    assert found.verdict == "fail"
+    assert found.details["pair"] == ["0", "3"]
+    flags = found.rows["flagged"].to_numpy()
+    assert flags[moved].mean() > 0.9
+    assert flags[~moved].sum() <= 2
+    assert _look(_uneven(1, lambda *_: np.empty(0, int))[0]).verdict == "clean"

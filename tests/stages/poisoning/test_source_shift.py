@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.measure.detection import binomial_tail
-from datapipe.stages.poisoning._surprise import (
-    STEP,
-    Surprise,
-    accused,
-    saddlepoint_tail,
-    sum_tail,
-    sum_tails,
-)
+from datapipe.stages.poisoning._sums import STEP, saddlepoint_tail, sum_tail, sum_tails
+from datapipe.stages.poisoning._surprise import Surprise, accused, natural_spread
 from datapipe.stages.poisoning.source_shift import SourceShift
 from datapipe.testing import check_stage
 
@@ -278,3 +273,57 @@ def test_sources_of_as_many_rows_are_counted_out_together(monkeypatch) -> None:
     monkeypatch.setattr(np.fft, "irfft", lambda *a: turned.append(1) or irfft(*a))
     assert np.allclose(sum_tails(pool, sums, sizes), alone, rtol=1e-9)
     assert len(turned) == 3
+
+
+def _large(seed, *, moved):
+    """Six classes; one source of forty brings a quarter of the rows, and may move a class."""
+    rng = np.random.default_rng(seed)
+    shown = rng.integers(0, 6, 1400)
+    x = 2.4 * rng.permutation(np.eye(6))[shown] + 0.6 * rng.normal(size=(1400, 6))
+    who = np.where(rng.random(1400) < 0.25, 0, rng.integers(1, 40, 1400))
+    lied = np.flatnonzero((who == 0) & (shown == 1))[:moved]
+    labels = shown.copy()
+    labels[lied] = 2
+    frame = pl.DataFrame({**{f"x{i}": x[:, i] for i in range(6)}, "y": labels, "who": who})
+    return Dataset.of(frame, Roles.of(label="y", source="who"))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_source_that_taught_the_model_its_lie_is_found(seed):
+    """Of rows that look like class 1 a quarter are labelled 2: to that model it is no surprise."""
+    finding = _look(_large(seed, moved=60))
+    assert finding.verdict == "fail"
+    assert [s["source"] for s in finding.details["sources"]] == ["0"]
+    assert finding.details["pair"] == ["1", "2"]
+    assert _look(_large(seed, moved=0)).verdict == "clean"
+
+
+@pytest.mark.parametrize("kind", ["label", "content"])
+def test_a_large_source_of_what_nobody_else_has_is_not_judged_by_a_model_without_it(kind):
+    """A model that did not learn from it knows nothing of its rows, and contradicts them all."""
+    for seed in range(3):
+        rng = np.random.default_rng([seed, 7])
+        who = np.where(rng.random(1200) < 0.2, 0, rng.integers(1, 20, 1200))
+        own = who == 0
+        shown = rng.integers(0, 3, 1200)
+        labels = np.where(own & (shown == 2), 3, shown) if kind == "label" else shown
+        x = 2.0 * np.eye(4)[labels] + 0.5 * rng.normal(size=(1200, 4))
+        if kind == "content":  # the same classes, told by other columns
+            x = np.where(own[:, None], np.roll(x, 1, axis=1) + 4.0, x)
+        hard = rng.random(1200) < 0.06
+        labels = np.where(hard, (labels + 1) % 3, labels)
+        frame = pl.DataFrame({**{f"x{i}": x[:, i] for i in range(4)}, "y": labels, "who": who})
+        finding = _look(Dataset.of(frame, Roles.of(label="y", source="who")))
+        assert finding.details["sources"] == []
+
+
+def test_large_honest_sources_lie_farther_out_than_small_ones():
+    """What sets a source apart sets all its rows apart: sums of many rows are wider by more."""
+    rng = np.random.default_rng(2)
+    sizes = (1200 / np.arange(1, 41)).astype(np.int64)
+    z = rng.normal(size=40) * np.sqrt(1 + 0.03 * (sizes - 1))
+    made = natural_spread(np.array([0.5 * math.erfc(v / math.sqrt(2)) for v in z]), sizes)
+    assert made[0] > 8 * made[-1]
+    assert 0.25 < (made[0] - 1) / (0.03 * 1199) < 4
+    alike = natural_spread(rng.random(40), sizes)
+    assert np.all(alike < 1.5)

@@ -125,6 +125,30 @@ def test_edits_just_before_the_snapshot_are_doubted(tmp_path, key):
     assert look(rows(), snapshot, key)["front_run"].verdict == "not_evaluated"
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", ""])
+def test_the_snapshot_may_say_of_each_item_when_it_was_looked_at(tmp_path, key, form):
+    """What `datapipe sign` attests carries no day; items may have been fetched on many."""
+    seen = pl.Series("taken", [TAKEN + timedelta(days=i) for i in range(40)])
+    path = tmp_path / "list.parquet"
+    told = pl.Series("sha256", [hashlib.sha256(t.encode()).hexdigest() for t in TEXTS])
+    when = seen.dt.strftime(form) if form else seen
+    rows().select("url", told, when).write_parquet(path)
+    sign_path(path, KEY)
+    roles = Roles.of(id="url", text="t", time="at")
+    made_at = rows().with_columns(at=pl.lit(TAKEN - timedelta(days=1)))
+    made = look(made_at, path, key, roles)
+    assert made["split_view"].verdict == "clean"
+    assert made["front_run"].verdict == "suspect"
+    assert made["front_run"].rows.filter("flagged")["row_id"].to_list() == list(range(6))
+    assert made["front_run"].details["taken"] == "2026-03-01"
+    plain = tmp_path / "plain.parquet"
+    rows().select("url", told).write_parquet(plain)
+    sign_path(plain, KEY)
+    silent = look(made_at, plain, key, roles)["front_run"]
+    assert silent.verdict == "not_evaluated"
+    assert "column 'taken'" in silent.says
+
+
 @pytest.mark.parametrize(("without", "verdict"), [(2, "clean"), (3, "not_evaluated")])
 def test_items_without_a_time_are_not_passed(tmp_path, key, without, verdict):
     made_at = [None] * without + [TAKEN - timedelta(days=30)] * (40 - without)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,7 @@ WIDE = 96
 COMPONENTS = 64
 MOST_CLASSES = 100
 
+Features = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
@@ -78,10 +79,16 @@ def _too_little(named: pl.Series, classes: int, rows: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """A model of the label, and the fold of each row; copies of a row share a fold."""
+    """A model of the label, and the fold of each row; copies of a row share a fold.
+
+    `rows` are those that it learns from, all of them or one of equal rows with the same label;
+    `one`, shape (n,), says of every labelled row which of these stands for it.
+    """
 
     predict: Predict
     fold: Ints
+    rows: Labelled
+    one: Ints
 
 
 def learner(
@@ -93,14 +100,25 @@ def learner(
     landmarks: int = LANDMARKS,
     widths: Sequence[float] = (1.0,),
     bayes: bool = False,
+    once: bool = False,
 ) -> Learner | None:
-    """What to learn the label from by the roles; None where no column can be learnt from."""
+    """What to learn the label from by the roles; None where no column can be learnt from.
+
+    With `once`, equal rows with the same label are learnt from once: a row that was written a
+    hundred times is one witness.
+    """
     features = features_of(data)
     if features.values.shape[1] == 0:
         return None
-    values, numbers = features.values[rows.place], rows.labels
+    values, one = features.values[rows.place], np.arange(rows.labels.size)
     if features.kind == "image" and values.shape[1] > WIDE:
         values = principal(values, COMPONENTS, context.rng("components")).project(values)
+    copies = copy_groups(values)
+    if once:
+        first, one = _distinct(values, copies * len(rows.names) + rows.labels)
+        rows = replace(rows, place=rows.place[first], labels=rows.labels[first])
+        values, copies = values[first], copies[first]
+    numbers = rows.labels
     if features.kind == "text":
         texts = data.values("text").gather(rows.place)
         predict: Predict = text_predictor(texts, numbers, len(rows.names), bayes=bayes)
@@ -109,5 +127,19 @@ def learner(
         predict = kernel_predictor(
             values, numbers, len(rows.names), rng, landmarks=landmarks, widths=widths
         )
-    fold = stratified_folds(numbers, folds, context.rng("folds"), copy_groups(values))
-    return Learner(predict, fold)
+    fold = stratified_folds(numbers, folds, context.rng("folds"), copies)
+    return Learner(predict, fold, rows, one)
+
+
+def _distinct(values: Features, among: Ints) -> tuple[Ints, Ints]:
+    """The first of the equal rows that share a number, and which of these each row equals."""
+    _, group, size = np.unique(among, return_inverse=True, return_counts=True)
+    alike = np.flatnonzero(size[group] > 1)
+    same = np.arange(len(values))
+    if alike.size:
+        lines = np.ascontiguousarray(np.column_stack([values[alike], among[alike]]))
+        lines = lines.view(np.dtype((np.void, lines.itemsize * lines.shape[1]))).ravel()
+        _, first, member = np.unique(lines, return_index=True, return_inverse=True)
+        same[alike] = alike[first[member]]
+    first, one = np.unique(same, return_inverse=True)
+    return first, one

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._sums import in_steps, sum_tail, sum_tails
 from datapipe.stages.poisoning._surprise import (
     Surprise,
     held_against_like,
-    in_steps,
     natural_spread,
-    sum_tail,
-    sum_tails,
     widened,
 )
 

@@ -21,6 +21,8 @@ from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.verify import verify_path
 
 DIGEST = "sha256"
+TAKEN = "taken"
+"""Column of a snapshot that says when each item was looked at."""
 UNLISTED = "is not in the signed snapshot"
 CHANGED = "is not what was signed"
 
@@ -77,6 +79,28 @@ def opened(path: str, keys: tuple[PublicKey, ...], key: str) -> Snapshot | str:
     envelope = Envelope.load(attestation)
     signer = envelope.verify(keys, allow_unknown=True)[0].keyid
     return Snapshot(items, signer, _taken(envelope))
+
+
+def moments(column: pl.Series) -> pl.Series | None:
+    """Microseconds since 1970 in UTC, null where none are told; None of what holds no moments."""
+    if column.dtype == pl.String:
+        column = column.str.to_datetime(strict=False, time_zone="UTC")
+    if not column.dtype.is_temporal() or column.dtype in (pl.Time, pl.Duration):
+        return None
+    made = column.cast(pl.Datetime("us", getattr(column.dtype, "time_zone", None)))
+    return made.dt.epoch("us").cast(pl.Float64)
+
+
+def taken_of(data: Dataset, snapshot: Snapshot) -> pl.Series | None:
+    """When each row's item was looked at by the snapshot's column of moments; None without one."""
+    if TAKEN not in snapshot.items.columns:
+        return None
+    told = moments(snapshot.items[TAKEN])
+    if told is None:
+        return None
+    keys = data.values("id").cast(pl.String).alias("_key").to_frame()
+    listed = snapshot.items.select("_key", told.alias(TAKEN))
+    return keys.join(listed, on="_key", how="left", maintain_order="left")[TAKEN]
 
 
 def _listed(content: bytes, key: str) -> pl.DataFrame | str:

@@ -11,6 +11,15 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.measure.detection import binomial_tail
+from datapipe.stages.poisoning._sums import (
+    MOST_COUNTED,
+    in_steps,
+    stratified_tail,
+    sum_tail,
+    sum_tails,
+)
+
 SHARE = 0.2
 """Share of moved labels at which the likelihood ratio is taken; others are told nearly as well."""
 MANY = 8
@@ -18,18 +27,11 @@ MANY = 8
 STRENGTH = 300.0
 """With fewer, a source's own rate is worth this many rows."""
 FLOOR = 0.002
-MOST_TILT = 60.0
 MARGIN = 1.5
 """Deviations, over the root of how many sources there are, by which the middle half of them is wide
 or narrow by chance; only what is wider than that is nature."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
-STEP = 0.005
-"""Surprise is told in such steps, so that sums of it can be counted out."""
-MOST_COUNTED = 2000
-"""Up to so many rows the sums of a source are counted out."""
-COUNTED = 1e-7
-"""Smaller chances drown in the rounding of the counts."""
 DOUBTED = 0.5
 """Sources less likely than this, all being judged, are held against like rows, too."""
 FEWEST_OTHERS = 10
@@ -41,6 +43,11 @@ BINS, FEWEST_OF_BIN = 4, 30
 """Into so many kinds by certainty the rows of a likely class are parted, of so many rows each."""
 QUARTERS = (0.25, 0.5, 0.75)
 """Where the rows of a source are parted by how much its own their content is."""
+TAUGHT = 0.05
+"""A source that has this share of the rows of a label teaches the model what it says of it."""
+MOST_UNTAUGHT = 8
+"""So many sources at most are held against a model that did not learn from them."""
+NO_EXCUSE = (math.inf, math.inf)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -94,6 +101,10 @@ class Surprise:
         )
 
 
+Untaught = Callable[[Bools], Surprise]
+"""What a model that did not learn from the rows given makes of all rows."""
+
+
 def _thoughts(likeliest: Ints, sure: Floats) -> Ints:
     """Numbers rows by their likeliest class, and within it by how sure the model is of it."""
     made = likeliest * BINS
@@ -123,7 +134,11 @@ class Accused:
 
 
 def accused(
-    surprise: Surprise, of: Ints, times: int = 1, content: Content | None = None
+    surprise: Surprise,
+    of: Ints,
+    times: int = 1,
+    content: Content | None = None,
+    untaught: Untaught | None = None,
 ) -> list[Accused]:
     """Every source with the chance that honest labels surprise as much, by Holm over all.
 
@@ -132,13 +147,15 @@ def accused(
         of: int64, shape (n,); each row's source, -1 for none.
         times: How many columns of sources are judged together.
         content: Tells of each row how like those of a source it is; asked of few sources.
+        untaught: Gives the surprise of all rows by a model that did not learn from a source; asked
+            of few sources.
 
     Returns:
         One entry a source, the most telling first.
     """
     names = np.unique(of[of >= 0])
     sizes = np.array([int((of == s).sum()) for s in names])
-    tails, excused = _tails(surprise, of, names, sizes, content)
+    tails, excused = _tails(surprise, of, names, content, untaught)
     order = np.argsort(tails, kind="stable")
     made, running = [], 0.0
     for place, i in enumerate(order):
@@ -150,7 +167,11 @@ def accused(
 
 
 def _tails(
-    surprise: Surprise, of: Ints, names: Ints, sizes: Ints, content: Content | None
+    surprise: Surprise,
+    of: Ints,
+    names: Ints,
+    content: Content | None,
+    untaught: Untaught | None,
 ) -> tuple[Floats, Bools]:
     """One p-value a source, with the natural spread between sources taken out.
 
@@ -159,8 +180,13 @@ def _tails(
     unless it is beyond `EXCUSES`, against rows of the same labels and rows whose content is as much
     its own: a model errs alike on rows of a kind. The second array, shape (m, 2), says of which
     sources the latter two do not hold.
+
+    A source with many rows of a label teaches the model its lie, which is then no surprise: where
+    its labels contradict more often than others', a model that did not learn from it is asked, too.
+    As that one knows nothing of what only this source has, nothing is beyond any excuse then.
     """
     pool = in_steps(surprise.ratio)
+    sizes = np.array([int((of == s).sum()) for s in names])
     sums = np.array([float(pool[of == s].sum()) for s in names])
     plain = sum_tails(pool, sums, sizes)
     inflation = natural_spread(plain, sizes)
@@ -173,7 +199,41 @@ def _tails(
             kinds.append(_by_content(content(mine), mine))
             held = held_against_like(pool, mine, kinds, tails[i], inflation[i])
         tails[i], excused[i, : len(held[1])] = held
+    if untaught is not None:
+        for one in _teachers(surprise, of, names):
+            mine = of == names[one]
+            alone = 2.0 * _alone(untaught(mine), mine, inflation[one], content, tails[one])
+            if alone < tails[one]:
+                tails[one], excused[one] = alone, False
     return tails, excused
+
+
+def _teachers(surprise: Surprise, of: Ints, names: Ints) -> list[int]:
+    """The sources that may have taught the model what it thinks of their labels, odd ones first."""
+    total = np.maximum(np.bincount(surprise.labels), 1)
+    found = []
+    for i, name in enumerate(names):
+        mine = of == name
+        own = np.bincount(surprise.labels[mine], minlength=total.size)
+        hits, n = int(surprise.contradicts[mine].sum()), int(mine.sum())
+        others = (surprise.contradicts[~mine].sum() + 1.0) / ((~mine).sum() + 1.0)
+        tail = binomial_tail(hits, n, min(1.0, float(others)))
+        if (own >= TAUGHT * total).any() and tail * names.size <= DOUBTED:
+            found.append((tail, i))
+    return [i for _, i in sorted(found)[:MOST_UNTAUGHT]]
+
+
+def _alone(
+    surprise: Surprise, mine: Bools, inflation: float, content: Content | None, bar: float
+) -> float:
+    """The p-value of a source by a model that did not learn from it."""
+    pool, kinds = in_steps(surprise.ratio), [surprise.thoughts, surprise.labels]
+    tail = widened(sum_tail(pool, float(pool[mine].sum()), int(mine.sum())), inflation)
+    if 2.0 * tail >= bar:
+        return 1.0
+    if content is not None:
+        kinds.append(_by_content(content(mine), mine))
+    return held_against_like(pool, mine, kinds, tail, inflation, excuses=NO_EXCUSE)[0]
 
 
 def _by_content(like: Floats, mine: Bools) -> Ints:
@@ -189,6 +249,7 @@ def held_against_like(
     inflation: float,
     *,
     counted: int = MOST_COUNTED,
+    excuses: tuple[float, float] = EXCUSES,
 ) -> tuple[float, list[bool]]:
     """The p-value of a source against like rows, too, and which kinds may explain it.
 
@@ -199,22 +260,18 @@ def held_against_like(
         tail: Its p-value against all rows.
         inflation: By how much nature raises the variance of its sum.
         counted: Up to so many rows the sums of a source are counted out.
+        excuses: By how much each kind but the first may raise it.
 
     Returns:
-        The largest p-value, and of each kind but the first whether its own is beyond `EXCUSES`.
+        The largest p-value, and of each kind but the first whether its own is beyond its excuse.
     """
     total = float(pool[mine].sum())
     thought, *others = (
         widened(stratified_tail(_like(pool, mine, kind), total, counted), inflation)
         for kind in kinds
     )
-    most = [(p, tail * excuse) for p, excuse in zip(others, EXCUSES, strict=False)]
+    most = [(p, tail * excuse) for p, excuse in zip(others, excuses, strict=False)]
     return max(tail, thought, *(min(pair) for pair in most)), [p > bound for p, bound in most]
-
-
-def in_steps(ratio: Floats) -> Floats:
-    """Surprise in whole steps, so that sums of it can be counted out."""
-    return np.asarray(np.round(ratio / STEP) * STEP, np.float64)
 
 
 def _like(pool: Floats, mine: Bools, kinds: Ints) -> list[tuple[Floats, int]]:
@@ -242,111 +299,34 @@ def widened(p_value: float, inflation: float) -> float:
 
 
 def natural_spread(plain: Floats, sizes: Ints) -> Floats:
-    """By how much the variance of a source's sum exceeds that of rows drawn from all, >= 1."""
+    """By how much the variance of each source's sum exceeds that of rows drawn from all, >= 1.
+
+    What sets sources apart sets all their rows apart: variance grows with their number, and large
+    honest sources lie farther out than small ones.
+    """
+    return np.asarray(1.0 + (sizes - 1) * likeness(plain, sizes), np.float64)
+
+
+def likeness(plain: Floats, sizes: Ints) -> float:
+    """How alike rows of one source are by nature: the correlation of what a model makes of two.
+
+    With few sources it is that of rates worth `STRENGTH` rows; else such that the middle half of
+    the sources is as wide as chance has it.
+    """
     if plain.size < MANY:
-        return np.asarray(1.0 + (sizes - 1) / (STRENGTH + 1.0))
+        return 1.0 / (STRENGTH + 1.0)
     normal = NormalDist()
     z = np.array([normal.inv_cdf(min(max(1.0 - p, 1e-12), 1 - 1e-12)) for p in plain])
-    width = float(np.subtract(*np.quantile(z, [0.75, 0.25]))) / QUARTILES
-    width /= 1.0 + MARGIN / np.sqrt(plain.size)
-    return np.full(plain.size, max(1.0, width * width))
+    usual = QUARTILES * (1.0 + MARGIN / np.sqrt(plain.size))
 
+    def wide(alike: float) -> bool:
+        scaled = z / np.sqrt(1.0 + (sizes - 1) * alike)
+        return bool(np.subtract(*np.quantile(scaled, [0.75, 0.25])) > usual)
 
-def sum_tails(pool: Floats, sums: Floats, sizes: Ints, counted: int = MOST_COUNTED) -> Floats:
-    """P(sum of n draws from a pool >= the sum) of each source, for values in whole steps.
-
-    Sources of as many rows share what is counted out.
-    """
-    made = np.empty(sizes.size)
-    for n in np.unique(sizes):
-        same = sizes == n
-        made[same] = _counted_tails([(pool, int(n))], sums[same], counted)
-    return made
-
-
-def sum_tail(pool: Floats, total: float, n: int, counted: int = MOST_COUNTED) -> float:
-    """P(sum of n draws from a pool >= total), for values in whole steps."""
-    return stratified_tail([(pool, n)], total, counted)
-
-
-def stratified_tail(
-    like: list[tuple[Floats, int]], total: float, counted: int = MOST_COUNTED
-) -> float:
-    """P(sum of n draws from each pool >= total), for values in whole steps."""
-    return float(_counted_tails(like, np.array([total]), counted)[0])
-
-
-def _counted_tails(like: list[tuple[Floats, int]], totals: Floats, counted: int) -> Floats:
-    """P(sum of n draws from each pool >= total) of some totals, for values in whole steps.
-
-    Counted out by the powers of the pools' characteristic functions; for many rows or very small
-    chances by a saddlepoint. A source of few rows has none or one contradiction: no smooth curve
-    describes its sums.
-    """
-    like = [(pool, n) for pool, n in like if pool.size and n > 0]
-    if not like:
-        return np.ones(totals.size)
-    if sum(n for _, n in like) > counted:
-        return np.array([saddlepoint_tail(like, float(total)) for total in totals])
-    steps = [np.round(pool / STEP).astype(np.int64) for pool, _ in like]
-    lows = [int(s.min()) for s in steps]
-    widest = sum(n * int(np.ptp(s)) for s, (_, n) in zip(steps, like, strict=True))
-    length = 1 << max(widest, 1).bit_length()
-    shape = np.ones(length // 2 + 1, np.complex128)
-    for s, low, (_, n) in zip(steps, lows, like, strict=True):
-        shape *= np.fft.rfft(np.bincount(s - low) / s.size, length) ** n
-    made = np.clip(np.fft.irfft(shape, length)[: widest + 1], 0.0, None)
-    least = sum(n * low for low, (_, n) in zip(lows, like, strict=True))
-    tails = np.empty(totals.size)
-    for i, total in enumerate(totals):
-        tail = float(made[max(round(float(total) / STEP) - least, 0) :].sum())
-        tails[i] = min(1.0, tail) if tail > COUNTED else saddlepoint_tail(like, float(total))
-    return tails
-
-
-def saddlepoint_tail(like: list[tuple[Floats, int]], total: float) -> float:
-    """P(sum of n draws from each pool >= total), by Lugannani and Rice.
-
-    A normal tail would accuse honest sources: surprise is rare and large, its sum is skewed.
-    """
-    like = [(pool, n) for pool, n in like if pool.size and n > 0]
-    if not like:
-        return 1.0
-    mean = sum(n * float(pool.mean()) for pool, n in like)
-    if total <= mean:
-        other = [(-pool, n) for pool, n in like]
-        return 1.0 - saddlepoint_tail(other, -total) if total < mean else 0.5
-    if total >= sum(n * float(pool.max()) for pool, n in like):
-        return float(np.prod([np.mean(pool >= pool.max()) ** n for pool, n in like]))
-    drawn = [(*np.unique(np.round(pool, 3), return_counts=True), n) for pool, n in like]
-    low, high = 0.0, MOST_TILT
-    for _ in range(60):
-        tilt = 0.5 * (low + high)
-        grown, first, second = _tilted(drawn, tilt)
-        if first < total:
-            low = tilt
-        else:
-            high = tilt
-    w = math.sqrt(max(2.0 * (tilt * total - grown), 0.0))
-    u = tilt * math.sqrt(max(second, 1e-12))
-    if w < 1e-3 or u < 1e-3:
-        return 0.5
-    density = math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi)
-    tail = 0.5 * math.erfc(w / math.sqrt(2.0)) + density * (1.0 / u - 1.0 / w)
-    most = math.exp(-0.5 * w * w)  # Chernoff's bound: what lies beyond it is no tail
-    return tail if 0.0 < tail <= most else 0.5 * most
-
-
-def _tilted(drawn: list[tuple[Floats, Ints, int]], tilt: float) -> tuple[float, float, float]:
-    """The cumulant function of a sum of draws at a tilt, and its first two derivatives."""
-    grown = first = second = 0.0
-    for values, counts, n in drawn:
-        logs = np.log(counts / counts.sum()) + tilt * values
-        most = float(logs.max())
-        shares = np.exp(logs - most)
-        whole = float(shares.sum())
-        mean = float((shares * values).sum()) / whole
-        grown += n * (most + math.log(whole))
-        first += n * mean
-        second += n * (float((shares * values**2).sum()) / whole - mean * mean)
-    return grown, first, second
+    low, high = 0.0, 1.0
+    if not wide(low):
+        return low
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if wide(middle) else (low, middle)
+    return high

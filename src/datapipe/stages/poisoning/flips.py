@@ -23,7 +23,14 @@ from datapipe.measure.detection import (
     binomial_tail,
 )
 from datapipe.measure.noise_floor import FEW, NoiseFloor, noise_floor
-from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
+from datapipe.stages.poisoning._labelled import (
+    FEWEST_ROWS,
+    UNREADABLE,
+    Labelled,
+    Learner,
+    labelled,
+    learner,
+)
 from datapipe.stages.poisoning._withheld import withheld
 
 TOLD = 1 / 3
@@ -101,7 +108,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "10"
+    version: ClassVar[str] = "11"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -129,17 +136,25 @@ class LabelFlips(Stage):
             'not_evaluated'
         """
         rows = labelled(data, self.folds)
-        model = None if rows.why else learner(data, rows, self.folds, context, widths=WIDTHS)
+        model = None
+        if not rows.why:
+            model = learner(data, rows, self.folds, context, widths=WIDTHS, once=True)
         if model is None:
             why = rows.why or UNREADABLE
             return self.not_evaluated(why)
-        made = refit(model.predict, rows.labels, model.fold, len(rows.names))
-        found = self._finding(data, rows, made)
+        if model.rows.labels.size < FEWEST_ROWS:
+            return self.not_evaluated(
+                f"{model.rows.labels.size} of {rows.labels.size} rows are no copies,"
+                f" {FEWEST_ROWS} are the least"
+            )
+        made = refit(model.predict, model.rows.labels, model.fold, len(rows.names))
+        found = self._finding(data, rows.place, model, made)
         least = int(found.details["min_detectable"])
         found = withheld(found, least, rows.labels.size, self.most_unseen, "labels")
         return Yield(findings=(_undecided(found, self.tolerance),))
 
-    def _finding(self, data: Dataset, rows: Labelled, made: Refit) -> Finding:
+    def _finding(self, data: Dataset, place: Ints, model: Learner, made: Refit) -> Finding:
+        rows, one = model.rows, model.one
         floors = _floors(rows.labels, made)
         floor = floors[0].estimate()
         tails = [f.p_value(self.tolerance * (OF_CLASS if i else 1)) for i, f in enumerate(floors)]
@@ -148,21 +163,32 @@ class LabelFlips(Stage):
         p_value = min(1.0, whole, 2.0 * float(moved.min()))
         found = p_value <= self.alpha
         likely = made.posterior.likeliest
-        untold, blind = _untold(rows, made.first, floor.low)
+        pair = 2.0 * moved[made.second.argmax(1), rows.labels] <= self.alpha
+        aside = np.bincount(rows.labels[pair], minlength=len(rows.names))
+        untold, blind = _untold(rows, made.first, floor.low, aside)
         flags = (made.posterior.error > 0.5) & (found and not untold)
         if whole > self.alpha:  # only those pairs are accused
             flags &= 2.0 * moved[likely, rows.labels] <= self.alpha
-        pairs = _pairs(rows, likely, flags)
+        pairs, n = _pairs(rows, likely, flags), one.size
+        copied = _copied(one, made.posterior.error > 0.5, self.tolerance)
+        copied &= not (found or blind)
+        marked = (flags | copied)[one]
         aimed = [p for p in pairs if p["p_value"] <= self.alpha]
         pattern = ("targeted" if aimed else "random") if found and not blind else "none"
         suggested = pl.select(
-            pl.when(pl.Series(flags)).then(pl.Series(rows.names).gather(likely))
+            pl.when(pl.Series(marked)).then(pl.Series(rows.names).gather(likely[one]))
         ).to_series()
-        verdict: Verdict = "clean" if not found else "suspect" if untold else "fail"
-        says = _says(int(flags.sum()), flags.size, aimed)
-        measure = Estimate.rate(int(flags.sum()), flags.size)
-        if not found:
-            says, measure = _within(floor, flags.size, self.tolerance), floor
+        verdict: Verdict = "clean"
+        says, measure = _within(floor, n, self.tolerance), floor
+        if found:
+            verdict = "suspect" if untold else "fail"
+            says, measure = _says(int(marked.sum()), n, aimed), _share(marked, one)
+        elif copied.any():
+            verdict, measure = "suspect", _share(marked, one)
+            says = (
+                f"{int(marked.sum())} of {n} labels look wrong, on copies of {int(copied.sum())}"
+                f" row{'s' if copied.sum() > 1 else ''}"
+            )
         if found and untold:
             says = (
                 "more labels contradict the surest predictions than nature allows, but features do"
@@ -173,13 +199,13 @@ class LabelFlips(Stage):
             verdict,
             measure,
             says,
-            severity="low" if not found and floor.low > 0 else SEVERITY[verdict],
-            p_value=p_value,
+            severity="low" if verdict == "clean" and floor.low > 0 else SEVERITY[verdict],
+            p_value=None if copied.any() else p_value,
             columns=(data.roles.one("label"),),
             rows=scored_rows(
-                data.row_ids.gather(rows.place),
-                made.posterior.error,
-                flagged=flags,
+                data.row_ids.gather(place),
+                made.posterior.error[one],
+                flagged=marked,
                 reason="the label looks flipped",
                 suggested=suggested,
             ),
@@ -187,13 +213,13 @@ class LabelFlips(Stage):
                 "pattern": pattern,
                 "pair": [aimed[0]["from"], aimed[0]["to"]] if aimed else [],
                 "pairs": pairs[:MOST_NAMED],
-                "sources": _accused(data, rows, made.posterior.error > 0.5, self.alpha),
+                "sources": _accused(data, place, one, made.posterior.error > 0.5, self.alpha),
                 "floor": floor.to_json(),
                 "untold": untold[:MOST_NAMED],
-                "min_detectable": self._fewest_detectable(floor, flags.size),
+                "min_detectable": self._fewest_detectable(floor, n),
             },
             remedy="set on_finding='quarantine' or 'relabel', and ask who labelled"
-            if found
+            if found or copied.any()
             else SOME
             if floor.low > 0
             else "",
@@ -224,28 +250,59 @@ def _undecided(found: Finding, tolerance: float) -> Finding:
 
 
 def _floors(labels: Ints, made: Refit) -> list[NoiseFloor]:
-    """The share of labels no doubt of the model explains: of all rows, then by likely class."""
+    """The share of labels no doubt of the model explains: of all rows, then by likely class.
+
+    Where classes are told badly, only of all rows: one that lies between two others is contradicted
+    by both, however sure the model is of it, and its few rows do not show how that falls.
+    """
     chosen = made.first.argmax(1)
-    hard = telling(labels, made.first).value < SURELY
-    every = [noise_floor(labels, made.first, both=hard)]
+    if telling(labels, made.first).value < SURELY:
+        return [noise_floor(labels, made.first, both=True)]
+    every = [noise_floor(labels, made.first)]
     for k in np.unique(chosen):
         own = chosen == k
         if own.sum() >= LEAST_CLASS:
-            every.append(noise_floor(labels[own], made.first[own], both=hard))
+            every.append(noise_floor(labels[own], made.first[own]))
     return every
 
 
-def _untold(rows: Labelled, probabilities: Floats, wrong: float) -> tuple[list[str], bool]:
+def _untold(
+    rows: Labelled, probabilities: Floats, wrong: float, pairs: Ints
+) -> tuple[list[str], bool]:
     """Classes that features do not tell, and whether they tell too little of all of them.
 
     Nobody can say what a wrong label is of a class of which few rows are predicted, and of any
     where predictions are hardly better than chance: how sure they are is then chance as well.
     """
-    k = len(rows.names)
-    recall, held = recalled(rows.labels, probabilities)
-    well = telling(rows.labels, probabilities).value >= WELL * (1.0 - wrong * k / (k - 1))
-    weak = ((held >= LEAST_CLASS) & (recall < TOLD)) | (not well)
+    right = _right(rows.labels, probabilities, wrong, pairs)
+    scale = 1.0 - 1.0 / right.size
+    plain = telling(rows.labels, probabilities).value
+    well = plain >= WELL * (1.0 - wrong / scale) or _telling(right) >= WELL
+    held = np.bincount(rows.labels, minlength=right.size)
+    weak = ((held >= LEAST_CLASS) & (right < TOLD)) | (not well)
     return [rows.names[i] for i in np.flatnonzero(weak)], not well
+
+
+def _right(labels: Ints, probabilities: Floats, wrong: float, pairs: Ints) -> Floats:
+    """Of each class the share of rows that is predicted, shape (K,), less what is shown wrong.
+
+    A small class may be given to more rows by flips than by nature: then few of its rows are
+    predicted, however well features tell it. Shown is the share `wrong` of all labels, dealt to
+    classes as contradictions are, and what pairs moved, labels by class, to classes that features
+    do tell: rows are predicted to be of them, and mostly are.
+    """
+    recall, held = recalled(labels, probabilities)
+    missed = (1.0 - recall) * held
+    seen = np.bincount(probabilities.argmax(1), minlength=recall.size)
+    known = (recall * held >= LEAST_PAIR) & (recall * held >= (1.0 - TOLD) * seen)
+    shown = wrong * labels.size * missed / max(float(missed.sum()), 1.0)
+    shown = np.where(known, np.maximum(shown, pairs), shown)
+    return np.asarray(recall * held / np.maximum(held - np.minimum(shown, missed), 1.0), np.float64)
+
+
+def _telling(right: Floats) -> float:
+    """The mean share, from 0 for guessing to 1 for certainty."""
+    return float((right.mean() - 1.0 / right.size) / (1.0 - 1.0 / right.size))
 
 
 def _moved(labels: Ints, probabilities: Floats, tolerance: float) -> Floats:
@@ -307,12 +364,36 @@ def _pairs(rows: Labelled, likely: Ints, flags: Bools) -> list[dict[str, Any]]:
     return told
 
 
-def _accused(data: Dataset, rows: Labelled, wrong: Bools, alpha: float) -> list[dict[str, Any]]:
-    """Sources or annotators whose labels contradict more often than the others' do."""
+def _copied(one: Ints, wrong: Bools, tolerance: float) -> Bools:
+    """Which rows have copies that make more of the labels wrong than may be.
+
+    Copies are one witness, but as many labels. Where all rows are copied alike they add nothing;
+    what counts is by how much copies contradict more often than rows do, over all labels.
+    """
+    more = np.bincount(one) - 1
+    excess = float((more * wrong).sum()) - float(wrong.mean()) * float(more.sum())
+    return wrong & (more > 0) & (excess > tolerance * one.size)
+
+
+def _share(flags: Bools, one: Ints) -> Estimate:
+    """The share of rows flagged, known as well as from as many rows without copies (Kish)."""
+    copies = np.bincount(one).astype(np.float64)
+    n = round(float(copies.sum() ** 2 / np.square(copies).sum()))
+    return Estimate.rate(round(float(flags.mean()) * n), n)
+
+
+def _accused(
+    data: Dataset, place: Ints, one: Ints, wrong: Bools, alpha: float
+) -> list[dict[str, Any]]:
+    """Sources or annotators whose labels contradict more often than the others' do.
+
+    Copies of a row count once for each who brought them.
+    """
     role = next((r for r in ("source", "annotator") if r in data.roles), "")
     if not role or data.types[data.roles.one(role)].is_nested():
         return []
-    frame = pl.DataFrame({"who": data.values(role).gather(rows.place), "wrong": wrong})
+    who = data.values(role).gather(place)
+    frame = pl.DataFrame({"who": who, "one": one, "wrong": wrong[one]}).unique()
     counts = frame.drop_nulls().group_by("who").agg(pl.len().alias("n"), pl.sum("wrong"))
     counts = counts.sort("who")
     n, hits = counts["n"].to_numpy(), counts["wrong"].to_numpy()

@@ -49,12 +49,14 @@ class SourceShift(Stage):
     others' rows with the same labels, of which the model thinks alike, and with content that is as
     much the source's own, too: one rich in a hard class, or in rows that nobody else has, is no
     liar. One far beyond the others that only its mix of labels or its content may explain is
-    *suspect*. Sources differ by nature; how far, is read from the middle half of them. Holm's
+    *suspect*. A source with many rows of a label teaches the model its lie; where its labels
+    contradict more often than others' do, a model that did not learn from it is asked, too.
+    Sources differ by nature; how far, is read from the middle half of them. Holm's
     method keeps the chance that any honest source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
-    *Cost:* `folds` fits, and as many for each source that would be accused.
+    *Cost:* `folds` fits, and as many, or twice as many, for each source that would be accused.
 
     Args:
         folds: How many folds, >= 2.
@@ -91,7 +93,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "10"
+    version: ClassVar[str] = "11"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -133,16 +135,21 @@ class SourceShift(Stage):
         model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, bayes=True)
         if model is None:
             return self.not_evaluated(UNREADABLE)
-        whole = np.ones(rows.labels.size, bool)
-        shares = out_of_fold(model.predict, model.fold, whole, len(rows.names))
-        surprise = Surprise.of(rows.labels, shares)
+
+        def learnt(some: Bools) -> Surprise:
+            shares = out_of_fold(model.predict, model.fold, some, len(rows.names))
+            return Surprise.of(rows.labels, shares)
+
+        surprise = learnt(np.ones(rows.labels.size, bool))
         rng, times = context.rng("moved labels"), len(groups)
         least = min(fewest_flips(surprise, g.of, self.alpha, rng, times) for g in groups)
         if not np.isfinite(least):
             return self.not_evaluated("no source has rows enough to be told from the others")
         usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)
         content = partial(_own_content, data, rows, self.folds, context)
-        judged = [(g, accused(surprise, g.of, times, content)) for g in groups]
+        judged = [
+            (g, accused(surprise, g.of, times, content, lambda mine: learnt(~mine))) for g in groups
+        ]
         found = self._finding(data, rows, surprise, judged, least)
         found = withheld(found, int(least), usual, self.most_unseen, "labels of a usual source")
         return Yield(findings=(found,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
@@ -23,7 +24,9 @@ from datapipe.stages.poisoning._snapshot import (
     Snapshot,
     compared,
     day,
+    moments,
     opened,
+    taken_of,
 )
 
 MOST_NAMED = 20
@@ -50,7 +53,8 @@ class SplitView(Stage):
     Args:
         signed: Path of the snapshot, a Parquet file with its signature beside it.
         trusted: Paths of public keys (PEM) that may sign it.
-        taken: Day of the snapshot, `YYYY-MM-DD`; empty reads it from its attestation.
+        taken: Day of the snapshot, `YYYY-MM-DD`; empty reads it from its column `taken` (a day or
+            moment an item), else from its attestation.
         hold_days: Days, >= 0, for which an item must have stood before the snapshot.
         on_finding: What is done with rows that changed, are not listed, or changed too late.
 
@@ -71,7 +75,7 @@ class SplitView(Stage):
     on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "poisoning.split_view"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     references: ClassVar[tuple[str, ...]] = (
         "Carlini et al., 2024, Poisoning web-scale training datasets is practical",
@@ -138,23 +142,25 @@ class SplitView(Stage):
 
     def _late(self, data: Dataset, snapshot: Snapshot) -> Finding:
         kind = KINDS[1]
-        taken = day(self.taken) if self.taken else snapshot.taken
         if "time" not in data.roles:
             return Finding.not_evaluated(
                 kind, "no column has the role time, which says when an item was made"
             )
-        if taken is None:
+        one = day(self.taken) if self.taken else None
+        taken = None if one else taken_of(data, snapshot)
+        one = one or snapshot.taken
+        if taken is None and one is not None:
+            taken = pl.repeat(one.timestamp() * 1e6, len(data), dtype=pl.Float64, eager=True)
+        if taken is None or not taken.is_not_null().any():
             return Finding.not_evaluated(
-                kind, "its attestation does not say when the snapshot was taken"
+                kind,
+                "neither its attestation nor a column 'taken' of it says when the snapshot was"
+                " taken: add the column, or give SplitView its `taken`",
             )
-        made = data.values("time")
-        if made.dtype == pl.String:
-            made = made.str.to_datetime(strict=False, time_zone="UTC")
-        if not made.dtype.is_temporal() or made.dtype in (pl.Time, pl.Duration):
+        made = moments(data.values("time"))
+        if made is None:
             return Finding.not_evaluated(kind, "the column with the role time holds no moments")
-        made = made.cast(pl.Datetime("us", getattr(made.dtype, "time_zone", None)))
-        stamps = made.dt.epoch("us").cast(pl.Float64)
-        days = (taken.timestamp() * 1e6 - stamps) / 86_400e6
+        days = (taken - made) / 86_400e6
         known = days.is_not_null()
         if not known.any():
             return Finding.not_evaluated(kind, "no row says when it was made")
@@ -177,13 +183,19 @@ class SplitView(Stage):
                 flagged=late,
                 reason="changed too late before the snapshot to be mended",
             ),
-            details={"taken": taken.date().isoformat(), "hold_days": self.hold_days,
+            details={"taken": _first_day(taken), "hold_days": self.hold_days,
                      "after": int((days < 0).sum()), "without_time": silent},
             remedy="take these items from the snapshot before, or from a later one" if hits else "",
         )  # fmt: skip
         if hits or silent <= MOST_SILENT * len(data):
             return found
         return found.withdrawn(f"{silent} of {len(data)} items do not say when they were made", n=n)
+
+
+def _first_day(taken: pl.Series) -> str:
+    """The earliest day on which an item was looked at."""
+    first = float(taken.drop_nulls().to_numpy().min())
+    return datetime.fromtimestamp(first / 1e6, UTC).date().isoformat()
 
 
 def _changed(data: Dataset, snapshot: Snapshot) -> Finding:
