@@ -192,7 +192,12 @@ class Gate(Stage):
                 hint="see the rows in the report; on_finding='quarantine' sets them aside",
                 findings=(*broken, Finding("gate", "fail", measure, "; ".join(says), "high")),
             )
-        words = f"{looked} findings keep to {len(self.limits)} limits"
+        words = f"{_many(looked, 'finding keeps', 'findings keep')} to "
+        words += _many(len(self.limits), "limit", "limits")
+        kinds = [f.kind for f in context.findings]
+        unmet = [p for p in self.limits if not any(fnmatchcase(kind, p) for kind in kinds)]
+        if unmet:  # it may be a slip of the pen
+            words += f"; no finding met {', '.join(map(repr, unmet))} (optional)"
         return Yield(findings=(Finding("gate", "clean", measure, words),))
 
     def judge(self, context: Context) -> tuple[list[Finding], list[str], int]:
@@ -223,6 +228,10 @@ class Gate(Stage):
                     broken.append(finding)
                     says.append(_break(finding, limit))
         return broken, says, looked
+
+
+def _many(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
 
 
 def _break(finding: Finding, limit: Limit) -> str:

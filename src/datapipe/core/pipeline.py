@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from datapipe._lazy import upward
 from datapipe.core.arrow_stream import ArrowStream
 from datapipe.core.dataset import Dataset
+from datapipe.core.kinds import unraised
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, RowStage, Stage
@@ -154,8 +155,8 @@ class Pipeline:
 
         Example:
             >>> import pyarrow as pa
-            >>> from datapipe.core.gate import Gate, at_most
-            >>> plan = Pipeline("p", [Gate({"a.*": at_most(1)})]).plan(pa.table({"a": [1]}))
+            >>> from datapipe.stages import ExactDuplicates
+            >>> plan = Pipeline("p", [ExactDuplicates()]).plan(pa.table({"a": [1]}))
             >>> plan.steps[0].shape
             'whole'
         """
@@ -263,7 +264,7 @@ class Pipeline:
         if amiss:
             return wrong, []  # nor what such a reader declares
         missing, unmade = _unmet(groups, self._roles(given))
-        return [*wrong, *unmade], missing
+        return [*wrong, *unmade, *unraised(groups)], missing
 
 
 def _unmet(groups: Sequence[Sequence[Stage]], roles: Roles) -> tuple[list[str], list[str]]:
