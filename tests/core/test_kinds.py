@@ -77,7 +77,7 @@ def test_a_misspelt_kind_is_told_with_the_closest(pattern, close):
 
 def test_every_one_is_told_at_once_and_nothing_is_written(tmp_path):
     assert len(told(Look(), limits("a.b", "c.*", "labels.*"))) == 2
-    with pytest.raises(DeclarationError, match="raises 'a.b'"):
+    with pytest.raises(DeclarationError, match=r"raises 'a\.b'"):
         Pipeline("p", [Look(), limits("a.b")]).run(TABLE, seed=1, store=tmp_path / "s")
     assert not (tmp_path / "s").exists()
 

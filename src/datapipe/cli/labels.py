@@ -27,8 +27,9 @@ from datapipe.cli.labels_judging import by_row, head, judged, line
 from datapipe.cli.labels_routing import routed
 from datapipe.cli.labels_tools import send, take_in
 from datapipe.cli.labels_undo import put_back
+from datapipe.cli.layout import table
 from datapipe.cli.options import STORE, Json, Seed, Store
-from datapipe.cli.terminal import out, out_json, plain, table
+from datapipe.cli.terminal import out, out_json, plain
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
 from datapipe.measure.triage import rare_plan, relabel_plan

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,12 @@ def _gc(
     as_json: Json = False,
     store: Store = STORE,
 ) -> None:
+    if not math.isfinite(older_than):
+        raise DeclarationError(
+            f"--older-than {older_than} is no number of hours",
+            code="DP-USE-033",
+            hint="give hours such as 24; 0 for files of any age",
+        )
     if remove and dry_run:
         raise DeclarationError(
             "--remove and --dry-run together", code="DP-USE-032", hint="give one of them"

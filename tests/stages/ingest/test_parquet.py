@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import socket
@@ -429,3 +430,31 @@ def test_decimals_of_too_many_digits_are_refused_by_column(tmp_path):
     pq.write_table(pa.table({"v": [1], "cents": pa.array([1], pa.decimal256(50, 2))}), path)
     with pytest.raises(SchemaMismatch, match=r"column 'cents' holds decimal256\(50, 2\)"):
         ReadParquet(path).run(empty(), Context(0, tmp_path))
+
+
+@pytest.mark.parametrize("plain_footer", [False, True])
+def test_an_encrypted_file_is_told_as_one(tmp_path, plain_footer):
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):
+        def __init__(self, _):
+            super().__init__()
+
+        def wrap_key(self, key, _):
+            return base64.b64encode(key)
+
+        def unwrap_key(self, key, _):
+            return base64.b64decode(key)
+
+    how = encryption.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": ["v"]}, plaintext_footer=plain_footer
+    )
+    made = encryption.CryptoFactory(Keys).file_encryption_properties(
+        encryption.KmsConnectionConfig(), how
+    )
+    table = pa.table({"v": [1, 2], "w": ["a", "b"]})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=made) as file:
+        file.write_table(table)
+    with pytest.raises(Malformed, match=r"encrypted.* no key of its writer's is taken") as told:
+        read(ReadParquet(tmp_path / "a.parquet"), tmp_path)
+    assert told.value.hint == "decrypt it, and save the rows as a Parquet file"
