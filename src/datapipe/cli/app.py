@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import typer
@@ -20,8 +19,9 @@ import typer.core
 
 from datapipe import __version__
 from datapipe.cli.exits import exit_code, explain
+from datapipe.cli.guards import guard
 from datapipe.cli.terminal import StatusLine, set_colour
-from datapipe.errors import DatapipeError, DeclarationError, nearest
+from datapipe.errors import DeclarationError, nearest
 
 typer.core.HAS_RICH = False  # plain help pages: typer would load rich and escape brackets for it
 
@@ -199,7 +199,7 @@ def _add_common_options(command: click.Command) -> None:
         for below in command.commands.values():
             _add_common_options(below)
         return
-    _speak_of_options(command)
+    guard(command)
     command.params.extend(
         [
             _flag(["-v", "--verbose"], _verbosity, "Say more; -vv with tracebacks.", count=True),
@@ -207,22 +207,6 @@ def _add_common_options(command: click.Command) -> None:
             _flag(["--no-color"], _no_color, "No colours (as with NO_COLOR)."),
         ]
     )
-
-
-def _speak_of_options(command: click.Command) -> None:
-    """What the library says of its parameters is told as this command's options."""
-    invoke = command.invoke
-
-    def told(ctx: click.Context) -> Any:
-        try:
-            return invoke(ctx)
-        except DatapipeError as error:
-            from datapipe.cli.spoken import as_options  # noqa: PLC0415 - for the bad day
-
-            as_options(error, ctx)
-            raise
-
-    command.invoke = told  # type: ignore[method-assign]  # of this one command
 
 
 def _verbosity(_ctx: click.Context, _param: click.Parameter, count: int) -> None:

@@ -182,7 +182,9 @@ def _worth(
         prices = joined[cost].cast(pl.Float64, strict=False).fill_null(0.0).to_numpy()
     whole = float(rows.height if prices is None else prices.sum())
     scores = rows["score"].to_numpy()
-    made = relabel_plan(scores, budget=budget or whole, cost=prices, skill=skill, least=least)
+    made = relabel_plan(
+        scores, budget=whole if budget is None else budget, cost=prices, skill=skill, least=least
+    )
     chosen = rows[made.rows.tolist()].with_columns(
         expected_removed=pl.Series(made.removed), spent=pl.Series(made.spent)
     )

@@ -142,7 +142,7 @@ class Gate(Stage):
     raises_findings: ClassVar[tuple[str, ...]] = ("gate",)
 
     def __hash__(self) -> int:
-        return hash(tuple(sorted(self.limits.items(), key=lambda item: item[0])))
+        return hash(tuple(sorted(self.limits.items(), key=lambda item: str(item[0]))))
 
     def check(self) -> list[str]:
         """Problems with the limits.
@@ -154,8 +154,13 @@ class Gate(Stage):
             >>> Gate().check()
             ['gate: no limits are given, so it would pass everything']
         """
+        if not isinstance(self.limits, Mapping):
+            return [f"{self.name}: limits={self.limits!r} is no dictionary of kinds to limits"]
         if not self.limits:
             return ["gate: no limits are given, so it would pass everything"]
+        odd = [k for k in self.limits if not isinstance(k, str) or not k]
+        if odd:
+            return [f"{self.name}: {k!r} is no pattern of kinds, such as 'labels.*'" for k in odd]
         return [
             f"gate: the limit for {k!r} is {v.bound if isinstance(v, Limit) else v!r}; "
             "use at_most(...) or at_least(...)"

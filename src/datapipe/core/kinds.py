@@ -40,11 +40,11 @@ def unraised(groups: Sequence[Sequence[Stage]]) -> list[str]:
         beside = [stage for stage in group if not isinstance(stage, Gate)]
         met.update(kind for stage in beside for kind in stage.raises_findings)
         later = [stage for after in groups[number + 1 :] for stage in after]
-        for gate in (stage for stage in group if isinstance(stage, Gate)):
+        for gate in (s for s in group if isinstance(s, Gate) and not s.check()):
             told.extend(
                 _say(gate, pattern, met, later)
                 for pattern, limit in gate.limits.items()
-                if not getattr(limit, "optional", True) and not _meets(pattern, met)
+                if not limit.optional and not _meets(pattern, met)
             )
         met.update(kind for stage in group for kind in stage.raises_findings)
     return told

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Integral
@@ -21,6 +22,8 @@ from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, RowStage, Stage
 from datapipe.errors import DeclarationError, MissingRole
 
 StageLike = Stage | Sequence[Stage]
+MOST_TOLD = 90
+"""Characters of a step's parameters in the text of a plan."""
 
 
 class Executor(Protocol):
@@ -105,7 +108,7 @@ class Plan:
             mark = "|" if len(group) > 1 else " "
             for step in group:
                 number = str(step.group) if step is group[0] else ""
-                lines.append(f"  {number:>3} {mark} {step.stage.name:<28} {_told(step.stage)[:90]}")
+                lines.append(f"  {number:>3} {mark} {step.stage.name:<28} {_short(step.stage)}")
         return "\n".join(lines)
 
 
@@ -118,7 +121,7 @@ class Pipeline:
             are put one below the other, other stages in it see the same rows.
 
     Raises:
-        DeclarationError: The stages are no list.
+        DeclarationError: The stages are no list, or the name is no text.
 
     Example:
         >>> Pipeline("p", []).plan()
@@ -130,7 +133,14 @@ class Pipeline:
     """
 
     def __init__(self, name: str, stages: Sequence[StageLike]) -> None:
-        if isinstance(stages, (Stage, str)):
+        if not isinstance(name, str) or not name.strip():
+            raise DeclarationError(
+                f"a pipeline was given the name {name!r}; a text was expected",
+                code="DP-DECL-014",
+                hint="name it: the store lists its runs by it",
+            )
+        unordered = (Stage, str, bytes, Mapping, AbstractSet)
+        if isinstance(stages, unordered) or not isinstance(stages, Iterable):
             raise DeclarationError(
                 f"pipeline {name!r} was given {stages!r}, not a list of stages",
                 code="DP-DECL-014",
@@ -292,6 +302,11 @@ def _told(stage: Stage) -> str:
     """The parameters that say something, in one line."""
     said = {k: v for k, v in stage.params().items() if v not in ("", (), None)}
     return ", ".join(f"{k}={v!r}" for k, v in said.items())
+
+
+def _short(stage: Stage) -> str:
+    said = _told(stage)
+    return said if len(said) <= MOST_TOLD else said[: MOST_TOLD - 1] + "…"
 
 
 def _shape(stage: Stage) -> str:

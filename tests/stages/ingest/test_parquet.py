@@ -458,3 +458,22 @@ def test_an_encrypted_file_is_told_as_one(tmp_path, plain_footer):
     with pytest.raises(Malformed, match=r"encrypted.* no key of its writer's is taken") as told:
         read(ReadParquet(tmp_path / "a.parquet"), tmp_path)
     assert told.value.hint == "decrypt it, and save the rows as a Parquet file"
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "GMT+2", "Z", "nowhere"])
+def test_a_time_zone_that_is_no_zones_name_is_refused(tmp_path, zone, capfd):
+    times = pa.array([0, 1], pa.timestamp("us", zone))
+    write(tmp_path / "a.parquet", {"t": times})
+    with pytest.raises(SchemaMismatch, match="the column 't' holds timestamp") as told:
+        read(ReadParquet(tmp_path / "a.parquet"), tmp_path)
+    assert told.value.hint == "write the times in UTC"
+    assert "panicked" not in capfd.readouterr().err
+    for known in ("UTC", "Europe/Berlin", "+00:00", None):
+        write(tmp_path / "b.parquet", {"t": pa.array([0, 1], pa.timestamp("us", known))})
+        assert len(read(ReadParquet(tmp_path / "b.parquet"), tmp_path).data) == 2
+
+
+def test_a_label_is_no_span_of_time(tmp_path):
+    write(tmp_path / "a.parquet", {"y": pa.array([1, 2], pa.duration("s"))})
+    with pytest.raises(SchemaMismatch, match="'y', named as label, holds Duration"):
+        read(ReadParquet(tmp_path / "a.parquet", label="y"), tmp_path)
