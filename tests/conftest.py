@@ -8,7 +8,11 @@ import gc
 import json
 import os
 import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +25,7 @@ from datapipe.core.context import Context
 from datapipe.lineage import later
 
 ROOT = Path(__file__).resolve().parents[1]
+MOTO = ROOT / ".venv-peers" / "s3" / "bin" / "moto_server"
 
 gc.disable()  # until all is collected: loading makes no garbage, and much to look through
 
@@ -206,3 +211,30 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[int]:
+    """The port of an S3 that holds one bucket, `shelf`; skipped where `make peers` was not run."""
+    if not MOTO.exists():
+        pytest.skip(f"{MOTO} is not there: run `make peers`")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [MOTO, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5)
+            break
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    make = urllib.request.Request(f"http://127.0.0.1:{port}/shelf", method="PUT")
+    urllib.request.urlopen(make, timeout=30)
+    yield port
+    server.terminate()
+    server.wait(30)

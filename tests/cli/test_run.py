@@ -190,3 +190,62 @@ def test_a_missing_label_column_names_the_closest(datapipe, rows):
     assert answer.code == 2
     assert "'agee'" in answer.message
     assert "'age'" in answer.err
+
+
+def test_rows_in_are_those_of_every_reader(datapipe, rows):
+    (rows / "b.csv").write_text((rows / "a.csv").read_text())
+    readers = '[ReadCSV("a.csv", label="y"), ReadCSV("b.csv", label="y")]'
+    (rows / "p.py").write_text(READ + f'p = Pipeline("p", [{readers}, ExactDuplicates()])')
+    n = len((rows / "a.csv").read_text().splitlines()) - 1
+    said = datapipe("run", "p.py", "--seed", "7").out
+    assert f"p  {2 * n:,} rows in, " in said
+
+
+@pytest.mark.parametrize(
+    ("call", "close"),
+    [
+        ('ReadCSV("a.csv", lable="y")', "did you mean 'label'?"),
+        ("ExactDuplicates(column=())", "did you mean 'columns'?"),
+        ("Gate(limit={})", "did you mean 'limits'?"),
+        ('stage("a.b", versoin="1")(len)', "did you mean 'version'?"),
+        ("Gate(qqq={})", "known: limits"),
+        ("len(a=1)", "mend the file"),
+    ],
+)
+def test_a_misspelt_parameter_is_told_with_the_closest(datapipe, rows, call, close):
+    (rows / "p.py").write_text(READ + f"from datapipe import stage\np = {call}")
+    answer = datapipe("plan", "p.py")
+    assert answer.code == 2
+    assert answer.message.startswith("p.py:")
+    assert close in answer.err
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return 3", "odd.stage: a stage returned int"),
+        ("return frame.drop('_row_id')", "odd.stage: the hidden column '_row_id' was lost"),
+        ("return frame.drop('y')", "dedup.exact: there is no column 'y'"),
+    ],
+)
+def test_what_goes_wrong_in_a_stage_names_it(datapipe, rows, body, told):
+    stages = 'ReadCSV("a.csv", label="y"), f(), ExactDuplicates(columns=("y",))'
+    (rows / "p.py").write_text(
+        READ + "from datapipe import stage\n"
+        f'@stage("odd.stage")\ndef f(frame):\n    {body}\np = Pipeline("p", [{stages}])'
+    )
+    answer = datapipe("run", "p.py", "--seed", "7")
+    assert answer.code == 2
+    assert answer.message.startswith(told)
+
+
+def test_one_role_that_a_function_needs_may_be_a_text_and_a_version_is_one(datapipe, rows):
+    start = READ + "from datapipe import stage\n"
+    tail = 'p = Pipeline("p", [ReadCSV("a.csv"), f()])'
+    (rows / "p.py").write_text(f'{start}@stage("a.b", needs="label")\ndef f(x): return x\n{tail}')
+    told = datapipe("plan", "p.py", "--json")
+    assert "a.b needs the role 'label'" in told.message
+    assert told.message.count("needs the role") == 2  # in the message and in the list of problems
+    (rows / "p.py").write_text(f'{start}@stage("a.b", version=3)\ndef f(x): return x\n{tail}')
+    told = datapipe("plan", "p.py")
+    assert (told.code, "version=3; a text was expected" in told.message) == (2, True)

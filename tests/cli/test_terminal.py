@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datapipe.cli import terminal
+from datapipe.cli import layout, terminal
 from datapipe.cli.findings import finding_lines, verdict_line
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
@@ -93,6 +93,44 @@ def test_findings_come_worst_first_and_fit_a_screen():
     assert all(len(line) <= 80 for line in lines)
     assert lines[-1] == "and 25 more (25 clean); --json shows all"
     assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
+def test_a_narrow_screen_wraps_and_cuts_nothing(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert layout.line_width() == columns
+    says = "about 7.7% of 2000 labels are wrong (between 5.8% and 8.9%; not audited)"
+    one = Finding("poisoning.trigger_table", "not_evaluated", Estimate.rate(7, 2000), says)
+    tables = [["r-1", "poisoning.trigger_table", says], ["r-2", "gate", "closed"]]
+    nested = {"row": "1:7", "history": [{"stage": "dedup.exact", "said": says}], "says": says}
+    heads = ["run", "kind", "says"]
+    for text in (
+        "\n".join(finding_lines([one])),
+        layout.table(heads, tables),
+        layout.sheet(nested),
+    ):
+        assert max(map(len, text.splitlines())) <= columns, text
+        assert "…" not in text
+        assert says.replace(" ", "") in "".join(text.split())
+
+
+def test_a_table_that_fits_is_a_table_and_one_that_does_not_is_blocks():
+    rows = [["a", 1, "short"], ["b", 2, "a text of many words that is wrapped"]]
+    assert layout.table(["x", "n", "says"], rows, width=34).splitlines() == [
+        "x  n  says",
+        "a  1  short",
+        "b  2  a text of many words that is",
+        "      wrapped",
+    ]
+    wide = [["a" * 20, "b" * 20, "c" * 20]]
+    assert layout.table(["x", "x", "z"], wide, width=40).splitlines() == [
+        "x      " + "a" * 20,
+        "x (2)  " + "b" * 20,
+        "z      " + "c" * 20,
+    ]
+    assert layout.table(["x" * 30, "y" * 30], [], width=40).splitlines()[0] == "x" * 30
 
 
 def test_the_verdict_counts_each_flagged_row_once():

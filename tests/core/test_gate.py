@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from datapipe.core.dataset import empty
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.gate import Gate, at_least, at_most, not_failed
-from datapipe.errors import GateClosed
+from datapipe.core.pipeline import Pipeline
+from datapipe.errors import DeclarationError, GateClosed
 
 unit = st.floats(0, 1)
 estimates = (
@@ -143,3 +145,20 @@ def test_findings_of_one_look_stand_side_by_side_and_a_later_look_supersedes() -
 def test_a_bound_that_is_no_number_is_told_before_anything_runs(bound):
     (told,) = Gate({"a.*": at_most(bound)}).check()
     assert told == f"gate: the limit for 'a.*' is {bound!r}; use at_most(...) or at_least(...)"
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (["labels.*"], "is no dictionary of kinds to limits"),
+        ("labels.*", "is no dictionary of kinds to limits"),
+        (None, "is no dictionary of kinds to limits"),
+        ({3: at_most(0.1)}, "3 is no pattern of kinds, such as 'labels.*'"),
+        ({"": at_most(0.1)}, "'' is no pattern of kinds, such as 'labels.*'"),
+    ],
+)
+def test_limits_of_another_form_are_told(limits, told):
+    (said,) = Gate(limits).check()
+    assert told in said
+    with pytest.raises(DeclarationError, match="gate: "):
+        Pipeline("p", [Gate(limits)]).plan(pa.table({"a": [1]}))

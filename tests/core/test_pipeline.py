@@ -181,3 +181,20 @@ def test_a_store_is_a_folder_of_this_machine(store, tmp_path, monkeypatch):
 def test_stages_are_a_list():
     with pytest.raises(DeclarationError, match="not a list of stages"):
         Pipeline("p", Gate({"a.*": at_most(1)}))  # type: ignore[arg-type]  # the mistake itself
+
+
+@pytest.mark.parametrize("stages", [None, {Detect()}, {"a": Detect()}, "tests.detect", 3])
+def test_stages_in_no_order_are_refused(stages):
+    with pytest.raises(DeclarationError, match="not a list of stages"):
+        Pipeline("p", stages)
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 3, b"p"])
+def test_a_pipeline_has_a_name(name):
+    with pytest.raises(DeclarationError, match="was given the name"):
+        Pipeline(name, [READ])
+
+
+def test_a_long_list_of_parameters_ends_in_a_sign():
+    plan = Pipeline("p", [Read(label="y" * 200)]).plan()
+    assert str(plan).splitlines()[1].endswith("yyy…")

@@ -10,12 +10,7 @@ from __future__ import annotations
 import http.server
 import json
 import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -27,8 +22,6 @@ from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.execute.bucket import Bucket
 from datapipe.execute.publish import publish
 from datapipe.stages import ReadParquet
-
-MOTO = Path(__file__).resolve().parents[2] / ".venv-peers" / "s3" / "bin" / "moto_server"
 
 
 @pytest.fixture(autouse=True)
@@ -71,32 +64,6 @@ def shelf():
     yield server.server_port
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def moto():
-    if not MOTO.exists():
-        pytest.skip(f"{MOTO} is not there: run `make peers`")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [MOTO, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    end = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5)
-            break
-        except (urllib.error.URLError, OSError):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    make = urllib.request.Request(f"http://127.0.0.1:{port}/shelf", method="PUT")
-    urllib.request.urlopen(make, timeout=30)
-    yield port
-    server.terminate()
-    server.wait(30)
 
 
 def address(port, rest=""):

@@ -21,7 +21,9 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.stage import OnFinding, RowStage, Stage, Yield
+from datapipe.errors import DeclarationError
 from datapipe.stages import CATALOGUE, find
+from datapipe.stages.dedup.exact import ExactDuplicates
 from datapipe.testing import check_stage
 from datapipe.testing.behaved import BEHAVED
 from datapipe.testing.declared import DECLARED
@@ -263,3 +265,9 @@ def test_every_stage_of_the_catalogue_keeps_the_contract(key, request):
         pinned[key] = now
         PINNED.write_text(json.dumps(pinned, indent=1, sort_keys=True) + "\n")
     assert pinned.get(key) == now, "a check was lost or won; --update-goldens pins what runs"
+
+
+@pytest.mark.parametrize("odd", [ExactDuplicates, 3, None, "dedup.exact"])
+def test_what_is_no_stage_is_told(odd):
+    with pytest.raises(DeclarationError, match="is no stage, it is"):
+        check_stage(odd)

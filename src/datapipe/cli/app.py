@@ -19,6 +19,7 @@ import typer.core
 
 from datapipe import __version__
 from datapipe.cli.exits import exit_code, explain
+from datapipe.cli.guards import guard
 from datapipe.cli.terminal import StatusLine, set_colour
 from datapipe.errors import DeclarationError, nearest
 
@@ -198,6 +199,7 @@ def _add_common_options(command: click.Command) -> None:
         for below in command.commands.values():
             _add_common_options(below)
         return
+    guard(command)
     command.params.extend(
         [
             _flag(["-v", "--verbose"], _verbosity, "Say more; -vv with tracebacks.", count=True),

@@ -13,12 +13,12 @@ import typer
 
 from datapipe.cli.audit_plan import Beside, audit_pipeline, is_table, unseen
 from datapipe.cli.findings import show
-from datapipe.cli.options import STORE, Json, Seed, Store, existing
+from datapipe.cli.options import STORE, Json, Seed, Store, existing, local
 from datapipe.cli.terminal import note, out_json, settle
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
-from datapipe.errors import DeclarationError
+from datapipe.errors import DeclarationError, nearest
 from datapipe.manifest.keys import load_public_keys
 
 MOST_NAMED = 5
@@ -56,19 +56,19 @@ def _audit(
         str | None, typer.Option("--id", metavar="COL", help="Your own row key.")
     ] = None,
     reference: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Rows known to be good (people's), to compare with."),
     ] = None,
     anchors: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Rows known to be machine-made, to compare with."),
     ] = None,
     time: Annotated[str | None, typer.Option(metavar="COL", help="When a row was made.")] = None,
     snapshot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Signed table of the items as they were.")
+        str | None, typer.Option(metavar="FILE", help="Signed table of the items as they were.")
     ] = None,
     key: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(metavar="FILE", help="Public key of a trusted signer; repeatable."),
     ] = None,
     on_error: Annotated[
@@ -92,6 +92,8 @@ def _audit(
     store: Store = STORE,
     seed: Seed = 0,
 ) -> None:
+    _one_of("--on-error", on_error)
+    _one_of("--missing-labels", missing_labels)
     roles = _roles(
         label=label, text=text, image=image, group=group, source=source, annotator=annotator,
         subject=subject, id=id_column, time=time,
@@ -119,24 +121,39 @@ def _audit(
         from datapipe.report.html import refuse_place  # noqa: PLC0415 - only where one is asked for
 
         refuse_place(output)  # else an hour's audit would end without its verdict on stdout
-    good = existing(reference) if reference else None
-    made = existing(anchors) if anchors else None
+    good = None if reference is None else local(reference)
+    made = None if anchors is None else local(anchors)
     trusted = tuple(existing(k) for k in key or ())
     for file_of_keys in trusted:  # a wrong one is told before a store is made
         load_public_keys(file_of_keys)
-    signed = existing(snapshot) if snapshot else None
+    signed = None if snapshot is None else existing(snapshot)
     beside = Beside(good, made, trusted, on_error, missing_labels, store, signed, prove, mark)
     run = audit_pipeline(file, roles, beside=beside).run(seed=seed, store=store)
     if output is not None:
         run.report(output)
     settle(run)
     _own_up(run.data)
+    if source and annotator:
+        note(
+            f"poisoning.source_shift judges the values of {source} (--source) and of {annotator}"
+            " (--annotator) alike; what it names tells the column"
+        )
     if as_json:
         out_json(run.to_json())
     else:
         _show(run, file, roles, seed, output)
     if run.verdict == "fail" and not no_fail:
         raise typer.Exit(3)
+
+
+def _one_of(option: str, given: str) -> None:
+    """Refuse a word that names nothing to be done, whether or not this file's reader would ask."""
+    if given not in ("refuse", "quarantine"):
+        raise DeclarationError(
+            f"{option} {given!r} is neither refuse nor quarantine",
+            code="DP-USE-099",
+            hint=nearest(given, ("refuse", "quarantine")),
+        )
 
 
 def _roles(**named: str | list[str] | None) -> Roles:

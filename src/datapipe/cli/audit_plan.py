@@ -8,16 +8,18 @@ file is a table.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from datapipe.cli.options import STORE, existing, refuse_uri
+from datapipe.cli.options import STORE, existing, refuse_uri, remote
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset, empty
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.core.pipeline import Pipeline
+from datapipe.core.remote import bare
 from datapipe.core.roles import Roles
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import DeclarationError
@@ -90,6 +92,18 @@ class Beside:
     prove: bool = False
     separator: str = ""
 
+    def tables(self) -> list[Path]:
+        """The tables of rows beside the file.
+
+        Returns:
+            Those that were given.
+
+        Example:
+            >>> Beside(Path("good.csv")).tables()
+            [PosixPath('good.csv')]
+        """
+        return [path for path in (self.reference, self.anchors) if path is not None]
+
     def names(self, path: str) -> set[str]:
         """What there is, by the names that `DETECTORS` uses.
 
@@ -134,7 +148,27 @@ def audit_pipeline(path: str, roles: Roles, *, beside: Beside) -> Pipeline:
     keys = fitting(roles, beside.names(path))
     alone = [_detector(key, beside) for key in keys if key in ALONE]
     together = [_detector(key, beside) for key in keys if key not in ALONE]
-    return Pipeline(Path(path).name, [reader_of(path, roles, beside), *alone, together])
+    reader = reader_of(path, roles, beside)
+    _no_option_in_vain(reader, [*alone, *together], beside)
+    return Pipeline(Path(bare(path)).name, [reader, *alone, together])
+
+
+def _no_option_in_vain(reader: Reader, detectors: Sequence[Stage], beside: Beside) -> None:
+    """Refuse an option that nothing of this audit takes: it would be passed over in silence."""
+    files = [reader, *(reader_of(str(p), Roles(), beside) for p in beside.tables())]
+    taken = {f.name for stage in (*files, *detectors) for f in fields(stage)}
+    asked = {
+        "separator": (beside.separator, "no CSV file is read"),
+        "on_error": (beside.on_error == "quarantine", "such files are read whole or not at all"),
+        "prove": (beside.prove, "no trigger is looked for with these options"),
+    }
+    for name, (given, why) in asked.items():
+        if given and name not in taken:
+            raise DeclarationError(
+                f"--{name.replace('_', '-')} is of no use here: {why}",
+                code="DP-USE-098",
+                hint="leave it out",
+            )
 
 
 def is_table(roles: Roles) -> bool:
@@ -258,7 +292,7 @@ def reader_of(path: str, roles: Roles, beside: Beside) -> Reader:
         >>> reader_of(str(file), Roles(), Beside()).name
         'ingest.jsonl'
     """
-    file = _first_file(refuse_uri(path))
+    file = Path(bare(path)) if remote(path) else _first_file(refuse_uri(path))
     if file.is_dir():
         raise DeclarationError(
             f"{path} is a folder",
@@ -291,6 +325,8 @@ def _reader_key(file: Path) -> str:
     try:
         return reader_key(file)
     except DeclarationError:
+        if not file.is_file():  # an address, whose name must tell
+            raise
         with file.open("rb") as opened:
             head = opened.read(16).lstrip()
         for magic, key in _MAGIC:

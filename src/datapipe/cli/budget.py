@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import typer
 
+from datapipe.cli.layout import table
 from datapipe.cli.options import STORE, Json, Store, existing_store
-from datapipe.cli.terminal import note, out, out_json, table
+from datapipe.cli.terminal import note, out, out_json
 from datapipe.lineage.store import Lineage
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 import datapipe
+from datapipe.cli.layout import table
 from datapipe.cli.options import Json
-from datapipe.cli.terminal import out, out_json, table
+from datapipe.cli.terminal import out, out_json
 from datapipe.core.stage import Stage
 from datapipe.report.evidence import Evidence, evidence, evidence_table
 from datapipe.stages import CATALOGUE, find

@@ -16,8 +16,9 @@ from typing import Any
 import typer
 
 from datapipe import __version__
+from datapipe.cli.layout import sheet
 from datapipe.cli.options import STORE, Json, Store
-from datapipe.cli.terminal import out, out_json, sheet
+from datapipe.cli.terminal import out, out_json
 from datapipe.errors import DatapipeError
 from datapipe.stages import CATALOGUE, EXTRAS
 

@@ -147,9 +147,13 @@ def _interrupted(error: BaseException) -> bool:
 
 
 def _usage(error: click.ClickException) -> DeclarationError:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, DeclarationError):  # from the parser of an option, which click wraps
+        return cause
     context = getattr(error, "ctx", None)
     verb = context.command_path if context is not None else "datapipe"
-    message = error.format_message().rstrip(".")
+    said = error.format_message().rstrip(".").replace(" Did you mean", "\nDid you mean").split("\n")
+    message = " ".join(dict.fromkeys(s.strip() for s in said))  # a suggestion is made once
     return DeclarationError(
         message[:1].lower() + message[1:],
         code="DP-USE-002",

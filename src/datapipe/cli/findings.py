@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run found, for a terminal: one line a finding, the worst first, at most 25 lines."""
+"""What a run found, for a terminal: a line a finding, the worst first, wrapped where it is long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from datapipe.cli.terminal import cut, line_width, out, painted, plain, settle
+from datapipe.cli.layout import hung, line_width
+from datapipe.cli.terminal import cut, out, painted, plain, settle
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import VERDICTS, Finding
 from datapipe.core.run import Run
@@ -65,8 +66,9 @@ def finding_lines(findings: Sequence[Finding], *, width: int = 0) -> list[str]:
     for finding in shown:
         word = finding.verdict.replace("_", " ").ljust(13)
         kind = cut(finding.kind, kinds)
-        text = f" {kind:<{kinds}}  {figure(finding.measure):<{figures}}  {finding.says}"
-        lines.append(painted(word, finding.verdict) + cut(plain(text), limit - len(word)))
+        start = plain(f"{word} {kind:<{kinds}}  {figure(finding.measure):<{figures}}  ")
+        first, *below = hung(start, plain(finding.says), limit)
+        lines += [painted(word, finding.verdict) + first.removeprefix(word), *below]
     rest = ordered[len(shown) :]
     if rest:
         counts = Counter(f.verdict for f in rest)

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 import typer
 
+from datapipe.cli.layout import table
 from datapipe.cli.options import Json, PassphraseFile
 from datapipe.cli.signing import own_public_keys, passphrase, public_keys, ring_folder
-from datapipe.cli.terminal import out, out_json, table
+from datapipe.cli.terminal import out, out_json
 from datapipe.manifest.keyring import KeyRing, RingKey
 from datapipe.manifest.keys import new_key
 

@@ -27,8 +27,9 @@ from datapipe.cli.labels_judging import by_row, head, judged, line
 from datapipe.cli.labels_routing import routed
 from datapipe.cli.labels_tools import send, take_in
 from datapipe.cli.labels_undo import put_back
+from datapipe.cli.layout import table
 from datapipe.cli.options import STORE, Json, Seed, Store
-from datapipe.cli.terminal import out, out_json, plain, table
+from datapipe.cli.terminal import out, out_json, plain
 from datapipe.core.run import Run
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
 from datapipe.measure.triage import rare_plan, relabel_plan
@@ -181,7 +182,9 @@ def _worth(
         prices = joined[cost].cast(pl.Float64, strict=False).fill_null(0.0).to_numpy()
     whole = float(rows.height if prices is None else prices.sum())
     scores = rows["score"].to_numpy()
-    made = relabel_plan(scores, budget=budget or whole, cost=prices, skill=skill, least=least)
+    made = relabel_plan(
+        scores, budget=whole if budget is None else budget, cost=prices, skill=skill, least=least
+    )
     chosen = rows[made.rows.tolist()].with_columns(
         expected_removed=pl.Series(made.removed), spent=pl.Series(made.spent)
     )

@@ -13,8 +13,9 @@ import typer
 from datapipe.cli.audit_plan import Beside, reader_of
 from datapipe.cli.labels_files import File, Output, flat, known_format, write_table
 from datapipe.cli.labels_judging import set_aside
+from datapipe.cli.layout import table
 from datapipe.cli.options import STORE, Json, Seed, Store
-from datapipe.cli.terminal import out, out_json, plain, settle, table
+from datapipe.cli.terminal import out, out_json, plain, settle
 from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run

@@ -12,7 +12,7 @@ import typer
 from datapipe.cli.lineage_forms import FORMS, Credentials
 from datapipe.cli.options import STORE, Json, KeyFile, PassphraseFile, Store, existing_store
 from datapipe.cli.terminal import out, out_json, plain
-from datapipe.errors import DeclarationError, ExecutionError, nearest
+from datapipe.errors import DatapipeError, DeclarationError, ExecutionError, nearest
 from datapipe.integrations.facts import facts_of
 from datapipe.lineage.store import Lineage
 
@@ -100,13 +100,25 @@ def _export(
             code="DP-USE-030",
             hint=nearest(form, (*_WHOLE, *FORMS)),
         )
+    if form in _WHOLE and (run or key or certificate):
+        raise DeclarationError(
+            f"--format {form} writes the whole store, unsigned: --run, --key and --certificate"
+            " are of no use there",
+            code="DP-USE-103",
+            hint=f"leave them out, or choose one of {', '.join(FORMS)}",
+        )
     lineage = Lineage(existing_store(store))
     credentials = Credentials(key, passphrase_file, certificate)
     if form in FORMS:
         facts = facts_of(lineage, run)
         credentials.check(form)
-        _fresh(folder)
-        files = FORMS[form](lineage, facts, folder, credentials)
+        made = _fresh(folder)
+        try:
+            files = FORMS[form](lineage, facts, folder, credentials)
+        except DatapipeError:
+            if made and not any(folder.iterdir()):  # what is refused leaves nothing
+                folder.rmdir()
+            raise
         if as_json:
             out_json({"folder": str(folder), "run": facts.run_id, "files": [str(f) for f in files]})
         else:
@@ -128,8 +140,9 @@ def _export(
         out(plain(f"{len(written)} tables, {sum(written.values()):,} lines written to {folder}"))
 
 
-def _fresh(folder: Path) -> None:
-    """Make the folder; one that holds something is left alone."""
+def _fresh(folder: Path) -> bool:
+    """Make the folder, and say whether it is new; one that holds something is left alone."""
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -142,3 +155,4 @@ def _fresh(folder: Path) -> None:
         raise DeclarationError(
             f"{folder} is not empty", code="DP-USE-031", hint="name a new folder"
         )
+    return new

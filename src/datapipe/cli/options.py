@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from datapipe.core.remote import SCHEMES, bare, fetched, permit
 from datapipe.errors import DeclarationError, nearest
 
 STORE = Path(".datapipe")
@@ -48,6 +49,8 @@ _NETWORK_SHARE = re.compile(r"^(\\\\|//)[^/\\]")
 def refuse_uri(path: str) -> str:
     """Refuse anything but a path of this machine, before anybody could follow it.
 
+    What is audited may lie in a store of objects where `DATAPIPE_REMOTE` allows it: see `local`.
+
     Args:
         path: What the user gave.
 
@@ -64,11 +67,62 @@ def refuse_uri(path: str) -> str:
     if _SCHEME.match(path) or _NETWORK_SHARE.match(path):
         scheme = path.partition(":")[0] if ":" in path else "network share"
         raise DeclarationError(
-            f"{path}: {scheme!r} addresses are not read; a path of this machine was expected",
+            f"{bare(path)}: {scheme!r} addresses are not read; a path of this machine was expected",
             code="DP-USE-003",
             hint="download the file first: datapipe opens no network connection",
         )
     return path
+
+
+def remote(path: str) -> bool:
+    """Whether what the user gave is an address that may be opened, as `DATAPIPE_REMOTE` says.
+
+    Args:
+        path: What the user gave.
+
+    Returns:
+        False for a path of this machine.
+
+    Raises:
+        DeclarationError: It is an address in a store of objects whose scheme is not allowed.
+
+    Example:
+        >>> remote("data/reviews.csv")
+        False
+    """
+    if path.partition("://")[0] not in SCHEMES or "://" not in path:
+        return False
+    permit(path)
+    return True
+
+
+def local(path: str) -> Path:
+    """A file of this machine, or the copy here of an object that may be fetched.
+
+    Args:
+        path: What the user gave.
+
+    Returns:
+        The path.
+
+    Raises:
+        DeclarationError: There is nothing, several objects fit, or it may not be opened.
+        ExecutionError: The store of objects cannot be reached.
+
+    Example:
+        >>> local(__file__).name
+        'options.py'
+    """
+    if not remote(path):
+        return existing(path)
+    copies = fetched(path)
+    if len(copies) > 1:
+        raise DeclarationError(
+            f"{bare(path)} means {len(copies)} objects; one was expected",
+            code="DP-USE-097",
+            hint="name one object",
+        )
+    return copies[0]
 
 
 def existing(path: str | Path) -> Path:
@@ -87,6 +141,12 @@ def existing(path: str | Path) -> Path:
         >>> existing(__file__).name
         'options.py'
     """
+    if not str(path).strip():
+        raise DeclarationError(
+            "the path is empty",
+            code="DP-USE-004",
+            hint="name a file, or look whether the variable behind it is set",
+        )
     found = Path(refuse_uri(str(path)))
     if found.is_symlink() and not found.exists():
         raise DeclarationError(

@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import re
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from datapipe.cli.options import existing
 from datapipe.cli.terminal import strangers_at_work
 from datapipe.core.pipeline import Pipeline
 from datapipe.errors import DatapipeError, DeclarationError, nearest
+
+_UNEXPECTED = re.compile(
+    r"(?:\w+\.)*?(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*?'(\w+)'"
+)
 
 
 def load_pipeline(address: str) -> Pipeline:
@@ -83,6 +91,12 @@ def _run_file(path: Path) -> ModuleType:
     except DatapipeError as error:
         error.message = f"{_place(path, error)}: {error.message}"
         raise
+    except TypeError as error:
+        raise DeclarationError(
+            f"{_place(path, error)}: TypeError: {error}",
+            code="DP-USE-013",
+            hint=_meant(str(error), vars(module)) or "mend the file; -vv shows the traceback",
+        ) from error
     except (Exception, SystemExit) as error:  # `sys.exit(0)` there would look like a finished run
         raise DeclarationError(
             f"{_place(path, error)}: {type(error).__name__}: {error}",
@@ -90,6 +104,16 @@ def _run_file(path: Path) -> ModuleType:
             hint="mend the file; -vv shows the traceback",
         ) from error
     return module
+
+
+def _meant(told: str, names: Mapping[str, Any]) -> str:
+    """The closest parameters, where a class or function of the file was given one it has not."""
+    found = _UNEXPECTED.match(told)
+    called = names.get(found[1]) if found else None
+    if found is None or not callable(called):
+        return ""
+    known = [name for name in inspect.signature(called).parameters if not name.startswith("_")]
+    return nearest(found[2], known, most=1)
 
 
 def _place(path: Path, error: BaseException) -> str:

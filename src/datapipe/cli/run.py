@@ -67,12 +67,18 @@ def _executor(name: str, address: str) -> Executor | None:
     return None
 
 
+def _rows_read(run: Run) -> int:
+    """Rows that all readers passed on: they come first, and each brings one source."""
+    read = run.steps[: max(1, len(run.data.sources))]
+    return sum(step.rows_out for step in read) if read else len(run.data)
+
+
 def _tell(run: Run, seed: int, *, as_json: bool) -> None:
     settle(run)
     if as_json:
         out_json(run.to_json())
         return
-    first = run.steps[0].rows_out if run.steps else len(run.data)
+    first = _rows_read(run)
     reused = sum(s.reused for s in run.steps)
     store = "" if run.store == STORE else f" --store {run.store}"
     closing = [f"artifact: {a.name} {a.digest[:19]}" for a in run.artifacts.values()][:4]

@@ -16,8 +16,9 @@ import polars as pl
 import typer
 
 from datapipe.cli.exits import end_now
+from datapipe.cli.layout import table
 from datapipe.cli.options import STORE, Json, Store, existing_store
-from datapipe.cli.terminal import out, out_json, shown, table
+from datapipe.cli.terminal import out, out_json, shown
 from datapipe.lineage.store import Lineage
 from datapipe.lineage.watch import last_resort
 

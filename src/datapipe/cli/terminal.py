@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -139,89 +139,6 @@ def plain(text: str) -> str:
         a\x1b[31m\nb
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], *, width: int = 0) -> str:
-    """Rows as aligned text, the last column cut to the width.
-
-    Args:
-        headers: Names of the columns.
-        rows: Cells; anything that `str` can show.
-        width: Characters a line may have; 0 for the terminal's width.
-
-    Returns:
-        The lines.
-
-    Example:
-        >>> print(table(["kind", "n"], [["labels.noise", 3], ["gate", 12]], width=40))
-        kind          n
-        labels.noise  3
-        gate          12
-    """
-    cells = [[plain(shown(c)) for c in row] for row in rows]
-    wide = [max([len(h), *(len(r[i]) for r in cells)]) for i, h in enumerate(headers)]
-    limit = width or line_width()
-    lines = []
-    for row in [list(headers), *cells]:
-        line = "  ".join(c.ljust(w) for c, w in zip(row, wide, strict=True)).rstrip()
-        lines.append(cut(line, limit))
-    return "\n".join(lines)
-
-
-def sheet(value: Mapping[str, Any], *, width: int = 0) -> str:
-    """A nested answer as text: names and values, lists of records as small tables.
-
-    Args:
-        value: The answer.
-        width: Characters a line may have; 0 for the terminal's width.
-
-    Returns:
-        The lines.
-
-    Example:
-        >>> steps = [{"stage": "dedup.exact", "kept": True}]
-        >>> print(sheet({"row": "1:7", "steps": steps}, width=40))
-        row    1:7
-        steps
-          stage        kept
-          dedup.exact  True
-    """
-    names = max((len(k) for k, v in value.items() if not _is_block(v)), default=0)
-    lines: list[str] = []
-    for name, item in value.items():
-        if not _is_block(item):
-            lines.append(f"{name:<{names}}  {plain(shown(item))}".rstrip())
-            continue
-        inner = sheet(item, width=width) if isinstance(item, Mapping) else _records(item, width)
-        lines += [name, *(f"  {line}" for line in inner.splitlines())]
-    return "\n".join(lines)
-
-
-def line_width() -> int:
-    """How long a line of text may be: the terminal's width, or anything where there is none.
-
-    Returns:
-        Characters.
-
-    Example:
-        >>> line_width() >= 80
-        True
-    """
-    if not sys.stdout.isatty():
-        return 10_000
-    return max(80, shutil.get_terminal_size((120, 24)).columns)
-
-
-def _is_block(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return bool(value)
-    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _records(records: Sequence[Mapping[str, Any]], width: int) -> str:
-    names = list(dict.fromkeys(k for r in records for k in r))
-    full = [n for n in names if any(r.get(n) not in (None, "", [], {}) for r in records)]
-    return table(full, [[r.get(n) for n in full] for r in records], width=width)
 
 
 def cut(text: str, width: int) -> str:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from datapipe.cli.layout import sheet
 from datapipe.cli.options import STORE, Json, Store, existing_store
-from datapipe.cli.terminal import out, out_json, sheet
+from datapipe.cli.terminal import out, out_json
 from datapipe.lineage.store import Lineage
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)

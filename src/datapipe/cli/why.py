@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+from datapipe.cli.layout import sheet
 from datapipe.cli.options import STORE, Json, Store, existing, existing_store
-from datapipe.cli.terminal import out, out_json, plain, sheet
+from datapipe.cli.terminal import out, out_json, plain
 from datapipe.errors import DeclarationError
 from datapipe.lineage.rows import row_number
 from datapipe.lineage.store import Lineage

@@ -171,7 +171,7 @@ class FunctionStage(Stage):
 
 
 def stage(
-    key: str, *, version: str = "", needs: tuple[str, ...] = ()
+    key: str, *, version: str = "", needs: str | tuple[str, ...] = ()
 ) -> Callable[[StageFunction], Callable[..., FunctionStage]]:
     """Make a stage of a plain function.
 
@@ -181,13 +181,14 @@ def stage(
     Args:
         key: `family.method`.
         version: Raise it when the function or what it calls changes; without it nothing is reused.
-        needs: Roles without which it cannot run.
+        needs: Roles without which it cannot run, one or several.
 
     Returns:
         A decorator; the decorated name makes stages, its keyword arguments are their parameters.
 
     Raises:
-        DeclarationError: The key is not of the form `family.method`, or was forgotten.
+        DeclarationError: The key is not of the form `family.method`, or was forgotten; the version
+            is no text.
 
     Example:
         >>> @stage("text.strip", version="1", needs=("text",))
@@ -202,6 +203,13 @@ def stage(
             code="DP-DECL-016",
             hint="""write @stage("family.method", version="1") above the function""",
         )
+    if not isinstance(version, str):
+        raise DeclarationError(
+            f"@stage({key!r}) was given version={version!r}; a text was expected",
+            code="DP-DECL-016",
+            hint=f'write version="{version}"',
+        )
+    roles = (needs,) if isinstance(needs, str) else tuple(needs)
     family, _, method = key.partition(".")
     if not (family.isidentifier() and method.replace(".", "_").isidentifier()):
         raise DeclarationError(
@@ -213,7 +221,7 @@ def stage(
     def decorate(function: StageFunction) -> Callable[..., FunctionStage]:
         def make(**arguments: Any) -> FunctionStage:
             pairs = tuple(sorted(arguments.items()))
-            return FunctionStage(function, key, version, pairs, needs)
+            return FunctionStage(function, key, version, pairs, roles)
 
         make.__name__ = getattr(function, "__name__", "stage")
         make.__doc__ = function.__doc__

@@ -142,7 +142,7 @@ class Gate(Stage):
     raises_findings: ClassVar[tuple[str, ...]] = ("gate",)
 
     def __hash__(self) -> int:
-        return hash(tuple(sorted(self.limits.items(), key=lambda item: item[0])))
+        return hash(tuple(sorted(self.limits.items(), key=lambda item: str(item[0]))))
 
     def check(self) -> list[str]:
         """Problems with the limits.
@@ -154,8 +154,13 @@ class Gate(Stage):
             >>> Gate().check()
             ['gate: no limits are given, so it would pass everything']
         """
+        if not isinstance(self.limits, Mapping):
+            return [f"{self.name}: limits={self.limits!r} is no dictionary of kinds to limits"]
         if not self.limits:
             return ["gate: no limits are given, so it would pass everything"]
+        odd = [k for k in self.limits if not isinstance(k, str) or not k]
+        if odd:
+            return [f"{self.name}: {k!r} is no pattern of kinds, such as 'labels.*'" for k in odd]
         return [
             f"gate: the limit for {k!r} is {v.bound if isinstance(v, Limit) else v!r}; "
             "use at_most(...) or at_least(...)"
@@ -192,7 +197,12 @@ class Gate(Stage):
                 hint="see the rows in the report; on_finding='quarantine' sets them aside",
                 findings=(*broken, Finding("gate", "fail", measure, "; ".join(says), "high")),
             )
-        words = f"{looked} findings keep to {len(self.limits)} limits"
+        words = f"{_many(looked, 'finding keeps', 'findings keep')} to "
+        words += _many(len(self.limits), "limit", "limits")
+        kinds = [f.kind for f in context.findings]
+        unmet = [p for p in self.limits if not any(fnmatchcase(kind, p) for kind in kinds)]
+        if unmet:  # it may be a slip of the pen
+            words += f"; no finding met {', '.join(map(repr, unmet))} (optional)"
         return Yield(findings=(Finding("gate", "clean", measure, words),))
 
     def judge(self, context: Context) -> tuple[list[Finding], list[str], int]:
@@ -223,6 +233,10 @@ class Gate(Stage):
                     broken.append(finding)
                     says.append(_break(finding, limit))
         return broken, says, looked
+
+
+def _many(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
 
 
 def _break(finding: Finding, limit: Limit) -> str:

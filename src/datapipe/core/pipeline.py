@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Integral
@@ -14,12 +15,15 @@ from typing import Any, Protocol
 from datapipe._lazy import upward
 from datapipe.core.arrow_stream import ArrowStream
 from datapipe.core.dataset import Dataset
+from datapipe.core.kinds import unraised
 from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.stage import KEPT_BY_THE_EXECUTOR, Reader, RowStage, Stage
 from datapipe.errors import DeclarationError, MissingRole
 
 StageLike = Stage | Sequence[Stage]
+MOST_TOLD = 90
+"""Characters of a step's parameters in the text of a plan."""
 
 
 class Executor(Protocol):
@@ -104,7 +108,7 @@ class Plan:
             mark = "|" if len(group) > 1 else " "
             for step in group:
                 number = str(step.group) if step is group[0] else ""
-                lines.append(f"  {number:>3} {mark} {step.stage.name:<28} {_told(step.stage)[:90]}")
+                lines.append(f"  {number:>3} {mark} {step.stage.name:<28} {_short(step.stage)}")
         return "\n".join(lines)
 
 
@@ -117,7 +121,7 @@ class Pipeline:
             are put one below the other, other stages in it see the same rows.
 
     Raises:
-        DeclarationError: The stages are no list.
+        DeclarationError: The stages are no list, or the name is no text.
 
     Example:
         >>> Pipeline("p", []).plan()
@@ -129,7 +133,14 @@ class Pipeline:
     """
 
     def __init__(self, name: str, stages: Sequence[StageLike]) -> None:
-        if isinstance(stages, (Stage, str)):
+        if not isinstance(name, str) or not name.strip():
+            raise DeclarationError(
+                f"a pipeline was given the name {name!r}; a text was expected",
+                code="DP-DECL-014",
+                hint="name it: the store lists its runs by it",
+            )
+        unordered = (Stage, str, bytes, Mapping, AbstractSet)
+        if isinstance(stages, unordered) or not isinstance(stages, Iterable):
             raise DeclarationError(
                 f"pipeline {name!r} was given {stages!r}, not a list of stages",
                 code="DP-DECL-014",
@@ -154,8 +165,8 @@ class Pipeline:
 
         Example:
             >>> import pyarrow as pa
-            >>> from datapipe.core.gate import Gate, at_most
-            >>> plan = Pipeline("p", [Gate({"a.*": at_most(1)})]).plan(pa.table({"a": [1]}))
+            >>> from datapipe.stages import ExactDuplicates
+            >>> plan = Pipeline("p", [ExactDuplicates()]).plan(pa.table({"a": [1]}))
             >>> plan.steps[0].shape
             'whole'
         """
@@ -263,7 +274,7 @@ class Pipeline:
         if amiss:
             return wrong, []  # nor what such a reader declares
         missing, unmade = _unmet(groups, self._roles(given))
-        return [*wrong, *unmade], missing
+        return [*wrong, *unmade, *unraised(groups)], missing
 
 
 def _unmet(groups: Sequence[Sequence[Stage]], roles: Roles) -> tuple[list[str], list[str]]:
@@ -291,6 +302,11 @@ def _told(stage: Stage) -> str:
     """The parameters that say something, in one line."""
     said = {k: v for k, v in stage.params().items() if v not in ("", (), None)}
     return ", ".join(f"{k}={v!r}" for k, v in said.items())
+
+
+def _short(stage: Stage) -> str:
+    said = _told(stage)
+    return said if len(said) <= MOST_TOLD else said[: MOST_TOLD - 1] + "…"
 
 
 def _shape(stage: Stage) -> str:

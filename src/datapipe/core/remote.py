@@ -41,8 +41,46 @@ def allowed(uri: str) -> bool:
     return "://" in uri and scheme in SCHEMES and scheme in told
 
 
+def bare(uri: str) -> str:
+    """An address as it may be shown and recorded: without what stands before `@` and behind `?`.
+
+    Args:
+        uri: The address.
+
+    Returns:
+        The address without names, passwords and settings.
+
+    Example:
+        >>> bare("s3://key:secret@bucket/a.parquet?region=eu-west-1")
+        's3://bucket/a.parquet'
+    """
+    scheme, there, rest = uri.partition("?")[0].partition("://")
+    if not there:
+        return uri
+    server, slash, key = rest.partition("/")
+    who, at, place = server.rpartition("@")
+    named = f"{who}@{place}" if at and ":" not in who and scheme.startswith("abfs") else place
+    return f"{scheme}://{named}{slash}{key}"
+
+
+def has_password(uri: str) -> bool:
+    """Whether an address holds a password: it would be recorded with the source.
+
+    Args:
+        uri: The address.
+
+    Returns:
+        Whether there is a colon before its `@`.
+
+    Example:
+        >>> has_password("s3://key:secret@bucket/a"), has_password("s3://bucket/a:b@c")
+        (True, False)
+    """
+    return ":" in uri.partition("://")[2].partition("/")[0].rpartition("@")[0]
+
+
 def permit(uri: str) -> None:
-    """Refuse an address whose scheme the user has not allowed.
+    """Refuse an address whose scheme the user has not allowed, or that holds a password.
 
     Args:
         uri: The address.
@@ -60,9 +98,15 @@ def permit(uri: str) -> None:
     """
     if not allowed(uri):
         raise DeclarationError(
-            f"{uri.partition('?')[0]!r} may not be opened",
+            f"{bare(uri)!r} may not be opened",
             code="DP-READ-040",
             hint=f"set {ALLOWED}={uri.partition('://')[0]} to allow it",
+        )
+    if has_password(uri):
+        raise DeclarationError(
+            f"{bare(uri)!r} was given with a password, which the store would keep for ever",
+            code="DP-READ-042",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or their like, instead",
         )
 
 

@@ -36,6 +36,7 @@ from datapipe.execute._group import GroupDone
 from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
 from datapipe.execute._recorder import Recorder
+from datapipe.execute._where import name_the_stage
 from datapipe.execute.act import Acted, act, applied
 from datapipe.execute.columns import Edge, passed_edges, planned_edges
 from datapipe.execute.edges import same_rows, woven
@@ -300,7 +301,10 @@ class _Session:
             raise
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise not_computed(stage, error) from error
-        except (DatapipeError, KeyboardInterrupt, OSError):
+        except DatapipeError as error:
+            name_the_stage(error, stage)
+            raise
+        except (KeyboardInterrupt, OSError):
             raise
         except (Exception, SystemExit) as error:  # `sys.exit(0)` would look like a finished run
             raise ExecutionError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
 import threading
 import time
 import weakref
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-import pyarrow as pa
 
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
+from datapipe.lineage.answer import framed
 from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
@@ -32,9 +31,7 @@ from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import watched
 
 Kept = TypeVar("Kept")
-BATCH_ROWS = 65_536
 _ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-_NO_FRAME_HAS = re.compile(r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|TIME WITH TIME ZONE)\b")
 _MISTAKES = (
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -139,7 +136,9 @@ def answered(
     _refuse_orders(connection, query)
     with watched(connection, limits.seconds) as watch:
         try:
-            return _answer(connection, *narrowed(connection, query, values), limits)
+            asked, given = narrowed(connection, query, values)
+            relation = connection.sql(asked, params=dict(given) or None)
+            return framed(relation, limits.answer_bytes)
         except (duckdb.Error, OSError, RuntimeError) as error:
             if watch.cause is not None:
                 raise watch.cause from error
@@ -375,58 +374,6 @@ def _refuse_orders(connection: duckdb.DuckDBPyConnection, query: str) -> None:
             code="DP-DECL-051",
             hint="use SELECT, FROM, WITH, DESCRIBE, SUMMARIZE or EXPLAIN",
         )
-
-
-def _answer(
-    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object], limits: Limits
-) -> pl.DataFrame:
-    relation = _representable(connection.sql(query, params=dict(values) or None))
-    reader = relation.to_arrow_reader(BATCH_ROWS)
-    batches: list[pa.RecordBatch] = []
-    size = 0
-    for batch in reader:
-        batches.append(batch)
-        size += batch.nbytes
-        if size > limits.answer_bytes:
-            raise ExecutionError(
-                f"the answer is larger than {limits.answer_bytes:,} bytes",
-                code="DP-EXEC-055",
-                hint="ask for fewer rows or columns, or add a LIMIT",
-            )
-    table = pa.Table.from_batches(batches, schema=reader.schema)
-    frame = pl.DataFrame(table.rename_columns(_told_apart(table.column_names)))
-    whole = [n for n, t in frame.schema.items() if isinstance(t, pl.Decimal) and t.scale == 0]
-    return frame.with_columns(_counted(frame[name]) for name in whole)
-
-
-def _representable(relation: Any) -> Any:
-    """The answer with columns of types that a frame has not, such as intervals, as text."""
-    as_text = [_NO_FRAME_HAS.search(str(kind)) is not None for kind in relation.types]
-    if not any(as_text):
-        return relation
-    names = [name.replace('"', '""') for name in relation.columns]
-    told = [
-        f'#{number}::varchar as "{name}"' if cast else f"#{number}"
-        for number, (name, cast) in enumerate(zip(names, as_text, strict=True), start=1)
-    ]
-    return relation.project(", ".join(told))
-
-
-def _told_apart(names: list[str]) -> list[str]:
-    """Columns of equal names, which a join may give, by a number: `reason`, `reason_1`."""
-    found: list[str] = []
-    for name in names:
-        new, n = name, 0
-        while new in found or (n and new in names):
-            n += 1
-            new = f"{name}_{n}"
-        found.append(new)
-    return found
-
-
-def _counted(column: pl.Series) -> pl.Series:
-    """Sums of integers come as decimals of 38 digits; most are counts and fit 64 bits."""
-    return column if (column.abs() >= 2**63).any() else column.cast(pl.Int64)
 
 
 def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:

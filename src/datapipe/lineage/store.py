@@ -333,7 +333,7 @@ class Lineage:
             values: Values of its `$name` parameters.
 
         Returns:
-            The rows.
+            The rows; a column of what a frame cannot hold (intervals, a date of infinity) as text.
 
         Raises:
             DeclarationError: It is not one question, or SQL that cannot be understood.

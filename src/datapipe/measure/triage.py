@@ -79,9 +79,25 @@ def relabel_plan(
         Sheng, Provost & Ipeirotis, 2008, Get another label?
     """
     prices = np.ones(scores.size) if cost is None else cost
-    if budget <= 0 or not 0 < skill <= 1 or prices.shape != scores.shape or not (prices > 0).all():
+    if prices.shape != scores.shape:
         raise DeclarationError(
-            f"budget={budget}, skill={skill}: above 0, skill at most 1, a cost above 0 a row"
+            f"{prices.size} costs for {scores.size} rows",
+            code="DP-DECL-080",
+            hint="give every row one cost",
+        )
+    if not (prices > 0).all():
+        row = int(np.flatnonzero(~(prices > 0))[0])
+        raise DeclarationError(
+            f"the cost of row {row + 1} is {prices[row]:g}; above 0 was expected",
+            code="DP-DECL-080",
+            hint="name a column that holds what it costs to have a row labelled",
+        )
+    if not (budget > 0 and 0 < skill <= 1):
+        raise DeclarationError(
+            f"budget={budget:g} and skill={skill:g}; a budget above 0 and a skill in (0, 1]"
+            " were expected",
+            code="DP-DECL-080",
+            hint="give what may be spent, and how often who checks is right",
         )
     if scores.size and (not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1):
         raise DeclarationError("scores must be chances between 0 and 1")

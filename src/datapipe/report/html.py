@@ -11,7 +11,7 @@ from string import Template
 
 from datapipe import __version__
 from datapipe.core.run import Run
-from datapipe.errors import ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.report import findings, lineage, models, rows, sections
 from datapipe.report.facts import gather
 from datapipe.report.markup import Html, join, table, tag, verdict
@@ -49,6 +49,7 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
         The path.
 
     Raises:
+        DeclarationError: There is a file that is no report: it is not overwritten.
         ExecutionError: The file cannot be written.
 
     Example:
@@ -58,6 +59,7 @@ def write_report(store: Path, run_id: str, path: Path, *, extra: Html | None = N
         >>> write_report(small_run().store, "", target).read_text()[:15]
         '<!doctype html>'
     """
+    refuse_place(path)
     facts = gather(store, run_id)
     parts: list[Html] = [section(facts) for section in ORDER]
     if extra is not None:
@@ -82,6 +84,7 @@ def refuse_place(path: Path) -> None:
         path: Where a report is to go.
 
     Raises:
+        DeclarationError: There is a file that is no report: it is not overwritten.
         ExecutionError: It is a folder, or its folder is missing or may not be written to.
 
     Example:
@@ -93,6 +96,22 @@ def refuse_place(path: Path) -> None:
         raise _no_place(path, os.strerror(errno.ENOENT))
     if not os.access(path.parent, os.W_OK):
         raise _no_place(path, os.strerror(errno.EACCES))
+    if path.exists() and not _is_page(path):
+        raise DeclarationError(
+            f"{path} is there already and is no report; it is not overwritten",
+            code="DP-USE-101",
+            hint="choose another path with -o, such as report.html",
+        )
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file is empty or a page of HTML, as every report is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError:
+        return False
+    return not start or start.startswith((b"<!doctype html", b"<html"))
 
 
 def _no_place(path: Path, why: str | None) -> ExecutionError:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.stage import Stage
+from datapipe.errors import DeclarationError
 from datapipe.testing.behaved import BEHAVED
 from datapipe.testing.declared import DECLARED, OneCheck
 from datapipe.testing.trial import Skip, Trial
@@ -131,12 +132,22 @@ def check_stage(stage: Stage, data: Dataset | None = None, *, seed: int = 7) -> 
     Returns:
         Every check: run, skipped with the reason, or failed with what went wrong.
 
+    Raises:
+        DeclarationError: It is no stage, or a class that was not called.
+
     Example:
         >>> from datapipe.testing.small import long_enough
         >>> report = check_stage(long_enough(column="text"))
         >>> report.ok, len(report.failed)
         (True, 0)
     """
+    if not isinstance(stage, Stage):
+        what = "a class: call it" if isinstance(stage, type) else f"of type {type(stage).__name__}"
+        raise DeclarationError(
+            f"{getattr(stage, '__name__', stage)!r} is no stage, it is {what}",
+            code="DP-DECL-016",
+            hint="write check_stage(MyStage())",
+        )
     trial = Trial(stage, data, seed=seed)
     try:
         with threadpool_limits(1):  # as the executor runs it

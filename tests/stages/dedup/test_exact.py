@@ -14,6 +14,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.finding import Finding
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID, Roles
 from datapipe.errors import SchemaMismatch
+from datapipe.stages import find
 from datapipe.stages.dedup.exact import ExactDuplicates
 
 ROWS = st.lists(
@@ -107,3 +108,9 @@ def test_a_wrong_column_is_told(context: Context) -> None:
 def test_nothing_to_compare_is_not_clean(context: Context) -> None:
     only_key = Dataset.of(pl.DataFrame({"k": [1, 1]}), Roles.of(id="k"))
     assert look(only_key, context).verdict == "not_evaluated"
+
+
+@pytest.mark.parametrize("key", ["dedup.exact", "dedup.near", "dedup.minhash", "synthetic.score"])
+def test_rows_whose_label_is_not_what_is_wrong_are_not_relabelled(key):
+    (told,) = find(key)(on_finding="relabel").check()
+    assert "on_finding='relabel' is none of note, quarantine, weight, stop" in told

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import socket
@@ -429,3 +430,50 @@ def test_decimals_of_too_many_digits_are_refused_by_column(tmp_path):
     pq.write_table(pa.table({"v": [1], "cents": pa.array([1], pa.decimal256(50, 2))}), path)
     with pytest.raises(SchemaMismatch, match=r"column 'cents' holds decimal256\(50, 2\)"):
         ReadParquet(path).run(empty(), Context(0, tmp_path))
+
+
+@pytest.mark.parametrize("plain_footer", [False, True])
+def test_an_encrypted_file_is_told_as_one(tmp_path, plain_footer):
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):
+        def __init__(self, _):
+            super().__init__()
+
+        def wrap_key(self, key, _):
+            return base64.b64encode(key)
+
+        def unwrap_key(self, key, _):
+            return base64.b64decode(key)
+
+    how = encryption.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": ["v"]}, plaintext_footer=plain_footer
+    )
+    made = encryption.CryptoFactory(Keys).file_encryption_properties(
+        encryption.KmsConnectionConfig(), how
+    )
+    table = pa.table({"v": [1, 2], "w": ["a", "b"]})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=made) as file:
+        file.write_table(table)
+    with pytest.raises(Malformed, match=r"encrypted.* no key of its writer's is taken") as told:
+        read(ReadParquet(tmp_path / "a.parquet"), tmp_path)
+    assert told.value.hint == "decrypt it, and save the rows as a Parquet file"
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "GMT+2", "Z", "nowhere"])
+def test_a_time_zone_that_is_no_zones_name_is_refused(tmp_path, zone, capfd):
+    times = pa.array([0, 1], pa.timestamp("us", zone))
+    write(tmp_path / "a.parquet", {"t": times})
+    with pytest.raises(SchemaMismatch, match="the column 't' holds timestamp") as told:
+        read(ReadParquet(tmp_path / "a.parquet"), tmp_path)
+    assert told.value.hint == "write the times in UTC"
+    assert "panicked" not in capfd.readouterr().err
+    for known in ("UTC", "Europe/Berlin", "+00:00", None):
+        write(tmp_path / "b.parquet", {"t": pa.array([0, 1], pa.timestamp("us", known))})
+        assert len(read(ReadParquet(tmp_path / "b.parquet"), tmp_path).data) == 2
+
+
+def test_a_label_is_no_span_of_time(tmp_path):
+    write(tmp_path / "a.parquet", {"y": pa.array([1, 2], pa.duration("s"))})
+    with pytest.raises(SchemaMismatch, match="'y', named as label, holds Duration"):
+        read(ReadParquet(tmp_path / "a.parquet", label="y"), tmp_path)

@@ -17,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
+from datapipe.core.pipeline import Pipeline
 from datapipe.core.roles import Roles
 from datapipe.errors import DataError, DeclarationError, Malformed, SchemaMismatch
 from datapipe.features.networks import load_model, logits
+from datapipe.stages import ReadParquet
 from datapipe.stages.train._rows import held_out, prepare, related_rows
 from datapipe.stages.train.plain import TrainPlain
 
@@ -282,3 +284,22 @@ def test_cuda_is_not_replaced_silently(digits, context) -> None:
         pytest.skip("there is a CUDA device")
     with pytest.raises(DeclarationError, match="no CUDA device"):
         TrainPlain(device="cuda").run(digits, context)
+
+
+def test_a_seed_gives_one_model_whatever_the_store_met_before(tmp_path) -> None:
+    rng = np.random.default_rng(4)
+    readers = []
+    for name in ("a", "b"):
+        x, y = rng.normal(size=(150, 3)), rng.integers(0, 2, 150)
+        frame = pl.DataFrame(x + y[:, None], schema=["p", "q", "r"]).with_columns(y=pl.Series(y))
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+        readers.append(ReadParquet(tmp_path / f"{name}.parquet", label="y"))
+    train = TrainPlain(epochs=1, named="m")
+    models = []
+    for store, before in (("fresh", []), ("used", [readers[1]])):
+        for reader in before:
+            Pipeline("before", [reader]).run(seed=1, store=tmp_path / store)
+        run = Pipeline("p", [readers, train]).run(seed=7, store=tmp_path / store)
+        models.append((run.artifacts["m"].digest, [s.number for s in run.data.sources]))
+    assert [numbers for _, numbers in models] == [[1, 2], [2, 1]]
+    assert models[0][0] == models[1][0]

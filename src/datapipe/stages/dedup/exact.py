@@ -13,7 +13,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import SchemaMismatch, nearest
 from datapipe.stages.dedup._clusters import Clusters, Indices, repeats_found
 
@@ -49,7 +49,7 @@ class ExactDuplicates(Stage):
     """
 
     columns: tuple[str, ...] = ()
-    on_finding: OnFinding = "quarantine"
+    on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.exact"
     version: ClassVar[str] = "1"

@@ -15,7 +15,7 @@ from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.parameters import PositiveInt, PositiveShare, Range
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.features.text import (
     Indices,
     character_shingles,
@@ -70,7 +70,7 @@ class MinHash(Stage):
     threshold: PositiveShare = 0.8
     permutations: Annotated[int, Range(16)] = 128
     shingle: PositiveInt = 5
-    on_finding: OnFinding = "quarantine"
+    on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.minhash"
     version: ClassVar[str] = "1"

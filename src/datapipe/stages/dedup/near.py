@@ -15,7 +15,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.parameters import Range
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.features.images import pixel_matrix
 from datapipe.features.tables import numeric_features
 from datapipe.stages.dedup._clusters import Clusters, components, repeats_found
@@ -72,7 +72,7 @@ class NearDuplicates(Stage):
     """
 
     level: Annotated[float, Range(0, 0.5, "()")] = 0.1
-    on_finding: OnFinding = "quarantine"
+    on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.near"
     version: ClassVar[str] = "2"

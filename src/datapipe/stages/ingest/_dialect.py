@@ -110,7 +110,7 @@ def _named(names: list[str], path: Path, separator: str) -> list[str]:
             raise Malformed(
                 f"{path}:1: the header has one field; its names seem to be parted by {other!r}",
                 code="DP-READ-015",
-                hint=f"read it with separator={other!r}, in an audit with --separator {other!r}",
+                hint=f"read it with separator={other!r}",
             )
     return filled
 

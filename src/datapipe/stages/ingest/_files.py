@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from datapipe.core.remote import ALLOWED, SCHEMES, allowed, fetched
+from datapipe.core.remote import ALLOWED, SCHEMES, allowed, bare, fetched, has_password
 from datapipe.errors import DeclarationError, ExecutionError, Malformed, nearest
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -37,6 +37,10 @@ LOOKS = (
 )
 
 
+ENDINGS = {"ReadParquet": ".parquet", "ReadArrow": ".arrow"}
+"""What the names of a reader's files end in."""
+
+
 def spelled(path: Paths) -> str | tuple[str, ...]:
     """A path or several in a form that is hashable and that JSON can write."""
     if isinstance(path, (str, os.PathLike)):
@@ -54,7 +58,9 @@ def scheme_problem(path: str) -> str:
     if SCHEME.match(path) and not allowed(path):
         scheme = path.partition("://")[0]
         unless = f" unless {ALLOWED}={scheme}" if scheme in SCHEMES else ""
-        return f"{path!r} is not a local path; nothing is fetched from a network{unless}"
+        return f"{bare(path)!r} is not a local path; nothing is fetched from a network{unless}"
+    if SCHEME.match(path) and has_password(path):
+        return f"{bare(path)!r} was given with a password, which the store would keep for ever"
     if not path.strip() or "\0" in path:
         return "a path is empty"
     return _unwritable(path)
@@ -183,7 +189,21 @@ def wrong_kind(path: Path, wanted: str, start: bytes) -> Malformed:
     """The refusal of a file whose first bytes are not those of the wanted format."""
     words, reader = looks_like(start)
     return Malformed(
-        f"{path} is not {wanted}" + (f": it looks like {words}" if words else ""),
+        f"{path} is not {wanted}{_seems(words)}",
         code="DP-READ-005",
-        hint=f"read it with {reader}" if reader else f"save the rows as {wanted}",
+        hint=_instead(words, reader, wanted),
     )
+
+
+def _seems(words: str) -> str:
+    if "encrypted" in words:
+        return f" that can be read: it looks like {words}, and no key of its writer's is taken"
+    return f": it looks like {words}" if words else ""
+
+
+def _instead(words: str, reader: str, wanted: str) -> str:
+    """What to do with a file that is no file of the wanted format."""
+    if reader:
+        return f"read it with {reader}; a command goes by the name: let it end in {ENDINGS[reader]}"
+    first = "decrypt it, and " if "encrypted" in words else ""
+    return f"{first}save the rows as {wanted}"

@@ -16,7 +16,13 @@ from typing import Any
 from datapipe.core.thrift import MAX_DEPTH, Compact, Damaged
 
 BYTE_ARRAY = 6
+ENCRYPTION, CRYPTO = 8, 8
+"""Field of a footer, and of a column of a row group, that only encrypted files have."""
 Fields = Mapping[int, Any]
+
+
+class Encrypted(Damaged):
+    """A sound footer of columns that only the writer's key opens."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ def parsed(raw: bytes, size: int) -> Footer:
 
 
 def _footer(meta: Fields, size: int) -> Footer:
+    if ENCRYPTION in meta or any(CRYPTO in column for group in meta[4] for column in group[1]):
+        raise Encrypted("its columns are encrypted, and no key of its writer's is taken")
     leaves = _leaves(meta[2])
     groups = meta[4]
     rows = [group[3] for group in groups]

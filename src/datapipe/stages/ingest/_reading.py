@@ -218,6 +218,13 @@ class SourceReader(Reader):
                     code="DP-READ-026",
                     hint="name a column of one value a row: take the field or the items out first",
                 )
+        for name in roles.all("label"):
+            if types[name] == pl.Duration:
+                raise SchemaMismatch(
+                    f"{self._uri()}: the column {name!r}, named as label, holds {types[name]}",
+                    code="DP-READ-026",
+                    hint="write the spans of time as numbers, such as seconds",
+                )
         for name in roles.all("text"):
             if types[name] != pl.Binary:
                 continue
@@ -338,7 +345,9 @@ def refuse_types(schema: pa.Schema, where: str) -> None:
             raise SchemaMismatch(
                 f"{where}: the column {column.name!r} holds {odd}, which cannot be computed with",
                 code="DP-READ-027",
-                hint="write it as plain numbers, texts or lists, or leave it out",
+                hint="write the times in UTC"
+                if pa.types.is_timestamp(odd)
+                else "write it as plain numbers, texts or lists, or leave it out",
             )
 
 
@@ -346,6 +355,8 @@ def _unheld(kind: pa.DataType) -> pa.DataType | None:
     """The type, or the part of it, that polars cannot hold; None where it holds all."""
     if isinstance(kind, pa.BaseExtensionType):
         return _unheld(kind.storage_type)
+    if pa.types.is_timestamp(kind) and not _is_zone(kind.tz):
+        return kind
     if pa.types.is_decimal(kind):
         return kind if kind.precision > MOST_DIGITS else None
     if any(test(kind) for test in _UNHELD):
@@ -354,6 +365,19 @@ def _unheld(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_dictionary(kind):
         parts = [kind.value_type]
     return next((odd for part in parts if (odd := _unheld(part)) is not None), None)
+
+
+def _is_zone(name: str | None) -> bool:
+    """Whether polars knows a time zone; it ends the process over one that it does not."""
+    if name is None:
+        return True
+    try:
+        pl.Series([0]).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").dt.convert_time_zone(
+            name
+        )
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def repeated(names: Sequence[str]) -> list[str]:

@@ -178,6 +178,9 @@ def _footer_of(path: Path) -> _footer.Footer:
         raw = file.read(length)
     try:
         return _footer.parsed(raw, size)
+    except _footer.Encrypted as error:
+        hint = "decrypt it, and save the rows as a Parquet file"
+        raise Malformed(f"{path}: {error.message}", code="DP-READ-005", hint=hint) from error
     except Damaged as error:
         raise _cut(path, error.message) from error
 

@@ -118,7 +118,11 @@ class Brought:
 
     @classmethod
     def of(cls, data: Dataset, rows: Labelled, columns: tuple[str, ...]) -> Brought:
-        asked = Roles({"image": columns}).resolved(data.names, where="probabilities")
+        try:
+            asked = Roles({"image": columns}).resolved(data.names, where="probabilities")
+        except SchemaMismatch as error:  # a pattern of names is spelt out as for pixels
+            error.message = error.message.removesuffix(" for the role 'image'")
+            raise
         named = asked.all("image")
         first = _values(data.scan().select(named).head(1).collect())
         return cls(data, named, rows.place, first.shape[1])

@@ -17,6 +17,7 @@ from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import Range, Share
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.labels._brought import judged_by_columns
+from datapipe.stages.labels._copied import LEAK, copied, leak
 from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
 from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
@@ -52,6 +53,7 @@ class ConfidentLearning(Stage):
     with the masks and scores of cleanlab's modules for them.
     *Assumes:* features say something about the class, and errors differ from row to row; where
     they tell labels hardly better than a guess, the noise is *suspect* and no row is accused.
+    A column of a table that copies the label (one value for each class) is named and left out.
     *Choose it when:* each row has one label and there is no second opinion.
     *Fails when:* classes overlap (hard rows look wrong: read the interval), wrong labels are a
     function of the features (a trigger: see `poisoning.trigger_image`), or a class is mislabelled
@@ -103,9 +105,9 @@ class ConfidentLearning(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "labels.confident"
-    version: ClassVar[str] = "9"
+    version: ClassVar[str] = "10"
     needs: ClassVar[tuple[str, ...]] = ("label",)
-    raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues")
+    raises_findings: ClassVar[tuple[str, ...]] = ("labels.noise", "labels.issues", LEAK)
     extra: ClassVar[str] = "learn"
     references: ClassVar[tuple[str, ...]] = (
         "Northcutt, Jiang & Chuang, 2021, Confident learning",
@@ -141,7 +143,8 @@ class ConfidentLearning(Stage):
             context: Its seed deals the folds.
 
         Returns:
-            Two findings, `labels.noise` and `labels.issues`; the latter holds the rows.
+            Two findings, `labels.noise` and `labels.issues`; the latter holds the rows. Where
+            columns of a table copy the label, a third, `labels.leak`, names them.
 
         Example:
             >>> import pyarrow as pa
@@ -151,6 +154,16 @@ class ConfidentLearning(Stage):
             >>> ConfidentLearning().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        copies = [] if self.probabilities else copied(data)
+        if copies:
+            data = data.with_frame(data.scan(row_id=True).drop(copies))
+        made = [f for f in self._look(data, context).findings if f.kind != LEAK]
+        if copies:
+            made.append(leak(copies, data.roles.one("label"), len(data)))
+        return Yield(findings=tuple(made))
+
+    def _look(self, data: Dataset, context: Context) -> Yield:
+        """Judge the labels by all columns that are there."""
         column = data.roles.one("label")
         kind = kind_of(data, self.probabilities) if self.kind == "auto" else self.kind
         if kind != "class":

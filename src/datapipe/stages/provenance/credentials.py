@@ -19,7 +19,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import Malformed, SchemaMismatch
 
 SYNTHETIC = (
@@ -73,7 +73,7 @@ class ContentCredentials(Stage):
 
     anchors: AnyPath = ""
     column: str = "ai_generated"
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "provenance.credentials"
     needs: ClassVar[tuple[str, ...]] = ("image",)

@@ -14,7 +14,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding
 from datapipe.core.source import Source
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.stages.provenance._beside import Said, beside
 from datapipe.stages.provenance._sources import present, rows_of, share, with_sources
 
@@ -50,7 +50,7 @@ class SourceDeclarations(Stage):
         MLCommons, 2025, Croissant Format Specification 1.1.
     """
 
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "provenance.declarations"
     raises_findings: ClassVar[tuple[str, ...]] = ("provenance.declarations",)

@@ -13,7 +13,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath, Paths, Share, Texts
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.synthetic._attested import attested, replace_sources
 from datapipe.stages.synthetic._declarations import declared, english, phrased
@@ -68,7 +68,7 @@ class DeclaredSynthetic(Stage):
     at_most: Share = 1.0
     attestations: Paths = ()
     trusted: Paths = ()
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "synthetic.declared"
     raises_findings: ClassVar[tuple[str, ...]] = ("synthetic.declared", "synthetic.phrases")

@@ -18,7 +18,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.features.text import mixed, word_shingles
 from datapipe.features.text import normalise as normal
 from datapipe.stages.synthetic._coverage import Coverage, coverage
@@ -86,7 +86,7 @@ class CorpusDiversity(Stage):
 
     reference: AnyPath = ""
     evaluation: AnyPath = ""
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "synthetic.diversity"
     version: ClassVar[str] = "2"

@@ -16,7 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Verdict, scored_rows
 from datapipe.core.parameters import AnyPath, OpenShare, Share
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.stages.synthetic import _judges, _mixture
 from datapipe.stages.synthetic._calibration import conformal
 from datapipe.stages.synthetic._declarations import declared
@@ -103,7 +103,7 @@ class SyntheticShare(Stage):
     generators: Literal["known", "any"] = "known"
     at_most: Share = 0.05
     false_alarms: OpenShare = 0.01
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "synthetic.prevalence"
     extra: ClassVar[str] = "learn"

@@ -19,7 +19,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath, OpenShare, PositiveInt
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import DeclarationError, Malformed
 from datapipe.measure.detection import beta_binomial_tail
 from datapipe.stages.synthetic import _families, _judges
@@ -105,7 +105,7 @@ class SyntheticScore(Stage):
     scorer: str | Scorer = ""
     least_words: PositiveInt = 60
     false_alarms: OpenShare = 0.01
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "synthetic.score"
     extra: ClassVar[str] = "learn"

@@ -16,7 +16,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import OpenShare, Paths, Range
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.synthetic._greenlist import green, tail, unique_pairs
@@ -70,7 +70,7 @@ class WatermarkKeys(Stage):
     gamma: OpenShare = 0.25
     width: Annotated[int, Range(1, 8)] = 1
     alpha: OpenShare = 1e-4
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
 
     name: ClassVar[str] = "synthetic.watermark"
     raises_findings: ClassVar[tuple[str, ...]] = ("synthetic.watermark",)

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from datapipe.core.dataset import Dataset
-from datapipe.core.roles import ROW_ID
+from datapipe.core.roles import ORDINAL_BITS, ROW_ID
 from datapipe.errors import DataError, Malformed, SchemaMismatch
 from datapipe.features.encoding import Encoded, Encoding, fit_encoding
 
@@ -22,6 +22,7 @@ CLASSES_MOST = 1000
 WEIGHT_MOST = 1e6
 """Larger weights of rows would overflow when they are summed."""
 Ints = NDArray[np.int64]
+Ids = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def prepare(
     held = (
         np.zeros(len(y), bool)
         if test
-        else held_out(related_rows(data), y, row_ids.to_numpy(), holdout, split_seed)
+        else held_out(related_rows(data), y, in_reading_order(data), holdout, split_seed)
     )
     train, out = np.flatnonzero(~held), np.flatnonzero(held)
     if len(np.unique(y[train])) < 2:
@@ -236,6 +237,20 @@ def related_rows(data: Dataset) -> Ints:
             hashed = hashed.with_columns(pl.col("_group").min().over(str(i)))
         if hashed["_group"].equals(before):
             return before.to_numpy()
+
+
+def in_reading_order(data: Dataset) -> Ids:
+    """The row ids as a fresh store would give them: its sources numbered 1, 2, … as they were read.
+
+    A store numbers the sources it has met; which rows are held out must not depend on the others.
+    """
+    ids: Ids = data.row_ids.to_numpy().astype(np.uint64)
+    numbers = ids >> np.uint64(ORDINAL_BITS)
+    fresh = numbers.copy()
+    for place, source in enumerate(data.sources, start=1):
+        fresh[numbers == source.number] = place
+    ordinals = ids & np.uint64((1 << ORDINAL_BITS) - 1)
+    return (fresh << np.uint64(ORDINAL_BITS)) | ordinals
 
 
 def held_out(

@@ -18,7 +18,7 @@ from datapipe.core.digest import digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.roles import ROW_ID
-from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import DeclarationError
 from datapipe.stages.validate import _native, _peer
 from datapipe.stages.validate._columns import exists, expressions
@@ -72,7 +72,7 @@ class Expect(Stage):
     """
 
     suite: Suite = ()
-    on_finding: OnFinding = "note"
+    on_finding: OnSuspect = "note"
     engine: Literal["auto", "gx"] = "auto"
 
     name: ClassVar[str] = "validate.expect"
