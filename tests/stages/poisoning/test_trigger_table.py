@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._table.planted import BEYOND_STEP, FAIL, MOST_BEY
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning._table.runs import runs_of
 from datapipe.stages.poisoning._tails import raised
+from datapipe.stages.poisoning._withheld import withheld
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -798,6 +799,18 @@ def test_a_label_that_nearly_all_rows_have_may_be_clean():
     few = frame.with_columns(y=pl.Series((np.arange(1500) >= 25).astype(int)))
     assert _look(few).verdict == "clean"
     assert _look(few).details["min_detectable"] > 0.05 * 1500
+
+
+def test_the_sentence_of_a_withheld_clean_tells_what_an_alarm_takes_and_what_may_pass():
+    """Twice the rows of other labels may pass, where an alarm takes more than these."""
+    frame, _ = _people(7, rows=1500)
+    few = frame.with_columns(y=pl.Series((np.arange(1500) >= 45).astype(int)))
+    found = _look(few)
+    assert found.verdict == "not_evaluated"
+    assert found.details["min_detectable"] == 1500
+    assert "no number of 1500 rows is sure to raise an alarm, 90 can have been" in found.says
+    told = withheld(_look(frame), 99, 1000, 0.05, passing=70).says
+    assert "an alarm takes 99 of 1000 rows, 70 can have been poisoned, and at most 5%" in told
 
 
 BARS: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)

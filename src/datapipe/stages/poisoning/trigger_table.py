@@ -150,7 +150,8 @@ class TriggerTable(Stage):
         near = Neighbourhood(columns, rows.labels, model)
         least, passing = fewest_planted(rows.labels, model, near, bars)
         found = self._finding(data, rows, columns, made, least)
-        found = withheld(found, passing, rows.labels.size, self.most_unseen)
+        fewest = max(least.values())
+        found = withheld(found, fewest, rows.labels.size, self.most_unseen, passing=passing)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
 
     def _finding(
