@@ -40,6 +40,7 @@ KINDS: dict[Family, str] = {
     "met": "pair",
     "range": "range",
     "within": "range in a category",
+    "box": "two ranges",
 }
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 REMEDY: dict[Verdict, str] = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.boxes import boxes_of
 from datapipe.stages.poisoning._table.crowds import crowds_of, sorted_rows
 from datapipe.stages.poisoning._table.families import Family, families, prices
 from datapipe.stages.poisoning._table.halves import halves_of
@@ -113,7 +114,9 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     for turn in range(MOST_FOUND):
         telling, counts = _tested(given, ground, left)
         ranges, many = _ranges(columns, len(given), ground, left)
-        telling, counts = sorted([*telling, *ranges], key=lambda t: t.log_p), counts + many
+        boxes, more = _boxes(columns, len(given), ground, left)
+        telling = sorted([*telling, *ranges, *boxes], key=lambda t: t.log_p)
+        counts = counts + many + more
         paid = paid or prices(counts)
         looked_at = looked_at or counts.total()
         bars = {family: np.log(alpha) - price for family, price in paid.items()}
@@ -274,6 +277,20 @@ def _ranges(
             told = _range(columns, both, one, ground, left)
             telling.append(told if place < 0 else replace(told, log_p=one.log_p))
     return telling, counts
+
+
+def _boxes(
+    columns: list[Column], given: int, ground: Ground, left: Bools
+) -> tuple[list[Tested], Counter[Family]]:
+    """The most telling ranges of two numbers, put behind the columns, and how many were asked."""
+    found, many = boxes_of(columns[:given], ground.labels, ground.model, left)
+    telling = []
+    for one, other in found:
+        columns += [one.column, other.column]
+        both = Predicate((len(columns) - 2, len(columns) - 1), (0, 0))
+        paid = replace(one, price=one.price + other.price)
+        telling.append(replace(_range(columns, both, paid, ground, left), family="box"))
+    return telling, Counter({"box": many})
 
 
 def _range(
