@@ -93,7 +93,8 @@ def _cells(
                 said, key = float(gain[place, label]), (*pair, label)
                 if said > (best[key].gain if key in best else 0.0):
                     best[key] = Cell(pair, (i, j), (i + size - 1, j + size - 1), label, said)
-    return sorted(best.values(), key=lambda c: -c.gain)[:MOST_ASKED], many
+    strong = [c for c in best.values() if c.gain > math.log(many)]  # chance makes one of less
+    return sorted(strong, key=lambda c: -c.gain)[:MOST_ASKED], many
 
 
 @dataclass(frozen=True, eq=False)

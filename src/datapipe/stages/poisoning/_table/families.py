@@ -62,6 +62,8 @@ def prices(counts: Counter[Family]) -> dict[Family, float]:
     """What is added to ln p of a predicate, so that alpha holds for all predicates together."""
     everything = math.log(max(counts.total(), 1))
     paid: dict[Family, float] = {
-        family: math.log(max(counts[family], 1) / part) for family, part in PART.items()
+        family: math.log(max(counts[family], 1) / part)
+        for family, part in PART.items()
+        if counts[family] or family != "box"  # a table may have no two numbers
     }
     return {**paid, "decile": everything}

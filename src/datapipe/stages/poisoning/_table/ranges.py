@@ -214,17 +214,12 @@ def _ends(
     values = values[start:stop]
     heads = np.flatnonzero(np.append(True, np.diff(values) > 0))
     gain = np.add.reduceat(gain, heads)
-    lost = np.append(0.0, np.diff(values[heads])) * (inside - outside)
-    best, run, begin, ends = -math.inf, -math.inf, 0, (0, 0)
-    for place in range(heads.size):
-        if run - lost[place] > 0:
-            run += gain[place] - lost[place]
-        else:
-            run, begin = float(gain[place]), place
-        if run > best:
-            best, ends = run, (begin, place)
-    tails = np.append(heads[1:], values.size) - 1
-    return start + int(heads[ends[0]]), start + int(tails[ends[1]])
+    lost = np.cumsum(np.append(0.0, np.diff(values[heads])) * (inside - outside))
+    run = np.cumsum(gain)
+    before = run - gain - lost
+    place = int(np.argmax(run - lost - np.minimum.accumulate(before)))
+    begin, tails = int(np.argmin(before[: place + 1])), np.append(heads[1:], values.size) - 1
+    return start + int(heads[begin]), start + int(tails[place])
 
 
 def ranged(own: Column, found: Crowds, low: int, high: int) -> Column:
