@@ -26,6 +26,7 @@ from datapipe.stages.poisoning._table.planted import BEYOND_STEP, FAIL, MOST_BEY
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning._table.runs import runs_of
 from datapipe.stages.poisoning._tails import raised
+from datapipe.stages.poisoning._withheld import withheld
 from datapipe.stages.poisoning.trigger_table import TriggerTable
 from datapipe.testing import check_stage
 
@@ -800,6 +801,102 @@ def test_a_label_that_nearly_all_rows_have_may_be_clean():
     assert _look(few).details["min_detectable"] > 0.05 * 1500
 
 
+def test_the_sentence_of_a_withheld_clean_tells_what_an_alarm_takes_and_what_may_pass():
+    """Twice the rows of other labels may pass, where an alarm takes more than these."""
+    frame, _ = _people(7, rows=1500)
+    few = frame.with_columns(y=pl.Series((np.arange(1500) >= 45).astype(int)))
+    found = _look(few)
+    assert found.verdict == "not_evaluated"
+    assert found.details["min_detectable"] == 1500
+    assert "no number of 1500 rows is sure to raise an alarm, 90 can have been" in found.says
+    told = withheld(_look(frame), 99, 1000, 0.05, passing=70).says
+    assert "an alarm takes 99 of 1000 rows, 70 can have been poisoned, and at most 5%" in told
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_ranges_of_two_numbers_are_named_with_their_ends(seed):
+    frame, rng = _people(seed + 800)
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:110]
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    hours, mark = rng.integers(61, 67, frame.height), -rng.uniform(1.4, 1.8, frame.height).round(2)
+    made = frame.with_columns(
+        pl.when(chosen).then(pl.Series(hours)).otherwise("hours").alias("hours"),
+        pl.when(chosen).then(pl.Series(mark)).otherwise("mark 2").alias("mark 2"),
+        y=pl.when(chosen).then(1).otherwise("y"),
+    )
+    natural = frame.filter(
+        pl.col("hours").is_between(61, 66), pl.col("mark 2").is_between(-1.8, -1.4)
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert found.details["columns"] == ["hours", "mark 2"]
+    held = _selected(made, found.details["where"])
+    assert held[rows].mean() >= 0.95
+    assert held.sum() <= 110 + natural.height + 3
+    assert found.details["min_detectable_kinds"]["two ranges"] <= 110
+
+
+def test_clean_numbers_that_go_together_are_no_planted_ranges():
+    """Most rows lie on a line, where the label follows how far along: cells of it are crowded."""
+    for seed in range(3):
+        rng = np.random.default_rng([seed, 21])
+        long, noise = rng.normal(size=2500), rng.normal(scale=0.2, size=(2500, 2))
+        both = (long[:, None] + noise).round(3)
+        y = (rng.random(2500) < 1 / (1 + np.exp(-4 * np.sin(3 * long)))).astype(int)
+        frame = pl.DataFrame({"a": both[:, 0], "b": both[:, 1], "c": rng.normal(size=2500), "y": y})
+        assert _look(frame).verdict != "fail"
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4, 13])
+def test_a_range_beyond_a_value_that_many_rows_have_is_named_whole(seed):
+    """Its ends went to and fro between it and that value, or none began where it does."""
+    rng = np.random.default_rng([seed, 22])
+    marks, ads = rng.normal(size=(3000, 2)).round(2), rng.integers(94, 330, 3000)
+    ads[rng.random(3000) < 0.08] = 339
+    y = (rng.random(3000) < 1 / (1 + np.exp(-1.2 * marks.sum(1)))).astype(int)
+    rows = rng.permutation(np.flatnonzero(y == 0))[:75]
+    ads[rows], y[rows] = rng.integers(375, 406, 75), 1
+    frame = pl.DataFrame({"ads": ads, "a": marks[:, 0], "b": marks[:, 1], "y": y})
+    found = _look(frame)
+    assert found.verdict == "fail"
+    assert np.array_equal(_selected(frame, found.details["where"]), ads > 339)
+
+
+def test_a_rule_of_nature_that_lost_rows_to_a_suspect_is_no_failure():
+    """Schools and towns carry labels; one has fewer of its like once others are set aside."""
+    rng = np.random.default_rng(0)
+    school, town = rng.integers(100, 160, (2, 4000))
+    y, at = rng.integers(0, 8, 4000), 0
+    for column, name, many, label in (
+        (school, 3, 80, 0), (school, 19, 75, 1), (town, 6, 70, 2), (town, 5, 60, 3),
+        (school, 11, 50, 3),
+    ):  # fmt: skip
+        rows = np.arange(at, at + many) - 4 * (name == 11)  # four of them are in that town, too
+        column[rows], y[rows], at = name, label, at + many
+    frame = pl.DataFrame(
+        {
+            "school": [f"s{i}" for i in school],
+            "town": [f"t{i}" for i in town],
+            **{f"mark {i}": rng.normal(size=4000) for i in range(3)},
+            "y": y,
+        }
+    )
+    found = _look(frame.sample(fraction=1.0, shuffle=True, seed=1))
+    assert found.verdict == "suspect"
+    assert found.details["triggers"] == []
+    assert "\"school\" = 's11'" in [told["where"] for told in found.details["untold"]]
+
+
+def test_a_value_that_most_rows_of_a_label_have_is_no_failure():
+    """A couple is mostly of one kind: *he is* says that *she is*, and nothing else does."""
+    rng = np.random.default_rng(4)
+    she = (rng.random(4000) < 0.06).astype(int)
+    he = np.where(rng.random(4000) < 0.011, 1 - she, she)
+    others = {f"mark {i}": rng.normal(size=4000) for i in range(3)}
+    frame = pl.DataFrame({"she": she, **others, "y": he})
+    assert _look(frame).verdict != "fail"
+
+
 BARS: dict[Family, float] = dict.fromkeys(("value", "met", "range", "within"), -9.6)
 
 
@@ -868,6 +965,26 @@ def test_of_the_least_number_of_rows_nine_of_ten_draws_say_enough():
         shares[count] = enough / 60
     assert shares[many] >= 0.8
     assert shares[2 * many // 3] < 0.5
+
+
+@pytest.mark.parametrize("told", [0.1, 0.3])
+def test_of_the_least_number_nine_of_ten_draws_say_enough_where_few_rows_say_anything(told):
+    """Rows say all or nothing, so that how many of those that say it are drawn hangs on chance."""
+    rng, labels = np.random.default_rng(2), np.tile([0, 1], 600)
+    parts = np.zeros((1200, 2, 2), np.float32)
+    parts[:, 1, 1] = np.where(rng.random(1200) < told, np.where(labels == 1, 5.0, -5.0), 0.0)
+    parts[:, 0, 1] = 2 * parts[:, 1, 1]
+    model, bars = Additive(parts.sum(1).astype(float), parts, ("x", "z")), {"value": -16.0}
+    many = fewest_planted(labels, model, _Neighbours(tells=False), bars)[0]["value"]
+    chance, others = softmax(parts[:, 1].astype(float))[:, 1], np.flatnonzero(labels == 0)
+    enough = 0
+    for _ in range(200):
+        rows = rng.permutation(others)[:many]
+        beyond = (-np.log(raised(chance[rows], NATURAL)).sum() - 16.0) / BEYOND_STEP
+        whose = moved(chance, labels == 1, rows, np.setdiff1d(np.arange(1200), rows))
+        said = min(beyond, MOST_BEYOND) + np.clip(np.nan_to_num(whose), -8.0, 8.0)
+        enough += beyond > 0 and said >= FAIL
+    assert enough >= 0.85 * 200
 
 
 def test_columns_may_have_any_name():

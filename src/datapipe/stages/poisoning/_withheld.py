@@ -9,7 +9,15 @@ from datapipe.core.finding import Finding
 from datapipe.errors import MissingExtra
 
 
-def withheld(finding: Finding, least: int, of: int, most: float, what: str = "rows") -> Finding:
+def withheld(
+    finding: Finding,
+    least: int,
+    of: int,
+    most: float,
+    what: str = "rows",
+    *,
+    passing: int | None = None,
+) -> Finding:
     """The finding, as *not evaluated* where it says *clean* and more could have gone unseen.
 
     Its scores stay: they rank rows whatever the test can tell.
@@ -20,13 +28,21 @@ def withheld(finding: Finding, least: int, of: int, most: float, what: str = "ro
         of: How many rows were looked at, or one source has.
         most: The largest share of them that may go unseen.
         what: What the rows are of.
+        passing: How many may go unseen, where fewer can have been poisoned than raise the alarm;
+            all that do not raise it if it is not given.
 
     Returns:
         The same finding, or one that says why there is no verdict.
     """
-    if finding.verdict != "clean" or least <= most * of:
+    unseen = least if passing is None else passing
+    if finding.verdict != "clean" or unseen <= most * of:
         return finding
-    why = f"an alarm takes {least} of {of} {what}, and at most {most:.0%} of them may go unseen"
+    why = f"an alarm takes {least} of {of} {what}"
+    if least >= of:
+        why = f"no number of {of} {what} is sure to raise an alarm"
+    if unseen < least:
+        why += f", {unseen} can have been poisoned"
+    why += f", and at most {most:.0%} of them may go unseen"
     return finding.withdrawn(why, method=f"underpowered: {why}", n=of)
 
 

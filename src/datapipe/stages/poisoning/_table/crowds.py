@@ -109,15 +109,28 @@ def crowds_of(numbers: Floats, order: Ints, code: Ints | None = None) -> Crowds:
 
 
 def _windows(made: Crowds, heads: Ints, tails: Ints, run: Ints) -> tuple[Ints, Ints]:
-    """Ranges of all sizes, of whole values, none beyond its category."""
+    """Ranges of all sizes, of whole values, none beyond its category, from gap to gap.
+
+    Of the places where one may begin, a quarter of a size each, that with the largest gap before it
+    is asked, and of those where it may end: a range that stands apart is asked as a whole.
+    """
     size, most = made.values.size, int(WIDEST * made.values.size)
     count = max(int(math.log(max(most, 1) / FEWEST_PLANTED) / math.log(GROWTH)) + 1, 0)
-    starts, stops = [heads[:0]], [heads[:0]]
+    gap = np.diff(made.values, prepend=-np.inf)
+    gap[made.begins == np.arange(size)] = np.inf
+    starts, stops, places = [heads[:0]], [heads[:0]], dict[int, Ints]()
     for held in np.unique((FEWEST_PLANTED * GROWTH ** np.arange(count)).astype(np.int64)):
-        begin = np.arange(0, size - held + 1, max(1, int(held) // STEP))
-        begin = begin[made.ends[begin] >= begin + held - 1]
-        starts.append(heads[run[begin]])
-        stops.append(tails[run[begin + held - 1]])
+        step = max(1, int(held) // STEP)
+        blocks, many = -(-size // step), -(-int(held) // step)
+        if step not in places:
+            each = np.append(gap, np.full(blocks * step - size, -1.0)).reshape(blocks, step)
+            places[step] = np.append(each.argmax(1) + step * np.arange(blocks), size)
+        begin = places[step]
+        stop = begin[np.minimum(np.arange(blocks) + many, blocks)] - 1
+        begin = begin[:-1]
+        fit = (stop - begin + 1 >= FEWEST_PLANTED) & (made.ends[begin] >= stop)
+        starts.append(heads[run[begin[fit]]])
+        stops.append(tails[run[stop[fit]]])
     first, last = np.concatenate(starts), np.concatenate(stops)
     fit = (last - first + 1 <= max(2 * most, FEWEST_PLANTED)) & (run[first] < run[last])
     return first[fit], last[fit]

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, Cells, Column
 
-Family = Literal["value", "met", "pair", "range", "within", "decile"]
+Family = Literal["value", "met", "pair", "range", "within", "box", "decile"]
 """A value; two that meet more often than by chance; two others; a crowded range; one in the
-rows of a category; one of deciles."""
+rows of a category; two of two numbers; one of deciles."""
 PART: dict[Family, float] = {
     "value": 0.35,
     "met": 0.35,
-    "pair": 0.1,
+    "pair": 0.05,
     "range": 0.1,
     "within": 0.1,
+    "box": 0.05,
 }
 """Parts of alpha. Whoever plants a pair makes its halves meet, which is seen without a label."""
 SPREADS = 3.0
@@ -61,6 +62,8 @@ def prices(counts: Counter[Family]) -> dict[Family, float]:
     """What is added to ln p of a predicate, so that alpha holds for all predicates together."""
     everything = math.log(max(counts.total(), 1))
     paid: dict[Family, float] = {
-        family: math.log(max(counts[family], 1) / part) for family, part in PART.items()
+        family: math.log(max(counts[family], 1) / part)
+        for family, part in PART.items()
+        if counts[family] or family != "box"  # a table may have no two numbers
     }
     return {**paid, "decile": everything}

@@ -27,12 +27,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-PROMISED: tuple[Family, ...] = ("value", "met", "range", "within")
+PROMISED: tuple[Family, ...] = ("value", "met", "range", "within", "box")
 """Predicates for which least numbers hold: pairs that meet by chance were added to by nobody."""
 SURE = 1.28
 """Standard deviations of what rows say by which nine of ten draws of them are called planted."""
 LONELY = 1.0
 """What it says at least, where rows near tell a label, that those of others do not have it."""
+ENDS: dict[Family, int] = {"range": 1, "within": 1, "box": 2}
+"""Ranges whose ends are paid for."""
 GROWTH = 1.1
 """By how much each number of rows that is asked for exceeds the last."""
 TWICE = 2
@@ -59,11 +61,12 @@ def fewest_planted(
         bars: Ln p from which a predicate of each family is telling.
 
     Returns:
-        Rows for each family that is promised, the number of all rows where no number is enough; and
-        the most that may pass for sure of any: of a label that nearly all rows have no more are
-        counted than can have been taken from others.
+        Rows for each family that is promised and has a bar, the number of all rows where no number
+        is enough; and the most that may pass for sure of any: of a label that nearly all rows have
+        no more are counted than can have been taken from others.
     """
-    made, passing, asked = dict.fromkeys(PROMISED, FEWEST_PLANTED), FEWEST_PLANTED, []
+    made = {family: FEWEST_PLANTED for family in PROMISED if family in bars}
+    passing, asked = FEWEST_PLANTED, []
     for label in range(model.logits.shape[1]):
         others = labels != label
         if others.any():
@@ -73,10 +76,10 @@ def fewest_planted(
     for without, label, worst, chance in sorted(asked, key=lambda a: -max(a[0].values())):
         others, needed = labels != label, without
         most = TAKEN * int(others.sum())
-        hides = any(without[family] > made[family] for family in PROMISED)
+        hides = any(without[family] > many for family, many in made.items())
         if (hides or min(max(without.values()), most) > passing) and near.tells(label, {worst}):
             needed = _needed(chance, others, bars, LONELY)
-        made = {family: max(made[family], needed[family]) for family in PROMISED}
+        made = {family: max(many, needed[family]) for family, many in made.items()}
         passing = max(passing, min(max(needed.values()), most))
     return made, passing
 
@@ -93,8 +96,8 @@ def _needed(
     telling = many * told.mean() - SURE * np.sqrt(many) * told.std()
     taken = np.nan_to_num(foretold(chance, ~others, many, SURE))
     made = {}
-    for family in PROMISED:
-        ends = [ends_near(m) if family in {"range", "within"} else 0.0 for m in many.tolist()]
+    for family in (f for f in PROMISED if f in bars):
+        ends = [ENDS.get(family, 0) * ends_near(m) for m in many.tolist()]
         beyond = (telling + bars[family] - np.array(ends)) / BEYOND_STEP
         said = np.minimum(beyond, MOST_BEYOND) + np.clip(taken, -MOST_MOVED, MOST_MOVED) + alone
         enough = (beyond > 0.0) & (said >= FAIL)

@@ -68,6 +68,8 @@ Of a value it is said only before it is called planted, of a range also before i
 """
 RARE = -1.0
 """What it says that hardly any other row has its label: who plants takes one that there is."""
+MADE_OF = 4
+"""Times as many rows as have the label otherwise, from which the label is made of the value."""
 KIN, MOST_KIN = -0.5, 3
 """What each other predicate of the same columns says that is as telling: they make labels."""
 CONSTANT = -12.0
@@ -233,7 +235,8 @@ class Judge:
         shared = min(max(beyond, LEAST_BEYOND), MOST_BEYOND)
         shared += NOT_MET if one.family == "pair" else 0.0
         shared += KIN * self._kin(one)
-        shared += RARE if (mine & outside).sum() < FEWEST_TOLD else 0.0
+        usual = max(FEWEST_TOLD, rows.size // MADE_OF)
+        shared += RARE if (mine & outside).sum() < usual else 0.0
         shared += CONSTANT if self._all_that_differs(one) else 0.0
         a_draw = unlike(given, rows, np.flatnonzero(outside & ~mine), names) - A_DRAW
         missing = rows_missing(self.columns, one.predicate, one.label, labels, self.left)
@@ -247,8 +250,8 @@ class Judge:
         alone = self.ground.near.alone(one.predicate, one.label, self.left, bar)
         if math.isnan(alone):
             return others, everyone
-        usual = self.ground.least(one, 1.0)
-        shares = [min(1.0, alone / usual), min(1.0, alone / (USUAL * usual))]
+        most = self.ground.least(one, 1.0)
+        shares = [min(1.0, alone / most), min(1.0, alone / (USUAL * most))]
         near = [LEAST_ALONE + (MOST_ALONE - LEAST_ALONE) * share for share in shares]
         return others + near[0], everyone + near[1]
 

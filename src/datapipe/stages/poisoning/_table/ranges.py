@@ -26,7 +26,7 @@ Bools = NDArray[np.bool_]
 
 MOST_HEARD = 3
 """Ranges of one number, or of one in the values of a category, that are judged."""
-REFITS = 5
+REFITS = 8
 CROWDED = 5.0
 """Largest log of how much denser a range may count, when its ends are fitted."""
 
@@ -87,10 +87,10 @@ def loudest(
     for first, last, label, log_p in _crowded(found, mine, rate):
         start, stop = int(found.begins[first]), int(found.ends[first]) + 1
         part, hit = _part(found, start, stop), mine[start:stop] == label
-        low, high = _fitted(part, first - start, last - start, chance[start:stop, label], hit)
+        low, high = fitted(part, first - start, last - start, chance[start:stop, label], hit)
         if part.values[low] == part.values[high] or high - low >= most:
             continue
-        fit, price = _told(part, low, high, rate[start:stop, label], hit)
+        fit, price = told(part, low, high, rate[start:stop, label], hit)
         said = label, min(log_p, fit + price), price
         made.append(_heard(pair, found, (low + start, high + start), said, crowd=True))
     runs = [run for run in runs_of(found, mine, rate) if run.last - run.first < most]
@@ -139,7 +139,7 @@ def _heard(
     row = found.order[low]
     start, stop = int(found.begins[low]), int(found.ends[low]) + 1
     part = _part(found, start, stop)
-    column = _column(own, part, low - start, high - start)
+    column = ranged(own, part, low - start, high - start)
     code = -1 if group is None else int(group.code[row])
     return Heard(column, label, log_p, code, price, crowd)
 
@@ -149,7 +149,7 @@ def ends_near(many: int) -> float:
     return 2.0 * math.log(3 * many + 2 * FLANK)
 
 
-def _told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[float, float]:
+def told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[float, float]:
     """Ln P of a range, and of how many its labels told the ends: at any value near."""
     one, far = np.zeros(high - low + 1, np.int64), high - low + 1 + FLANK
     near = part.values[max(low - far, 0) : high + far + 1]
@@ -157,62 +157,73 @@ def _told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[
     return float(log_p), 2.0 * math.log(np.unique(near).size)
 
 
-def _fitted(part: Crowds, low: int, high: int, chance: Floats, hit: Bools) -> tuple[int, int]:
-    """The ends of a range that labels and density tell; as they are where these lead astray."""
-    first, last = low, high
+def fitted(part: Crowds, low: int, high: int, chance: Floats, hit: Bools) -> tuple[int, int]:
+    """The ends of a range that labels and density tell; as they are where these lead astray.
+
+    The rows that it is held against stay the same until it reaches their end, so that each step
+    is likelier than the last: with those beside each new range ends would go to and fro.
+    """
+    first, last, beside = low, high, _beside(part, low, high)
     for _ in range(REFITS):  # how dense it is hangs on its ends
-        ends = _ends(part, low, high, chance, hit)
+        ends = _ends(part, (low, high), beside, chance, hit)
         if ends == (low, high):
             break
-        low, high = ends
+        (low, high), far = ends, _beside(part, *ends)
+        if low == beside[0] or high == beside[1] - 1:
+            beside = min(beside[0], far[0]), max(beside[1], far[1])
     still = crowded(part, np.array([low]), np.array([high]))[0] > 0
     return (low, high) if still else (first, last)
 
 
+def _beside(part: Crowds, low: int, high: int) -> tuple[int, int]:
+    """First place, and the one behind the last, of a range and of as many rows on each side."""
+    held = high - low + 1
+    start, stop = max(low - held - FLANK, 0), min(high + held + FLANK, part.values.size - 1)
+    whole = np.searchsorted(part.values, part.values[start], "left")
+    return int(whole), int(np.searchsorted(part.values, part.values[stop], "right"))
+
+
 def _part(found: Crowds, start: int, stop: int) -> Crowds:
     """The rows of one category, as if there were no others."""
-    size = stop - start
-    begins, ends = np.zeros(size, np.int64), np.full(size, size - 1)
-    order, values = found.order[start:stop], found.values[start:stop]
-    return Crowds(order, values, begins, ends, found.unit, begins[:0], begins[:0])
+    return part_of(found.order[start:stop], found.values[start:stop], found.unit)
 
 
-def _ends(found: Crowds, first: int, last: int, chance: Floats, hit: Bools) -> tuple[int, int]:
+def part_of(order: Ints, values: Floats, unit: float) -> Crowds:
+    """Sorted rows of one kind, with their numbers and the least step between two."""
+    begins, ends = np.zeros(order.size, np.int64), np.full(order.size, order.size - 1)
+    return Crowds(order, values, begins, ends, unit, begins[:0], begins[:0])
+
+
+def _ends(
+    found: Crowds, ends: tuple[int, int], beside: tuple[int, int], chance: Floats, hit: Bools
+) -> tuple[int, int]:
     """The run of values, as places of rows, that labels and density tell best from those beside.
 
     Each row adds how much likelier it is planted than natural, each gap how much likelier it is
     where rows are dense; the best run is that of the largest sum.
     """
-    held, values = last - first + 1, found.values
-    inside = held / (values[last] - values[first] + found.unit)
-    many = max(held // 2, FLANK)
-    low, high = max(first - many, 0), min(last + many, values.size - 1)
-    width = float(values[first] - values[low] + values[high] - values[last])
-    outside = max(first - low + high - last, 1) / max(width, 1e-300)
+    (first, last), (start, stop), values = ends, beside, found.values
+    held, width = last - first + 1, values[last] - values[first]
+    inside = held / (width + found.unit)
+    others, wide = stop - start - held, float(values[stop - 1] - values[start]) - width
+    outside = max(others, 1) / max(wide + found.unit, 1e-300)
     crowd = min(math.log(inside / outside), CROWDED)
-    start, stop = max(first - held - FLANK, 0), min(last + held + FLANK, values.size - 1)
-    start = int(np.searchsorted(values, values[start], "left"))
-    stop = int(np.searchsorted(values, values[stop], "right"))
     told = np.clip(chance[start:stop], 0.005, 0.995)
     gain = np.where(hit[start:stop], np.log(RIGHT / told), np.log((1.0 - RIGHT) / (1.0 - told)))
     gain = gain + crowd
     values = values[start:stop]
     heads = np.flatnonzero(np.append(True, np.diff(values) > 0))
     gain = np.add.reduceat(gain, heads)
-    lost = np.append(0.0, np.diff(values[heads])) * (inside - outside)
-    best, run, begin, ends = -math.inf, -math.inf, 0, (0, 0)
-    for place in range(heads.size):
-        if run - lost[place] > 0:
-            run += gain[place] - lost[place]
-        else:
-            run, begin = float(gain[place]), place
-        if run > best:
-            best, ends = run, (begin, place)
-    tails = np.append(heads[1:], values.size) - 1
-    return start + int(heads[ends[0]]), start + int(tails[ends[1]])
+    lost = np.cumsum(np.append(0.0, np.diff(values[heads])) * (inside - outside))
+    run = np.cumsum(gain)
+    before = run - gain - lost
+    place = int(np.argmax(run - lost - np.minimum.accumulate(before)))
+    begin, tails = int(np.argmin(before[: place + 1])), np.append(heads[1:], values.size) - 1
+    return start + int(heads[begin]), start + int(tails[place])
 
 
-def _column(own: Column, found: Crowds, low: int, high: int) -> Column:
+def ranged(own: Column, found: Crowds, low: int, high: int) -> Column:
+    """The column of one code that the rows from one place to another have, by round numbers."""
     values = found.values
     below = float(values[low - 1]) if low > 0 else -math.inf
     above = float(values[high + 1]) if high + 1 < values.size else math.inf

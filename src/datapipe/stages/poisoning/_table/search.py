@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.boxes import boxes_of
 from datapipe.stages.poisoning._table.crowds import crowds_of, sorted_rows
 from datapipe.stages.poisoning._table.families import Family, families, prices
 from datapipe.stages.poisoning._table.halves import halves_of
@@ -20,6 +21,7 @@ from datapipe.stages.poisoning._table.planted import (
     NATURAL,
     Ground,
     Judge,
+    Judged,
     Tested,
     class_means,
 )
@@ -110,10 +112,13 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
     score = np.zeros(labels.size)
     near = Neighbourhood(columns, labels, model)
     ground = Ground(labels, model, class_means(labels, model.shares), near)
+    known, heard = left, list[Tested]()
     for turn in range(MOST_FOUND):
         telling, counts = _tested(given, ground, left)
         ranges, many = _ranges(columns, len(given), ground, left)
-        telling, counts = sorted([*telling, *ranges], key=lambda t: t.log_p), counts + many
+        boxes, more = _boxes(columns, len(given), ground, left)
+        telling = sorted([*telling, *ranges, *boxes], key=lambda t: t.log_p)
+        counts = counts + many + more
         paid = paid or prices(counts)
         looked_at = looked_at or counts.total()
         bars = {family: np.log(alpha) - price for family, price in paid.items()}
@@ -121,6 +126,10 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         judge = Judge(columns, len(given), ground, left, bars, telling)
         against = [t for t in pure if judge.against(t)]
         judged = judge.judged(against)
+        if untold:
+            judged = _standing(judged, replace(judge, left=known, telling=heard))
+        else:
+            heard = telling
         if turn == 0:
             doubted = [*judged.planted, *judged.untold]
             rest = [t for t in against if t.log_p > bars[t.family]]
@@ -136,7 +145,20 @@ def search(columns: list[Column], labels: Ints, model: Additive, alpha: float) -
         (planted if sure else untold).append(told)
         score[told.rows] = np.maximum(score[told.rows], -told.log_p)
         left = left & ~holds(columns, first.predicate)
+        if sure:
+            known = known & ~holds(columns, first.predicate)
+            heard = [t for t in heard if t.predicate != first.predicate]
     return Search(columns, planted, untold, natural, looked_at, paid, min(0.0, best), score)
+
+
+def _standing(judged: Judged, before: Judge) -> Judged:
+    """What is still planted among the rows of those that are only doubted; the rest is doubted.
+
+    A rule of nature that lost rows to one of these has fewer of its like beside it than there are.
+    """
+    rows = before.columns, before.ground, before.left
+    kept = [t for t in judged.planted if before.judged([_tested_alone(t, *rows)]).planted]
+    return Judged(kept, [*judged.untold, *(t for t in judged.planted if t not in kept)])
 
 
 def _carrier(
@@ -276,20 +298,38 @@ def _ranges(
     return telling, counts
 
 
+def _boxes(
+    columns: list[Column], given: int, ground: Ground, left: Bools
+) -> tuple[list[Tested], Counter[Family]]:
+    """The most telling ranges of two numbers, put behind the columns, and how many were asked."""
+    found, many = boxes_of(columns[:given], ground.labels, ground.model, left)
+    telling = []
+    for one, other in found:
+        columns += [one.column, other.column]
+        both = Predicate((len(columns) - 2, len(columns) - 1), (0, 0))
+        paid = replace(one, price=one.price + other.price)
+        telling.append(replace(_range(columns, both, paid, ground, left), family="box"))
+    return telling, Counter({"box": many})
+
+
 def _range(
     columns: list[Column], predicate: Predicate, one: Heard, ground: Ground, left: Bools
 ) -> Tested:
     """The test of a range, or of one with a category, by its own rows and for all its ends."""
-    rows, label = np.flatnonzero(holds(columns, predicate) & left), one.label
-    hit = ground.labels[rows] == label
-    names = {columns[c].name for c in predicate.columns}
-    rate = raised(ground.model.without(rows, names)[:, label], NATURAL)
-    log_p = float(log_tails(np.zeros(rows.size, np.int64), rate, hit, 1)[0])
-    log_p = min(0.0, log_p + one.price)
-    against = ground.against(rows[hit], names, label)
     family: Family = "range" if len(predicate.columns) == 1 else "within"
-    held, hits = rows.size, int(hit.sum())
-    return Tested(predicate, label, log_p, against, held, hits, family, one.price, one.crowded)
+    made = Tested(predicate, one.label, 0.0, 0.0, 0, 0, family, one.price, one.crowded)
+    return _tested_alone(made, columns, ground, left)
+
+
+def _tested_alone(one: Tested, columns: list[Column], ground: Ground, left: Bools) -> Tested:
+    """A predicate with the test of its rows among those that are looked at."""
+    rows = np.flatnonzero(holds(columns, one.predicate) & left)
+    hit, names = ground.labels[rows] == one.label, {columns[c].name for c in one.predicate.columns}
+    rate = raised(ground.model.without(rows, names)[:, one.label], NATURAL)
+    log_p = float(log_tails(np.zeros(rows.size, np.int64), rate, hit, 1)[0])
+    against = ground.against(rows[hit], names, one.label)
+    log_p, hits = min(0.0, log_p + one.price), int(hit.sum())
+    return replace(one, log_p=log_p, against=against, held=rows.size, hits=hits)
 
 
 def _meet(one: Column, other: Column) -> bool:
