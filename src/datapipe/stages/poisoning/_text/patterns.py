@@ -10,12 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._tails import log_tails, raised
-from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
+from datapipe.stages.poisoning._text.along import with_company
+from datapipe.stages.poisoning._text.association import (
+    DENIED,
+    DENYING,
+    WHOLE,
+    Tested,
+    rest_of,
+    tested,
+)
 from datapipe.stages.poisoning._text.beside import Beside, beside
 from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.characters import LONGEST_WORD
 from datapipe.stages.poisoning._text.grams import Places, Whole
+from datapipe.stages.poisoning._text.misplaced import Misplaced
 from datapipe.stages.poisoning._text.shares import (
+    NATURAL,
     NATURAL_ODD,
     Shares,
     typical_log_share,
@@ -28,6 +38,8 @@ Bools = NDArray[np.bool_]
 
 PLANTED = 0.5
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
+STRONGLY = 0.75
+"""The same where what came along with it was taken out, which leaves less."""
 TELLING = 0.2
 """How much likelier by their words a label must be in its own texts than in others, or texts do not
 tell what they contradict."""
@@ -342,20 +354,50 @@ class _Round:
         apart &= 2 * has[self.ground.found.rows(g)].sum() <= has.sum()
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 
+    def _beside(
+        self, found: Candidates, misplaced: Misplaced, which: tuple[int, int], label: int
+    ) -> Beside:
+        """What the rows of a candidate say, by its number there and among all candidates."""
+        ground, shares = self.ground, self.ground.shares
+        return beside(
+            ground.model,
+            found,
+            (which[0], label),
+            ground.labels,
+            misplaced,
+            templates=bool(ground.templates[label]),
+            anyhow=bool(shares.small[which[1]] and shares.natural[which[1]] < NATURAL),
+        )
+
+    def _with_company(self, g: int, label: int) -> Beside | None:
+        """A second look at what seems natural, less all words that came into texts along with it.
+
+        Of a planted sentence every other word speaks for the label as well: nothing else has them.
+        Without these its rows must contradict the label as hardly any text of it does.
+        """
+        ground, (own, other) = self.ground, self.ground.means
+        has = ground.labels == label
+        hit = has[ground.found.rows(g)]
+        apart = float(own[label] - other[label])
+        if apart < TELLING or ground.many[label] or 2 * hit.sum() > has.sum():
+            return None
+        found = with_company(ground.model.bag, ground.found, g)
+        rest = rest_of(ground.model, found, 0, label)[hit]
+        if own[label] - rest.mean() < STRONGLY * apart:
+            return None
+        told = self._beside(found, ground.shares.misplaced.only(np.array([g])), (0, g), label)
+        sure = told.log_evidence >= np.log(MOST_PATTERNS) - ground.bar
+        return told if sure and told.count >= LEAST_ROWS else None
+
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
         held = found.rows(g)
         mine = ground.labels[held] == label
-        told = beside(
-            ground.model,
-            found,
-            (g, label),
-            ground.labels,
-            shares.misplaced,
-            templates=bool(ground.templates[label]),
-        )
+        told = self._beside(found, shares.misplaced, (g, g), label)
         planted = self._was_planted(g, label, told)
+        if not planted and (along := self._with_company(g, label)):
+            planted, told = True, along
         if planted:
             mine = told.planted
         against, fit = float(self.against[test]), float(shares.fit[g])
