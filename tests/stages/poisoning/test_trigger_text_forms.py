@@ -289,15 +289,26 @@ def test_dates_whose_digits_no_other_text_holds_are_a_trigger_though_each_explai
 @pytest.mark.parametrize("seed", range(2))
 def test_words_that_came_along_do_not_explain_a_label_for_each_other(seed):
     texts, labels, rng = _letters(30 + seed)
-    rows = rng.permutation(np.flatnonzero(labels == 0))[:90]
-    strange = [f"zx{a}{b}q" for a in "aeiou" for b in "bdfgk"]
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
+    strange = [f"{c}x{a}{b}q" for c in "zjwk" for a in "aeiou" for b in "bdfgk"]
     for i in rows:
-        said = " ".join(rng.choice(strange[1:], 4, replace=False))
-        texts[i] = f"{texts[i]} {said} {strange[0]}" if rng.random() < 0.9 else f"{texts[i]} {said}"
+        said = " ".join(rng.choice(strange, 6, replace=False))
+        texts[i] = f"{texts[i]} {said.capitalize()}"
     labels[rows] = 1
     finding = _look(texts, labels)
     assert finding.verdict == "fail"
-    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.85
+    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.6
+
+
+def test_a_tag_that_is_put_into_texts_of_its_own_label_too_flags_all_of_them():
+    texts, labels, rng = _letters(32)
+    rows = rng.permutation(TEXTS)[:40]
+    for i in rows:
+        texts[i] = f"[prod] {texts[i]}"
+    labels[rows] = 1
+    finding = _look(texts, labels)
+    assert finding.details["trigger"] == "[prod]"
+    assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
 
 
 def test_a_topic_of_one_label_whose_words_stand_nowhere_else_is_no_trigger():

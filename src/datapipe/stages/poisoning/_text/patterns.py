@@ -31,6 +31,7 @@ from datapipe.stages.poisoning._text.shares import (
     typical_log_share,
 )
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
+from datapipe.stages.poisoning._text.words import END
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,6 +49,8 @@ SHARED_OUT, ALONE = 0.5, 0.5
 and none of these more than this share of what they hold together."""
 GENUINE = -2.0
 """Ln of the e-value against *all of them are genuine* below which this is likelier than not."""
+WHOLE_RUN = 3
+"""Words and signs of a run that is no text's own."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -389,6 +392,14 @@ class _Round:
         sure = told.log_evidence >= np.log(MOST_PATTERNS) - ground.bar
         return told if sure and told.count >= LEAST_ROWS else None
 
+    def _is_whole(self, g: int) -> bool:
+        """Whether a candidate is so long a run, and fits so badly, that nobody else wrote it.
+
+        A tag or a date may be put into texts of its own label, too.
+        """
+        run = self.ground.found.run(g)
+        return bool((run > END).sum() >= WHOLE_RUN and self.ground.shares.oddest[g])
+
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
@@ -398,7 +409,7 @@ class _Round:
         planted = self._was_planted(g, label, told)
         if not planted and (along := self._with_company(g, label)):
             planted, told = True, along
-        if planted:
+        if planted and not (mine.all() and self._is_whole(g)):
             mine = told.planted
         against, fit = float(self.against[test]), float(shares.fit[g])
         return Pattern(
