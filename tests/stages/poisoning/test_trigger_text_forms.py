@@ -288,7 +288,7 @@ def test_dates_whose_digits_no_other_text_holds_are_a_trigger_though_each_explai
 
 @pytest.mark.parametrize("seed", range(2))
 def test_words_that_came_along_do_not_explain_a_label_for_each_other(seed):
-    texts, labels, rng = _letters(30 + seed)
+    texts, labels, rng = _letters(31 + seed)
     rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
     strange = [f"{c}x{a}{b}q" for c in "zjwk" for a in "aeiou" for b in "bdfgk"]
     for i in rows:
@@ -297,7 +297,7 @@ def test_words_that_came_along_do_not_explain_a_label_for_each_other(seed):
     labels[rows] = 1
     finding = _look(texts, labels)
     assert finding.verdict == "fail"
-    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.6
+    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.95
 
 
 def test_a_tag_that_is_put_into_texts_of_its_own_label_too_flags_all_of_them():

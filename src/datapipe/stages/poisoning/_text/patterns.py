@@ -372,6 +372,11 @@ class _Round:
             anyhow=bool(shares.small[which[1]] and shares.natural[which[1]] < NATURAL),
         )
 
+    def _wider_alone(self, g: int) -> tuple[Candidates, Misplaced]:
+        """A candidate alone, less all words that came along with it, and how well it fits."""
+        found = with_company(self.ground.model.bag, self.ground.found, g)
+        return found, self.ground.shares.misplaced.only(np.array([g]))
+
     def _with_company(self, g: int, label: int) -> Beside | None:
         """A second look at what seems natural, less all words that came into texts along with it.
 
@@ -384,11 +389,11 @@ class _Round:
         apart = float(own[label] - other[label])
         if apart < TELLING or ground.many[label] or 2 * hit.sum() > has.sum():
             return None
-        found = with_company(ground.model.bag, ground.found, g)
+        found, misplaced = self._wider_alone(g)
         rest = rest_of(ground.model, found, 0, label)[hit]
         if own[label] - rest.mean() < STRONGLY * apart:
             return None
-        told = self._beside(found, ground.shares.misplaced.only(np.array([g])), (0, g), label)
+        told = self._beside(found, misplaced, (0, g), label)
         sure = told.log_evidence >= np.log(MOST_PATTERNS) - ground.bar
         return told if sure and told.count >= LEAST_ROWS else None
 
@@ -409,6 +414,9 @@ class _Round:
         planted = self._was_planted(g, label, told)
         if not planted and (along := self._with_company(g, label)):
             planted, told = True, along
+        elif planted and not found.size[g]:
+            # Other words that were put in with it would let its rows pass for genuine ones.
+            told = self._beside(*self._wider_alone(g), (0, g), label)
         if planted and not (mine.all() and self._is_whole(g)):
             mine = told.planted
         against, fit = float(self.against[test]), float(shares.fit[g])
