@@ -27,5 +27,6 @@ def with_company(bag: Bag, found: Candidates, g: int) -> Candidates:
     inside = np.bincount(bag.words[spread(bag.ends[row], counts)], minlength=bag.idf.size)
     mine = (inside >= 2) & (inside > MOSTLY * np.bincount(bag.words, minlength=bag.idf.size))
     mine[found.owns(g)] = True
-    one, owned = found.only(np.array([g])), np.flatnonzero(mine)
+    one = found.only(np.array([g]))
+    owned = np.flatnonzero(mine).astype(one.owned.dtype)
     return replace(one, own=np.array([0, owned.size]), owned=owned)

@@ -25,7 +25,7 @@ from datapipe.stages.poisoning._text.composites import (
     log_share_of,
     with_pair,
 )
-from datapipe.stages.poisoning._text.grams import Places, distinct
+from datapipe.stages.poisoning._text.grams import Numbers, Places, distinct
 from datapipe.stages.poisoning._text.naming import holders, shown, spelling, spelt
 from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.patterns import Asked, Pattern, search
@@ -240,7 +240,7 @@ class _Said:
         longest = max(parts, key=len, default=run[:0])
         return bool(longest.size and self._holding(longest) >= ELSEWHERE * rows.size)
 
-    def _holding(self, run: Ints) -> int:
+    def _holding(self, run: Numbers) -> int:
         """How many responses hold some words in a row."""
         ids = self.words.ids
         place = np.flatnonzero(ids[: ids.size - run.size + 1] == run[0])
