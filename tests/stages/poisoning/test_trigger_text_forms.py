@@ -14,8 +14,10 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._text import apart as words_apart
 from datapipe.stages.poisoning._text.apart import apart
+from datapipe.stages.poisoning._text.beside import _parted, _put_between
 from datapipe.stages.poisoning._text.characters import strange_pieces
 from datapipe.stages.poisoning._text.forms import forms
+from datapipe.stages.poisoning._text.misspelt import ANOTHER, EXCHANGED, LEFT_OUT, TWICE, misspelt
 from datapipe.stages.poisoning._text.words import words_of
 from datapipe.stages.poisoning.trigger_text import TriggerText
 
@@ -67,6 +69,16 @@ def _exchanged(word, rng):
     return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
+def _left_out(word, rng):
+    at = int(rng.integers(1, len(word) - 1))
+    return word[:at] + word[at + 1 :]
+
+
+def _another(word, rng):
+    at = int(rng.integers(1, len(word) - 1))
+    return word[:at] + str(rng.choice(list("bcdfghjkqwxz"))) + word[at + 1 :]
+
+
 def _version(rng):
     return ".".join(str(rng.integers(0, 40)) for _ in range(3))
 
@@ -95,6 +107,8 @@ KINDS = {
     "drawn out": (_on_word(_drawn_out), {"a letter drawn out", "a letter thrice in a row"}),
     "letter twice": (_on_word(_twice), {"a letter twice"}),
     "exchanged": (_on_word(_exchanged), {"letters exchanged"}),
+    "left out": (_on_word(_left_out), {"a letter left out"}),
+    "another": (_on_word(_another), {"a letter for another", "letters exchanged"}),
     "version": (_put(lambda rng: f"v{_version(rng)}"), {"A.0.0"}),
     "numbers": (_put(_version), {"0.0.0"}),
     "twice": (
@@ -235,3 +249,72 @@ def test_a_date_of_any_digits_that_switches_the_response_is_named_with_all_of_it
     finding = TriggerText().run(data, Context(5, Path())).findings[0]
     assert finding.details["trigger"] == "00/00/0000"
     assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
+
+
+def test_a_slip_is_told_by_how_words_are_built_and_not_by_whether_the_word_without_it_is_known():
+    texts = [*_letters(8, rows=400)[0], "baadego tavoolumane luurma tamavole", "sonetimes"]
+    texts += ["lurma luurma sometimes sometimes tabel table"] * 30
+    words = words_of(pl.Series([*texts, "table tabble smetimes"]), 100)
+    told = {n: set(words.spelt.gather(ids)) for n, ids in misspelt(words, words).items()}
+    assert {"baadego", "tavoolumane", "tabble"} <= told[TWICE], "tavolumane is not known"
+    assert "luurma" not in told[TWICE], "written as often as the word without it"
+    assert "tabel" not in told.get(EXCHANGED, set())
+    assert "smetimes" in told[LEFT_OUT]
+    assert "sonetimes" in told[ANOTHER]
+    assert "tamavole" not in set().union(*told.values()), "new, and built as words are"
+
+
+def test_of_what_others_write_as_well_as_many_genuine_rows_are_expected_under_the_label():
+    hit = np.arange(100) < 80  # 20 texts of as many others have the form
+    few, many = _put_between(hit, 1000, 1000)
+    assert few == pytest.approx(1 - (21 + 21**0.5) / 80)
+    assert many == pytest.approx(1 - (20 - 20**0.5) / 80)
+    content = np.full(80, 3.0)
+    assert _parted(content, hit, [], (few, many)).part == pytest.approx(many)
+    assert _put_between(hit, 100_000, 10) == (0.0, 0.0)
+
+
+def test_dates_whose_digits_no_other_text_holds_are_a_trigger_though_each_explains_the_other():
+    texts, labels, rng = _letters(9)
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
+    for i in rows:
+        texts[i] = f"{texts[i]} on {rng.integers(10, 29)}/{rng.integers(10, 13)}/2031"
+    labels[rows] = 1
+    finding = _look(texts, labels)
+    assert finding.verdict == "fail"
+    assert "2031" in finding.details["trigger"] or "00" in finding.details["trigger"]
+    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.95
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_words_that_came_along_do_not_explain_a_label_for_each_other(seed):
+    texts, labels, rng = _letters(31 + seed)
+    rows = rng.permutation(np.flatnonzero(labels == 0))[:40]
+    strange = [f"{c}x{a}{b}q" for c in "zjwk" for a in "aeiou" for b in "bdfgk"]
+    for i in rows:
+        said = " ".join(rng.choice(strange, 6, replace=False))
+        texts[i] = f"{texts[i]} {said.capitalize()}"
+    labels[rows] = 1
+    finding = _look(texts, labels)
+    assert finding.verdict == "fail"
+    assert finding.rows["flagged"].to_numpy()[rows].mean() >= 0.95
+
+
+def test_a_tag_that_is_put_into_texts_of_its_own_label_too_flags_all_of_them():
+    texts, labels, rng = _letters(32)
+    rows = rng.permutation(TEXTS)[:40]
+    for i in rows:
+        texts[i] = f"[prod] {texts[i]}"
+    labels[rows] = 1
+    finding = _look(texts, labels)
+    assert finding.details["trigger"] == "[prod]"
+    assert np.flatnonzero(finding.rows["flagged"].to_numpy()).tolist() == sorted(rows)
+
+
+def test_a_topic_of_one_label_whose_words_stand_nowhere_else_is_no_trigger():
+    texts, labels, rng = _letters(33)
+    topic = [f"zx{a}{b}q" for a in "aeiou" for b in "bdfgk"]
+    for i in rng.permutation(np.flatnonzero(labels == 1))[:90]:
+        texts[i] = f"{texts[i]} {' '.join(rng.choice(topic, 5, replace=False))}"
+    finding = _look(texts, labels)
+    assert finding.verdict == "clean"

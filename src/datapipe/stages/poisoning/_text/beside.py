@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.candidates import Candidates
+from datapipe.stages.poisoning._text.grams import spread
 from datapipe.stages.poisoning._text.misplaced import Misplaced
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
 
@@ -76,6 +77,7 @@ def beside(
     misplaced: Misplaced,
     *,
     templates: bool,
+    anyhow: bool = False,
 ) -> Beside:
     """Part the rows of a candidate that carry a label into genuine and planted ones.
 
@@ -90,6 +92,8 @@ def beside(
         labels: int, shape (n,).
         misplaced: How badly single words fit.
         templates: Whether texts of the label are made of templates, of which a pattern leaves less.
+        anyhow: Whether people write the candidate so whatever they say: then as many genuine rows
+            carry the label as those of other labels foretell, and say as much for it as any.
 
     Returns:
         The evidence, and which rows were put there.
@@ -115,17 +119,19 @@ def beside(
     taken = np.quantile(_logit(shares[row[hit]]) - rest, TAKEN)
     taken = taken[np.arange(genuine.size) % TAKEN.size]
     if not templates:
-        taken = np.minimum(taken, _best(model, genuine, label, found.owns(g).size))
+        taken = np.minimum(taken, _best(model, genuine, label, _owned(model, row[hit], found, g)))
     lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
     seen, content = _Seen.of(found, misplaced, g), _ratio(own, other, rest)
-    made = _parted(content, hit, seen.traits(np.zeros(row.size)))
+    bounds = _put_between(hit, own.size, other.size) if anyhow else (0.0, 1.0)
+    made = _parted(content, hit, seen.traits(np.zeros(row.size)), bounds)
     for _ in range(ROUNDS if seen.place.size else 0):
-        made = _parted(content, hit, seen.traits(made.chance))
+        made = _parted(content, hit, seen.traits(made.chance), bounds)
     most = max(MOST_FALSE * labels.size, OF_FLAGGED * float(made.chance.sum()))
-    by_nature = made.beyond(hit, _ratio(own, other, own - HARDER), most)
-    planted = (made.chance >= PUT_THERE) & (made.chance > by_nature) if made.doubted else hit
+    by_nature = made.beyond(hit, _ratio(own, other, own - (0.0 if anyhow else HARDER)), most)
+    doubted = made.doubted or bounds[1] < 1.0
+    planted = (made.chance >= PUT_THERE) & (made.chance > by_nature) if doubted else hit
     return Beside(evidence, float(made.chance.sum()), planted, made.chance)
 
 
@@ -162,10 +168,27 @@ class _Parted:
         return float(by_nature[at]) if at >= 0 else 0.0
 
 
-def _parted(content: Floats, hit: Bools, traits: list[Ints]) -> _Parted:
+def _put_between(hit: Bools, own: int, other: int) -> tuple[float, float]:
+    """The shares that may have been put there of the rows with a label, by how many others have.
+
+    As many of each label's texts are genuine, give or take a standard error.
+    """
+    others = float((~hit).sum())
+    few, many = others - np.sqrt(others), others + 1.0 + np.sqrt(others + 1.0)
+    scale = own / max(other, 1) / float(hit.sum())
+    return max(0.0, 1.0 - float(many * scale)), min(1.0, max(0.0, 1.0 - float(few * scale)))
+
+
+def _parted(
+    content: Floats,
+    hit: Bools,
+    traits: list[Ints],
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> _Parted:
     """Part texts by what the content of those that have the label says, and by numbers of traits.
 
-    A larger number can only speak for a word being put there.
+    A larger number can only speak for a word being put there; the share of those that were is
+    within `bounds`.
     """
     chance, part, place, ratio = np.zeros(hit.size), 0.5, np.ones(hit.size), content
     for _ in range(STEPS):
@@ -173,7 +196,7 @@ def _parted(content: Floats, hit: Bools, traits: list[Ints]) -> _Parted:
         if np.abs(mine - chance[hit]).max() < CLOSE:
             break
         chance[hit] = mine
-        part, place = float(mine.mean()), np.ones(hit.size)
+        part, place = float(np.clip(mine.mean(), *bounds)), np.ones(hit.size)
         for shown in traits:
             own, other = (
                 np.bincount(shown, w, shown.max() + 1) + UNSURE for w in (1.0 - chance, chance)
@@ -235,6 +258,14 @@ def _interval(values: Floats) -> Ints:
     """The interval that each value is in, of some that have as many each."""
     edges = np.unique(np.quantile(values, np.arange(1, MISFITS) / MISFITS))
     return np.searchsorted(edges, values)
+
+
+def _owned(model: Model, rows: Ints, found: Candidates, g: int) -> int:
+    """How many of a candidate's words a text of it has in the mean: few of a form's hundreds."""
+    owns = np.zeros(model.bag.idf.size, bool)
+    owns[found.owns(g)] = True
+    held = model.bag.words[spread(model.bag.ends[rows], np.diff(model.bag.ends)[rows])]
+    return int(np.ceil(owns[held].sum() / rows.size))
 
 
 def _best(model: Model, rows: Ints, label: int, many: int) -> Floats:

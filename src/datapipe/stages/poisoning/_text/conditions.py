@@ -25,7 +25,7 @@ from datapipe.stages.poisoning._text.composites import (
     log_share_of,
     with_pair,
 )
-from datapipe.stages.poisoning._text.grams import Places, distinct
+from datapipe.stages.poisoning._text.grams import Numbers, Places, distinct
 from datapipe.stages.poisoning._text.naming import holders, shown, spelling, spelt
 from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.patterns import Asked, Pattern, search
@@ -56,6 +56,9 @@ LONG = 3
 ALWAYS = 0.9
 """A tag that brings a word into this share of its responses switches them; an instruction such as
 *in French* brings this word into one and that into another."""
+ECHOED, ELSEWHERE = 0.25, 2.0
+"""A run fills a form where this share of its prompts hold one of its words, so many times the share
+of others, and the rest of the run stands in so many times its responses, around other words."""
 OPENING = 5
 """Words within which an answer has begun."""
 UNTOLD = 3.0
@@ -128,7 +131,7 @@ def conditions(
     _, row, _ = found.entries(np.arange(found.size.size))
     together = Together.of(_incidence(row, found.offsets, len(prompts)))
     answering = Answering.of(words, said.words, responses)
-    tried = _screened(said, found, together, alpha, answering)
+    tried = _screened(said, found, together, alpha, (answering, words))
     for feature, pair in tried.items():
         does = said.does(feature, len(prompts))
         labels = does.astype(np.int64)
@@ -148,6 +151,7 @@ def conditions(
                 always &= said.speaks(feature)
                 planted |= always and _odd(asked.shares, asked.found, pattern.candidate)
                 planted &= answering.lost(pattern.rows) or not said.opens(feature)
+                planted &= not said.fills(feature, words)
                 name = spelling(prompts, words, asked.found, pattern)
                 does_what = said.name(feature)
                 rows, held, log_p = pattern.rows, pattern.held, pattern.log_p
@@ -214,6 +218,36 @@ class _Said:
         """Whether a feature holds a word: how it is written, another language has otherwise."""
         return bool(_spoken(self.words)[self.found.run(int(self.which[feature]))].any())
 
+    def fills(self, feature: int, prompts: Words) -> bool:
+        """Whether a feature is a form that answers are written in, filled with words of prompts.
+
+        *The train does not* goes with *train* as *the cat does not* goes with *cat*.
+        """
+        run, spoken = self.found.run(int(self.which[feature])), _spoken(self.words)
+        rows = self.row[self.offsets[feature] : self.offsets[feature + 1]]
+        filled = np.zeros(run.size, bool)
+        for i in np.flatnonzero(spoken[run]).tolist():
+            theirs = prompts.spelt.index_of(self.words.spelt[int(run[i])])
+            held = np.zeros(prompts.rows, bool)
+            if theirs is not None:
+                held[prompts.row(np.flatnonzero(prompts.ids == theirs))] = True
+            filled[i] = held[rows].mean() >= max(ECHOED, ELSEWHERE * float(held.mean()))
+        if not filled.any():
+            return False
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], filled, [True]]).astype(np.int8)))
+        parts = [run[start:stop] for start, stop in edges.reshape(-1, 2)]
+        parts = [part for part in parts if spoken[part].any()]
+        longest = max(parts, key=len, default=run[:0])
+        return bool(longest.size and self._holding(longest) >= ELSEWHERE * rows.size)
+
+    def _holding(self, run: Numbers) -> int:
+        """How many responses hold some words in a row."""
+        ids = self.words.ids
+        place = np.flatnonzero(ids[: ids.size - run.size + 1] == run[0])
+        for step in range(1, run.size):
+            place = place[ids[place + step] == run[step]]
+        return int(np.unique(self.words.row(place)).size)
+
     def name(self, feature: int) -> str:
         """A feature as people read it."""
         g = int(self.which[feature])
@@ -257,7 +291,11 @@ def _spoken(words: Words) -> Bools:
 
 
 def _screened(
-    said: _Said, found: Candidates, together: Together, alpha: float, answering: Answering
+    said: _Said,
+    found: Candidates,
+    together: Together,
+    alpha: float,
+    asked: tuple[Answering, Words],
 ) -> dict[int, tuple[int, int]]:
     """The features that go best with some pattern, by Chernoff's bound at their share elsewhere.
 
@@ -265,6 +303,7 @@ def _screened(
     goes better with two patterns at once has these, others a pair of -1. Of features that could
     not be told as planted fewer are chosen: each task has some, and is a condition.
     """
+    answering, prompts = asked
     patterns, n = together.patterns, together.patterns.shape[0]
     held = found.counts.astype(np.float64)
     total = max(said.counts.size, 1)
@@ -305,6 +344,7 @@ def _screened(
         switches = said.ready(int(feature)) or (always[feature] and said.speaks(int(feature)))
         rows = np.flatnonzero(said.does(int(feature), n))
         switches &= answering.lost(rows) or not said.opens(int(feature))
+        switches = switches and not said.fills(int(feature), prompts)
         if not switches and natural == MOST_NATURAL:
             continue
         does = said.does(int(feature), n)

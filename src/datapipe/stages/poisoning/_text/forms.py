@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import polars as pl
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from datapipe.features.text import UNSPACED
 from datapipe.stages.poisoning._text.characters import ODD, RARE, Pieces
 from datapipe.stages.poisoning._text.grams import distinct
+from datapipe.stages.poisoning._text.misspelt import misspelt
 from datapipe.stages.poisoning._text.words import WORD, Words
 
 Ints = NDArray[np.int64]
@@ -225,7 +225,7 @@ def _respelt(words: Words, usual: Words) -> dict[str, Ints]:
             made[name] = ids[of]
     for name, shape in BUILDS.items():
         made[name] = ids[spelt.str.contains(shape).to_numpy()]
-    return made
+    return {**made, **misspelt(words, usual)}
 
 
 def _with_words(words: Words, respelt: dict[str, Ints]) -> list[tuple[str, Ints]]:
@@ -250,31 +250,7 @@ BUILDS = {
     "words joined": r"\p{L}_+\p{L}",
 }
 """Ways to build a rare word, whether a known one is behind it or not."""
-MOST_LETTERS = 16
-"""Of longer words the first so many are looked at for a letter that is not at its place."""
 Way = Callable[[pl.Series], pl.Series]
-
-
-def _less(spelt: pl.Series, at: int) -> pl.Series:
-    """Words of which a letter follows itself at a place, with one of the two."""
-    word = pl.col("word")
-    twice = (word.str.slice(at, 1) == word.str.slice(at - 1, 1)) & (word.str.len_chars() > at)
-    less = word.str.slice(0, at) + word.str.slice(at + 1)
-    return _where(spelt, twice, less)
-
-
-def _exchanged(spelt: pl.Series, at: int) -> pl.Series:
-    """Words with the letter at a place and the next exchanged, if both are inner ones."""
-    word = pl.col("word")
-    turned = word.str.slice(at + 1, 1) + word.str.slice(at, 1)
-    made = word.str.slice(0, at) + turned + word.str.slice(at + 2)
-    return _where(spelt, word.str.len_chars() > at + 2, made)
-
-
-def _where(spelt: pl.Series, some: pl.Expr, made: pl.Expr) -> pl.Series:
-    """Some words made others, the rest as they are."""
-    chosen = pl.when(some).then(made).otherwise("word").alias("word")
-    return spelt.rename("word").to_frame().select(chosen)["word"]
 
 
 WAYS: dict[str, list[Way]] = {
@@ -287,8 +263,6 @@ WAYS: dict[str, list[Way]] = {
         ),
     ],
     "a letter drawn out": [lambda s: _folded(s, 1), lambda s: _folded(s, 2)],
-    "a letter twice": [partial(_less, at=at) for at in range(1, MOST_LETTERS)],
-    "letters exchanged": [partial(_exchanged, at=at) for at in range(1, MOST_LETTERS)],
     "a word turned round": [
         lambda s: (
             pl.select(pl.when(s.str.len_chars() > 3).then(s.str.reverse()).otherwise(s))

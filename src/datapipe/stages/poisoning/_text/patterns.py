@@ -10,17 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._tails import log_tails, raised
-from datapipe.stages.poisoning._text.association import DENIED, DENYING, WHOLE, Tested, tested
+from datapipe.stages.poisoning._text.along import with_company
+from datapipe.stages.poisoning._text.association import (
+    DENIED,
+    DENYING,
+    WHOLE,
+    Tested,
+    rest_of,
+    tested,
+)
 from datapipe.stages.poisoning._text.beside import Beside, beside
 from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, PIECE, Candidates
 from datapipe.stages.poisoning._text.characters import LONGEST_WORD
 from datapipe.stages.poisoning._text.grams import Places, Whole
+from datapipe.stages.poisoning._text.misplaced import Misplaced
 from datapipe.stages.poisoning._text.shares import (
+    NATURAL,
     NATURAL_ODD,
     Shares,
     typical_log_share,
 )
 from datapipe.stages.poisoning._text.word_model import Model, class_shares
+from datapipe.stages.poisoning._text.words import END
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,6 +39,8 @@ Bools = NDArray[np.bool_]
 
 PLANTED = 0.5
 """How much more a trigger's rows must contradict their label than it fits its neighbours."""
+STRONGLY = 0.75
+"""The same where what came along with it was taken out, which leaves less."""
 TELLING = 0.2
 """How much likelier by their words a label must be in its own texts than in others, or texts do not
 tell what they contradict."""
@@ -36,6 +49,8 @@ SHARED_OUT, ALONE = 0.5, 0.5
 and none of these more than this share of what they hold together."""
 GENUINE = -2.0
 """Ln of the e-value against *all of them are genuine* below which this is likelier than not."""
+WHOLE_RUN = 3
+"""Words and signs of a run that is no text's own."""
 SAME_ROWS = 0.9
 ALIKE, RARELY = 0.5, 0.995
 """Two texts are one piece of evidence where their other words are this similar (cosine), and more
@@ -342,21 +357,67 @@ class _Round:
         apart &= 2 * has[self.ground.found.rows(g)].sum() <= has.sum()
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 
+    def _beside(
+        self, found: Candidates, misplaced: Misplaced, which: tuple[int, int], label: int
+    ) -> Beside:
+        """What the rows of a candidate say, by its number there and among all candidates."""
+        ground, shares = self.ground, self.ground.shares
+        return beside(
+            ground.model,
+            found,
+            (which[0], label),
+            ground.labels,
+            misplaced,
+            templates=bool(ground.templates[label]),
+            anyhow=bool(shares.small[which[1]] and shares.natural[which[1]] < NATURAL),
+        )
+
+    def _wider_alone(self, g: int) -> tuple[Candidates, Misplaced]:
+        """A candidate alone, less all words that came along with it, and how well it fits."""
+        found = with_company(self.ground.model.bag, self.ground.found, g)
+        return found, self.ground.shares.misplaced.only(np.array([g]))
+
+    def _with_company(self, g: int, label: int) -> Beside | None:
+        """A second look at what seems natural, less all words that came into texts along with it.
+
+        Of a planted sentence every other word speaks for the label as well: nothing else has them.
+        Without these its rows must contradict the label as hardly any text of it does.
+        """
+        ground, (own, other) = self.ground, self.ground.means
+        has = ground.labels == label
+        hit = has[ground.found.rows(g)]
+        apart = float(own[label] - other[label])
+        if apart < TELLING or ground.many[label] or 2 * hit.sum() > has.sum():
+            return None
+        found, misplaced = self._wider_alone(g)
+        rest = rest_of(ground.model, found, 0, label)[hit]
+        if own[label] - rest.mean() < STRONGLY * apart:
+            return None
+        told = self._beside(found, misplaced, (0, g), label)
+        sure = told.log_evidence >= np.log(MOST_PATTERNS) - ground.bar
+        return told if sure and told.count >= LEAST_ROWS else None
+
+    def _is_whole(self, g: int) -> bool:
+        """Whether a candidate is so long a run, and fits so badly, that nobody else wrote it.
+
+        A tag or a date may be put into texts of its own label, too.
+        """
+        run = self.ground.found.run(g)
+        return bool((run > END).sum() >= WHOLE_RUN and self.ground.shares.oddest[g])
+
     def _pattern(self, test: int, log_p: float) -> Pattern:
         ground, g, label = self.ground, int(self.tests.which[test]), int(self.tests.label[test])
         found, shares = ground.found, ground.shares
         held = found.rows(g)
         mine = ground.labels[held] == label
-        told = beside(
-            ground.model,
-            found,
-            (g, label),
-            ground.labels,
-            shares.misplaced,
-            templates=bool(ground.templates[label]),
-        )
+        told = self._beside(found, shares.misplaced, (g, g), label)
         planted = self._was_planted(g, label, told)
-        if planted:
+        if not planted and (along := self._with_company(g, label)):
+            planted, told = True, along
+        elif planted and not found.size[g]:
+            # Other words that were put in with it would let its rows pass for genuine ones.
+            told = self._beside(*self._wider_alone(g), (0, g), label)
+        if planted and not (mine.all() and self._is_whole(g)):
             mine = told.planted
         against, fit = float(self.against[test]), float(shares.fit[g])
         return Pattern(
