@@ -1058,6 +1058,15 @@ def test_a_square_on_rows_that_show_one_thing_is_no_evidence(mine, told):
     assert (squares.told(content, 3, 1).evidence.p_value < 1e-3) == told
 
 
+@pytest.mark.parametrize(("own", "told"), [(0, True), (70, False)])
+def test_a_square_that_a_class_has_itself_is_no_evidence_on_those_mistaken(own, told):
+    """A class so bright that its light is cut off, of which neighbours mistake thirty rows."""
+    rows = np.flatnonzero(np.arange(800) % 8 == 3)[:own]
+    content, squares = _squares_held((slice(24), rows))
+    assert content.genuine[rows].all() and (content.labels[rows] == 3).all()
+    assert (squares.told(content, 3, 1).evidence.p_value < 1e-3) == told
+
+
 def test_squares_of_thick_strokes_and_of_the_background_are_no_evidence():
     content, squares, _, strokes = _thick(16, channels=1, value=7, thick=250, wrong=60)
     assert np.isin(strokes, np.flatnonzero(content.suspect)).sum() >= 6
