@@ -16,7 +16,7 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._image.copies import counted_once
-from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, TEXTURED
+from datapipe.stages.poisoning._image.levels import FAINT, SOFT, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
     TWO_GROUPS,
     Evidence,
@@ -28,7 +28,7 @@ from datapipe.stages.poisoning._image.named import named, row_scores, said
 from datapipe.stages.poisoning._image.pairs import OF_A_GROUP, hidden_test, pair_test
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels
 from datapipe.stages.poisoning._image.places import PLACE, placed_test
-from datapipe.stages.poisoning._image.refined import Trigger, refine
+from datapipe.stages.poisoning._image.refined import Trigger, at_one_place, refine
 from datapipe.stages.poisoning._image.replanted import MOST, Ground, fewest_found, planted_in
 from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters
@@ -150,7 +150,7 @@ class TriggerImage(Stage):
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return self.not_evaluated(why)
-        filters = Filters(content, FAINT if look.embedded else LEVELS)
+        filters = Filters(content, FAINT if look.embedded else SOFT)
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows, embedded=look.embedded)
         del found, first  # what they saw the data as
@@ -194,7 +194,7 @@ class TriggerImage(Stage):
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
-                found.append(moving[0])
+                found.append(at_one_place(moving[0], filters))
             elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
                 found.append(_whole((telling or ranked)[0], look))
             else:

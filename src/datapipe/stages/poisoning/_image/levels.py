@@ -15,6 +15,10 @@ Levels = tuple[tuple[float, float, float], ...]
 LEVELS: Levels = ((LOUD, 0.02, 20.0), (2 * LOUD, 0.01, 100.0), (4 * LOUD, 0.002, 300.0))
 """Loudness, the least natural share of suspects beyond it, and how many suspects that share is
 worth: the louder, the rarer by nature and the less it differs between labels."""
+SOFT: Levels = ((3.0, 0.1, 20.0), (4.0, 0.03, 40.0), *LEVELS)
+"""The same of suspects of pixels that show several things, of which natural ones seldom lean one
+way: of a hundred labels of sixty clean sets, with borders, logos and false labels of all kinds
+among them, the most beyond 3 were seven of 43, and none had five beyond 4."""
 FAINT: Levels = ((2.0, 0.1, 60.0), (3.0, 0.05, 40.0), (4.0, 0.02, 40.0), *LEVELS)
 """The same of embeddings, whose columns many causes make: of 6,000 natural suspects of 42 clean
 sets, 4.4 in a hundred were beyond 2, 0.9 beyond 3 and 0.3 beyond 4, where pixels have long tails.

@@ -15,6 +15,7 @@ from datapipe.stages.poisoning._image.levels import (
     LEVELS,
     LOUD,
     MOST_NATURAL,
+    SOFT,
     Levels,
     natural_rate,
     tail,
@@ -288,7 +289,8 @@ def judged(
         others = [(t.above(level), t.rows.size) for i, t in enumerate(tried) if i != place]
         rate = natural_rate(others, floor)
         p_value = tail(mine.above(level), mine.rows.size, rate, strength)
-        if levels is not LEVELS and not several_kinds(view, mine.rows[mine.scores > level]):
+        odd = level < LOUD or levels not in (LEVELS, SOFT)
+        if odd and not several_kinds(view, mine.rows[mine.scores > level]):
             p_value = 1.0
         p_values.append(p_value)
     p_values.append(apart(mine, view))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content, without_direction
 from datapipe.stages.poisoning._image.levels import LOUD
-from datapipe.stages.poisoning._image.matched_filter import Evidence
-from datapipe.stages.poisoning._image.parted import width, without_crowd
+from datapipe.stages.poisoning._image.matched_filter import PARTED, Evidence
+from datapipe.stages.poisoning._image.parted import LEAST_GROUP, parted, width, without_crowd
 from datapipe.stages.poisoning._image.spread import Filters
 
 Floats = NDArray[np.float64]
@@ -23,8 +23,13 @@ CLEAN, MOSTLY = 0.999, 0.9
 """Quantiles of the clean rows' scores: a row must exceed the first, or `TAIL` times the second
 where some clean rows hold the pattern with their true label, as covers."""
 TAIL = 4.0
+DOUBTED, LEAST_DOUBTED = 0.5, 3.0
+"""Share of the usual score of the rows found that a row needs which neighbours do not vouch for, and
+the least: wrong labels lie in the middle between none and all of the pattern, natural ones below."""
 STRAYS = 0.05
 """Rows that are loud but fainter than the gap, against those beyond it, that clean ones may be."""
+HEARD = 0.5
+"""Share of the rows with a window that a filter must hear for the pattern to lie at one place."""
 FAINTEST = 0.1
 """Share of the rows found that may be fainter than the gap that parts them from the others."""
 
@@ -77,7 +82,8 @@ def refine(evidence: Evidence) -> Trigger:
         most, usual = np.quantile(scores[clean_rows], [CLEAN, MOSTLY])
         low = max(float(min(most, TAIL * usual)), LOUD)
         bar = _widest_gap(scores[mine], low, float(np.quantile(scores[rows], FAINTEST)), told=told)
-        found = mine[scores[mine] > bar]
+        doubted = max(LEAST_DOUBTED, DOUBTED * float(np.median(scores[rows])))
+        found = mine[scores[mine] > np.where(content.genuine[mine], bar, min(bar, doubted))]
         if found.size == 0:
             break
         if crowded and not told:
@@ -87,7 +93,36 @@ def refine(evidence: Evidence) -> Trigger:
         elif np.array_equal(found, rows):
             break
         rows = found
+    rows = np.union1d(rows, _parted_from(content, evidence.label, scores))
     return Trigger(evidence.label, replace(evidence, view=content), rows, scores)
+
+
+def _parted_from(content: Content, label: int, scores: Floats) -> Ints:
+    """Rows that neighbours vouch for, where they part from all others of the label by the pattern.
+
+    They are held against what the label is like, others against what they show: less or more.
+    """
+    own = np.flatnonzero(content.genuine & (content.labels == label))
+    if own.size <= 4 * LEAST_GROUP:
+        return own[:0]
+    apart, group = parted(scores[own])
+    loud = scores[own[group]]
+    return own[group] if apart > PARTED and loud.min() > LOUD else own[:0]
+
+
+def at_one_place(trigger: Trigger, filters: Filters) -> Trigger:
+    """A pattern of windows with the rows that a filter hears, where it hears most that hold them.
+
+    It does so where the windows lie at one place of each row, and then hears those rows, too, in
+    which something else changed the windows.
+    """
+    if trigger.label < 0 or not trigger.rows.size:
+        return trigger
+    made = refine(replace(trigger.evidence, filters=filters))
+    if np.isin(trigger.rows, made.rows).mean() < HEARD:
+        return trigger
+    scores = np.maximum(trigger.scores, made.scores)
+    return replace(trigger, rows=np.union1d(trigger.rows, made.rows), scores=scores)
 
 
 def _widest_gap(scores: Floats, low: float, high: float, *, told: bool) -> float:

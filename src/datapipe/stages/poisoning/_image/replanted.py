@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.levels import DEAF, LEAST_HITS, tail
 from datapipe.stages.poisoning._image.matched_filter import across_sources, apart
-from datapipe.stages.poisoning._image.pixels import Pixels
+from datapipe.stages.poisoning._image.pixels import Pixels, some
 from datapipe.stages.poisoning._image.places import SIDES as WINDOWS
 from datapipe.stages.poisoning._image.places import Places
 from datapipe.stages.poisoning._image.spread import Filters
@@ -27,6 +27,9 @@ carry at most: so few tell the power roughly."""
 SIDES = (2, 4)
 STEP = 1.4
 """How much more rows are tried next."""
+CHANGED, SEEN, REDRAWN = 0.5, 1000, 20
+"""A patch must change so many of the rows, of some evenly spread, or it is drawn again: black on
+black is none. So often at most, for images may be nearly empty."""
 SHIFT, PAIRS = 4.0, 500
 """How far a pattern moves an embedding, in standard deviations of rows that show the same along its
 own direction: of steps of two hardly any are heard, of three half. So many pairs of rows tell these
@@ -129,14 +132,17 @@ class _Planting:
         if ground.embedded:
             every = np.arange(ground.pixels.shape[1])
             return cls(label, every, _step(ground, rng), rows, sure)
-        place = _place(ground, rng)
-        if ground.pictures:
-            low, high = (np.float32(end) for end in ground.pixels.range())
-        else:
-            there = ground.pixels.cells(np.arange(len(ground.pixels)), place)
+        for _ in range(REDRAWN):
+            place = _place(ground, rng)
+            there = ground.pixels.cells(some(rows, SEEN), place)
             low, high = there.min(0), there.max(0)
-        bright = rng.random(place.size) < (1.0 if rng.random() < 0.5 else 0.5)
-        return cls(label, place, np.where(bright, high, low), rows, sure)
+            if ground.pictures:
+                low, high = (np.full(place.size, end, np.float32) for end in ground.pixels.range())
+            bright = rng.random(place.size) < (1.0 if rng.random() < 0.5 else 0.5)
+            values = np.where(bright, high, low)
+            if (there != values).any(1).mean() >= CHANGED:
+                break
+        return cls(label, place, values, rows, sure)
 
     def on(self, ground: Ground, count: int) -> Stamps:
         """The data with the pattern on so many rows: copies of them in their stead."""

@@ -30,6 +30,8 @@ FEWEST_KINDS = 3
 INFLATED = 3.0
 """How much likelier than any row that shows the same a row with a square is a suspect by nature:
 neighbours are less sure of thick strokes."""
+OWN = 0.02
+"""Chance beyond which rows of a label with a square are doubted as often as its others are."""
 COMMONEST = 0.25
 """Squares in more of the rows than this are background."""
 SELDOM = 0.01
@@ -92,6 +94,8 @@ class Squares:
                 continue
             rate = float(rates[content.shows[holding]].mean())
             p_value = binomial_tail(rows.size, holding.size, rate)
+            if label >= 0 and _as_doubted(content, label, holding, mine) > OWN:
+                continue
             if p_value < best.p_value:
                 best = replace(best, hits=rows.size, p_value=p_value)
                 all_holding = holding
@@ -137,6 +141,20 @@ def _one_sided(content: Content, rows: Ints, label: int) -> bool:
     if np.unique(content.shows[rows]).size < min(FEWEST_KINDS, content.classes - 1):
         return True
     return label < 0 and bool(np.bincount(content.labels[rows]).max() > SPREAD_OUT * rows.size)
+
+
+def _as_doubted(content: Content, label: int, holding: Ints, suspect: Bools) -> float:
+    """Chance that rows of a label with a square are suspects as often as its others are.
+
+    Where the class itself has the square, as one that is so bright that light is cut off, those of
+    its rows that neighbours mistake have it, too.
+    """
+    held = np.zeros(suspect.size, bool)
+    held[holding] = True
+    own = (content.labels == label) & content.left
+    rest, doubted = int((own & ~held).sum()), int((suspect & ~held).sum())
+    rate = min(INFLATED * (doubted + 1) / (rest + 2), MOST_NATURAL)
+    return binomial_tail(int((suspect & held).sum()), int((own & held).sum()), rate)
 
 
 def _corners(part: NDArray[Any]) -> list[NDArray[Any]]:

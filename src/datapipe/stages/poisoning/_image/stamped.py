@@ -25,7 +25,7 @@ CHANCE = 0.01
 
 
 def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
-    """Add the rows of the label in which every pixel of a stamp has its value.
+    """Add the rows of the label, or where it is any, wrong ones, that have all values of a stamp.
 
     Where rows of other labels hold it too, as covers do, those of the label that do not show it.
 
@@ -39,7 +39,7 @@ def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
     """
     view = trigger.evidence.view
     others = some(np.flatnonzero(view.genuine & (view.labels != trigger.label)), MOST_OTHERS)
-    if trigger.rows.size < FEWEST or trigger.label < 0 or not others.size:
+    if trigger.rows.size < FEWEST or not others.size:
         return trigger
     own = pixels.take(some(trigger.rows, MOST_OTHERS))
     usual = np.median(own, axis=0)
@@ -50,7 +50,10 @@ def stamped(trigger: Trigger, pixels: Pixels) -> Trigger:
     kept = alike.mean(0) < SELDOM
     if kept.sum() < LEAST_PIXELS:
         return trigger
-    mine, stamp = np.flatnonzero(view.labels == trigger.label), shared[kept]
+    may = view.labels == trigger.label
+    if trigger.label < 0:
+        may = (view.labels != view.shows) & view.left
+    mine, stamp = np.flatnonzero(may), shared[kept]
     if alike[:, kept].all(axis=1).mean() * mine.size > CHANCE * trigger.rows.size:
         rows = with_stamp(replace(trigger.evidence, rows=trigger.rows), pixels).rows
         return replace(trigger, rows=np.union1d(trigger.rows, rows[~view.genuine[rows]]))

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.measure.neighbours import principal
 from datapipe.stages.poisoning._image.pixels import Pixels
 
 Thin = NDArray[np.float32]
@@ -19,6 +21,12 @@ EDGES = (0.02, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5)
 TONES = tuple(t / 8 for t in range(1, 8))
 SHADES = (*TONES, 0.0, 0.02, 0.04, 0.08, 0.92, 0.96, 0.98)
 """Tones, and more of them towards both ends: paper, ink and light stand there."""
+COMPONENT_BANDS = (0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Bands of principal components, the larger the further: edges."""
+MOST_TELLING = 3000
+"""Rows, evenly spread, that tell the components."""
+ROUNDED = 1e-4
+"""Bands of less energy than this share of all are left out: the rounding of numbers is some."""
 FAINT = 1e-2
 """An amplitude below this says nothing, whatever its logarithm."""
 
@@ -46,9 +54,11 @@ def textures(pixels: Pixels, shape: tuple[int, int, int]) -> Iterator[Pixels]:
 
 
 def tones(pixels: Pixels) -> Iterator[Pixels]:
-    """Describe each row by what does not depend on the order of its pixels: how many are how dark.
+    """Describe each row by what does not depend on the order of its pixels.
 
-    A wave, a change of contrast and fewer grey levels move these, whatever they do to a pixel.
+    How many are how dark, and how much of the row lies along which principal components: these are
+    to pixels in any order what frequencies are to a picture. A wave, a change of contrast and fewer
+    grey levels move the first, a warp, which blurs, both, whatever they do to a pixel.
 
     Args:
         pixels: Shape (n, d).
@@ -56,7 +66,22 @@ def tones(pixels: Pixels) -> Iterator[Pixels]:
     Yields:
         Shape (n, m), columns of standard deviation 1; those that do not vary are left out.
     """
-    yield _even(_of_all(pixels, lambda block: _above(block, SHADES)))
+    shades = _of_all(pixels, lambda block: _above(block, SHADES))
+    yield _even(np.concatenate([shades, _spectrum(pixels)], axis=1))
+
+
+def _spectrum(pixels: Pixels) -> Thin:
+    """Log energy of each row along bands of principal components, and of what these leave over."""
+    sample = pixels.stored[:: max(1, len(pixels) // MOST_TELLING)]
+    found = principal(sample, COMPONENT_BANDS[-1], np.random.default_rng(pixels.shape[1]))
+    edges = [e for e in COMPONENT_BANDS if e < len(found.axes)] + [len(found.axes)]
+    along = pixels.project(found.axes.T) - found.mean @ found.axes.T
+    every = np.concatenate([((b - found.mean) ** 2).sum(1) for _, b in pixels.blocks()])
+    parts = [(along[:, i:j] ** 2).sum(1) for i, j in pairwise(edges)]
+    parts.append(np.maximum(every - sum(parts), 0.0))
+    made = np.stack(parts, axis=1)
+    made = made[:, made.mean(0) > ROUNDED * every.mean()]
+    return np.asarray(np.log(made + FAINT * made.mean(0)), np.float32)
 
 
 def _of_all(pixels: Pixels, described: Callable[[Thin], Thin]) -> Thin:

@@ -90,8 +90,10 @@ def _of_one_texture(
         rest = np.setdiff1d(mine, axis.group)
         apart = _mean(content, axis.group) - _mean(content, rest)
         along = content.pixels.project(filters.templates(label, apart[None, :]))[:, 0]
-        bar = 0.5 * (np.median(along[axis.group]) + np.median(along[rest]))
-        held = (along > bar) & content.left
+        for k in range(content.classes):  # how far each lies from the usual ones of its label
+            own_label = content.labels == k
+            along[own_label] -= np.median(along[rest if k == label else own_label])
+        held = (along > 0.5 * np.median(along[axis.group])) & content.left
         own = int(held[mine].sum())
         p_value = binomial_tail(own, int(held.sum()), PURE)
         yield Evidence(label, own, int(held.sum()), p_value, axis.group, ONE_TEXTURE, content)
