@@ -79,6 +79,17 @@ from local_variable
 from arrow_scan(140000, 140000, 140000)
 from pandas_scan(140000)
 select getenv('HOME')
+explain analyze create temp table dropped_rows as select 'forged' as reason
+explain analyze create or replace temp view dropped_rows as select 'forged' as reason
+/* a */ explain -- b
+explain /* a */ analyze create temp table x as select 1
+explain /* /* a */ */ analyze create temp table x as select 1
+explain (analyze) create temp table x as select 1
+explain (analyze, format json) create temp macro f() as 1
+explain analyze create table memory.main.x as select 1
+explain analyze set threads = 64
+explain create temp table x as select 1
+update extensions
 select 1; select 2
 select 1; drop table runs
 
@@ -100,6 +111,7 @@ def test_nothing_gets_out_or_in(filled: Lineage, monkeypatch):
             print(question, filled.sql(question.format(out=folder / "out", index=index)))
         assert caught.value.exit_code in (2, 6), caught.value
         assert (index.read_bytes(), sorted(p.name for p in folder.rglob("*"))) == before, question
+        assert "forged" not in filled.sql("from dropped_rows")["reason"]
 
 
 ANSWERED = [
@@ -112,6 +124,8 @@ ANSWERED = [
     "summarize findings",
     "show tables",
     "explain from dropped_rows",
+    "explain analyze from dropped_rows",
+    "/* a */ explain /* b */ (analyze, format json) -- c\nwith a as (select 1) from a",
     "select * from steps; -- done",
     "select params ->> 'b' from steps",
     "from log_root_at(3)",

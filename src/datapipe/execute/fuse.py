@@ -51,6 +51,11 @@ class Fused:
 
         Returns:
             `row_id` and `_reason`; None when none can.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> fuse(Dataset.of(pa.table({"a": [1]})), [RowStage()]).left() is None
+            True
         """
         return None if self.dropped is None else left(self.dropped, self.apart)
 
