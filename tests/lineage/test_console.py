@@ -206,3 +206,35 @@ def test_a_folder_with_quotes_spaces_and_letters(tmp_path: Path):
 def test_columns_of_one_name_are_told_apart(filled: Lineage):
     asked = "select 1 as a, 2 as a, 3 as a_1, 4 as a, 5 as b"
     assert filled.sql(asked).rows(named=True) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "b": 5}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'infinity'::date",
+        "'-infinity'::timestamp",
+        "'294246-01-01'::timestamptz",
+        "[null, 'infinity'::date]",
+        "{'a': [{'b': '-infinity'::date}]}",
+        "map {1: '290000-01-01'::date}",
+        "['infinity'::timestamp]::timestamp[1]",
+    ],
+)
+def test_a_time_that_no_calendar_has_is_refused(filled: Lineage, value: str):
+    with pytest.raises(DeclarationError, match=r"'v' holds a time outside the years 1 to 9999"):
+        filled.sql(f"select {value} as v")
+    assert filled.sql(f"select ({value})::varchar as v").height == 1
+
+
+def test_times_at_the_ends_of_the_calendar_are_answered(filled: Lineage):
+    asked = "select '0001-01-01'::date a, '9999-12-31 23:59:59.999999'::timestamp b, null::date c"
+    told = filled.sql(asked).row(0)
+    assert [str(told[0]), str(told[1]), told[2]] == [
+        "0001-01-01",
+        "9999-12-31 23:59:59.999999",
+        None,
+    ]
+
+
+def test_a_variant_is_told_as_text(filled: Lineage):
+    assert filled.sql("select 1::variant as v").item() == "1"

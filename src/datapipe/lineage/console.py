@@ -39,7 +39,11 @@ _EXPLAIN = re.compile(
     rf"^{_APART}explain\b{_APART}(?:analyze\b|\([^()]*\))?", re.IGNORECASE | re.DOTALL
 )
 """The words before what is explained; where they are not understood the whole is refused."""
-_NO_FRAME_HAS = re.compile(r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|TIME WITH TIME ZONE)\b")
+_NO_FRAME_HAS = re.compile(
+    r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|VARIANT|GEOMETRY|TIME WITH TIME ZONE)\b"
+)
+_UNIT = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896  # of the years 1 to 9999, counted from 1970
 _MISTAKES = (
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -419,9 +423,34 @@ def _answer(
                 hint="ask for fewer rows or columns, or add a LIMIT",
             )
     table = pa.Table.from_batches(batches, schema=reader.schema)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if any(_beyond_calendar(chunk) for chunk in column.chunks):
+            raise DeclarationError(
+                f"the column {name!r} holds a time outside the years 1 to 9999",
+                code="DP-DECL-052",
+                hint=f'ask for it as text: "{name}"::varchar',
+            )
     frame = pl.DataFrame(table.rename_columns(_told_apart(table.column_names)))
     whole = [n for n, t in frame.schema.items() if isinstance(t, pl.Decimal) and t.scale == 0]
     return frame.with_columns(_counted(frame[name]) for name in whole)
+
+
+def _beyond_calendar(values: pa.Array) -> bool:
+    """Whether there is a date or time that Python has not, such as `infinity`."""
+    kind = values.type
+    if pa.types.is_struct(kind):
+        return any(_beyond_calendar(each) for each in values.flatten())
+    if pa.types.is_map(kind):
+        return _beyond_calendar(values.keys) or _beyond_calendar(values.items)
+    if pa.types.is_nested(kind):
+        return _beyond_calendar(values.flatten())
+    if pa.types.is_date32(kind):
+        days = pl.Series(values.view(pa.int32()))
+    elif pa.types.is_timestamp(kind):
+        days = pl.Series(values.view(pa.int64())) // (86_400 * _UNIT[kind.unit])
+    else:
+        return False
+    return bool(((days < _FIRST_DAY) | (days > _LAST_DAY)).any())
 
 
 def _representable(relation: Any) -> Any:
