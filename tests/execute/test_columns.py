@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import polars as pl
+import polars.selectors as cs
 
 from datapipe import Pipeline, RowStage, Stage, Yield
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
+from datapipe.execute.columns import planned_edges
 from datapipe.stages import ExactDuplicates, ReadParquet
 
 
@@ -61,3 +63,29 @@ def test_edges_are_those_of_the_plan(tmp_path: Path):
         ("test.twice", "s", "s", "derived"),
         ("dedup.exact", *everything),
     }
+
+
+def test_columns_that_a_selector_stands_for_are_named():
+    types = {"a": pl.Int64(), "b": pl.Int64(), "t": pl.String(), "s": pl.Struct({"u": pl.Int64})}
+    asked = {
+        "sum": (pl.sum_horizontal(cs.numeric()), "ab"),
+        "pattern": (pl.concat_str(pl.col("^[at]$")), "at"),
+        "but": (pl.struct(pl.all().exclude("s")), "abt"),
+        "first": (pl.first() + 1, "a"),
+        "place": (pl.nth(2), "t"),
+        "choice": (pl.when(cs.by_name("a") > 1).then("b").otherwise(0), "ab"),
+        "field": (pl.col("s").struct.field("u"), "s"),
+        "own": (pl.col("b").map_elements(abs, return_dtype=pl.Int64), "b"),
+        "constant": (pl.lit(1), ""),
+    }
+    made = {name: expression for name, (expression, _) in asked.items()}
+    leaves = {"zero": pl.any_horizontal(cs.numeric() == 0)}
+    methods = {"columns": lambda *_: made, "set_aside": lambda *_: leaves}
+    (edges,) = planned_edges([type("Asks", (RowStage,), methods)()], Roles(), types)
+    for name, (_, roots) in asked.items():
+        told = {made_from for out, made_from, _ in edges if out == name}
+        assert told == (set(roots) or {""}), name
+    assert [e for e in edges if e[2] == "filtered"] == [
+        ("*", "a", "filtered"),
+        ("*", "b", "filtered"),
+    ]

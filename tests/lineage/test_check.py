@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from datapipe.errors import DatapipeError
+from datapipe.errors import DatapipeError, ExecutionError
+from datapipe.lineage.index import Index
 from datapipe.lineage.store import Lineage
 
 
@@ -174,3 +175,27 @@ def test_a_torn_end_that_nobody_was_promised_is_no_problem(filled: Lineage):
         file.write(b"DPJ1half a frame")
     assert Lineage(filled.store).verify() == []
     assert len(list((filled.store / "journal").glob("torn-*.bin"))) == 1
+
+
+@pytest.mark.parametrize("index", ["up to date", "behind", "missing"])
+def test_a_store_that_cannot_be_written_is_sound_all_the_same(filled: Lineage, monkeypatch, index):
+    path = filled.store / "lineage.duckdb"
+    if index == "behind":
+        filled.append([("runs", {"run_id": "later", "pipeline": "p"})])
+    elif index == "missing":
+        path.unlink()
+
+    def full(self: Index) -> bool:
+        raise ExecutionError("disk full", code="DP-EXEC-028")
+
+    monkeypatch.setattr(Index, "catch_up", full)
+    assert filled.verify() == []
+
+
+def test_an_index_that_nobody_could_look_at_is_not_called_false(filled: Lineage, monkeypatch):
+    def held(*_: object) -> None:
+        raise ExecutionError("held by process 7", code="DP-EXEC-050")
+
+    monkeypatch.setattr("datapipe.lineage.check.opened", held)
+    with pytest.raises(ExecutionError, match="held by process 7"):
+        filled.verify()

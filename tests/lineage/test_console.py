@@ -79,6 +79,17 @@ from local_variable
 from arrow_scan(140000, 140000, 140000)
 from pandas_scan(140000)
 select getenv('HOME')
+explain analyze create temp table dropped_rows as select 'forged' as reason
+explain analyze create or replace temp view dropped_rows as select 'forged' as reason
+/* a */ explain -- b
+explain /* a */ analyze create temp table x as select 1
+explain /* /* a */ */ analyze create temp table x as select 1
+explain (analyze) create temp table x as select 1
+explain (analyze, format json) create temp macro f() as 1
+explain analyze create table memory.main.x as select 1
+explain analyze set threads = 64
+explain create temp table x as select 1
+update extensions
 select 1; select 2
 select 1; drop table runs
 
@@ -100,6 +111,7 @@ def test_nothing_gets_out_or_in(filled: Lineage, monkeypatch):
             print(question, filled.sql(question.format(out=folder / "out", index=index)))
         assert caught.value.exit_code in (2, 6), caught.value
         assert (index.read_bytes(), sorted(p.name for p in folder.rglob("*"))) == before, question
+        assert "forged" not in filled.sql("from dropped_rows")["reason"]
 
 
 ANSWERED = [
@@ -112,6 +124,8 @@ ANSWERED = [
     "summarize findings",
     "show tables",
     "explain from dropped_rows",
+    "explain analyze from dropped_rows",
+    "/* a */ explain /* b */ (analyze, format json) -- c\nwith a as (select 1) from a",
     "select * from steps; -- done",
     "select params ->> 'b' from steps",
     "from log_root_at(3)",
@@ -192,3 +206,34 @@ def test_a_folder_with_quotes_spaces_and_letters(tmp_path: Path):
 def test_columns_of_one_name_are_told_apart(filled: Lineage):
     asked = "select 1 as a, 2 as a, 3 as a_1, 4 as a, 5 as b"
     assert filled.sql(asked).rows(named=True) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "b": 5}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'infinity'::date",
+        "'-infinity'::timestamp",
+        "'294246-01-01'::timestamptz",
+        "[null, 'infinity'::date]",
+        "{'a': [{'b': '-infinity'::date}]}",
+        "map {1: '290000-01-01'::date}",
+        "['infinity'::timestamp]::timestamp[1]",
+    ],
+)
+def test_a_time_that_no_calendar_has_is_told_as_text(filled: Lineage, value: str):
+    told = filled.sql(f"select {value} as v").item()
+    assert told == filled.sql(f"select ({value})::varchar as v").item()
+
+
+def test_times_at_the_ends_of_the_calendar_are_answered(filled: Lineage):
+    asked = "select '0001-01-01'::date a, '9999-12-31 23:59:59.999999'::timestamp b, null::date c"
+    told = filled.sql(asked).row(0)
+    assert [str(told[0]), str(told[1]), told[2]] == [
+        "0001-01-01",
+        "9999-12-31 23:59:59.999999",
+        None,
+    ]
+
+
+def test_a_variant_is_told_as_text(filled: Lineage):
+    assert filled.sql("select 1::variant as v").item() == "1"

@@ -83,3 +83,14 @@ def test_the_command_shows_first_and_removes_when_told(filled: Lineage, capfd):
     assert "1 files, 4 bytes removed" in capfd.readouterr().out
     assert not path.exists()
     assert main(["lineage", "gc", "--remove", "--dry-run", "--store", store]) == 2
+
+
+def test_objects_that_another_store_may_need_are_left_alone(filled: Lineage, tmp_path):
+    other = Lineage(tmp_path / "other", create=True)
+    other.close()
+    (other.store / "objects").rmdir()
+    (other.store / "objects").symlink_to(filled.objects)
+    assert len(other.gc(older_than_s=0)) == len(list(filled.objects.iterdir()))
+    with pytest.raises(ExecutionError, match="is a link"):
+        other.gc(dry_run=False, older_than_s=0)
+    assert filled.verify() == []

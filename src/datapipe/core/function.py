@@ -6,14 +6,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import polars as pl
 
 from datapipe.core.arrow_stream import as_any
+from datapipe.core.authored import authored
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import canonical, digest_bytes
+from datapipe.core.digest import canonical, digest_json, is_exact
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch
 
@@ -142,7 +144,7 @@ class FunctionStage(Stage):
         return dict(self.arguments)
 
     def code_digest(self) -> str:
-        """The digest of the function's source text.
+        """The digest of the function's source text, and of what it closes over and uses.
 
         Returns:
             The digest in the house form.
@@ -155,19 +157,22 @@ class FunctionStage(Stage):
             text = inspect.getsource(self.function)
         except (OSError, TypeError):
             text = f"{self.key}/{self.code_version}"
-        return digest_bytes(text.encode())
+        given = [v for v in self.params().values() if isinstance(v, (FunctionType, type))]
+        return digest_json([text, *(authored(each).digest for each in (self.function, *given))])
 
     def cacheable(self) -> bool:
         """Whether a version was declared: a function may call code that no digest sees.
 
         Returns:
-            False when the decorator got no version, or a parameter has no digest of its own.
+            False when the decorator got no version, or a parameter, or what the function closes
+            over, has no digest of its own.
 
         Example:
             >>> stage("a.b")(len)().cacheable()
             False
         """
-        return bool(self.code_version) and super().cacheable()
+        exact = is_exact(self.params()) and authored(self.function).exact
+        return bool(self.code_version) and exact
 
 
 def stage(

@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 
 from datapipe.core.artifact import Artifact, PrivacyEvent
+from datapipe.core.authored import authored
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
-from datapipe.core.digest import digest_code, is_exact
+from datapipe.core.digest import digest_code, digest_json, is_exact
 from datapipe.core.finding import Finding
+from datapipe.core.locality import computed, filtered, free
 from datapipe.core.parameters import keep, problems
 from datapipe.core.roles import ROW_ID, Roles
 from datapipe.errors import DeclarationError
@@ -168,6 +171,9 @@ class Stage:
     def code_digest(self) -> str:
         """The digest of the code that runs: this stage's module and the floors below it.
 
+        Of a class that is not ours, what it uses of its author's counts too, as it is in memory:
+        helper modules, globals, what it closes over, what a notebook has defined anew.
+
         Returns:
             The digest in the house form.
 
@@ -175,20 +181,26 @@ class Stage:
             >>> Stage().code_digest().startswith("sha256:")
             True
         """
-        return digest_code(type(self).__module__)
+        module = type(self).__module__
+        used: list[type | FunctionType] = [] if module.startswith("datapipe.") else [type(self)]
+        used += [v for v in self.params().values() if isinstance(v, (FunctionType, type))]
+        told = [authored(each).digest for each in used]
+        return digest_json([digest_code(module), *told]) if told else digest_code(module)
 
     def cacheable(self) -> bool:
         """Whether equal keys promise equal results; False for code that cannot be digested.
 
         Returns:
-            True for every stage of the catalogue, unless a parameter is an object or function
-            whose digest would not tell it from others.
+            True for every stage of the catalogue, unless a parameter, or what a class of somebody
+            else's closes over, is an object or function whose digest would not tell it from others.
 
         Example:
             >>> Stage().cacheable()
             True
         """
-        return is_exact(self.params())
+        kind = type(self)
+        ours = kind.__module__.startswith("datapipe.")
+        return is_exact(self.params()) and (ours or authored(kind).exact)
 
 
 @dataclass(frozen=True)
@@ -257,12 +269,12 @@ class RowStage(Stage):
             Dataset(? rows x 1 columns; no roles)
         """
         reason = first_reason(self.set_aside(data.roles, data.types))
-        marked = data.scan(row_id=True).with_columns(reason.alias("_reason"))
-        left = marked.filter(pl.col("_reason").is_not_null())
-        kept = marked.filter(pl.col("_reason").is_null()).drop("_reason")
-        kept = kept.with_columns(**self.columns(data.roles, data.types))
-        aside = left.select(pl.col(ROW_ID).alias("row_id"), pl.col("_reason").alias("reason"))
-        return Yield(data=data.with_frame(kept), set_aside=aside.collect())
+        rows = data.scan(row_id=True)
+        told = free("reason", data.types)
+        left = computed(rows, {told: reason}).filter(pl.col(told).is_not_null())
+        aside = left.select(pl.col(ROW_ID).alias("row_id"), pl.col(told).alias("reason")).collect()
+        kept = computed(filtered(rows, reason.is_null()), self.columns(data.roles, data.types))
+        return Yield(data=data.with_frame(kept), set_aside=aside)
 
 
 def first_reason(conditions: Mapping[str, pl.Expr]) -> pl.Expr:

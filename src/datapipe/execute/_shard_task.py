@@ -9,12 +9,15 @@ import sys
 from pickle import PickleBuffer
 
 
-def shard(kept: bytes | None, dropped: bytes | None) -> tuple[PickleBuffer | None, bytes | None]:
+def shard(
+    kept: bytes | None, dropped: bytes | None, apart: bytes | None = None
+) -> tuple[PickleBuffer | None, bytes | None]:
     """Run the two plans of a shard.
 
     Args:
         kept: The plan of the rows that stay, as polars serialized it in the driver; or None.
         dropped: The plan of the others; or None.
+        apart: The same by the long way, where the short one fails.
 
     Returns:
         The rows that stay as a Parquet file, in memory that needs no copy on its way; the others as
@@ -30,18 +33,19 @@ def shard(kept: bytes | None, dropped: bytes | None) -> tuple[PickleBuffer | Non
     import polars as pl  # noqa: PLC0415 - it starts its threads when it is loaded
 
     from datapipe.core.parquet import encode  # noqa: PLC0415 - the same
+    from datapipe.execute.fuse import left  # noqa: PLC0415 - the same
 
-    rows = left = None
+    rows = gone = None
     if kept is not None:
         out = io.BytesIO()
         encode(pl.LazyFrame.deserialize(io.BytesIO(kept)), out)
         rows = PickleBuffer(out.getbuffer())
     if dropped is not None:
         out = io.BytesIO()
-        gone = pl.LazyFrame.deserialize(io.BytesIO(dropped))
-        gone.collect(engine="streaming").write_ipc(out)
-        left = out.getvalue()
-    return rows, left
+        long = None if apart is None else pl.LazyFrame.deserialize(io.BytesIO(apart))
+        left(pl.LazyFrame.deserialize(io.BytesIO(dropped)), long).write_ipc(out)
+        gone = out.getvalue()
+    return rows, gone
 
 
 def _one_thread() -> None:

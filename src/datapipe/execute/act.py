@@ -72,7 +72,9 @@ def act(stage: Stage, made: Yield, data: Dataset | None = None) -> Acted:
         rows = finding.flagged
         if action == "quarantine":
             reason = pl.format("{}: {}", pl.lit(finding.kind), pl.col("reason"))
-            asides.append(rows.select("row_id", reason.alias("reason")))
+            said = pl.col("reason").fill_null("") != ""
+            why = pl.when(said).then(reason).otherwise(pl.lit(finding.kind))
+            asides.append(rows.select("row_id", why.alias("reason")))
         elif action == "relabel":
             changes.append(_changes(finding, data))
         elif action == "weight":

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import polars as pl
+import polars.selectors as cs
 
+from datapipe.core.locality import parts
 from datapipe.core.roles import HIDDEN, Roles
 from datapipe.core.stage import RowStage, Stage
 
@@ -82,6 +84,12 @@ def passed_edges(*, relabelled: Sequence[str] = ()) -> list[Edge]:
 
 
 def _roots(expression: pl.Expr, visible: pl.Schema) -> list[str]:
-    """The columns that an expression reads."""
-    names = expression.meta.root_names()
+    """The columns that an expression reads, those that a selector or pattern stands for as well."""
+    names: list[str] = []
+    for part in (expression, *parts(expression)):
+        if part.meta.is_column():
+            names.append(part.meta.output_name())
+        elif part.meta.is_column_selection():
+            names += cs.expand_selector(visible, part.meta.as_selector(), strict=False)
+    names += expression.meta.root_names()
     return [n for n in dict.fromkeys(names) if n in visible]

@@ -7,14 +7,16 @@ columns the conditions read) to say why the others left. Both read one scan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from datapipe.core.dataset import Dataset
+from datapipe.core.locality import computed, filtered, free, looks_beyond, selects
 from datapipe.core.roles import HIDDEN, ROW_ID, Roles
 from datapipe.core.stage import RowStage
+from datapipe.errors import DeclarationError
 
 CODE = "_reason"
 
@@ -26,6 +28,8 @@ class Fused:
     Args:
         kept: The rows that stay, hidden column first.
         dropped: `row_id` uint64 and `_reason` uint16 of the rows that leave; None when none can.
+        apart: The same asked stage by stage, so that no expression is computed for a row that left
+            before: it reads more often, and computes where `dropped` fails on such rows.
         reasons: Code to (index of the stage, reason); codes count from 1.
         roles: The roles after the last stage.
 
@@ -38,8 +42,47 @@ class Fused:
 
     kept: pl.LazyFrame
     dropped: pl.LazyFrame | None
+    apart: pl.LazyFrame | None
     reasons: dict[int, tuple[int, str]]
     roles: Roles
+
+    def left(self) -> pl.DataFrame | None:
+        """The rows that leave.
+
+        Returns:
+            `row_id` and `_reason`; None when none can.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> fuse(Dataset.of(pa.table({"a": [1]})), [RowStage()]).left() is None
+            True
+        """
+        return None if self.dropped is None else left(self.dropped, self.apart)
+
+
+def left(dropped: pl.LazyFrame, apart: pl.LazyFrame | None) -> pl.DataFrame:
+    """The rows that leave, by the short plan, or by the long one where the short one fails.
+
+    A text that is no number has left before a later stage makes numbers of the others; the short
+    plan still computes the number of every row.
+
+    Args:
+        dropped: The short plan.
+        apart: The long one.
+
+    Returns:
+        What either gives.
+
+    Example:
+        >>> left(pl.LazyFrame({"row_id": [1]}), None).height
+        1
+    """
+    try:
+        return dropped.collect(engine="streaming")
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        if apart is None:
+            raise
+    return apart.collect(engine="streaming").sort("row_id", maintain_order=True)
 
 
 def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
@@ -52,6 +95,9 @@ def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
     Returns:
         The plans.
 
+    Raises:
+        DeclarationError: An expression looks at more than one row, or makes a hidden column.
+
     Example:
         >>> import pyarrow as pa
         >>> class Positive(RowStage):
@@ -63,29 +109,80 @@ def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
         ([1], [(1, 1)])
     """
     kept = data.scan(row_id=True)
-    marked = kept.with_columns(pl.lit(0, dtype=pl.UInt16).alias(CODE))
+    asked: list[tuple[list[pl.Expr], dict[str, pl.Expr]]] = []
+    apart: list[pl.LazyFrame] = []
     reasons: dict[int, tuple[int, str]] = {}
-    roles = data.roles
+    names = set(data.names)
     for place, stage in enumerate(stages):
         types = kept.collect_schema()
         visible = pl.Schema({n: t for n, t in types.items() if n not in HIDDEN})
-        for reason, condition in stage.set_aside(roles, visible).items():
-            leaves = condition.fill_null(value=False)
+        conditions = stage.set_aside(data.roles, visible)
+        made = stage.columns(data.roles, visible)
+        _keeps_to_its_row(stage, conditions, made)
+        leaves = [condition.fill_null(value=False) for condition in conditions.values()]
+        for reason, leaving in zip(conditions, leaves, strict=True):
             code = len(reasons) + 1
             reasons[code] = (place, reason)
-            still = pl.col(CODE) == 0
-            marked = marked.with_columns(
-                pl.when(still & leaves)
-                .then(pl.lit(code, dtype=pl.UInt16))
-                .otherwise(CODE)
-                .alias(CODE)
+            gone = filtered(kept, leaving)
+            apart.append(gone.select(*_told(pl.lit(code, dtype=pl.UInt16))))
+            kept = filtered(kept, ~leaving)
+        kept = computed(kept, made)
+        names.update(made)
+        asked.append((leaves, made))
+    if not reasons:
+        return Fused(kept, None, None, reasons, data.roles)
+    mark = free(CODE, names)
+    dropped = _marked(data.scan(row_id=True), asked, mark).select(*_told(pl.col(mark)))
+    return Fused(kept, dropped.filter(pl.col(CODE) > 0), pl.concat(apart), reasons, data.roles)
+
+
+def _marked(
+    rows: pl.LazyFrame, asked: Sequence[tuple[list[pl.Expr], dict[str, pl.Expr]]], mark: str
+) -> pl.LazyFrame:
+    """Every row with the code of the first reason to leave, 0 for none."""
+    rows = rows.with_columns(pl.lit(0, dtype=pl.UInt16).alias(mark))
+    code = 0
+    for leaves, made in asked:
+        for condition in leaves:
+            code += 1
+            leaving, flag = condition, ""
+            if selects(condition):
+                flag = free("_holds", rows.collect_schema())
+                rows, leaving = computed(rows, {flag: condition}, hide=[mark]), pl.col(flag)
+            still = (pl.col(mark) == 0) & leaving
+            told = pl.when(still).then(pl.lit(code, dtype=pl.UInt16)).otherwise(mark)
+            rows = rows.with_columns(told.alias(mark))
+            rows = rows.drop(flag) if flag else rows
+        rows = computed(rows, made, hide=[mark])
+    return rows
+
+
+def _told(code: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    return pl.col(ROW_ID).alias("row_id"), code.alias(CODE)
+
+
+def _keeps_to_its_row(
+    stage: RowStage, conditions: Mapping[str, pl.Expr], made: Mapping[str, pl.Expr]
+) -> None:
+    """Refuse what would give other rows, or lose their names, when it is fused or run in shards."""
+    told = [(f"the condition {reason!r}", e) for reason, e in conditions.items()]
+    told += [(f"the column {name!r}", e) for name, e in made.items()]
+    for what, expression in told:
+        if not isinstance(expression, pl.Expr):
+            raise DeclarationError(
+                f"{stage.name}: {what} is of type {type(expression).__name__}, no expression",
+                code="DP-DECL-019",
+                hint="write a constant as pl.lit(value)",
             )
-            kept = kept.filter(~leaves)
-        made = stage.columns(roles, visible)
-        if made:
-            kept = kept.with_columns(**made)
-            marked = marked.with_columns(**made)
-    dropped = None
-    if reasons:
-        dropped = marked.select(pl.col(ROW_ID).alias("row_id"), CODE).filter(pl.col(CODE) > 0)
-    return Fused(kept, dropped, reasons, roles)
+        if looks_beyond(expression):
+            raise DeclarationError(
+                f"{stage.name}: {what} looks at more than one row",
+                code="DP-DECL-019",
+                hint="make it a whole stage, such as a function with @stage: it sees all rows",
+            )
+    if hidden := [name for name in HIDDEN if name in made]:
+        raise DeclarationError(
+            f"{stage.name} makes the column {hidden[0]!r}, by which the store names rows",
+            code="DP-DECL-019",
+            hint="give the column another name",
+        )

@@ -31,6 +31,7 @@ from datapipe.core.run import Run
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage, Stage, Yield
 from datapipe.errors import DatapipeError, ExecutionError, GateClosed
+from datapipe.execute._back import given_back, known, no_strangers, together
 from datapipe.execute._clock import Clock, first_line, not_computed, timed
 from datapipe.execute._group import GroupDone
 from datapipe.execute._opening import Opened, open_readers
@@ -195,28 +196,41 @@ class _Session:
         columns: list[list[Edge]] = []
         with timed(steps[0].stage) as clock:
             if fused:
-                columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
                 out, outcomes = self._fused(self.data, steps, keys)
+                columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
             else:
                 yields = [self._timed(s, clock) for s in steps]
-                acted = [act(s.stage, y, self.data) for s, y in zip(steps, yields, strict=True)]
+                stages = [s.stage for s in steps]
+                acted = self._acted(stages, yields)
                 columns = [self._passed(y, a) for y, a in zip(yields, acted, strict=True)]
-                moved = applied(self._moved(yields), acted)
+                rows, acted = together(self.data, stages, yields, acted)
+                moved = applied(rows, acted)
                 out = moved if moved.path is not None else self.keeper.dataset(moved)
-                acted, edges = self._told(yields, acted, out)
+                acted, edges = self._told(stages, yields, acted, out)
                 outcomes = [self._outcome(a, y) for a, y in zip(acted, yields, strict=True)]
                 outcomes[-1] = replace(outcomes[-1], edges=edges)
         self._done(GroupDone(steps, keys, outcomes, self.data, out, clock, columns=columns))
         self._stop([f for a in acted for f in a.stop])
 
+    def _acted(self, stages: Sequence[Stage], yields: Sequence[Yield]) -> list[Acted]:
+        """What the findings of a group lead to, all of it about rows that were there."""
+        acted = [act(s, y, self.data) for s, y in zip(stages, yields, strict=True)]
+        if any(a.set_aside.height or a.label_changes.height for a in acted):
+            ids = self.data.row_ids
+            for stage, decided in zip(stages, acted, strict=True):
+                known(stage, decided, ids)
+        return acted
+
     def _told(
-        self, yields: Sequence[Yield], acted: Sequence[Acted], out: Dataset
+        self, stages: Sequence[Stage], yields: Sequence[Yield], acted: Sequence[Acted], out: Dataset
     ) -> tuple[list[Acted], str]:
         """Tell of rows that a stage which gave rows of its own left out, joined or multiplied."""
         own = [i for i, y in enumerate(yields) if y.data is not None]
         own = [i for i in own if not same_rows(self.data, yields[i].data or self.data)]
         if not own and not self._woven:
             return list(acted), ""
+        if own:
+            no_strangers(" and ".join(stages[i].name for i in own), self.data, out)
         told = pl.concat([a.set_aside["row_id"] for a in acted])
         more = woven(self.data, out, [told])
         acted = [
@@ -246,7 +260,7 @@ class _Session:
             out = stored(path, digest, fused.roles, data.sources)
         else:
             out = self.keeper.dataset(data.with_frame(fused.kept, roles=fused.roles))
-            dropped = None if fused.dropped is None else fused.dropped.collect(engine="streaming")
+            dropped = fused.left()
         asides = self._asides(fused, dropped, len(steps))
         outcomes = [
             Outcome(aside=self.keeper.aside(a, data.sources), rows_aside=a.height) for a in asides
@@ -293,7 +307,7 @@ class _Session:
         try:
             # One thread a matrix product: sums in a fixed order, and no spinning against polars.
             with threadpool_limits(1):
-                return stage.run(self.data, self._context(stage, folder))
+                return given_back(stage, stage.run(self.data, self._context(stage, folder)))
         except GateClosed as closed:
             own = [f for f in closed.findings if f.kind == "gate"]
             self.recorder.gate_closed(step, self.data, own)
@@ -345,11 +359,6 @@ class _Session:
             numbers=[s.number for s in self.data.sources],
         )
         return float(found["spent"][0])
-
-    def _moved(self, yields: Sequence[Yield]) -> Dataset:
-        """The data after a group: what the one stage that changed it gave."""
-        changed = [y.data for y in yields if y.data is not None]
-        return changed[-1] if changed else self.data
 
     def _key(self, stage: Stage) -> str:
         if not stage.cacheable():

@@ -133,7 +133,9 @@ def _run_on_cluster(jobs: Jobs) -> Iterator[Made]:
     try:
         for build in jobs:
             job = build()
-            plans = [None if p is None else p.serialize() for p in (job.kept, job.dropped)]
+            plans = [
+                None if p is None else p.serialize() for p in (job.kept, job.dropped, job.apart)
+            ]
             waiting.append(task.remote(*plans))
             if len(waiting) >= ahead:
                 yield _fetched(waiting.popleft())

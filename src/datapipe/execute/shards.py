@@ -23,7 +23,7 @@ from datapipe.core.pages import GROUP_BYTES, GROUPS, footer_of, mapped
 from datapipe.core.parquet import encode
 from datapipe.core.stage import RowStage
 from datapipe.core.thrift import Damaged
-from datapipe.execute.fuse import fuse
+from datapipe.execute.fuse import fuse, left
 
 SHARD_ROWS = 250_000
 """Most input rows of a shard. Small enough to lose little and to fit in memory on any machine."""
@@ -76,11 +76,12 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """The two plans of a shard.
+    """The plans of a shard.
 
     Args:
         kept: The rows that stay; None when the output holds them already.
         dropped: The others; None where no stage sets rows aside.
+        apart: The same by the long way, where the short one fails; see `fuse.left`.
 
     Example:
         >>> Job(pl.LazyFrame({"a": [1]}), None).run().rows[:4]
@@ -89,6 +90,7 @@ class Job:
 
     kept: pl.LazyFrame | None
     dropped: pl.LazyFrame | None
+    apart: pl.LazyFrame | None = None
 
     def run(self) -> Made:
         """Run both plans; the same bytes come of it wherever and how often it is run.
@@ -105,7 +107,7 @@ class Job:
             out = io.BytesIO()
             encode(self.kept, out)
             rows = out.getvalue()
-        dropped = None if self.dropped is None else self.dropped.collect(engine="streaming")
+        dropped = None if self.dropped is None else left(self.dropped, self.apart)
         return Made(rows, dropped)
 
 
@@ -238,7 +240,7 @@ class _Build:
         part = fuse(
             Dataset(self.shard.frame, self.data.roles, sources=self.data.sources), self.stages
         )
-        return Job(None if self.done else part.kept, part.dropped)
+        return Job(None if self.done else part.kept, part.dropped, part.apart)
 
 
 def _built(build: Callable[[], Job]) -> Made:

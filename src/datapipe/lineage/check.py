@@ -17,7 +17,7 @@ from typing import Any
 
 from datapipe.core.digest import PREFIX, digest_file
 from datapipe.core.merkle import Frontier
-from datapipe.errors import DatapipeError, TrustError
+from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import opened
 from datapipe.lineage.duck import duckdb
@@ -83,6 +83,9 @@ class Check:
 
         Returns:
             Problems, empty when all is sound.
+
+        Raises:
+            ExecutionError: The index is held by somebody else, so that it cannot be looked at.
 
         Example:
             >>> import tempfile
@@ -244,8 +247,11 @@ class Check:
     def _indexed(self) -> Iterator[Problem]:
         """Lines of the index that the journal does not give, and lines that are missing."""
         path = self._index.path
-        try:
+        with contextlib.suppress(ExecutionError):  # no room, no leave to write: it is as it is
             self._index.catch_up()
+        if not path.is_file():
+            return
+        try:
             with contextlib.closing(duckdb.connect()) as truth:
                 make(truth)
                 with opened(path) as connection:
@@ -257,6 +263,8 @@ class Check:
                 quoted = str(path).replace("'", "''")
                 truth.execute(f"attach '{quoted}' as found (read_only)")
                 yield from _differences(truth, path.name)
+        except ExecutionError:
+            raise  # somebody holds it: that it could not be looked at does not make it false
         except (DatapipeError, duckdb.Error) as error:
             code = error.code if isinstance(error, DatapipeError) else "DP-TRUST-705"
             where = getattr(error, "path", "") or str(path)

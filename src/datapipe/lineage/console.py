@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import threading
 import time
 import weakref
@@ -31,7 +32,12 @@ from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import watched
 
 Kept = TypeVar("Kept")
-_ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_ASKING = ("SELECT", "EXPLAIN")
+_APART = r"(?:\s|--[^\n]*(?:\n|$)|/\*(?:(?!/\*).)*?\*/)*"
+_EXPLAIN = re.compile(
+    rf"^{_APART}explain\b{_APART}(?:analyze\b|\([^()]*\))?", re.IGNORECASE | re.DOTALL
+)
+"""The words before what is explained; where they are not understood the whole is refused."""
 _MISTAKES = (
     duckdb.BinderException,
     duckdb.CatalogException,
@@ -368,12 +374,32 @@ def _refuse_orders(connection: duckdb.DuckDBPyConnection, query: str) -> None:
             code="DP-DECL-051",
             hint="ask one question at a time, such as `from dropped_rows`",
         )
-    if statements[0].type not in _ASKING:
-        raise DeclarationError(
-            f"{statements[0].type.name} is refused: the store only answers questions",
-            code="DP-DECL-051",
-            hint="use SELECT, FROM, WITH, DESCRIBE, SUMMARIZE or EXPLAIN",
-        )
+    kind = _kind(statements[0])
+    if kind not in _ASKING:
+        raise _no_question(kind)
+    if kind == "EXPLAIN":  # with ANALYZE it runs what it explains
+        explained = _EXPLAIN.sub("", statements[0].query, count=1)
+        try:
+            inner = [_kind(s) for s in connection.extract_statements(explained)]
+        except duckdb.Error:
+            inner = []
+        if inner != ["SELECT"]:
+            raise _no_question(f"EXPLAIN of {inner[0] if inner else 'this'}")
+
+
+def _kind(statement: Any) -> str:
+    try:
+        return str(statement.type.name)
+    except ValueError:  # a kind that the Python package has no name for
+        return "this statement"
+
+
+def _no_question(kind: str) -> DeclarationError:
+    return DeclarationError(
+        f"{kind} is refused: the store only answers questions",
+        code="DP-DECL-051",
+        hint="use SELECT, FROM, WITH, DESCRIBE, SUMMARIZE or EXPLAIN",
+    )
 
 
 def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:

@@ -182,6 +182,6 @@ def alone(store: Path, leases: Leases) -> Iterator[None]:
             raise ExecutionError(
                 f"{len(running)} runs are going on in {store}: {', '.join(running[:3])}",
                 code="DP-EXEC-058",
-                hint="let them finish, then erase: they may be reading the rows",
+                hint="let them finish first: they may be reading what would go",
             )
         yield

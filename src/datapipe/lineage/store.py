@@ -468,7 +468,8 @@ class Lineage:
             What is, or was, in the way.
 
         Raises:
-            ExecutionError: A run is going on, or a file cannot be removed.
+            ExecutionError: A run is going on, a folder of the store is a link to somewhere else, or
+                a file cannot be removed.
             TrustError: The journal is damaged, so that nobody can say what is needed.
 
         Example:
@@ -481,6 +482,12 @@ class Lineage:
         self._own()
         self._bury()
         with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
+            if not dry_run and (linked := [f for f in self.store.iterdir() if f.is_symlink()]):
+                raise ExecutionError(
+                    f"{linked[0]} is a link: another store may need what lies there",
+                    code="DP-EXEC-059",
+                    hint="give each store a folder of its own before anything is removed",
+                )
             records = self._journal.read(until=self._journal.tail().mark)
             found = garbage(self.store, records, older_than_s=older_than_s)
             if not dry_run:
