@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 
 import pytest
 
 from datapipe.cli.app import main
 from datapipe.errors import ExecutionError, TrustError
+from datapipe.lineage.garbage import garbage
+from datapipe.lineage.locks import locked
 from datapipe.lineage.store import Lineage
 
 
@@ -94,3 +97,35 @@ def test_objects_that_another_store_may_need_are_left_alone(filled: Lineage, tmp
     with pytest.raises(ExecutionError, match="is a link"):
         other.gc(dry_run=False, older_than_s=0)
     assert filled.verify() == []
+
+
+@pytest.mark.parametrize("at_work", ["naming an object", "making an index"])
+def test_nothing_goes_that_somebody_is_about_to_name(filled: Lineage, monkeypatch, at_work: str):
+    monkeypatch.setattr("datapipe.lineage.store.GC_WAIT_S", 0.05)
+    index = filled.store / "lineage.lock"
+    with filled.naming() if at_work == "naming an object" else locked(index):
+        _, path = filled.put_bytes(b"not named yet")
+        with pytest.raises(ExecutionError, match="is held by"):
+            Lineage(filled.store).gc(dry_run=False, older_than_s=0)
+        assert path.exists()
+
+
+def test_a_run_that_begins_waits_for_gc(filled: Lineage, monkeypatch):
+    began: list[str] = []
+    found = garbage
+
+    def slow(*args, **kwargs):
+        thread.start()
+        thread.join(0.3)
+        assert not began
+        return found(*args, **kwargs)
+
+    def begin() -> None:
+        Lineage(filled.store).append([("run_events", {"run_id": "new", "event": "started"})])
+        began.append("new")
+
+    thread = threading.Thread(target=begin)
+    monkeypatch.setattr("datapipe.lineage.store.garbage", slow)
+    filled.gc(dry_run=False, older_than_s=0)
+    thread.join(10)
+    assert began == ["new"]

@@ -154,17 +154,18 @@ def sign_run(
     )
     subjects = [Subject(m.name, m.digest) for m in outputs]
     envelope = Envelope.sign(predicate.about(*subjects).to_bytes(), signer)
-    digest, path = lineage.put_bytes(envelope.to_bytes(), suffix=".dsse.json")
-    body = {
-        "digest": digest,
-        "run_id": facts["run_id"],
-        "predicate_type": RunPredicate.uri,
-        "subjects": [{"name": m.name, "digest": dict(m.digest)} for m in outputs],
-        "keyids": [s.keyid for s in envelope.signatures],
-        "object": path.name,
-    }
-    parents = keep_parents(lineage, data.sources, facts["run_id"])
-    lineage.append([*parents, ("attestations", body)])
+    with lineage.naming():
+        digest, path = lineage.put_bytes(envelope.to_bytes(), suffix=".dsse.json")
+        body = {
+            "digest": digest,
+            "run_id": facts["run_id"],
+            "predicate_type": RunPredicate.uri,
+            "subjects": [{"name": m.name, "digest": dict(m.digest)} for m in outputs],
+            "keyids": [s.keyid for s in envelope.signatures],
+            "object": path.name,
+        }
+        parents = keep_parents(lineage, data.sources, facts["run_id"])
+        lineage.append([*parents, ("attestations", body)])
     size, root = lineage.root()
     point = Checkpoint(ORIGIN, size, root).sign(signer)
     lineage.put_checkpoint(size, root, point.to_text())

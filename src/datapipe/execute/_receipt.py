@@ -57,16 +57,17 @@ def _sign(lineage: Lineage, erasure: str, signer: AnySigner) -> str:
     )
     about = Subject("log", {"sha256": root.hex()})
     envelope = Envelope.sign(predicate.about(about).to_bytes(), signer)
-    digest, path = lineage.put_bytes(envelope.to_bytes(), suffix=STATEMENT)
-    body = {
-        "digest": digest,
-        "run_id": erasure,
-        "predicate_type": ErasurePredicate.uri,
-        "subjects": [{"name": about.name, "digest": dict(about.digests)}],
-        "keyids": [s.keyid for s in envelope.signatures],
-        "object": path.name,
-    }
-    lineage.append([("attestations", body)])
+    with lineage.naming():
+        digest, path = lineage.put_bytes(envelope.to_bytes(), suffix=STATEMENT)
+        body = {
+            "digest": digest,
+            "run_id": erasure,
+            "predicate_type": ErasurePredicate.uri,
+            "subjects": [{"name": about.name, "digest": dict(about.digests)}],
+            "keyids": [s.keyid for s in envelope.signatures],
+            "object": path.name,
+        }
+        lineage.append([("attestations", body)])
     size, root = lineage.root()
     lineage.put_checkpoint(size, root, Checkpoint(ORIGIN, size, root).sign(signer).to_text())
     lineage.index()

@@ -177,11 +177,27 @@ def alone(store: Path, leases: Leases) -> Iterator[None]:
         alone
     """
     with locked(store / "erase.lock", wait_s=5.0):
-        running = leases.living()
-        if running:
-            raise ExecutionError(
-                f"{len(running)} runs are going on in {store}: {', '.join(running[:3])}",
-                code="DP-EXEC-058",
-                hint="let them finish first: they may be reading what would go",
-            )
+        refuse_runs(store, leases)
         yield
+
+
+def refuse_runs(store: Path, leases: Leases) -> None:
+    """Refuse to go on while a run works on the store.
+
+    Args:
+        store: Its folder.
+        leases: Its leases.
+
+    Raises:
+        ExecutionError: A run is going on.
+
+    Example:
+        >>> refuse_runs(Path("nowhere"), Leases(Path("nowhere/leases")))
+    """
+    running = leases.living()
+    if running:
+        raise ExecutionError(
+            f"{len(running)} runs are going on in {store}: {', '.join(running[:3])}",
+            code="DP-EXEC-058",
+            hint="let them finish first: they may be reading what would go",
+        )

@@ -65,7 +65,7 @@ class Index:
         self.path = path
         self._journal = journal
         self._objects = objects
-        self._lock = path.with_suffix(".lock")
+        self.lock = path.with_suffix(".lock")
         self._seen: tuple[int, tuple[int, ...]] | None = None
 
     def catch_up(self, *, wait_s: float = 10.0) -> bool:
@@ -91,7 +91,7 @@ class Index:
         if self._seen == (tail.seq, self.identity()):
             return True
         try:
-            with locked(self._lock, wait_s=wait_s):
+            with locked(self.lock, wait_s=wait_s):
                 seq = _uninterrupted(lambda: self._add(enough=tail))
                 self._seen = (seq, self.identity())
         except ExecutionError as busy:
@@ -116,7 +116,7 @@ class Index:
             >>> home = Path(tempfile.mkdtemp())
             >>> Index(home / "i.duckdb", Journal(home), Objects(home, home)).rebuild()
         """
-        with locked(self._lock, wait_s=wait_s):
+        with locked(self.lock, wait_s=wait_s):
             self._keep_damaged()
             until = self._journal.tail().mark
             _uninterrupted(lambda: self._rebuild(until, accept_loss=accept_loss))

@@ -23,12 +23,13 @@ LONGEST_PAUSE_S = 0.02
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float = 60.0, shared: bool = False) -> Iterator[None]:
     """Hold a lock file for the length of a block.
 
     Args:
         path: The lock file; made when absent.
         wait_s: Longest wait in seconds.
+        shared: Whether others may hold it as well who say the same.
 
     Yields:
         Nothing.
@@ -47,7 +48,7 @@ def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
     except OSError as error:
         raise failed(error, f"{path} cannot be opened for locking") from error
     try:
-        _take(descriptor, path, wait_s)
+        _take(descriptor, path, wait_s, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         with contextlib.suppress(OSError):  # only read by whoever has to wait for us
             note = f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
             os.pwrite(descriptor, note.ljust(63).encode(), 0)
@@ -56,11 +57,11 @@ def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path, wait_s: float) -> None:
+def _take(descriptor: int, path: Path, wait_s: float, how: int) -> None:
     pause, end = FIRST_PAUSE_S, time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
                 holder = os.pread(descriptor, 63, 0).decode(errors="replace").strip()

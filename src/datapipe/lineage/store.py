@@ -18,13 +18,13 @@ from datapipe.errors import DeclarationError, ExecutionError
 from datapipe.lineage import checkpoints, home, later, schema
 from datapipe.lineage.asking import Asking
 from datapipe.lineage.burial import bury
-from datapipe.lineage.erasing import Erasing, alone
+from datapipe.lineage.erasing import Erasing, alone, refuse_runs
 from datapipe.lineage.garbage import Garbage, garbage, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
 from datapipe.lineage.load import check_named
-from datapipe.lineage.locks import failed
+from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.recall import Recall
 from datapipe.lineage.records import Entry
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from datapipe.lineage.check import Problem
 
 log = logging.getLogger("datapipe.lineage")
+GC_WAIT_S = 5.0
+"""How long `gc` waits for whoever is naming an object or making an index."""
 
 
 class Lineage:
@@ -62,6 +64,7 @@ class Lineage:
         self.store = Path(store)
         self.objects = self.store / "objects"
         self._log = self.store / "log"
+        self._naming = self.store / "naming.lock"
         self._process = os.getpid()
         if create:
             home.make(self.store)
@@ -488,11 +491,38 @@ class Lineage:
                     code="DP-EXEC-059",
                     hint="give each store a folder of its own before anything is removed",
                 )
-            records = self._journal.read(until=self._journal.tail().mark)
-            found = garbage(self.store, records, older_than_s=older_than_s)
-            if not dry_run:
+            if dry_run:
+                return self._garbage(older_than_s)
+            with locked(self._naming, wait_s=GC_WAIT_S), locked(self._index.lock, wait_s=GC_WAIT_S):
+                refuse_runs(self.store, self._leases)
+                found = self._garbage(older_than_s)
                 removed(found)
         return found
+
+    def _garbage(self, older_than_s: float) -> list[Garbage]:
+        records = self._journal.read(until=self._journal.tail().mark)
+        return garbage(self.store, records, older_than_s=older_than_s)
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Keep `gc` out between putting an object and recording its name, outside of a run.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ExecutionError: `gc` is at work and does not come to an end.
+
+        Example:
+            >>> import tempfile
+            >>> lineage = Lineage(tempfile.mkdtemp(), create=True)
+            >>> with lineage.naming():
+            ...     lineage.put_bytes(b"a statement")[0][:7]
+            'sha256:'
+        """
+        self._own()
+        with locked(self._naming, shared=True):
+            yield
 
     def close(self) -> None:
         """Let go of what this process holds: its temporary folders and the leases of its runs.
@@ -508,7 +538,8 @@ class Lineage:
 
     def _hold(self, run_id: str) -> None:
         try:
-            self._leases.hold(run_id)
+            with self.naming():  # either `gc` sees the lease, or the run begins after it
+                self._leases.hold(run_id)
         except OSError as error:
             raise failed(error, f"run {run_id} cannot be leased in {self.store}") from error
 
