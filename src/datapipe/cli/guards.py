@@ -75,7 +75,8 @@ def _refuse_endless(ctx: click.Context) -> None:
 def _refuse_overwriting(ctx: click.Context) -> None:
     """An output that is one of the files to be read."""
     given = next(_paths(ctx.params.get("output")), None)
-    if given is None or not given.exists():
+    in_place = ctx.params.get("apply") or ctx.params.get("undo")  # the rows themselves are written
+    if given is None or in_place or not given.exists():
         return
     for name, value in ctx.params.items():
         for path in _paths(value) if name != "output" else ():

@@ -145,7 +145,7 @@ def check_stage(stage: Stage, data: Dataset | None = None, *, seed: int = 7) -> 
         what = "a class: call it" if isinstance(stage, type) else f"of type {type(stage).__name__}"
         raise DeclarationError(
             f"{getattr(stage, '__name__', stage)!r} is no stage, it is {what}",
-            code="DP-DECL-016",
+            code="DP-DECL-081",
             hint="write check_stage(MyStage())",
         )
     trial = Trial(stage, data, seed=seed)
