@@ -27,7 +27,7 @@ SLIP = 6.0
 """Log odds that a word is no slip before it is looked at: texts hold one in some four hundred."""
 SHORTEST, LONGEST = 3, 16
 """Letters of the words that are looked at."""
-LETTERS = 64
+LETTERS = 40
 """The commonest letters, an edge and all others, whose runs of three are counted."""
 SMOOTH = 5.0
 SPREAD = 25.0
