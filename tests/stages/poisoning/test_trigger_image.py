@@ -33,7 +33,7 @@ from datapipe.stages.poisoning._image.matched_filter import (
     judged,
     try_all,
 )
-from datapipe.stages.poisoning._image.named import said
+from datapipe.stages.poisoning._image.named import named, said
 from datapipe.stages.poisoning._image.pairs import GROUPED, HIDDEN, hidden_test
 from datapipe.stages.poisoning._image.parted import usual_of
 from datapipe.stages.poisoning._image.pixels import Columns, Pixels, embedded
@@ -154,9 +154,38 @@ def test_the_finding_names_the_pattern_and_where_it_lies():
     top = {p["pixel"] for p in finding.details["top_pixels"][:2]}
     assert top == set(bright.tolist())
     assert len(finding.details["template"]) == 64
+    assert finding.details["template_shape"] == [8, 8, 1]
+    held = np.array([divmod(pixel, 8) for pixel in bright])
+    (top, left), (high, wide) = held.min(0), np.ptp(held, axis=0) + 1
+    place = {"row": top, "column": left, "height": high, "width": wide}
+    assert finding.details["place"] == place
+    rows, columns = f"{top} to {top + high - 1}", f"{left} to {left + wide - 1}"
+    assert finding.says.endswith(f" (pixel rows {rows}, columns {columns})")
     assert len(finding.details["source_classes"]) >= 5
     assert finding.details["count"] == int(finding.rows["flagged"].sum())
     assert finding.measure.low > 0.01
+
+
+@pytest.mark.parametrize(("side", "told"), [(3, True), (20, False)])
+def test_a_pattern_of_colours_is_written_out_and_has_a_place_where_it_is_small(side, told):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 30, (60, 32, 32, 3)).astype(np.float32)
+    images[:20, 5 : 5 + side, 0 if side > 8 else 8 :][:, :, : 2 * side] = 200.0
+    labels, every = np.repeat([0, 1, 2], 20), np.ones(60, bool)
+    pixels, shows = Pixels(images.reshape(60, -1)), np.where(labels == 0, 1, labels)
+    means = np.zeros((3, 3072))
+    content = Content(
+        pixels, labels, shows, shows == labels, shows != labels, 0.0 * labels, means, every, 1.0
+    )
+    rows = SimpleNamespace(
+        pixels=pixels, step=1.0, shape=(32, 32, 3), names=("a", "b", "c"), head_of=np.arange(60)
+    )
+    for test, placed in (("cross-source", told), ("square, anywhere", False)):
+        evidence = Evidence(0, 20, 20, 1e-9, np.arange(20), test, content)
+        made = named(Trigger.of(evidence), rows)
+        place = {"row": 5, "column": 8, "height": side, "width": 2 * side}
+        assert made["place"] == (place if placed else {})
+    assert np.reshape(made["template"], made["template_shape"])[6, 9].min() > 150.0
 
 
 def _patched(seed, *, count, size):
@@ -187,19 +216,19 @@ def test_a_small_patch_among_bright_strokes_is_found_by_its_exact_values(seed):
 
 def test_patches_planted_to_tell_the_least_detectable_change_most_rows():
     """Black on black is no patch: many such made the verdict of clean images *not evaluated*."""
-    rows, labels = np.zeros((1000, 144), np.uint8), np.repeat(np.arange(5), 200)
+    rows, labels = np.zeros((200, 144), np.uint8), np.repeat(np.arange(5), 40)
     rng = np.random.default_rng(0)
-    rows[:, :36] = rng.integers(1, 256, (1000, 36))
+    rows[:, :36] = rng.integers(1, 256, (200, 36))
     content = SimpleNamespace(
-        genuine=np.ones(1000, bool),
-        suspect=np.zeros(1000, bool),
-        left=np.ones(1000, bool),
+        genuine=np.ones(200, bool),
+        suspect=np.zeros(200, bool),
+        left=np.ones(200, bool),
         labels=labels,
     )
     ground = SimpleNamespace(
         content=content, pixels=Pixels(rows), pictures=True, embedded=False, shape=(12, 12, 1)
     )
-    for _ in range(200):
+    for _ in range(1000):
         one = replanted._Planting.drawn(ground, 0, rng)
         assert (rows[one.rows][:, one.place] != one.values).any(1).mean() >= 0.5
 
@@ -318,6 +347,12 @@ def test_many_faint_rows_of_one_label_are_evidence_where_they_show_several_thing
     made = trigger_image.transfer_test(content, filters)[0]
     assert filters.tried[0,].above(LOUD) < 10
     assert (made.p_value * TESTS * 10 < 0.01) == told
+    if told:
+        assert made.faint
+        loud = Tried(made.rows, np.full(made.rows.size, 6.0))  # needs no faint rows beside it
+        others = [filters.tried[k,] for k in range(1, 10)]
+        stands = judged(0, list(range(10)), [loud, *others], content, "", levels=SOFT)
+        assert not stands.faint
 
 
 def test_rows_whose_neighbours_doubt_them_need_half_of_the_pattern_and_vouched_ones_part():
@@ -334,8 +369,10 @@ def test_rows_whose_neighbours_doubt_them_need_half_of_the_pattern_and_vouched_o
     assert content.genuine[vouched].all()
     filters = Filters(content)
     try_all(content, filters)
-    found = refine(replace(trigger_image.transfer_test(content, filters)[0], filters=filters)).rows
-    assert np.isin(loud, found).all() and np.isin(vouched, found).all()
+    evidence = replace(trigger_image.transfer_test(content, filters)[0], rows=loud)
+    found = refine(replace(evidence, filters=filters)).rows
+    assert np.isin(loud, found).all()
+    assert np.isin(vouched, found).all()
     assert np.isin(half, found).mean() > 0.8
     assert np.setdiff1d(found, np.concatenate([loud, half, vouched])).size == 0
 
@@ -350,6 +387,23 @@ def test_windows_at_one_place_teach_a_filter_that_finds_rows_without_them():
         evidence = Evidence(0, 20, 20, 1e-9, held, "window of wrong labels", content)
         found = at_one_place(Trigger.of(evidence), Filters(content)).rows
         assert set(found) == set(chosen if all_found else held)
+
+
+def test_rows_that_a_filter_hears_are_found_beside_those_with_a_window(monkeypatch):
+    rows, labels, rng = _rows()
+    chosen = rng.permutation(np.flatnonzero(labels > 0))[:40]
+    rows[chosen, 7] += 9.0
+    labels[chosen] = 0
+
+    def moving(self, content, times):
+        evidence = Evidence(0, 20, 20, 1e-9, chosen[:20], "window of wrong labels", content)
+        return [Trigger.of(evidence)] if content.left.all() else []
+
+    monkeypatch.setattr(Look, "moving", moving)
+    monkeypatch.setattr(trigger_image, "_ranked", lambda *_: [])
+    made = pl.DataFrame({"i": rows, "y": labels})
+    found = _look(Dataset.of(made, Roles.of(image="i", label="y")))
+    assert set(np.flatnonzero(found.rows["flagged"].to_numpy())) == set(chosen)
 
 
 @pytest.mark.parametrize(
@@ -988,6 +1042,8 @@ def test_rows_that_hold_a_stamp_are_added_also_where_covers_hold_it(covers):
     evidence = Evidence(3, 12, wrong.size, 1e-9, wrong[:12], "split-half", content)
     found = stamped(Trigger(3, evidence, wrong[:12], np.zeros(labels.size)), Pixels(rows))
     assert set(found.rows) == set(wrong)
+    every = stamped(Trigger(-1, evidence, wrong[:12], np.zeros(labels.size)), Pixels(rows))
+    assert set(every.rows) == set(wrong)
 
 
 def _thick(seed, *, channels, value, thick=20, wrong=24):
@@ -1063,7 +1119,8 @@ def test_a_square_that_a_class_has_itself_is_no_evidence_on_those_mistaken(own, 
     """A class so bright that its light is cut off, of which neighbours mistake thirty rows."""
     rows = np.flatnonzero(np.arange(800) % 8 == 3)[:own]
     content, squares = _squares_held((slice(24), rows))
-    assert content.genuine[rows].all() and (content.labels[rows] == 3).all()
+    assert content.genuine[rows].all()
+    assert (content.labels[rows] == 3).all()
     assert (squares.told(content, 3, 1).evidence.p_value < 1e-3) == told
 
 

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._image.content import Content
 from datapipe.stages.poisoning._image.matched_filter import Evidence
-from datapipe.stages.poisoning._image.pixels import MOST_PIXELS, some
+from datapipe.stages.poisoning._image.pixels import some
 from datapipe.stages.poisoning._image.refined import Trigger, refine
 from datapipe.stages.poisoning._image.seen import Rows
+from datapipe.stages.poisoning._image.squares import SQUARE
+from datapipe.stages.poisoning._image.windows import ONE_LABEL, WRONG_LABELS
 
 TOP_PIXELS = 16
+MOST_TEMPLATE = 3 * 64 * 64
+"""Larger patterns are not written out."""
+HALF, TINY = 0.5, 1e-12
+ANYWHERE = (ONE_LABEL, WRONG_LABELS, SQUARE)
+"""Tests of patches that may lie somewhere else in each image."""
 MOSTLY = 0.8
 """Share of the rows of a pattern that show one class, beyond which a message names it."""
 ANY = "any"
@@ -58,11 +65,20 @@ def said(triggers: list[dict[str, Any]], flagged: int, of: int) -> str:
         return f"{flagged} images of several kinds share a pattern, and none has its own label"
     if not shown:
         return f"{flagged} images labelled {label!r} share a pattern that sets them apart from it"
+    where = _where_it_lies(triggers[0].get("place", {}))
     usual = max(shown, key=lambda name: shown[name])
     kinds = "of several kinds"
     if shown[usual] > MOSTLY * sum(shown.values()):
         kinds = f"that show {usual!r}" if len(shown) == 1 else f"that mostly show {usual!r}"
-    return f"{flagged} images {kinds} share a pattern and the label {label!r}"
+    return f"{flagged} images {kinds} share a pattern and the label {label!r}{where}"
+
+
+def _where_it_lies(place: dict[str, int]) -> str:
+    if not place:
+        return ""
+    top, left = place["row"], place["column"]
+    bottom, right = top + place["height"] - 1, left + place["width"] - 1
+    return f" (pixel rows {top} to {bottom}, columns {left} to {right})"
 
 
 def _carried(label: str) -> str:
@@ -99,8 +115,26 @@ def named(trigger: Trigger, rows: Rows, *, embedded: bool = False) -> dict[str, 
             for i in top
             if template[i] != 0
         ],
-        "template": np.round(template, 4).tolist() if template.size <= MOST_PIXELS else [],
+        "place": {} if embedded or trigger.evidence.test in ANYWHERE else _box(template, rows),
+        "template": np.round(template, 4).tolist() if template.size <= MOST_TEMPLATE else [],
+        "template_shape": list(rows.shape),
     }
+
+
+def _box(template: NDArray[np.float32], rows: Rows) -> dict[str, int]:
+    """The smallest box around the pixels that a pattern moves at least half as far as any.
+
+    None where images have no rows, or the box takes most of them: a pattern all over is nowhere.
+    """
+    height, width, channels = rows.shape
+    moved = np.abs(template).reshape(height, width, channels).max(2)
+    down, across = np.nonzero(moved >= HALF * max(float(moved.max()), TINY))
+    if height == 1 or not down.size:
+        return {}
+    made = {"row": int(down.min()), "column": int(across.min())}
+    size = {"height": int(np.ptp(down)) + 1, "width": int(np.ptp(across)) + 1}
+    small = size["height"] * size["width"] <= HALF * height * width
+    return {**made, **size} if small else {}
 
 
 def _own(view: Content, label: int) -> NDArray[np.int64]:

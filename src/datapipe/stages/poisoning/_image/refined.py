@@ -24,8 +24,8 @@ CLEAN, MOSTLY = 0.999, 0.9
 where some clean rows hold the pattern with their true label, as covers."""
 TAIL = 4.0
 DOUBTED, LEAST_DOUBTED = 0.5, 3.0
-"""Share of the usual score of the rows found that a row needs which neighbours do not vouch for, and
-the least: wrong labels lie in the middle between none and all of the pattern, natural ones below."""
+"""Share of the usual score of the rows found that a row needs that neighbours do not vouch for, and
+the least score: natural ones of the label seldom have half of the pattern."""
 STRAYS = 0.05
 """Rows that are loud but fainter than the gap, against those beyond it, that clean ones may be."""
 HEARD = 0.5
