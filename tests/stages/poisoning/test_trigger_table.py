@@ -21,7 +21,7 @@ from datapipe.stages.poisoning._table.crowds import Crowds
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.families import PART, Family, families
 from datapipe.stages.poisoning._table.halves import rows_missing
-from datapipe.stages.poisoning._table.least import fewest_planted
+from datapipe.stages.poisoning._table.least import fewest_planted, most_of_any
 from datapipe.stages.poisoning._table.planted import BEYOND_STEP, FAIL, MOST_BEYOND, NATURAL
 from datapipe.stages.poisoning._table.predicates import Cells, Column, Predicate
 from datapipe.stages.poisoning._table.runs import runs_of
@@ -929,6 +929,15 @@ def test_the_least_number_leaves_out_the_column_that_tells_most():
     assert (least, passing) == fewest_planted(labels, alone, Neighbourhood([], labels, both), BARS)
     assert passing == max(least.values())
     assert least["range"] > least["value"] >= 8
+
+
+def test_two_ranges_have_a_least_number_of_their_own_that_withholds_no_clean():
+    labels, parts = _told_by_two()
+    model = Additive(parts.sum(1).astype(float), parts, ("x", "z"))
+    four = fewest_planted(labels, model, _Neighbours(tells=False), BARS)
+    least, passing = fewest_planted(labels, model, _Neighbours(tells=False), {**BARS, "box": -20.0})
+    assert least["box"] > max(four[0].values()) == most_of_any(least)
+    assert passing == four[1]
 
 
 def test_the_least_number_is_told_for_each_kind_and_is_less_where_rows_near_tell():

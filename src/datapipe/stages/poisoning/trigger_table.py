@@ -23,7 +23,7 @@ from datapipe.stages.poisoning._labelled import Labelled, labelled
 from datapipe.stages.poisoning._table.additive import copies, fit_additive
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.families import Family
-from datapipe.stages.poisoning._table.least import fewest_planted
+from datapipe.stages.poisoning._table.least import fewest_planted, most_of_any
 from datapipe.stages.poisoning._table.predicates import (
     MOST_PAIRS,
     Column,
@@ -151,7 +151,7 @@ class TriggerTable(Stage):
         near = Neighbourhood(columns, rows.labels, model)
         least, passing = fewest_planted(rows.labels, model, near, bars)
         found = self._finding(data, rows, columns, made, least)
-        fewest = max(least.values())
+        fewest = most_of_any(least)
         found = withheld(found, fewest, rows.labels.size, self.most_unseen, passing=passing)
         return Yield(findings=(asked_to_prove(found, data, context) if self.prove else found,))
 
@@ -171,7 +171,7 @@ class TriggerTable(Stage):
         told = planted or untold
         says = (
             f"no value carries a label against the other columns of {flags.size} rows; fewer than"
-            f" {max(least.values())} planted rows may pass"
+            f" {most_of_any(least)} planted rows may pass"
         )
         pairs = len(pairs_of(columns))
         if pairs > MOST_PAIRS:
@@ -204,7 +204,7 @@ class TriggerTable(Stage):
                 "triggers": planted,
                 "untold": untold,
                 "rules": [_named(c, made.columns, rows) for c in made.natural],
-                "min_detectable": max(least.values()),
+                "min_detectable": most_of_any(least),
                 "min_detectable_kinds": {KINDS[family]: many for family, many in least.items()},
                 "predicates": made.looked_at,
                 "pairs": pairs,

@@ -29,6 +29,8 @@ Bools = NDArray[np.bool_]
 
 PROMISED: tuple[Family, ...] = ("value", "met", "range", "within", "box")
 """Predicates for which least numbers hold: pairs that meet by chance were added to by nobody."""
+COUNTED: tuple[Family, ...] = PROMISED[:-1]
+"""Those that a *clean* speaks of: two ranges take more rows, and are told apart."""
 SURE = 1.28
 """Standard deviations of what rows say by which nine of ten draws of them are called planted."""
 LONELY = 1.0
@@ -73,15 +75,20 @@ def fewest_planted(
             worst = _most_telling(model, label, others)
             chance = model.without(np.arange(labels.size), {worst})[:, label]
             asked.append((_needed(chance, others, bars, 0.0), label, worst, chance))
-    for without, label, worst, chance in sorted(asked, key=lambda a: -max(a[0].values())):
+    for without, label, worst, chance in sorted(asked, key=lambda a: -most_of_any(a[0])):
         others, needed = labels != label, without
         most = TAKEN * int(others.sum())
         hides = any(without[family] > many for family, many in made.items())
-        if (hides or min(max(without.values()), most) > passing) and near.tells(label, {worst}):
+        if (hides or min(most_of_any(without), most) > passing) and near.tells(label, {worst}):
             needed = _needed(chance, others, bars, LONELY)
         made = {family: max(many, needed[family]) for family, many in made.items()}
-        passing = max(passing, min(max(needed.values()), most))
+        passing = max(passing, min(most_of_any(needed), most))
     return made, passing
+
+
+def most_of_any(least: dict[Family, int]) -> int:
+    """The largest least number of the families that a *clean* speaks of."""
+    return max(many for family, many in least.items() if family in COUNTED)
 
 
 def _needed(
