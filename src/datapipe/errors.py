@@ -237,6 +237,27 @@ class ExecutionError(DatapipeError):
         self.stage = stage
 
 
+def closest(name: str, known: Iterable[str], *, most: int = 3) -> str:
+    """The known names that a wrong one may have been meant for, as the words of a hint.
+
+    Args:
+        name: The name that was not found.
+        known: The names that exist.
+        most: How many to suggest at most.
+
+    Returns:
+        `did you mean 'a' or 'b'?`; empty when none is close.
+
+    Example:
+        >>> closest("lable", ["label", "text"]), closest("image", ["label", "text"])
+        ("did you mean 'label'?", '')
+    """
+    names = sorted(set(known))
+    same = [n for n in names if name.casefold() in (n.casefold(), n.partition(".")[2])]
+    close = same or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+    return "did you mean " + " or ".join(repr(c) for c in close) + "?" if close else ""
+
+
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """The known names closest to a wrong one, as the words of a hint.
 
@@ -253,9 +274,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
         "did you mean 'label'?"
     """
     names = sorted(set(known))
-    same = [n for n in names if name.casefold() in (n.casefold(), n.partition(".")[2])]
-    close = same or difflib.get_close_matches(name, names, n=most, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    if close := closest(name, names, most=most):
+        return close
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"known: {shown}" if names else "nothing is known here"

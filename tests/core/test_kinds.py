@@ -67,7 +67,6 @@ def limits(*kinds, optional=False) -> Gate:
         ("poisoning.flip", "did you mean 'poisoning.flips'"),
         ("label.noise", "did you mean 'labels.noise'"),
         ("Labels.*", "did you mean 'labels.*'"),
-        ("synthetic.*", "known: labels.*, labels.noise, poisoning.*, poisoning.flips"),
     ],
 )
 def test_a_misspelt_kind_is_told_with_the_closest(pattern, close):
@@ -76,16 +75,15 @@ def test_a_misspelt_kind_is_told_with_the_closest(pattern, close):
 
 
 def test_every_one_is_told_at_once_and_nothing_is_written(tmp_path):
-    assert len(told(Look(), limits("a.b", "c.*", "labels.*"))) == 2
-    with pytest.raises(DeclarationError, match=r"raises 'a\.b'"):
-        Pipeline("p", [Look(), limits("a.b")]).run(TABLE, seed=1, store=tmp_path / "s")
+    assert len(told(Look(), limits("labels.nose", "poison.*", "labels.*"))) == 2
+    with pytest.raises(DeclarationError, match=r"raises 'labels\.nose'"):
+        Pipeline("p", [Look(), limits("labels.nose")]).run(TABLE, seed=1, store=tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
 def test_what_only_comes_later_is_told():
     said = told(limits("labels.noise"), Look())
     assert said == ("gate: 'labels.noise' is raised by tests.look, which comes after it",)
-    assert told(limits("*"))[0].endswith("raises '*', nor any other finding")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +103,15 @@ def test_what_may_be_met_is_not_told(stages):
     Pipeline("p", stages).plan(TABLE)
 
 
-def test_a_kind_that_was_not_raised_after_all_closes_the_gate(tmp_path):
+@pytest.mark.parametrize(
+    "stages",
+    [[function(), limits("a.b")], [Look(), limits("synthetic.*")], [Look(), limits("a")]],
+)
+def test_a_look_that_nobody_takes_closes_the_gate(stages, tmp_path):
     with pytest.raises(GateClosed, match="not evaluated"):
-        Pipeline("p", [function(), limits("a.b")]).run(TABLE, seed=1, store=tmp_path)
+        Pipeline("p", stages).run(TABLE, seed=1, store=tmp_path)
+    with pytest.raises(GateClosed, match="not evaluated"):
+        Pipeline("p", stages[1:]).run(TABLE, seed=1, store=tmp_path)
 
 
 def test_an_optional_limit_that_met_nothing_is_named(context):

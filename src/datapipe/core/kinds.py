@@ -8,16 +8,17 @@ from fnmatch import fnmatchcase
 
 from datapipe.core.gate import Gate
 from datapipe.core.stage import RowStage, Stage
-from datapipe.errors import nearest
+from datapipe.errors import closest
 
 _MAGIC = "*?["
 
 
 def unraised(groups: Sequence[Sequence[Stage]]) -> list[str]:
-    """Limits of gates that no stage before them can meet, so that the gate could only close.
+    """Limits of gates that are misspelt, or met by a later stage only: the gate could only close.
 
-    A stage that declares no kinds (`raises_findings`), as a plain function does not, may raise any:
-    behind one of those nothing is told. Optional limits may go unmet and are not told either.
+    A limit of another name altogether asks for a look that nobody takes: it is not told here and
+    closes the gate. A stage that declares no kinds (`raises_findings`), as a plain function does
+    not, may raise any: behind one of those nothing is told. Nor are optional limits.
 
     Args:
         groups: The stages of a pipeline, group by group.
@@ -41,11 +42,12 @@ def unraised(groups: Sequence[Sequence[Stage]]) -> list[str]:
         met.update(kind for stage in beside for kind in stage.raises_findings)
         later = [stage for after in groups[number + 1 :] for stage in after]
         for gate in (s for s in group if isinstance(s, Gate) and not s.check()):
-            told.extend(
-                _say(gate, pattern, met, later)
+            missed = [
+                pattern
                 for pattern, limit in gate.limits.items()
                 if not limit.optional and not _meets(pattern, met)
-            )
+            ]
+            told.extend(filter(None, (_say(gate, pattern, met, later) for pattern in missed)))
         met.update(kind for stage in group for kind in stage.raises_findings)
     return told
 
@@ -83,6 +85,5 @@ def _say(gate: Stage, pattern: str, met: set[str], later: Sequence[Stage]) -> st
         if _meets(pattern, stage.raises_findings):
             return f"{gate.name}: {pattern!r} is raised by {stage.name}, which comes after it"
     families = {f"{kind.partition('.')[0]}.*" for kind in met if "." in kind}
-    names = families | met if _is_pattern(pattern) else met
-    close = f"; {nearest(pattern, names)}" if met else ", nor any other finding"
-    return f"{gate.name}: no stage before it raises {pattern!r}{close}"
+    close = closest(pattern, families | met if _is_pattern(pattern) else met)
+    return f"{gate.name}: no stage before it raises {pattern!r}; {close}" if close else ""
