@@ -6,11 +6,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import polars as pl
+from typing import TYPE_CHECKING, TypeVar
 
 from datapipe.errors import ExecutionError
 from datapipe.lineage.index import Index
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from datapipe.lineage.console import Cell
 
+Kept = TypeVar("Kept")
 log = logging.getLogger("datapipe.lineage")
 
 
@@ -34,92 +33,57 @@ class Asking:
         >>> import tempfile
         >>> from datapipe.lineage.store import Lineage
         >>> store = Lineage(tempfile.mkdtemp(), create=True)
-        >>> Asking(store._index, lambda: None).sql("from runs", {}).height
-        0
+        >>> with Asking(store._index, lambda: None).connection() as connection:
+        ...     connection.execute("select count(*) from runs").fetchall()
+        [(0,)]
     """
 
     def __init__(self, index: Index, bury: Callable[[], None]) -> None:
         self._index = index
         self._bury = bury
 
-    def sql(self, query: str, values: Mapping[str, object]) -> pl.DataFrame:
-        """Somebody else's question, as `Lineage.sql` promises to answer it.
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The index, caught up and opened for somebody else's question.
 
-        Args:
-            query: One question.
-            values: Values of its `$name` parameters.
-
-        Returns:
-            The rows.
+        Yields:
+            A connection for `datapipe.lineage.console.answered`, which judges its errors.
 
         Raises:
-            DeclarationError: It is not one question, or SQL that cannot be understood.
-            ExecutionError: It took too long or too much, or the index is held by a writer.
+            ExecutionError: The index is held by a writer.
             TrustError: Journal, index or a recorded object is damaged.
 
         Example:
             >>> import tempfile
+            >>> from datapipe.lineage.console import answered
             >>> from datapipe.lineage.store import Lineage
             >>> store = Lineage(tempfile.mkdtemp(), create=True)
-            >>> store._asking.sql("select $n + 1 as more", {"n": 1}).item()
+            >>> with store._asking.guarded() as connection:
+            ...     answered(connection, store._index.path, "select $n as more", {"n": 2}).item()
             2
         """
         self._freshen()
-        from datapipe.lineage.console import answered  # noqa: PLC0415 - DuckDB is for who asks
-
         with self._cell.asking() as connection:
-            return answered(connection, self._index.path, query, values)
+            yield connection
 
-    def why(self, row: int | str) -> dict[str, Any]:
-        """Where a row came from and where it went; see `Lineage.why`.
+    def kept(self, read: Callable[[], Kept]) -> Kept:
+        """What was read of the index, as long as it is the same; within `connection` only.
 
         Args:
-            row: A row id, or `source:ordinal`.
+            read: Reads it when it is not there or of an earlier index.
 
         Returns:
-            JSON values.
-
-        Raises:
-            DeclarationError: The store has no such row.
+            What `read` gave.
 
         Example:
             >>> import tempfile
             >>> from datapipe.lineage.store import Lineage
             >>> store = Lineage(tempfile.mkdtemp(), create=True)
-            >>> store.append([("sources", {"source_no": 1, "name": "reviews", "rows": 2000})])
-            >>> store._asking.why("1:1429")["source"]["name"]
-            'reviews'
+            >>> with store._asking.connection():
+            ...     store._asking.kept(lambda: 1), store._asking.kept(lambda: 2)
+            (1, 1)
         """
-        from datapipe.lineage.known import Known  # noqa: PLC0415 - DuckDB is for who asks
-        from datapipe.lineage.rows import why  # noqa: PLC0415 - the same
-
-        with self.connection() as connection:
-            return why(connection, row, self._cell.kept(lambda: Known.read(connection)))
-
-    def trace(self, digest: str) -> dict[str, Any]:
-        """The way back from an object, and forward to what was made of it; see `Lineage.trace`.
-
-        Args:
-            digest: A digest or its first digits.
-
-        Returns:
-            JSON values.
-
-        Raises:
-            DeclarationError: No object has this digest, or several begin with these digits.
-
-        Example:
-            >>> import tempfile
-            >>> from datapipe.lineage.store import Lineage
-            >>> store = Lineage(tempfile.mkdtemp(), create=True)
-            >>> store.append([("datasets", {"digest": "sha256:ab12cd34ef", "run_id": "r1"})])
-            >>> store._asking.trace("ab12cd34")["kind"]
-            'dataset'
-        """
-        from datapipe.lineage.trace import trace  # noqa: PLC0415 - DuckDB is for who asks
-
-        with self.connection() as connection:
-            return trace(connection, digest)
+        return self._cell.kept(read)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -143,8 +107,7 @@ class Asking:
         from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - for who asks
         from datapipe.lineage.engine import sorted_error  # noqa: PLC0415 - the same
 
-        self._freshen()
-        with self._cell.asking() as connection:
+        with self.guarded() as connection:
             try:
                 yield connection
             except duckdb.Error as error:

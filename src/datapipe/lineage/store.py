@@ -349,7 +349,10 @@ class Lineage:
             0
         """
         self._own()
-        return self._asking.sql(query, values)
+        from datapipe.lineage.console import answered  # noqa: PLC0415 - DuckDB is for who asks
+
+        with self._asking.guarded() as connection:
+            return answered(connection, self._index.path, query, values)
 
     def why(self, row: int | str) -> dict[str, Any]:
         """Where a row came from, what was thought of it and where it went.
@@ -372,7 +375,11 @@ class Lineage:
             []
         """
         self._own()
-        return self._asking.why(row)
+        from datapipe.lineage.known import Known  # noqa: PLC0415 - DuckDB is for who asks
+        from datapipe.lineage.rows import why  # noqa: PLC0415 - the same
+
+        with self._asking.connection() as connection:
+            return why(connection, row, self._asking.kept(lambda: Known.read(connection)))
 
     def trace(self, digest: str) -> dict[str, Any]:
         """The way back from an object to its sources, and forward to what was made of it.
@@ -395,7 +402,10 @@ class Lineage:
             'sha256:ab12cd34ef'
         """
         self._own()
-        return self._asking.trace(digest)
+        from datapipe.lineage.trace import trace  # noqa: PLC0415 - DuckDB is for who asks
+
+        with self._asking.connection() as connection:
+            return trace(connection, digest)
 
     def verify(self) -> list[Problem]:
         """Whether everything in the store is as it was recorded.
