@@ -15,6 +15,7 @@ from datapipe.core.finding import VERDICTS
 from datapipe.report import figures
 from datapipe.report.facts import Facts, Line, estimate_of
 from datapipe.report.markup import Html, code, figure, join, table, tag, verdict
+from datapipe.report.triggers import triggers
 from datapipe.report.wording import change, is_share, number, probability, said
 
 NOT_DRAWN = ("ingest", "gate", "export", "train", "encrypted")
@@ -50,6 +51,7 @@ def findings(facts: Facts) -> Html:
         told = tag("summary", f"earlier looks, superseded: {len(old)}")
         parts.append(tag("details", told, words, _table(old, facts)))
     parts += [_forecast(f) for f in standing if f["kind"] == "synthetic.collapse"]
+    parts.append(triggers(facts))
     parts += _histograms(facts)
     return join(parts)
 

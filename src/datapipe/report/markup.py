@@ -169,13 +169,16 @@ def verdict(name: str) -> Html:
     return tag("span", name.replace("_", " "), kind=f"verdict {name}")
 
 
-def picture(levels: NDArray[np.float64], *, alt: str) -> Html:
+def picture(
+    levels: NDArray[np.float64], *, alt: str, span: tuple[float, float] | None = None
+) -> Html:
     """An image as an inline PNG, its levels stretched over the whole range.
 
     Args:
         levels: Shape (height, width) for grey or (height, width, 3) for colour, any scale; NaN is
             drawn black.
         alt: What a reader who cannot see it is told.
+        span: The levels that are drawn black and white; None for the lowest and the highest.
 
     Returns:
         An `img` element.
@@ -185,7 +188,7 @@ def picture(levels: NDArray[np.float64], *, alt: str) -> Html:
         True
     """
     known = levels[np.isfinite(levels)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    low, high = span or ((float(known.min()), float(known.max())) if known.size else (0.0, 1.0))
     scaled = np.nan_to_num((levels - low) * (255 / ((high - low) or 1)), posinf=255, neginf=0)
     grid = scaled.clip(0, 255).astype(np.uint8)
     height, width = grid.shape[:2]
