@@ -40,6 +40,7 @@ MORE_ROWS = [
     pl.when(A.median() < A).then(1).otherwise(0),
     A.quantile(0.9) < A,
     pl.int_range(pl.len()),
+    A / pl.len(),
     pl.lit(pl.Series([1, 2])),
 ]
 

@@ -38,7 +38,8 @@ def looks_beyond(expression: pl.Expr) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these questions are marked as new in polars
         return _beyond(expression) or any(
-            _beyond(part) and bool(part.meta.root_names()) for part in parts(expression)
+            part.meta == pl.len() or (_beyond(part) and bool(part.meta.root_names()))
+            for part in parts(expression)
         )
 
 
