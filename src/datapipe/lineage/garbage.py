@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from datapipe.errors import ExecutionError
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import bare
@@ -102,6 +103,28 @@ def removed(found: Iterable[Garbage]) -> int:
     for folder in folders:
         sync_folder(folder)
     return freed
+
+
+def refuse_links(store: Path) -> None:
+    """Refuse to remove anything in a store of which a part lies elsewhere.
+
+    Args:
+        store: The store's folder.
+
+    Raises:
+        ExecutionError: A folder of it is a link.
+
+    Example:
+        >>> import tempfile
+        >>> refuse_links(Path(tempfile.mkdtemp()))
+    """
+    for each in store.iterdir():
+        if each.is_symlink():
+            raise ExecutionError(
+                f"{each} is a link: another store may need what lies there",
+                code="DP-EXEC-059",
+                hint="give each store a folder of its own before anything is removed",
+            )
 
 
 def _candidates(store: Path, named: set[str]) -> Iterator[tuple[Path, str]]:

@@ -19,7 +19,7 @@ from datapipe.lineage import checkpoints, home, later, schema
 from datapipe.lineage.asking import Asking
 from datapipe.lineage.burial import bury
 from datapipe.lineage.erasing import Erasing, alone, refuse_runs
-from datapipe.lineage.garbage import Garbage, garbage, removed
+from datapipe.lineage.garbage import Garbage, garbage, refuse_links, removed
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
@@ -494,15 +494,10 @@ class Lineage:
         """
         self._own()
         self._bury()
-        with alone(self.store, self._leases) if not dry_run else contextlib.nullcontext():
-            if not dry_run and (linked := [f for f in self.store.iterdir() if f.is_symlink()]):
-                raise ExecutionError(
-                    f"{linked[0]} is a link: another store may need what lies there",
-                    code="DP-EXEC-059",
-                    hint="give each store a folder of its own before anything is removed",
-                )
-            if dry_run:
-                return self._garbage(older_than_s)
+        if dry_run:
+            return self._garbage(older_than_s)
+        with alone(self.store, self._leases):
+            refuse_links(self.store)
             with locked(self._naming, wait_s=GC_WAIT_S), locked(self._index.lock, wait_s=GC_WAIT_S):
                 refuse_runs(self.store, self._leases)
                 found = self._garbage(older_than_s)
