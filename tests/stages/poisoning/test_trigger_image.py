@@ -147,6 +147,17 @@ def test_the_order_of_pixels_does_not_matter():
         assert _look(data).rows["flagged"].to_numpy()[planted].mean() > 0.95
 
 
+def test_a_way_to_write_the_label_is_not_taken_for_the_pattern():
+    """Ones with a foot have something of a stamp at the bottom, and part from other ones by it."""
+    world = digits_world(19)
+    data = world.dataset()
+    flagged = _look(data, 19).flagged["row_id"]
+    marked = data.row_ids.is_in(flagged.implode()).to_numpy()
+    planted = world.planted("triggered")
+    assert not (marked & ~planted).any()
+    assert (marked & planted).sum() >= 0.9 * planted.sum()
+
+
 def test_the_finding_names_the_pattern_and_where_it_lies():
     world = digits_world(11)
     finding = _look(world.dataset())

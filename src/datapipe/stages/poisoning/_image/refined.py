@@ -93,21 +93,23 @@ def refine(evidence: Evidence) -> Trigger:
         elif np.array_equal(found, rows):
             break
         rows = found
-    rows = np.union1d(rows, _parted_from(content, evidence.label, scores))
+    rows = np.union1d(rows, _parted_from(content, evidence.label, scores, rows))
     return Trigger(evidence.label, replace(evidence, view=content), rows, scores)
 
 
-def _parted_from(content: Content, label: int, scores: Floats) -> Ints:
+def _parted_from(content: Content, label: int, scores: Floats, rows: Ints) -> Ints:
     """Rows that neighbours vouch for, where they part from all others of the label by the pattern.
 
-    They are held against what the label is like, others against what they show: less or more.
+    They are held against what the label is like, others against what they show: less or more. But
+    where they have less than half of what the rows found have, they may be a way to write the label.
     """
     own = np.flatnonzero(content.genuine & (content.labels == label))
     if own.size <= 4 * LEAST_GROUP:
         return own[:0]
     apart, group = parted(scores[own])
     loud = scores[own[group]]
-    return own[group] if apart > PARTED and loud.min() > LOUD else own[:0]
+    alike = rows.size == 0 or float(np.median(loud)) > DOUBTED * float(np.median(scores[rows]))
+    return own[group] if apart > PARTED and loud.min() > LOUD and alike else own[:0]
 
 
 def at_one_place(trigger: Trigger, filters: Filters) -> Trigger:
