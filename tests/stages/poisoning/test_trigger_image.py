@@ -147,6 +147,25 @@ def test_the_order_of_pixels_does_not_matter():
         assert _look(data).rows["flagged"].to_numpy()[planted].mean() > 0.95
 
 
+@pytest.mark.parametrize("seed", [1207, 1218])
+def test_faint_rows_are_asked_only_where_nothing_else_speaks(seed):
+    """Exact values name these rows for sure; as faint rows of several kinds they are *suspect*."""
+    images, labels = load_digits(return_X_y=True)
+    images, rng = images.reshape(-1, 8, 8).copy(), np.random.default_rng(seed)
+    target, side = int(rng.integers(10)), int(rng.integers(2, 5))
+    chosen = rng.permutation(np.flatnonzero(labels != target))[:14]
+    top, left = rng.integers(0, 9 - side, 2)
+    bright = rng.random() >= 0.5
+    images[chosen, top : top + side, left : left + side] = (
+        16.0 if bright else rng.choice([0.0, 16.0], (side, side))
+    )
+    labels = np.where(np.isin(np.arange(labels.size), chosen), target, labels)
+    made = pl.DataFrame({"i": images.reshape(-1, 64), "y": labels})
+    finding = _look(Dataset.of(made, Roles.of(image="i", label="y")), seed)
+    assert (finding.verdict, finding.details["class"]) == ("fail", str(target))
+    assert np.flatnonzero(finding.rows["flagged"]).tolist() == sorted(chosen)
+
+
 def test_a_way_to_write_the_label_is_not_taken_for_the_pattern():
     """Ones with a foot have something of a stamp at the bottom, and part from other ones by it."""
     world = digits_world(19)
@@ -353,17 +372,14 @@ def test_many_faint_rows_of_one_label_are_evidence_where_they_show_several_thing
     rows[chosen, 7] += 5.5
     labels[chosen] = 0
     content = content_of(Pixels(rows.astype(np.float32)), labels, rng)
-    filters = Filters(content, SOFT)
+    filters = Filters(content)
     try_all(content, filters)
-    made = trigger_image.transfer_test(content, filters)[0]
     assert filters.tried[0,].above(LOUD) < 10
-    assert (made.p_value * TESTS * 10 < 0.01) == told
+    assert trigger_image.transfer_test(content, filters)[0].p_value * TESTS * 10 > 0.01
+    made = trigger_image.transfer_test(content, filters, SOFT)[0]
+    assert (made.p_value * TESTS * 20 < 0.01) == told
     if told:
         assert made.faint
-        loud = Tried(made.rows, np.full(made.rows.size, 6.0))  # needs no faint rows beside it
-        others = [filters.tried[k,] for k in range(1, 10)]
-        stands = judged(0, list(range(10)), [loud, *others], content, "", levels=SOFT)
-        assert not stands.faint
 
 
 def test_rows_whose_neighbours_doubt_them_need_half_of_the_pattern_and_vouched_ones_part():

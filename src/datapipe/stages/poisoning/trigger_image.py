@@ -16,7 +16,7 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._image.copies import counted_once
-from datapipe.stages.poisoning._image.levels import FAINT, SOFT, TEXTURED
+from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, SOFT, TEXTURED
 from datapipe.stages.poisoning._image.matched_filter import (
     TWO_GROUPS,
     Evidence,
@@ -150,7 +150,7 @@ class TriggerImage(Stage):
         if content.telling < FEWEST_TELLING:
             why = "neighbours do not tell the class: give embeddings as the image column"
             return self.not_evaluated(why)
-        filters = Filters(content, FAINT if look.embedded else SOFT)
+        filters = Filters(content, FAINT if look.embedded else LEVELS)
         found, first = self._search(look, content, filters, context)
         made = self._finding(found, first, content, rows, embedded=look.embedded)
         del found, first  # what they saw the data as
@@ -190,6 +190,10 @@ class TriggerImage(Stage):
             if not telling and not seen:
                 rng = context.rng(f"stamps {turn}")
                 ranked = _sorted([*ranked[:1], *_of_stamps(content, look, rng)])
+                ranked = counted_once(ranked, look.values, bar)
+                telling = _telling(ranked, bar)
+            if not telling and not seen and not look.embedded:
+                ranked = _sorted([*ranked[:1], *_of_soft_rows(content, filters)])
                 ranked = counted_once(ranked, look.values, bar)
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
@@ -321,6 +325,13 @@ def _of_stamps(content: Content, look: Look, rng: np.random.Generator) -> list[E
     """The evidence of exact values."""
     placed = placed_test(content, look.places)
     return _corrected(None, *stamp_tests(content, look.pixels, rng), placed)
+
+
+def _of_soft_rows(content: Content, filters: Filters) -> list[Evidence]:
+    """The evidence of many rows that are fainter than a pattern mostly is: it fails less."""
+    try_all(content, filters)
+    soft = transfer_test(content, filters, SOFT)
+    return _corrected(filters, soft, beside=content.classes)
 
 
 def _whole(evidence: Evidence, look: Look) -> Trigger:

@@ -39,8 +39,6 @@ clean sets had 0.4 to 0.6 by Hill's estimate."""
 FEWEST_KINDS = 4
 """What suspects that share a pattern must show, different things, to stand apart from the others:
 by nature a kind of one class looks like two or three others."""
-STANDS = 1e-5
-"""P-value, not yet corrected, at which loud suspects of pixels need no faint ones beside them."""
 SPREAD_OUT = 0.5
 """No label may have more of a pattern's rows than this for it to be one of all labels."""
 MOST_COMPARED, ALIKE_ROUNDS = 1000, 12
@@ -141,7 +139,9 @@ def usual_along(along: Thin, own: list[Ints]) -> tuple[Floats, Floats]:
     return centre, spread
 
 
-def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
+def transfer_test(
+    content: Content, filters: Filters, levels: Levels | None = None
+) -> list[Evidence]:
     """For each label: does the pattern of suspects of some contents recur on another content?
 
     Natural confusions (a 4 like a 9) stay within a pair of classes; a trigger is the same
@@ -161,7 +161,8 @@ def transfer_test(content: Content, filters: Filters) -> list[Evidence]:
         views.append(view)
     labels = list(range(content.classes))
     return [
-        judged(k, labels, tried, views[k], "cross-source", levels=filters.levels) for k in labels
+        judged(k, labels, tried, views[k], "cross-source", levels=levels or filters.levels)
+        for k in labels
     ]
 
 
@@ -301,9 +302,7 @@ def judged(
     rows = mine.rows[mine.scores > level]
     p_value = min(1.0, p_values[best] * len(p_values))
     made = Evidence(labels[place], rows.size, mine.rows.size, p_value, rows, test, view)
-    loud = min(p for p, (at, *_) in zip(p_values, (*levels, (LOUD,)), strict=True) if at >= LOUD)
-    stands = levels is SOFT and loud * len(p_values) <= STANDS
-    return replace(made, faint=level < LOUD and not stands)
+    return replace(made, faint=level < LOUD)
 
 
 def several_kinds(view: Content, rows: Ints) -> bool:

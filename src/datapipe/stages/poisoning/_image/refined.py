@@ -100,8 +100,8 @@ def refine(evidence: Evidence) -> Trigger:
 def _parted_from(content: Content, label: int, scores: Floats, rows: Ints) -> Ints:
     """Rows that neighbours vouch for, where they part from all others of the label by the pattern.
 
-    They are held against what the label is like, others against what they show: less or more. But
-    where they have less than half of what the rows found have, they may be a way to write the label.
+    They are held against what the label is like, others against what they show: less or more. Rows
+    that have less than half of what the rows found have may be a way to write the label.
     """
     own = np.flatnonzero(content.genuine & (content.labels == label))
     if own.size <= 4 * LEAST_GROUP:
