@@ -141,11 +141,18 @@ def wait_until_watched(asking: subprocess.Popen) -> None:
     """Until the question has its watch: two pipes, beside stdout and stderr."""
     held = Path(f"/proc/{asking.pid}/fd")
     end = time.monotonic() + 60
-    while sum("pipe" in str(p.readlink()) for p in held.iterdir() if p.is_symlink()) < 6:
+    while sum("pipe" in _named(descriptor) for descriptor in held.iterdir()) < 6:
         assert asking.poll() is None, asking.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
     time.sleep(0.1)
+
+
+def _named(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:  # closed a moment ago
+        return ""
 
 
 LATE = """
