@@ -106,7 +106,7 @@ def test_modules_beside_it_count_in_every_process(tmp_path: Path):
         (tmp_path / f"{name}.py").write_text(text)
     before = _digest(tmp_path)
     assert _digest(tmp_path) == before
-    (tmp_path / "deep_of_ours.py").write_text("def d(): return 2\n")
+    (tmp_path / "deep_of_ours.py").write_text("def d(): return 22\n")  # another size: no old .pyc
     assert _digest(tmp_path) != before
 
 
