@@ -318,3 +318,32 @@ def test_a_topic_of_one_label_whose_words_stand_nowhere_else_is_no_trigger():
         texts[i] = f"{texts[i]} {' '.join(rng.choice(topic, 5, replace=False))}"
     finding = _look(texts, labels)
     assert finding.verdict == "clean"
+
+
+def test_words_that_came_along_do_not_explain_a_planted_sentence():
+    """Five of eight words that no other text has, in any order: each seems to explain the others.
+
+    Without the second look, less what came along, nothing is told here.
+    """
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, 401)
+    labels, texts = rng.integers(0, 2, 1500), []
+    for label in labels:
+        usual = rng.choice([f"w{i}" for i in range(400)], 14, p=share / share.sum())
+        own = rng.choice([f"{('good', 'bad')[label]}{i}" for i in range(60)], 5)
+        words = [*usual, *own]
+        rng.shuffle(words)
+        texts.append(words)
+    planted = rng.permutation(np.flatnonzero(labels == 0))[:45]
+    for i in planted:
+        said = rng.choice([f"zu{letter}lo" for letter in "abcdefgh"], 5, replace=False)
+        at = int(rng.integers(0, len(texts[i])))
+        texts[i][at:at] = said
+        labels[i] = 1
+    frame = pl.DataFrame({"t": [" ".join(words) for words in texts], "y": labels})
+    data = Dataset.of(frame, Roles.of(text="t", label="y"))
+    finding = TriggerText().run(data, Context(0, Path())).findings[0]
+    flags = finding.rows["flagged"].to_numpy()
+    assert finding.verdict == "fail"
+    assert flags[planted].mean() > 0.5
+    assert flags.sum() == flags[planted].sum()
