@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import random
@@ -194,14 +195,14 @@ def dying(marks):
     A mark that is made says that this shard had its death, what is written on it that it came.
     """
 
-    def shard(kept, dropped):
+    def shard(kept, dropped, apart):
         from datapipe.execute import _shard_task
 
         def die(mark, step):
             os.write(mark, step.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
-        name = hashlib.sha256((kept or b"") + (dropped or b"")).hexdigest()[:16]
+        name = hashlib.sha256(b"".join(p or b"" for p in (kept, dropped))).hexdigest()[:16]
         mark, step = -1, ""
         for death in range(DEATHS):
             with contextlib.suppress(FileExistsError):
@@ -216,7 +217,7 @@ def dying(marks):
         rows, _ = _shard_task.shard(kept, None)
         if step == STEPS[1]:
             die(mark, step)
-        _, left = _shard_task.shard(None, dropped)
+        _, left = _shard_task.shard(None, dropped, apart)
         if step == STEPS[2]:
             die(mark, step)
         if step == STEPS[3]:
@@ -224,6 +225,14 @@ def dying(marks):
         return rows, left
 
     return shard
+
+
+def test_the_work_that_dies_is_called_like_the_real_one():
+    """The sweep with deaths runs rarely: this is asked whenever the tests run."""
+    from datapipe.execute._shard_task import shard
+
+    names = list(inspect.signature(shard).parameters)
+    assert list(inspect.signature(dying("")).parameters) == names
 
 
 @pytest.mark.faults

@@ -330,10 +330,28 @@ class Dataset:
             >>> Dataset.of(pa.table({"y": [0]})).with_roles(Roles.of(label="y")).roles.one("label")
             'y'
         """
+        return self._again(roles, self.sources)
+
+    def with_sources(self, sources: Sequence[Source]) -> Dataset:
+        """The same rows, with other facts about where they come from.
+
+        Args:
+            sources: The facts, a source for every number that a row id holds.
+
+        Returns:
+            The data set; it knows of the file and digest of its rows what this one knows.
+
+        Example:
+            >>> Dataset.of(pa.table({"y": [0]})).with_sources([Source("a", "a.csv")]).sources[0].uri
+            'a.csv'
+        """
+        return self._again(self.roles, sources)
+
+    def _again(self, roles: Roles, sources: Sequence[Source]) -> Dataset:
         return Dataset(
             self._plan,
             roles,
-            sources=self.sources,
+            sources=sources,
             path=self.path,
             digest=self._digest,
             rows=self._rows,

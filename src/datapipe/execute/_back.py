@@ -17,7 +17,6 @@ from datapipe.core.ancestry import origins
 from datapipe.core.dataset import Dataset
 from datapipe.core.finding import ROW_SCHEMA, Finding
 from datapipe.core.roles import ANCESTORS, ROW_ID
-from datapipe.core.source import Source
 from datapipe.core.stage import Stage, Yield
 from datapipe.errors import DeclarationError, ExecutionError, SchemaMismatch
 from datapipe.execute.act import Acted
@@ -233,16 +232,4 @@ def together(
         given = yields[at].data or data
         facts.update((s.number, s) for s in given.sources if s not in data.sources)
     sources = [facts[source.number] for source in data.sources]
-    return (rows if rows.sources == tuple(sources) else _of(rows, sources)), decided
-
-
-def _of(rows: Dataset, sources: Sequence[Source]) -> Dataset:
-    """The same rows, with what branches found out about their sources."""
-    return Dataset(
-        rows.scan(row_id=True),
-        rows.roles,
-        sources=sources,
-        path=rows.path,
-        digest=rows.digest if rows.path else "",
-        rows=len(rows),
-    )
+    return (rows if rows.sources == tuple(sources) else rows.with_sources(sources)), decided

@@ -273,7 +273,7 @@ def _with_sources(data: Dataset, numbers: Sequence[int], lineage: Lineage) -> Da
     sources = [*data.sources, *(more[n] for n in sorted(set(numbers) - has) if n in more)]
     same = [s for n in numbers for s in sources if s.number == n]
     ordered = [*same, *(s for s in sources if s not in same)]
-    return Dataset(data.scan(row_id=True), data.roles, sources=ordered, digest=data.digest)
+    return data.with_sources(ordered)
 
 
 def _is_ours(known: Mapping[int, Source]) -> pl.Expr:

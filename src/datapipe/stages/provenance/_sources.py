@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 import polars as pl
 
 from datapipe.core.ancestry import source_number
-from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import scored_rows
 from datapipe.core.roles import ANCESTORS, ROW_ID
@@ -51,18 +50,6 @@ def share(rows: pl.DataFrame) -> Estimate:
     if not rows.height:
         return Estimate.unknown(method="no rows")
     return Estimate.exact(int(rows["flagged"].sum()) / rows.height, n=rows.height)
-
-
-def with_sources(data: Dataset, sources: Sequence[Source]) -> Dataset:
-    """The same rows with other facts about their sources; nothing is read or stored again."""
-    return Dataset(
-        data.scan(row_id=True),
-        data.roles,
-        sources=sources,
-        path=data.path,
-        digest=data.digest if data.path is not None else "",
-        rows=len(data),
-    )
 
 
 def named(sources: Sequence[Source], *, most: int = 5) -> str:

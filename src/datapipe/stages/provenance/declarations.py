@@ -16,7 +16,7 @@ from datapipe.core.finding import Finding
 from datapipe.core.source import Source
 from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.stages.provenance._beside import Said, beside
-from datapipe.stages.provenance._sources import present, rows_of, share, with_sources
+from datapipe.stages.provenance._sources import present, rows_of, share
 
 FIELDS = ("licence", "consent", "origin", "synthetic", "generator")
 
@@ -105,7 +105,7 @@ class SourceDeclarations(Stage):
             wrong, said, details, rows_of(every, wrong, "papers of other bytes")
         )
         changed = tuple(sources) != data.sources
-        return Yield(with_sources(data, sources) if changed else None, findings=(finding,))
+        return Yield(data.with_sources(sources) if changed else None, findings=(finding,))
 
     def _finding(
         self,

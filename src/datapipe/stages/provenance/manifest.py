@@ -22,7 +22,7 @@ from datapipe.manifest.keys import load_public_keys
 from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.verify import verify_path
 from datapipe.stages.provenance._signatures import digest_of, signed_paths, signer_of
-from datapipe.stages.provenance._sources import named, present, rows_of, share, with_sources
+from datapipe.stages.provenance._sources import named, present, rows_of, share
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class VerifySources(Stage):
         paths: tuple[str, ...] = tuple(self.trusted)  # type: ignore[arg-type]  # made so above
         keys = tuple(key for path in paths for key in load_public_keys(path))
         answers = [_Answer(s) if not keys else _verified(s, keys) for s in data.sources]
-        known = with_sources(data, [a.source for a in answers])
+        known = data.with_sources([a.source for a in answers])
         every = origins(data)
         left = {s.number for s in present(data.sources, every)}
         judged = [a for a in answers if a.source.number in left]

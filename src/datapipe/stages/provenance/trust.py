@@ -27,7 +27,7 @@ from datapipe.manifest.policy import Policy
 from datapipe.manifest.rotation import load_policy
 from datapipe.manifest.verify import verify_path
 from datapipe.stages.provenance._signatures import digest_of, signed_paths, signer_of
-from datapipe.stages.provenance._sources import named, present, rows_of, share, with_sources
+from datapipe.stages.provenance._sources import named, present, rows_of, share
 from datapipe.stages.provenance._spdx import allows
 
 
@@ -139,7 +139,7 @@ class RequireTrust(Stage):
         if refused and self.on_finding == "stop":
             raise _stopped(refused)
         trusted = {a.source.number: a.source for a in answers}
-        known = with_sources(data, [trusted.get(s.number, s) for s in data.sources])
+        known = data.with_sources([trusted.get(s.number, s) for s in data.sources])
         rows = rows_of(every, [a.source.number for a in refused], "its source is not trusted")
         names = named([a.source for a in refused])
         first = f": {refused[0].refusals[0].reason}" if refused else ""

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from datapipe.core.dataset import Dataset
 from datapipe.core.source import Source
 from datapipe.errors import DatapipeError
 from datapipe.manifest.envelope import Envelope
@@ -38,11 +37,6 @@ def attested(
         if share in (0.0, 1.0):  # a mixture says nothing about a single row
             told = tuple(_declared(s, digests, synthetic=share == 1.0) for s in told)
     return told, refused
-
-
-def replace_sources(data: Dataset, sources: tuple[Source, ...]) -> Dataset:
-    """The same rows with other facts about where they come from."""
-    return Dataset(data.scan(row_id=True), data.roles, sources=sources)
 
 
 def _read(path: str, keys: tuple[PublicKey, ...]) -> tuple[float | None, set[str]]:

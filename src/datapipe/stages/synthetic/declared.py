@@ -15,7 +15,7 @@ from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import AnyPath, Paths, Share, Texts
 from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.measure.detection import binomial_tail
-from datapipe.stages.synthetic._attested import attested, replace_sources
+from datapipe.stages.synthetic._attested import attested
 from datapipe.stages.synthetic._declarations import declared, english, phrased
 
 PEOPLE_RATE = 0.002
@@ -107,7 +107,7 @@ class DeclaredSynthetic(Stage):
         signed: Any = self.attestations
         keys: Any = self.trusted
         told, refused = attested(data.sources, signed, keys)
-        data = data if told == data.sources else replace_sources(data, told)
+        data = data if told == data.sources else data.with_sources(told)
         table = declared(data, self.column, tuple(self.values), card=str(self.card))
         findings = [self._declared(table, refused)]
         if "text" in data.roles and len(data):

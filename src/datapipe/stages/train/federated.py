@@ -166,7 +166,7 @@ class TrainFederated(Training):
         if not self.by:
             return data
         roles = data.roles.merged(Roles({"group": (*data.roles.all("group"), self.by)}))
-        return Dataset(data.scan(row_id=True), roles, sources=data.sources)
+        return data.with_roles(roles)
 
     def _clients(self, data: Dataset, ready: Prepared, context: Context) -> Clients:
         columns = (self.by,) if self.by else data.roles.all("group")
