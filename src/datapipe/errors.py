@@ -17,8 +17,17 @@ Every message reads *what, where, what was expected* `[code]`, an empty line, `h
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
+
+_QUOTED = re.compile(
+    r"(?<=values: )\[.*|(?<=could not parse )`[^`]*(?:`|$)"
+    r"""|"(?:[^"\\]|\\.)*(?:"|$)|(?<!\w)'(?:[^'\\]|\\.)*?(?:'(?!\w)|$)"""
+)
+"""What another library quotes in a message: names and values of cells alike."""
+_OF_NAMES = ("ColumnNotFoundError", "SchemaFieldNotFoundError", "StructFieldNotFoundError")
+_CLOSING = {"[": "]"}
 
 
 class DatapipeError(Exception):
@@ -278,3 +287,34 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
         return close
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"known: {shown}" if names else "nothing is known here"
+
+
+def in_a_line(error: BaseException, names: Collection[str] = ()) -> str:
+    r"""What another library says, in a line that holds nobody's data.
+
+    Such a message may quote values of cells: what it quotes is left out, unless it is a name.
+
+    Args:
+        error: The error.
+        names: Names of columns, which may be quoted.
+
+    Returns:
+        At most 300 characters.
+
+    Example:
+        >>> in_a_line(ValueError("could not convert string to float: 'ann@example.org'\nmore"))
+        "could not convert string to float: '…'"
+        >>> in_a_line(KeyError("age"), names=["age", "mail"])
+        "'age'"
+    """
+    lines = str(getattr(error, "message", error)).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    known = None if type(error).__name__ in _OF_NAMES else {*names}
+
+    def said(found: re.Match[str]) -> str:
+        text = found[0]
+        named = known is None or text[1:-1] in known
+        return text if named else f"{text[0]}…{_CLOSING.get(text[0], text[0])}"
+
+    return _QUOTED.sub(said, lines[0])[:300]

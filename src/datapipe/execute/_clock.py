@@ -8,13 +8,13 @@ import errno
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from datapipe.core.stage import Stage
-from datapipe.errors import ExecutionError, Malformed
+from datapipe.errors import ExecutionError, Malformed, in_a_line
 from datapipe.lineage.locks import failed
 
 
@@ -58,11 +58,12 @@ class Clock:
 
 
 @contextlib.contextmanager
-def timed(stage: Stage) -> Iterator[Clock]:
+def timed(stage: Stage, names: Collection[str] = ()) -> Iterator[Clock]:
     """Time a group; engine errors are the data's fault, disk errors the machine's.
 
     Args:
         stage: Its first stage.
+        names: The columns that it was given.
 
     Yields:
         The clock, which tells the whole time once the block has ended.
@@ -82,13 +83,13 @@ def timed(stage: Stage) -> Iterator[Clock]:
     try:
         yield clock
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise not_computed(stage, error) from error
+        raise not_computed(stage, error, names) from error
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise failed(error, f"{stage.name} could not write{where}") from error
         raise ExecutionError(
-            f"{stage.name}: {error.strerror or first_line(error)}{where}",
+            f"{stage.name}: {error.strerror or in_a_line(error)}{where}",
             code="DP-EXEC-003",
             hint="free some space or mend the disk, then run again: finished steps are reused",
             stage=stage.name,
@@ -98,12 +99,13 @@ def timed(stage: Stage) -> Iterator[Clock]:
     clock.peak_bytes = peak_bytes()
 
 
-def not_computed(stage: Stage, error: BaseException) -> Malformed:
+def not_computed(stage: Stage, error: BaseException, names: Collection[str] = ()) -> Malformed:
     """The engine's error, as ours.
 
     Args:
         stage: The stage whose rows it computed.
         error: What it raised.
+        names: The columns that it was given.
 
     Returns:
         The error to raise.
@@ -113,27 +115,10 @@ def not_computed(stage: Stage, error: BaseException) -> Malformed:
         'DP-DATA-020'
     """
     return Malformed(
-        f"{stage.name}: the rows cannot be read or computed: {first_line(error)}",
+        f"{stage.name}: the rows cannot be read or computed: {in_a_line(error, names)}",
         code="DP-DATA-020",
         hint="look at the types of the columns that it was given, and whether the file has changed",
     )
-
-
-def first_line(error: BaseException) -> str:
-    r"""The first line of another library's message.
-
-    Args:
-        error: The error.
-
-    Returns:
-        At most 300 characters.
-
-    Example:
-        >>> first_line(ValueError("one\ntwo"))
-        'one'
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
 
 
 def peak_bytes() -> int:

@@ -30,9 +30,9 @@ from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage, Stage, Yield
-from datapipe.errors import DatapipeError, ExecutionError, GateClosed
+from datapipe.errors import DatapipeError, ExecutionError, GateClosed, in_a_line
 from datapipe.execute._back import given_back, known, no_strangers, together
-from datapipe.execute._clock import Clock, first_line, not_computed, timed
+from datapipe.execute._clock import Clock, not_computed, timed
 from datapipe.execute._group import GroupDone
 from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
@@ -194,7 +194,7 @@ class _Session:
             return
         acted: list[Acted] = []
         columns: list[list[Edge]] = []
-        with timed(steps[0].stage) as clock:
+        with timed(steps[0].stage, self.data.names) as clock:
             if fused:
                 out, outcomes = self._fused(self.data, steps, keys)
                 columns = planned_edges([s.stage for s in steps], self.data.roles, self.data.types)
@@ -314,7 +314,7 @@ class _Session:
             closed.run = self.recorder.close(self.data, "stopped", closed.code)
             raise
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise not_computed(stage, error) from error
+            raise not_computed(stage, error, self.data.names) from error
         except DatapipeError as error:
             name_the_stage(error, stage)
             raise
@@ -322,7 +322,7 @@ class _Session:
             raise
         except (Exception, SystemExit) as error:  # `sys.exit(0)` would look like a finished run
             raise ExecutionError(
-                f"{stage.name} failed: {type(error).__name__}: {first_line(error)}",
+                f"{stage.name} failed: {type(error).__name__}: {in_a_line(error, self.data.names)}",
                 code="DP-EXEC-001",
                 hint="run again with -vv for the traceback; this looks like a bug in the stage",
                 stage=stage.name,

@@ -21,6 +21,7 @@ from datapipe.core.digest import digest_file, digest_json
 from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict
 from datapipe.core.stage import Stage, Yield
+from datapipe.errors import in_a_line
 from datapipe.features.held_out import HeldOut, held_out_rows
 from datapipe.features.networks import load_model, logits, torch_threads
 from datapipe.measure.intervals import paired_difference
@@ -256,12 +257,11 @@ def _finding(
 
 
 def _unwritten(form: Format, name: str, error: Exception) -> Finding:
-    first = (str(error).strip().splitlines() or [""])[0][:300]
     return Finding(
         f"export.{form}",
         "fail",
         Estimate.unknown(-1.0, 1.0, method="no file was written"),
-        f"{name} cannot be written: {type(error).__name__}: {first}",
+        f"{name} cannot be written: {type(error).__name__}: {in_a_line(error)}",
         severity="high",
         details={"format": form, "error": type(error).__name__},
         remedy="use layers that the exporter knows, or the other format",

@@ -22,7 +22,7 @@ from datapipe.core.parameters import AnyPath, Kept, PositiveInt, Texts, as_texts
 from datapipe.core.roles import HIDDEN, ORDINAL_BITS, ROLES, ROW_ID, Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import Reader, Yield
-from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch, in_a_line
 from datapipe.stages.ingest import _files
 
 OnMissing = Literal["refuse", "quarantine"]
@@ -393,7 +393,7 @@ def scanned(frame: pl.LazyFrame, where: str) -> pl.LazyFrame:
         types = frame.collect_schema()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise Malformed(
-            f"{where}: its schema cannot be read: {first_line(error)}",
+            f"{where}: its schema cannot be read: {in_a_line(error)}",
             code="DP-READ-006",
             hint="write the file again with a current Parquet or Arrow library",
         ) from error
@@ -413,9 +413,3 @@ def pieced(
         found.append(Piece(scanned(scan(path, before), str(path)), count, *told))
         before += count
     return tuple(found)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of another library's message, cut to a readable length."""
-    text = str(getattr(error, "message", error)).strip().splitlines()
-    return text[0][:160] if text else type(error).__name__

@@ -19,12 +19,11 @@ from datapipe.core.context import Context
 from datapipe.core.parameters import PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.core.thrift import Damaged
-from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch, in_a_line
 from datapipe.stages.ingest import _files, _flatbuffers
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
-    first_line,
     pieced,
     refuse_reserved,
     refuse_types,
@@ -180,7 +179,7 @@ class ReadArrow(FileReader):
             MemoryError,
         ) as error:
             raise Malformed(
-                f"{path}: damaged at or after row {rows + 1}: {first_line(error)}",
+                f"{path}: damaged at or after row {rows + 1}: {in_a_line(error)}",
                 code="DP-READ-006",
                 hint="copy the file again from where it was made",
             ) from error

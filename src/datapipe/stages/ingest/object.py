@@ -13,11 +13,10 @@ import pyarrow as pa
 from datapipe.core.context import Context
 from datapipe.core.digest import digest_batches
 from datapipe.core.roles import ROW_ID
-from datapipe.errors import Malformed, SchemaMismatch
+from datapipe.errors import Malformed, SchemaMismatch, in_a_line
 from datapipe.stages.ingest._reading import (
     Reading,
     SourceReader,
-    first_line,
     refuse_reserved,
     refuse_types,
     scanned,
@@ -62,7 +61,7 @@ class HeldRows:
             table.validate(full=True)
         except (pa.ArrowException, ValueError, TypeError, MemoryError) as error:
             raise Malformed(
-                f"the {self.kind} is no valid Arrow data: {first_line(error)}",
+                f"the {self.kind} is no valid Arrow data: {in_a_line(error)}",
                 code="DP-READ-006",
                 hint="make it again with a current Arrow library",
             ) from error
@@ -206,7 +205,7 @@ class ReadObject(SourceReader):
             frame = pl.DataFrame(table).lazy().with_row_index(ROW_ID)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, TypeError) as error:
             raise Malformed(
-                f"the object has a column of a type that cannot be read: {first_line(error)}",
+                f"the object has a column of a type that cannot be read: {in_a_line(error)}",
                 code="DP-READ-006",
                 hint="cast the column to a plain Arrow type",
             ) from error

@@ -19,12 +19,11 @@ from datapipe.core.parameters import Positive, PositiveInt
 from datapipe.core.roles import ROW_ID
 from datapipe.core.soundness import Soundness, sound
 from datapipe.core.thrift import Damaged
-from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch
+from datapipe.errors import LimitExceeded, Malformed, SchemaMismatch, in_a_line
 from datapipe.stages.ingest import _files, _footer
 from datapipe.stages.ingest._reading import (
     FileReader,
     Reading,
-    first_line,
     pieced,
     refuse_reserved,
     refuse_types,
@@ -198,7 +197,7 @@ def _opened(path: Path, footer: _footer.Footer) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=footer.encoded)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _cut(path, f"its footer cannot be read: {first_line(error)}") from error
+        raise _cut(path, f"its footer cannot be read: {in_a_line(error)}") from error
 
 
 def _same_columns(schema: pa.Schema, first: pa.Schema, path: Path, other: Path) -> None:
@@ -231,7 +230,7 @@ def _inspect(file: pq.ParquetFile, path: Path, claimed: int, most: float) -> Non
             if seen > most:
                 raise _bomb(path, seen, most)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise _cut(path, f"damaged at or after row {rows + 1}: {first_line(error)}") from error
+        raise _cut(path, f"damaged at or after row {rows + 1}: {in_a_line(error)}") from error
     if rows != claimed:
         raise _cut(path, f"its footer claims {claimed} rows, its pages hold {rows}")
 

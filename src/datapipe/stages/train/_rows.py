@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import ORDINAL_BITS, ROW_ID
-from datapipe.errors import DataError, Malformed, SchemaMismatch
+from datapipe.errors import DataError, Malformed, SchemaMismatch, in_a_line
 from datapipe.features.encoding import Encoded, Encoding, fit_encoding
 
 ROWS_LEAST = 10
@@ -192,7 +192,7 @@ def _test_rows(path: Path, label: str, encoding: Encoding, classes: tuple[Any, .
         frame = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise Malformed(
-            f"the test file {path} cannot be read: {error}",
+            f"the test file {path} cannot be read: {in_a_line(error)}",
             hint="give a Parquet file with the columns of the training rows",
         ) from error
     if label not in frame.columns or not frame.height:
