@@ -9,14 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datapipe.errors import DeclarationError
-from datapipe.measure import crossfit
-from datapipe.measure.crossfit import (
-    kernel_predictor,
-    out_of_fold,
-    refit,
-    stratified_folds,
-    telling,
-)
+from datapipe.measure import kernel
+from datapipe.measure.crossfit import out_of_fold, refit, stratified_folds, telling
+from datapipe.measure.kernel import kernel_predictor
 
 
 def _rings(seed, n=400):
@@ -57,8 +52,8 @@ def test_no_row_is_predicted_by_a_model_that_saw_it():
 
 @pytest.mark.parametrize(("landmarks", "most"), [(2000, 10**6), (60, 10**6), (60, 200)])
 def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks, most):
-    monkeypatch.setattr(crossfit, "LANDMARKS", landmarks)
-    monkeypatch.setattr(crossfit, "MOST_FITTED", most)
+    monkeypatch.setattr(kernel, "LANDMARKS", landmarks)
+    monkeypatch.setattr(kernel, "MOST_FITTED", most)
     x, labels = _rings(2)
     rng = np.random.default_rng(0)
     fold = stratified_folds(labels, 5, rng, np.arange(labels.size))
@@ -69,16 +64,14 @@ def test_the_kernel_parts_rings_with_all_rows_or_a_sample(monkeypatch, landmarks
 
 @pytest.mark.parametrize("most", [10**6, 400])
 def test_sums_less_those_left_out_fit_as_sums_over_the_rest_do(monkeypatch, most):
-    monkeypatch.setattr(crossfit, "MOST_FITTED", most)
+    monkeypatch.setattr(kernel, "MOST_FITTED", most)
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(600, 5)).astype(np.float32), rng.integers(0, 3, 600)
     fold, keep = np.arange(600) % 4, rng.random(600) > 0.1
     predict = kernel_predictor(x, y, 3, np.random.default_rng(0), landmarks=50)
     made = [out_of_fold(predict, fold, k, 3) for k in (np.ones(600, bool), keep)]
     assert 0 < len(predict._known) <= 5  # all rows, and each fold once
-    monkeypatch.setattr(
-        crossfit._Nystroem, "_summed", lambda self, fitted, _: _all_of(self, fitted)
-    )
+    monkeypatch.setattr(kernel._Nystroem, "_summed", lambda self, fitted, _: _all_of(self, fitted))
     direct = [out_of_fold(predict, fold, k, 3) for k in (np.ones(600, bool), keep)]
     assert np.allclose(made, direct, atol=1e-6)
 

@@ -9,7 +9,6 @@ but the row itself: it learns nothing from the data, which private training reli
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.errors import DataError, SchemaMismatch, nearest
+from datapipe.features.columns import buckets_of, matrix, rule_of, width_of
 from datapipe.features.hashing import WORD
 from datapipe.features.images import pixel_matrix
 
@@ -29,12 +29,6 @@ Floats = NDArray[np.float32]
 
 TEXT_BUCKETS = 2048
 """Buckets that words are hashed into."""
-CATEGORIES_MOST = 64
-CATEGORY_ROWS = 5
-"""A category seen in fewer rows is not kept: its value could name a person."""
-CATEGORY_BUCKETS = 16
-MIXER = 0x9E3779B1
-"""Spreads CRC-32, whose low bits alone would put alike words into one bucket."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +132,7 @@ class Encoding:
             return Encoded(self.shape, standardised(_pixels(frame, self.columns), self.shape))
         if self.kind == "text":
             return _hashed_words(frame[self.columns[0]], int(self.settings["buckets"]))
-        return Encoded(self.shape, _table(frame, self.settings["columns"]))
+        return Encoded(self.shape, matrix(frame, self.settings["columns"]))
 
     def to_json(self) -> dict[str, Any]:
         """The whole description as JSON values.
@@ -213,7 +207,7 @@ def fit_encoding(
     fitted = frame if rows is None else frame[rows]
     known = ranges or {}
     settings = [
-        s for c in frame.columns if (s := _fit_column(fitted[c], known.get(c), row_local=row_local))
+        s for c in frame.columns if (s := rule_of(fitted[c], known.get(c), row_local=row_local))
     ]
     if not settings:
         raise SchemaMismatch(
@@ -221,7 +215,7 @@ def fit_encoding(
             " column holds numbers, booleans, dates or short strings",
             hint="name a column with text=COLUMN or image=COLUMN, or add numeric columns",
         )
-    width = sum(_width(s) for s in settings)
+    width = sum(width_of(s) for s in settings)
     return Encoding("table", (width,), tuple(s["name"] for s in settings), {"columns": settings})
 
 
@@ -319,7 +313,7 @@ def _hashed_words(texts: pl.Series, buckets: int) -> Encoded:
         .drop_nulls("word")
     )
     counts = (
-        words.join(_bucket_of(words["word"], buckets), on="word")
+        words.join(buckets_of(words["word"], buckets), on="word")
         .group_by("row", "bucket")
         .agg(pl.len().sqrt().alias("count"))
         .sort("row", "bucket")
@@ -329,107 +323,6 @@ def _hashed_words(texts: pl.Series, buckets: int) -> Encoded:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = counts["count"].cast(pl.Float32).to_numpy()
     return Encoded((buckets,), None, starts, counts["bucket"].to_numpy().astype(np.int32), values)
-
-
-def _bucket_of(values: pl.Series, buckets: int) -> pl.DataFrame:
-    """Each distinct value's bucket, by CRC-32: the same in every process and version."""
-    distinct = values.unique().drop_nulls()
-    hashed = [(zlib.crc32(v.encode()) * MIXER >> 24) % buckets for v in distinct]
-    return pl.DataFrame(
-        {values.name: distinct, "bucket": pl.Series(hashed, dtype=pl.Int32)},
-    )
-
-
-def _fit_column(
-    series: pl.Series, known: tuple[float, float] | None, *, row_local: bool
-) -> dict[str, Any] | None:
-    """One column's rule, or None for a type that a table model cannot learn from."""
-    name, dtype = series.name, series.dtype
-    if dtype in (pl.String, pl.Categorical) or isinstance(dtype, pl.Enum):
-        if row_local:
-            return {"name": name, "rule": "hashed", "buckets": CATEGORY_BUCKETS}
-        counts = (
-            series.cast(pl.String)
-            .drop_nulls()
-            .rename("value")
-            .value_counts(name="rows")
-            .sort(["rows", "value"], descending=[True, False])
-        )
-        kept = counts.filter(pl.col("rows") >= CATEGORY_ROWS)["value"].head(CATEGORIES_MOST)
-        return {"name": name, "rule": "listed", "values": sorted(kept)}
-    if not (dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean):
-        return None
-    if known is not None:
-        return {"name": name, "rule": "ranged", "low": known[0], "high": known[1]}
-    if row_local:
-        return {"name": name, "rule": "squashed"}
-    numbers = _numbers(series)
-    spread = float(numbers.std())
-    return {
-        "name": name,
-        "rule": "standardised",
-        "mean": float(numbers.mean()),
-        "spread": spread if spread > 0 else 1.0,
-    }
-
-
-def _width(rule: Mapping[str, Any]) -> int:
-    """How many numbers a column becomes."""
-    if rule["rule"] == "listed":
-        return len(rule["values"]) + 1
-    return int(rule["buckets"]) if rule["rule"] == "hashed" else 1
-
-
-def _table(frame: pl.DataFrame, rules: Sequence[Mapping[str, Any]]) -> Floats:
-    blocks = [_block(frame[rule["name"]], rule) for rule in rules]
-    return np.concatenate(blocks, axis=1).astype(np.float32)
-
-
-def _block(series: pl.Series, rule: Mapping[str, Any]) -> NDArray[Any]:
-    """One column's numbers, shape (n, width)."""
-    kind = rule["rule"]
-    if kind in ("listed", "hashed"):
-        width = _width(rule)
-        return np.eye(width, dtype=np.float32)[_category(series.cast(pl.String), rule, width)]
-    numbers = _numbers(series)
-    if kind == "standardised":
-        numbers = (numbers - rule["mean"]) / rule["spread"]
-    elif kind == "ranged":
-        low, high = rule["low"], rule["high"]
-        numbers = 2 * (np.clip(numbers, low, high) - low) / (high - low) - 1
-    else:
-        numbers = np.arcsinh(numbers)
-    return numbers[:, None]
-
-
-def _category(series: pl.Series, rule: Mapping[str, Any], width: int) -> NDArray[np.int64]:
-    """Each row's category; unlisted and missing values share the last of the listed ones."""
-    if rule["rule"] == "hashed":
-        table = _bucket_of(series, width)
-        return (
-            pl.DataFrame({series.name: series})
-            .join(table, on=series.name, how="left", maintain_order="left")["bucket"]
-            .fill_null(width - 1)
-            .to_numpy()
-            .astype(np.int64)
-        )
-    values = list(rule["values"])
-    places = pl.Series(range(len(values)), dtype=pl.Int64)
-    found = series.replace_strict(values, places, default=width - 1, return_dtype=pl.Int64)
-    return found.fill_null(width - 1).to_numpy()
-
-
-def _numbers(series: pl.Series) -> NDArray[np.float64]:
-    """A numeric column as float64, refused when a value is missing or not finite."""
-    numbers = series.to_physical().cast(pl.Float64).to_numpy()
-    bad = int((~np.isfinite(numbers)).sum())
-    if bad:
-        raise DataError(
-            f"column {series.name!r}: {bad} of {len(series)} values are missing or not finite",
-            code="DP-ENC-001",
-            hint="fill or set aside these rows, or leave the column out, before training",
-        )
-    return numbers
 
 
 def _named(columns: Sequence[str]) -> str:

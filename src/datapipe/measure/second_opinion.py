@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.crossfit import LANDMARKS, kernel_predictor, out_of_fold, stratified_folds
+from datapipe.measure.crossfit import out_of_fold, stratified_folds
+from datapipe.measure.kernel import LANDMARKS, kernel_predictor
 from datapipe.measure.noise_models import FITTED_ROWS, LEAST, NoiseModel, noise_model
 
 Floats = NDArray[np.float64]

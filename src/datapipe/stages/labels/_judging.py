@@ -19,14 +19,8 @@ from datapipe.features.linear import dense_predictor, text_predictor
 from datapipe.features.tables import features_of
 from datapipe.measure.calibration import softened, temperature
 from datapipe.measure.copies import copy_groups
-from datapipe.measure.crossfit import (
-    Predict,
-    kernel_predictor,
-    out_of_fold,
-    refit,
-    stratified_folds,
-    telling,
-)
+from datapipe.measure.crossfit import Predict, out_of_fold, refit, stratified_folds, telling
+from datapipe.measure.kernel import kernel_predictor
 from datapipe.measure.label_noise import confident_joint, prune_by_noise_rate
 from datapipe.measure.neighbours import principal
 from datapipe.measure.noise_floor import noise_floor

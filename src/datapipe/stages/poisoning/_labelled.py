@@ -15,12 +15,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.features.linear import text_predictor
 from datapipe.features.tables import features_of
 from datapipe.measure.copies import copy_groups
-from datapipe.measure.crossfit import (
-    LANDMARKS,
-    Predict,
-    kernel_predictor,
-    stratified_folds,
-)
+from datapipe.measure.crossfit import Predict, stratified_folds
+from datapipe.measure.kernel import LANDMARKS, kernel_predictor
 from datapipe.measure.neighbours import principal
 
 UNREADABLE = "no column can be learnt from: give one the role image or text"

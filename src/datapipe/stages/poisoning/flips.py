@@ -16,12 +16,13 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
-from datapipe.measure.crossfit import WIDTHS, Refit, recalled, refit, telling
+from datapipe.measure.crossfit import Refit, recalled, refit, telling
 from datapipe.measure.detection import (
     benjamini_hochberg,
     beta_binomial_tail,
     binomial_tail,
 )
+from datapipe.measure.kernel import WIDTHS
 from datapipe.measure.noise_floor import FEW, NoiseFloor, noise_floor
 from datapipe.stages.poisoning._labelled import (
     FEWEST_ROWS,
