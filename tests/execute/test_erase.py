@@ -629,7 +629,8 @@ def test_a_damaged_table_stops_an_erasure_before_anything_is_taken_out(tmp_path:
         erase(lineage, "p3", carry_out=True)
     assert files_of(lineage) == before
     lineage.rebuild(accept_loss=True)
-    assert erase(lineage, "p3", carry_out=True).done
+    if table == "row_drops":  # else no data set is left
+        assert erase(lineage, "p3", carry_out=True).done
 
 
 _SIDECARS = "select digest from step_io where role = 'sidecar'"
