@@ -424,7 +424,7 @@ def _refuse_changed(path: Path, digest: str) -> None:
     if changed:
         raise TrustError(
             f"{path} does not have the digest it is named by",
-            code="DP-TRUST-704",
+            code="DP-TRUST-715",
             hint="restore it from a copy of the store, or go on without it: "
             "`datapipe lineage rebuild --accept-loss`",
             path=str(path),
