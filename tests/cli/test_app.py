@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,9 +167,36 @@ def test_ctrl_c_exits_130_and_leaves_a_store_that_answers(datapipe, here):
     assert "interrupted [DP-EXEC-130]" in err
     assert "Traceback" not in err
     assert datapipe("sql", "select state from run_status", "--json").json == [{"state": "failed"}]
-    unsigned = datapipe("verify", ".datapipe")
-    assert unsigned.code == 4
-    assert "nothing in this store is signed" in unsigned.err
+    sound = datapipe("verify", ".datapipe")
+    assert sound.code == 0
+    assert "sound, with nothing to sign yet" in sound.out
+    assert "trusted" not in sound.out
+
+
+def test_a_run_that_is_ended_before_anything_is_signed_leaves_a_sound_store(datapipe, here):
+    (here / "a.csv").write_text("x,y\n1,a\n2,b\n")
+    (here / "slow.py").write_text(SLOW)
+    (here / "hello.py").write_text(SLOW.replace("time.sleep(60)", "pass"))
+    command = [sys.executable, "-m", "datapipe", "run", "slow.py", "--seed", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr.readline() == "waiting\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=30) == -signal.SIGTERM
+    assert datapipe("verify", ".datapipe").code == 0
+    assert datapipe("run", "hello.py", "--seed", "1").code == 0
+    shutil.rmtree(here / ".datapipe" / "log")  # a run has ended here: now it must be signed
+    told = datapipe("verify", ".datapipe")
+    assert (told.code, "NOT trusted" in told.out) == (4, True)
+
+
+def test_whoever_names_a_key_is_told_that_nothing_is_signed_yet(datapipe, here, monkeypatch):
+    Lineage(here / ".datapipe", create=True)
+    assert datapipe("verify", ".datapipe").code == 0
+    monkeypatch.setenv("DATAPIPE_KEY_PASSPHRASE", "a good one")
+    assert datapipe("keys", "new", "--out", "mine.pem").code == 0
+    told = datapipe("verify", ".datapipe", "--key", "mine.pem")
+    assert told.code == 4
+    assert "nothing in this store is signed" in told.err
 
 
 def test_a_reader_that_leaves_early_is_no_error():

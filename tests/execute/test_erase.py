@@ -26,7 +26,7 @@ from datapipe.core.dataset import CHUNK_ROWS, Dataset
 from datapipe.core.finding import scored_rows
 from datapipe.core.roles import ANCESTORS, ROW_ID, Roles
 from datapipe.core.stage import OnFinding
-from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.execute._reach import Stored
 from datapipe.execute.erase import erase
 from datapipe.execute.settle import settle
@@ -338,7 +338,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Drill:
 
 
 def snapshot(store: Path) -> dict[str, str]:
-    held = [p for p in store.rglob("*") if p.is_file() and p.suffix != ".lock"]
+    held = [p for p in store.rglob("*") if p.is_file() and not p.name.endswith("lock")]
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in held if p.name != "lock"}
 
 
@@ -599,3 +599,52 @@ def told_by(drill: Drill, erasure: str) -> ErasurePredicate:
         "select digest from attestations where run_id = $id order by seq desc", id=erasure
     )["digest"][0]
     return read_predicate(Envelope.load(drill.lineage.object_path(digest)).statement())
+
+
+def short_store(tmp_path: Path) -> Lineage:
+    rows = pl.DataFrame({"who": [f"p{i % 9}" for i in range(90)], "n": [i % 4 for i in range(90)]})
+    rows.write_parquet(tmp_path / "a.parquet")
+    read = ReadParquet(tmp_path / "a.parquet", subject="who")
+    Pipeline("p", [read, LongEnough()]).run(seed=1, store=tmp_path / "store")
+    return Lineage(tmp_path / "store")
+
+
+def files_of(lineage: Lineage) -> dict[str, bytes]:
+    lineage.close()
+    kept = [p for p in lineage.store.rglob("*") if p.is_file() and not p.name.endswith("lock")]
+    return {str(p): p.read_bytes() for p in kept}
+
+
+@pytest.mark.parametrize("table", ["datasets", "row_drops"])
+def test_a_damaged_table_stops_an_erasure_before_anything_is_taken_out(tmp_path: Path, table: str):
+    """What took its place would look sound."""
+    lineage = short_store(tmp_path)
+    asked = {"datasets": "select digest from datasets", "row_drops": _SIDECARS}
+    path = lineage.object_path(lineage.sql(asked[table])["digest"][0])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    before = files_of(lineage)
+    with pytest.raises(TrustError, match="does not have the digest"):
+        erase(lineage, "p3", carry_out=True)
+    assert files_of(lineage) == before
+    lineage.rebuild(accept_loss=True)
+    if table == "row_drops":  # else no data set is left
+        assert erase(lineage, "p3", carry_out=True).done
+
+
+_SIDECARS = "select digest from step_io where role = 'sidecar'"
+
+
+def test_a_lost_table_stops_an_erasure_until_the_loss_is_accepted(tmp_path: Path):
+    lineage = short_store(tmp_path)
+    dropped = lineage.sql("from dropped_rows").height
+    lineage.object_path(lineage.sql(_SIDECARS)["digest"][0]).unlink()
+    with pytest.raises(TrustError, match="is missing"):
+        erase(lineage, "p3", carry_out=True)
+    assert lineage.sql("from dropped_rows").height == dropped > 0
+    assert lineage.sql("from erasures").height == 0
+    lineage.rebuild(accept_loss=True)
+    done = erase(lineage, "p3", carry_out=True)
+    assert (done.done, bool(done.receipt)) == (True, True)
+    assert erase(lineage, "p4", carry_out=True).done

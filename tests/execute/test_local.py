@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,3 +298,29 @@ def test_an_engines_error_names_the_stage_that_met_it_not_the_first_of_its_group
     beside = Pipeline("p", [[Odd(), Uncastable()]])
     with pytest.raises(DataError, match=r"^test\.uncastable: the rows cannot be read or computed"):
         beside.run(frame, seed=0, store=tmp_path, roles=Roles.of(label="a"))
+
+
+@dataclass(frozen=True)
+class Breaks(RowStage):
+    """Its author's code goes wrong: when it is asked for its columns, or on a row."""
+
+    how: str = "raise"
+
+    name: ClassVar[str] = "test.breaks"
+
+    def columns(self, roles: Roles, types: pl.Schema) -> dict[str, pl.Expr]:
+        if self.how == "raise":
+            raise ValueError("no such thing")
+        if self.how == "leave":
+            raise SystemExit(0)
+        return {"b": pl.col("a").map_elements(lambda _: sys.exit(0), return_dtype=pl.Int64)}
+
+
+@pytest.mark.parametrize("how", ["raise", "leave", "leave on a row"])
+def test_a_row_stage_whose_author_erred_fails_the_run_and_is_named(files, tmp_path: Path, how):
+    """`sys.exit(0)` would look like a finished run."""
+    chain = Pipeline("broken", [ReadParquet(files[0]), Breaks(how)])
+    with pytest.raises(ExecutionError, match=r"test\.breaks|ingest\.parquet") as told:
+        chain.run(seed=1, store=tmp_path / "store")
+    assert told.value.code == "DP-EXEC-001"
+    assert Lineage(tmp_path / "store").sql("select state from run_status").item() == "failed"

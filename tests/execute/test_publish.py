@@ -18,7 +18,7 @@ import pytest
 from datapipe.core.dataset import Dataset
 from datapipe.core.function import stage
 from datapipe.core.pipeline import Pipeline
-from datapipe.errors import DeclarationError, ExecutionError
+from datapipe.errors import DeclarationError, ExecutionError, TrustError
 from datapipe.execute.bucket import Bucket
 from datapipe.execute.publish import publish
 from datapipe.stages import ReadParquet
@@ -33,10 +33,14 @@ def surroundings(monkeypatch, tmp_path):
 
 
 class Shelf(http.server.BaseHTTPRequestHandler):
-    """Keeps what is put, unless there is something; can drop the line in the middle of a put."""
+    """Keeps what is put, unless there is something.
+
+    It can drop the line in the middle of a put or after it, and ask for patience.
+    """
 
     held: dict[str, bytes] = {}  # noqa: RUF012 - one shelf for the server's life
     cut_off = False
+    troubles: list[str | int] = []  # noqa: RUF012 - what becomes of the next puts
 
     def do_PUT(self):
         size = int(self.headers["content-length"])
@@ -45,12 +49,30 @@ class Shelf(http.server.BaseHTTPRequestHandler):
             self.connection.close()
             return
         body = self.rfile.read(size)
+        trouble = self.troubles.pop(0) if self.troubles else ""
+        if isinstance(trouble, int):
+            self.answer(trouble)
+            return
         there = self.headers.get("if-none-match") == "*" and self.path in self.held
         if not there:
             self.held[self.path] = body
-        self.send_response(412 if there else 200)
-        self.send_header("content-length", "0")
+        if trouble == "answer lost":
+            self.connection.close()
+            return
+        self.answer(412 if there else 200)
+
+    def do_GET(self):
+        self.answer(200 if self.path in self.held else 404, self.held.get(self.path, b""))
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def answer(self, status, body=b""):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
 
     def log_message(self, *args):
         """Say nothing."""
@@ -58,7 +80,7 @@ class Shelf(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shelf():
-    Shelf.held, Shelf.cut_off = {}, False
+    Shelf.held, Shelf.cut_off, Shelf.troubles = {}, False, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
@@ -109,6 +131,59 @@ def test_a_put_that_is_cut_off_publishes_nothing(shelf, tmp_path):
     assert any(key.endswith(".json") for key in Shelf.held)
 
 
+def test_a_put_whose_answer_was_lost_is_found(shelf, tmp_path):
+    done = run(tmp_path / "store")
+    Shelf.troubles = ["answer lost", "answer lost"]
+    where = publish(done, address(shelf))
+    assert where.endswith(f"{done.run_id}.json")
+    assert sum("/runs/" in key for key in Shelf.held) == 1
+    key = f"/shelf/runs/{done.run_id}.json"
+    Shelf.held[key] += b" "  # somebody else's word on the same key
+    Shelf.troubles = [200, "answer lost"]
+    with pytest.raises(DeclarationError, match="published there before"):
+        publish(done, address(shelf))
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+def test_a_store_that_asks_for_patience_is_asked_again(shelf, tmp_path, status):
+    Shelf.troubles = [status, status]
+    publish(run(tmp_path / "store"), address(shelf))
+    assert any(key.endswith(".json") for key in Shelf.held)
+
+
+def test_a_store_that_refuses_is_asked_once(shelf):
+    Shelf.troubles = [403, 200]
+    with pytest.raises(ExecutionError, match="status 403"):
+        Bucket.of(address(shelf)).put("a", b"1")
+    assert Shelf.troubles == [200]
+
+
+def test_two_drivers_that_publish_at_once_leave_one_record(shelf, tmp_path):
+    done, told = run(tmp_path / "store"), []
+
+    def one():
+        try:
+            told.append(publish(done, address(shelf)))
+        except DeclarationError as error:
+            told.append(error.code)
+
+    drivers = [threading.Thread(target=one) for _ in range(4)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert sorted(told)[:3] == ["DP-USE-092"] * 3
+    assert told.count("DP-USE-092") == 3
+
+
+def test_what_lies_under_the_name_of_other_content_is_not_published(shelf, tmp_path):
+    done = run(tmp_path / "store")
+    Shelf.held[f"/shelf/objects/{done.data.path.name}"] = b"half of it"
+    with pytest.raises(TrustError, match="another size"):
+        publish(done, address(shelf))
+    assert not any("/runs/" in key for key in Shelf.held)
+
+
 def test_nothing_is_opened_unless_its_scheme_is_allowed(monkeypatch, tmp_path):
     def connects(*_):
         raise AssertionError("a connection was tried")
@@ -128,6 +203,10 @@ def test_moto_agrees_about_conditional_puts(moto):
     bucket = Bucket.of(address(moto, "/puts"))
     assert bucket.put("a b/ü.txt", b"first") is True
     assert bucket.put("a b/ü.txt", b"second") is False
+    there = bucket.holds("a b/ü.txt", b"first"), bucket.holds("a b/ü.txt", b"other", whole=False)
+    assert there == (True, True)
+    assert not bucket.holds("a b/ü.txt", b"other")
+    assert not bucket.holds("none", b"")
 
 
 def test_sources_are_read_from_a_store_of_objects(moto, tmp_path):

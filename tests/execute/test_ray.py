@@ -116,6 +116,23 @@ def test_output_and_lineage_equal_those_of_the_local_executor(nodes, source, loc
     same(run(source, tmp_path, RayExecutor()), local)
 
 
+@dataclass(frozen=True)
+class Leaves(RowStage):
+    name: ClassVar[str] = "demo.leaves"
+
+    def columns(self, roles, types):
+        return {"k": pl.col("k").map_elements(lambda _: sys.exit(0), return_dtype=pl.Int64)}
+
+
+def test_a_function_that_would_end_its_worker_fails_the_run_at_once(nodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards.cut, "__defaults__", (SHARD_ROWS, shards.SHARD_BYTES))
+    rows = written(tmp_path / "a.parquet", 2 * SHARD_ROWS)
+    with pytest.raises(ExecutionError, match="a shard failed on the cluster: RuntimeError: System"):
+        Pipeline("p", [ReadParquet(rows), Leaves()]).run(
+            seed=7, store=tmp_path / "store", executor=RayExecutor()
+        )
+
+
 def test_a_task_keeps_to_the_one_cpu_that_it_counts_as(nodes):
     import ray
 

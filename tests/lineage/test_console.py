@@ -237,3 +237,8 @@ def test_times_at_the_ends_of_the_calendar_are_answered(filled: Lineage):
 
 def test_a_variant_is_told_as_text(filled: Lineage):
     assert filled.sql("select 1::variant as v").item() == "1"
+
+
+def test_what_is_nested_too_deep_for_a_frame_is_told_as_text(filled: Lineage):
+    told = filled.sql(f"select 1 as a, {'[' * 200}1{']' * 200} as b, [2] as c")
+    assert told.row(0) == (1, "[" * 200 + "1" + "]" * 200, "[2]")

@@ -24,6 +24,13 @@ from datapipe.manifest.statement import Subject
 from datapipe.manifest.verify import verify_path
 from datapipe.manifest.witness import WITNESS_VARIABLE, check_note, note_path
 
+UNSIGNED = "sound, with nothing to sign yet"
+_SIGNED = """
+select exists (from run_events where event in ('finished', 'stopped')) or exists (from attestations)
+  or exists (from log_checkpoints) or exists (from erasures)
+"""
+"""Whether there is anything in a store that its owner has signed, or should have."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -33,6 +40,7 @@ class Answer:
         path: What was verified.
         checks: `name`, `passed`, `reason`, `code` of every question.
         note: What a person should know about a pass.
+        word: What a pass proves.
 
     Example:
         >>> Answer("a", ({"name": "x", "passed": True, "reason": "y", "code": "z"},)).passed
@@ -42,6 +50,7 @@ class Answer:
     path: str
     checks: tuple[dict[str, Any], ...]
     note: str = ""
+    word: str = "trusted"
 
     @property
     def passed(self) -> bool:
@@ -79,7 +88,8 @@ def verify_store(
     """Verify a store.
 
     Without keys its own demo key is believed, whose passphrase everybody knows: that proves that
-    nothing was damaged, not who made it.
+    nothing was damaged, not who made it. That much a store can show too in which no run has come to
+    its end, so that nobody had anything to sign; whoever names a key is told that it is unsigned.
 
     Args:
         store: Its folder.
@@ -95,8 +105,8 @@ def verify_store(
         >>> import tempfile
         >>> store = Path(tempfile.mkdtemp())
         >>> _ = Lineage(store, create=True)
-        >>> verify_store(store, (), None).failed[0]["reason"]
-        'nothing in this store is signed'
+        >>> verify_store(store, (), None).word
+        'sound, with nothing to sign yet'
     """
     lineage = Lineage(store)
     problems = lineage.verify()
@@ -108,11 +118,21 @@ def verify_store(
     if not believed and policy is None:
         believed = _demo_keys(store)
         note = "integrity only: signed by the store's demo key, which says nothing about who"
+    if not problems and not keys and policy is None and not checkpoints and _begun(lineage):
+        told = Check.held("log", "no run has come to its end here: there is nothing to sign yet")
+        outside = _outside(lineage, (), ())
+        return Answer(str(store), (*structure, _form(told), *outside), "", UNSIGNED)
     signed = _statements(lineage, believed, policy) if not problems else []
     known = (*believed, *(policy.public_keys if policy else ()))
     checks = [*structure, *signed, *_checkpoint(store, known)]
     checks += _outside(lineage, known, checkpoints)
     return Answer(str(store), tuple(checks), note)
+
+
+def _begun(lineage: Lineage) -> bool:
+    """Whether no run has come to its end, and nothing was ever signed or thrown away."""
+    notes = lineage.store / "log"
+    return not any(notes.glob("*")) and not lineage.sql(_SIGNED).item()
 
 
 def _outside(

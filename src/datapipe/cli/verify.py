@@ -123,7 +123,7 @@ def _stage_source(subject: Subject) -> Path | None:
 
 
 def _tell(answer: Answer) -> None:
-    word = painted("trusted", "clean") if answer.passed else painted("NOT trusted", "fail")
+    word = painted(answer.word, "clean") if answer.passed else painted("NOT trusted", "fail")
     held = len(answer.checks) - len(answer.failed)
     out(f"{plain(answer.path)}: {word} ({held:,} of {len(answer.checks):,} checks hold)")
     for check in answer.failed[:_MOST]:

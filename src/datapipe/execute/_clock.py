@@ -70,7 +70,7 @@ def timed(stage: Stage, names: Collection[str] = ()) -> Iterator[Clock]:
 
     Raises:
         Malformed: The engine could not compute the rows.
-        ExecutionError: The disk is full or failed.
+        ExecutionError: The disk is full or failed, or a function wanted to end the process.
 
     Example:
         >>> with timed(Stage()) as clock:
@@ -84,6 +84,8 @@ def timed(stage: Stage, names: Collection[str] = ()) -> Iterator[Clock]:
         yield clock
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise not_computed(stage, error, names) from error
+    except SystemExit as error:  # of a function within an expression
+        raise stage_failed(stage, error, names) from error
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -118,6 +120,29 @@ def not_computed(stage: Stage, error: BaseException, names: Collection[str] = ()
         f"{stage.name}: the rows cannot be read or computed: {in_a_line(error, names)}",
         code="DP-DATA-020",
         hint="look at the types of the columns that it was given, and whether the file has changed",
+    )
+
+
+def stage_failed(stage: Stage, error: BaseException, names: Collection[str] = ()) -> ExecutionError:
+    """What an author's stage raised, as ours; `sys.exit(0)` would look like a finished run.
+
+    Args:
+        stage: The stage.
+        error: What it raised.
+        names: The columns that it was given.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> stage_failed(Stage(), SystemExit(0)).code
+        'DP-EXEC-001'
+    """
+    return ExecutionError(
+        f"{stage.name} failed: {type(error).__name__}: {in_a_line(error, names)}",
+        code="DP-EXEC-001",
+        hint="run again with -vv for the traceback; this looks like a bug in the stage",
+        stage=stage.name,
     )
 
 

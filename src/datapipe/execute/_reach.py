@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from datapipe.core.digest import CHUNK_ROWS
+from datapipe.core.digest import CHUNK_ROWS, PREFIX, digest_file
 from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.lineage import sidecars
@@ -115,6 +115,8 @@ class Stored:
 
     Raises:
         DeclarationError: No data set of the store names a column for the role `subject`.
+        TrustError: A table is not as it was written: nobody can say whose rows were in it, and
+            what would take its place would look sound.
 
     Example:
         >>> Stored.__name__
@@ -130,6 +132,8 @@ class Stored:
             if e["kind"] == "dataset" and e["remedy"] != "pending"
         }
         self.datasets = self._datasets()
+        for digest, path in self._files():
+            _refuse_changed(path, digest)
         self.schemas = {name: pl.read_parquet_schema(path) for name, path in self._files()}
         self.positions = {
             digest: covered
@@ -254,7 +258,7 @@ class Stored:
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for path in sorted(self.lineage.objects.glob("*.parquet")):
-            yield "sha256:" + path.stem, path
+            yield PREFIX + path.stem, path
 
     def _datasets(self) -> dict[str, dict[str, Any]]:
         """Data sets whose file is still here, by digest, the newest record of each."""
@@ -410,3 +414,18 @@ class Stored:
             seen.add(dataset)
             dataset = self._replaced.get(bare(dataset), dataset)
         return dataset or ""
+
+
+def _refuse_changed(path: Path, digest: str) -> None:
+    try:
+        changed = digest_file(path) != digest
+    except OSError:  # no file, or a disk that does not give it back
+        changed = True
+    if changed:
+        raise TrustError(
+            f"{path} does not have the digest it is named by",
+            code="DP-TRUST-715",
+            hint="restore it from a copy of the store, or go on without it: "
+            "`datapipe lineage rebuild --accept-loss`",
+            path=str(path),
+        )

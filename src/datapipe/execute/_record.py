@@ -215,16 +215,17 @@ class Keeper:
         self._count += 1
         return self.scratch / f"{self._count:04d}{suffix}"
 
-    def table(self, frame: pl.DataFrame) -> str:
+    def table(self, frame: pl.DataFrame, *, empty: bool = False) -> str:
         """Store a small table.
 
         Args:
             frame: The rows.
+            empty: Whether one without rows is stored as well.
 
         Returns:
             Its digest; empty when it has no rows.
         """
-        if not frame.height:
+        if not frame.height and not empty:
             return ""
         path = self.fresh(".parquet")
         with written(path):
@@ -309,7 +310,8 @@ class Keeper:
         digest, path = self.lineage.put_object(artifact.path, suffix=artifact.path.suffix)
         rows = ""
         if artifact.row_ids is not None:
-            rows = self.table(pl.DataFrame({"row_id": artifact.row_ids.cast(pl.UInt64).sort()}))
+            ids = artifact.row_ids.cast(pl.UInt64).sort()
+            rows = self.table(pl.DataFrame({"row_id": ids}), empty=True)  # no rows is not all rows
         return replace(artifact, digest=digest, path=path), rows
 
 

@@ -23,6 +23,9 @@ def shard(
         The rows that stay as a Parquet file, in memory that needs no copy on its way; the others as
         an Arrow IPC file.
 
+    Raises:
+        RuntimeError: A function within a plan wanted to end the process.
+
     Example:
         >>> import polars as pl
         >>> rows, _ = shard(pl.LazyFrame({"a": [1]}).serialize(), None)
@@ -30,6 +33,15 @@ def shard(
         b'PAR1'
     """
     _one_thread()
+    try:
+        return _run(kept, dropped, apart)
+    except SystemExit as error:  # of a function within an expression: it would end the worker
+        raise RuntimeError(f"SystemExit: {error}") from error
+
+
+def _run(
+    kept: bytes | None, dropped: bytes | None, apart: bytes | None
+) -> tuple[PickleBuffer | None, bytes | None]:
     import polars as pl  # noqa: PLC0415 - it starts its threads when it is loaded
 
     from datapipe.core.parquet import encode  # noqa: PLC0415 - the same

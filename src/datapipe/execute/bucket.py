@@ -7,13 +7,14 @@ objects have no rename to publish by.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import os
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,11 @@ LARGEST_PUT_BYTES = 5 << 30
 """What one request may carry (5 GiB)."""
 PATIENCE_S = 60.0
 ATTEMPTS = 5
-CONFLICT, ALREADY_THERE = 409, 412
-"""HTTP status of a conditional put: another one is under way; there is such an object."""
+ALREADY_THERE = 412
+"""HTTP status of a conditional put: there is such an object."""
+AGAIN = (409, 429, 500, 502, 503, 504)
+"""Another put of the key is under way; too many requests; the store asks for a moment."""
+NOT_THERE, SERVER_ERROR = 404, 500
 DIGEST_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
@@ -83,6 +87,9 @@ class Bucket:
     def put(self, key: str, body: bytes | Path) -> bool:
         """Put an object unless there is one: whole in one request, or not at all.
 
+        A request that had no answer, or that the store could not take at the moment, is made again;
+        what such a request had put all the same is found and counts as put.
+
         Args:
             key: Its key below the prefix.
             body: Its bytes, or the file that holds them; at most 5 GiB.
@@ -100,58 +107,93 @@ class Bucket:
             ...
             datapipe.errors.ExecutionError: s3://shelf/a could not be put: ...
         """
-        size = body.stat().st_size if isinstance(body, Path) else len(body)
+        size = _size(body)
         if size > LARGEST_PUT_BYTES:
             raise DeclarationError(
                 f"{key}: {size} bytes are more than one conditional request carries",
                 code="DP-USE-091",
                 hint="write the result as several data sets",
             )
-        full = f"{self.prefix}/{key}" if self.prefix else key
-        status, told = 0, ""
+        full = self._full(key)
+        status, told, unsure = 0, "", False
         for attempt in range(ATTEMPTS):
+            time.sleep(0.1 * 2**attempt if attempt else 0)
             try:
-                status, told = self._request(full, body, size)
+                with self._asked("PUT", full, body) as answer:
+                    status, told = answer.status, answer.read(2000).decode(errors="replace")
             except (OSError, http.client.HTTPException) as error:
-                raise self._failed(full, str(error)) from error
-            if status != CONFLICT:  # else somebody puts the same key at this moment: ask again
+                if attempt == ATTEMPTS - 1 or isinstance(error, ConnectionRefusedError):
+                    raise self._failed(full, str(error) or type(error).__name__) from error
+                unsure = True  # it may have been put, and only the answer was lost
+                continue
+            unsure = unsure or status >= SERVER_ERROR
+            if status not in AGAIN:
                 break
-            time.sleep(0.1 * 2**attempt)
         if status == ALREADY_THERE:
-            return False
+            return unsure and self.holds(key, body)
         if status not in (200, 201):
             raise self._failed(full, f"status {status} {told[:120]!r}")
         return True
 
-    def _request(self, key: str, body: bytes | Path, size: int) -> tuple[int, str]:
+    def holds(self, key: str, body: bytes | Path, *, whole: bool = True) -> bool:
+        """Whether the object at a key is these bytes.
+
+        Args:
+            key: Its key below the prefix.
+            body: The bytes, or the file that holds them.
+            whole: Whether to read it all; else its size tells.
+
+        Returns:
+            False as well when there is none.
+
+        Raises:
+            ExecutionError: The store cannot be reached, or refuses.
+
+        Example:
+            >>> Bucket.holds.__name__
+            'holds'
+        """
+        full = self._full(key)
+        try:
+            with self._asked("GET" if whole else "HEAD", full) as answer:
+                if answer.status not in (200, NOT_THERE):
+                    raise self._failed(full, f"status {answer.status}", "looked at")
+                if answer.status == NOT_THERE:
+                    return False
+                if not whole:
+                    return int(answer.headers.get("content-length") or -1) == _size(body)
+                return hashlib.file_digest(answer, "sha256").hexdigest() == _digest(body)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(full, str(error) or type(error).__name__, "looked at") from error
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    @contextlib.contextmanager
+    def _asked(
+        self, method: str, key: str, body: bytes | Path | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """One signed request; a put is made on the condition that nothing is there."""
         host, path, secure = self._place(key)
-        if isinstance(body, Path):
-            with body.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        else:
-            digest = hashlib.sha256(body).hexdigest()
+        digest = DIGEST_OF_NOTHING if body is None else _digest(body)
         headers = {
             "host": host,
-            "if-none-match": "*",
             "x-amz-content-sha256": digest,
             "x-amz-date": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         }
+        headers |= {} if body is None else {"if-none-match": "*"}
         token = os.environ.get("AWS_SESSION_TOKEN", "")
         headers |= {"x-amz-security-token": token} if token else {}
-        signed = signature("PUT", path, headers, digest, self.region)
+        headers["authorization"] = signature(method, path, headers, digest, self.region)
+        headers |= {} if body is None else {"content-length": str(_size(body))}
         connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = connect(host, timeout=PATIENCE_S)
-        try:
-            full = {**headers, "authorization": signed, "content-length": str(size)}
+        with contextlib.closing(connect(host, timeout=PATIENCE_S)) as connection:
             if isinstance(body, Path):
                 with body.open("rb") as file:
-                    connection.request("PUT", path, file, full)
+                    connection.request(method, path, file, headers)
             else:
-                connection.request("PUT", path, body, full)
-            answer = connection.getresponse()
-            return answer.status, answer.read(2000).decode(errors="replace")
-        finally:
-            connection.close()
+                connection.request(method, path, body, headers)
+            yield connection.getresponse()
 
     def _place(self, key: str) -> tuple[str, str, bool]:
         """Host, path and whether the connection is encrypted."""
@@ -161,12 +203,23 @@ class Bucket:
         parts = urllib.parse.urlsplit(self.endpoint)
         return parts.netloc, f"/{self.name}/{quoted}", parts.scheme != "http"
 
-    def _failed(self, key: str, why: str) -> ExecutionError:
+    def _failed(self, key: str, why: str, done: str = "put") -> ExecutionError:
         return ExecutionError(
-            f"s3://{self.name}/{key} could not be put: {why}",
+            f"s3://{self.name}/{key} could not be {done}: {why}",
             code="DP-EXEC-084",
             hint="check the address, the endpoint and the credentials in the environment",
         )
+
+
+def _size(body: bytes | Path) -> int:
+    return body.stat().st_size if isinstance(body, Path) else len(body)
+
+
+def _digest(body: bytes | Path) -> str:
+    if isinstance(body, bytes):
+        return hashlib.sha256(body).hexdigest()
+    with body.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def signature(method: str, path: str, headers: Mapping[str, str], digest: str, region: str) -> str:

@@ -16,7 +16,8 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.locality import computed, filtered, free, looks_beyond, selects
 from datapipe.core.roles import HIDDEN, ROW_ID, Roles
 from datapipe.core.stage import RowStage
-from datapipe.errors import DeclarationError
+from datapipe.errors import DatapipeError, DeclarationError
+from datapipe.execute._clock import stage_failed
 
 CODE = "_reason"
 
@@ -116,8 +117,7 @@ def fuse(data: Dataset, stages: Sequence[RowStage]) -> Fused:
     for place, stage in enumerate(stages):
         types = kept.collect_schema()
         visible = pl.Schema({n: t for n, t in types.items() if n not in HIDDEN})
-        conditions = stage.set_aside(data.roles, visible)
-        made = stage.columns(data.roles, visible)
+        conditions, made = _asked(stage, data.roles, visible)
         _keeps_to_its_row(stage, conditions, made)
         leaves = [condition.fill_null(value=False) for condition in conditions.values()]
         for reason, leaving in zip(conditions, leaves, strict=True):
@@ -186,3 +186,15 @@ def _keeps_to_its_row(
             code="DP-DECL-019",
             hint="give the column another name",
         )
+
+
+def _asked(
+    stage: RowStage, roles: Roles, visible: pl.Schema
+) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
+    """A row stage's expressions; an error of its author's is told as that of a whole stage is."""
+    try:
+        return stage.set_aside(roles, visible), stage.columns(roles, visible)
+    except (DatapipeError, pl.exceptions.PolarsError, OSError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise stage_failed(stage, error, visible.names()) from error

@@ -30,9 +30,9 @@ from datapipe.core.roles import Roles
 from datapipe.core.run import Run
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage, Stage, Yield
-from datapipe.errors import DatapipeError, ExecutionError, GateClosed, in_a_line
+from datapipe.errors import DatapipeError, ExecutionError, GateClosed
 from datapipe.execute._back import given_back, known, no_strangers, together
-from datapipe.execute._clock import Clock, not_computed, timed
+from datapipe.execute._clock import Clock, not_computed, stage_failed, timed
 from datapipe.execute._group import GroupDone
 from datapipe.execute._opening import Opened, open_readers
 from datapipe.execute._record import Outcome, outcome_of, stored
@@ -320,13 +320,8 @@ class _Session:
             raise
         except (KeyboardInterrupt, OSError):
             raise
-        except (Exception, SystemExit) as error:  # `sys.exit(0)` would look like a finished run
-            raise ExecutionError(
-                f"{stage.name} failed: {type(error).__name__}: {in_a_line(error, self.data.names)}",
-                code="DP-EXEC-001",
-                hint="run again with -vv for the traceback; this looks like a bug in the stage",
-                stage=stage.name,
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise stage_failed(stage, error, self.data.names) from error
 
     def _stop(self, findings: Sequence[Finding]) -> None:
         """A failed finding of a stage with `on_finding="stop"` ends the run."""

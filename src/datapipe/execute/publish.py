@@ -14,7 +14,7 @@ from datapipe.core.digest import canonical
 from datapipe.core.parquet import vouch
 from datapipe.core.remote import permit
 from datapipe.core.run import Run
-from datapipe.errors import DeclarationError
+from datapipe.errors import DeclarationError, TrustError
 from datapipe.execute.bucket import Bucket
 
 
@@ -30,7 +30,7 @@ def publish(run: Run, uri: str) -> str:
 
     Raises:
         DeclarationError: The scheme is not allowed, or this run was published there before.
-        TrustError: A file in the store is not as it was written.
+        TrustError: A file in the store is not as it was written, or what lies there under its name.
         ExecutionError: The store cannot be reached, or refuses.
 
     Example:
@@ -53,7 +53,12 @@ def publish(run: Run, uri: str) -> str:
         kept[digest] = f"objects/{Path(path).name}"
         if path.suffix == ".parquet":
             vouch(path, digest)
-        bucket.put(kept[digest], path)
+        if not bucket.put(kept[digest], path) and not bucket.holds(kept[digest], path, whole=False):
+            raise TrustError(
+                f"{shown}/{kept[digest]} is there and has another size than what it is named by",
+                code="DP-TRUST-714",
+                hint="nothing was published: remove it if it is yours, or choose another prefix",
+            )
     record = {**run.to_json(), "data": run.data.digest, "objects": kept}
     record.pop("store")
     record.pop("row_findings")

@@ -23,7 +23,7 @@ import polars as pl
 from datapipe.core.dataset import Dataset
 from datapipe.core.pipeline import Plan
 from datapipe.core.run import Run
-from datapipe.errors import ExecutionError, MissingExtra
+from datapipe.errors import ExecutionError, MissingExtra, in_a_line
 from datapipe.execute._shard_task import shard
 from datapipe.execute.local import LocalExecutor
 from datapipe.execute.shards import Jobs, Made
@@ -156,7 +156,7 @@ def _fetched(parts: Any) -> Made:
         if isinstance(cause, (pl.exceptions.PolarsError, OSError)):
             raise cause from error
         raise ExecutionError(
-            f"a shard failed on the cluster: {type(cause).__name__}",
+            f"a shard failed on the cluster: {type(cause).__name__}: {in_a_line(cause)}",
             code="DP-EXEC-081",
             hint="run again with -vv for the traceback; finished shards are kept",
         ) from error

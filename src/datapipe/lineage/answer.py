@@ -20,6 +20,7 @@ BATCH_ROWS = 65_536
 _NO_FRAME_HAS = re.compile(
     r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|VARIANT|GEOMETRY|TIME WITH TIME ZONE)\b"
 )
+_NESTED = ("list", "array", "struct", "map")
 _DAYS = (-719_161, 2_932_895)
 """The days since 1970 that Python can write: from 0001-01-02 to 9999-12-30, in any time zone."""
 _PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
@@ -35,8 +36,8 @@ def framed(relation: Any, most_bytes: int) -> pl.DataFrame:
         most_bytes: Size that the answer may have in memory.
 
     Returns:
-        The rows; intervals, unions and the like as text, and so is a column of dates or times
-        that holds one outside of the years 1 to 9999.
+        The rows; intervals, unions, types nested too deep for Arrow and the like as text, and so is
+        a column of dates or times that holds one outside of the years 1 to 9999.
 
     Raises:
         ExecutionError: The answer is larger.
@@ -47,7 +48,12 @@ def framed(relation: Any, most_bytes: int) -> pl.DataFrame:
         'infinity'
     """
     as_text = [_NO_FRAME_HAS.search(str(kind)) is not None for kind in relation.types]
-    table = _fetched(_told(relation, as_text), most_bytes)
+    try:
+        table = _fetched(_told(relation, as_text), most_bytes)
+    except pa.ArrowInvalid:  # lists in lists in lists: Arrow reads types that are 64 deep
+        nested = [str(kind.id) in _NESTED for kind in relation.types]
+        as_text = [one or other for one, other in zip(as_text, nested, strict=True)]
+        table = _fetched(_told(relation, as_text), most_bytes)
     beyond = [any(map(_beyond, column.chunks)) for column in table.columns]
     if any(beyond):
         texts = [one or other for one, other in zip(as_text, beyond, strict=True)]

@@ -29,7 +29,7 @@ from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
-from datapipe.lineage.watch import watched
+from datapipe.lineage.watch import too_large, watched
 
 Kept = TypeVar("Kept")
 _ASKING = ("SELECT", "EXPLAIN")
@@ -65,6 +65,8 @@ class Limits:
         answer_bytes: Size of the answer in memory.
         wait_s: How long to wait for a foreign writer, in seconds.
         threads: Threads of the engine, >= 1.
+        process_bytes: By how much the process may grow meanwhile: what one call of a function makes
+            is in nobody's count. A process that is there for the question alone then ends.
 
     Example:
         >>> Limits(seconds=5).memory
@@ -76,6 +78,7 @@ class Limits:
     answer_bytes: int = 1 << 30
     wait_s: float = 30.0
     threads: int = 4
+    process_bytes: int = 4 << 30
 
 
 def ask(
@@ -140,7 +143,7 @@ def answered(
     """
     importlib.import_module("duckdb")  # gives connections their `sql`
     _refuse_orders(connection, query)
-    with watched(connection, limits.seconds) as watch:
+    with watched(connection, limits.seconds, limits.process_bytes) as watch:
         try:
             asked, given = narrowed(connection, query, values)
             relation = connection.sql(asked, params=dict(given) or None)
@@ -406,11 +409,7 @@ def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:
     """What an error of DuckDB during a question means for whoever asked."""
     text = str(error)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
-        return ExecutionError(
-            f"the question needs more than {limits.memory} of memory",
-            code="DP-EXEC-055",
-            hint="ask for less: a filter on run_id or row_id helps most",
-        )
+        return too_large(limits.memory)
     return _misread(error) if isinstance(error, _MISTAKES) else sorted_error(error, path)
 
 

@@ -79,11 +79,9 @@ where d.seq > $after and $wanted order by all
 """,
     "models": """
 insert into model_loss_counts
-select m.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
+select l.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
 from counted_model_losses() l
-join model_inputs i using (model_id, digest, dataset_run)
-join models m on m.model_id = i.model_id and m.run_id = i.run_id  -- a reused model has a line a run
-where m.seq > $after and $wanted order by all
+where l.seq > $after and $wanted order by all
 """,
 }
 _PLAIN = """(

@@ -17,13 +17,16 @@ from typing import Any
 from datapipe.core.digest import PREFIX, canonical
 from datapipe.errors import ExecutionError
 from datapipe.lineage.durable import sync_folder
+from datapipe.lineage.erasures import Erasures, was_erased
 from datapipe.lineage.frames import LEAF_BYTES
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.leases import Leases
+from datapipe.lineage.load import sound_object
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import Record
+from datapipe.lineage.schema import FROM_OBJECT
 from datapipe.lineage.stamp import ERASED, stamp
 
 
@@ -35,6 +38,10 @@ class Erasing:
         journal: Its journal.
         objects: Its objects.
         index: Its index.
+
+    Raises:
+        TrustError: An object with rows that the index tells of is damaged, or was lost and nobody
+            accepted that: when all is done the index could not be made anew, or would know less.
 
     Example:
         >>> import tempfile
@@ -49,6 +56,7 @@ class Erasing:
         self._journal = journal
         self._objects = objects
         self._index = index
+        self._refuse_losses()
 
     def records(self) -> Iterator[Record]:
         """Every record of the journal.
@@ -128,8 +136,31 @@ class Erasing:
             path.unlink(missing_ok=True)
         for name in ("cache", "partial", "damaged"):
             shutil.rmtree(self.store / name, ignore_errors=True)
-        self._index.rebuild()
+        self._index.rebuild(accept_loss=True)  # what was lost before was accepted before
         self._index.path.with_suffix(".damaged").unlink(missing_ok=True)
+
+    def _refuse_losses(self) -> None:
+        erasures = Erasures(self.records()) if was_erased(self.store) else None
+        for record in self.records():
+            held_out = record.kind == "models"
+            table = "model_held_out" if held_out else record.kind
+            if not held_out and table not in FROM_OBJECT:
+                continue
+            named = str(record.body.get("held_out_object" if held_out else "object") or "")
+            named = erasures.now(named, record.seq) if erasures and named else named
+            lost = named and self._objects.find(named) is None
+            if named and not (lost and self._knows_less(table, record.seq)):
+                sound_object(self._objects, named, f"{table} of record {record.seq}")
+
+    def _knows_less(self, table: str, seq: int) -> bool:
+        """Whether the index was made without the rows of a record already."""
+        from datapipe.lineage.console import opened  # noqa: PLC0415 - for the rare loss
+
+        asked = f"select count(*) from {table} where seq = ?"  # noqa: S608 - our names
+        if not self._index.path.is_file():
+            return False
+        with opened(self._index.path) as connection:
+            return not connection.execute(asked, [seq]).fetchall()[0][0]
 
 
 def what_is_left(record: Record, body: Mapping[str, Any]) -> tuple[bytes, str]:

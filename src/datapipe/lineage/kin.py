@@ -27,7 +27,7 @@ union all
 select 'drop', d.row_id, s.step_id, true, 0
 from row_drops d join kin using (row_id) join row_drop_steps s using (seq)
 union all
-select 'held', h.row_id, h.model_id, true, 0 from model_held_out h join kin using (row_id)
+select 'held', h.row_id, h.seq::varchar, true, 0 from model_held_out h join kin using (row_id)
 """
 
 
@@ -39,7 +39,7 @@ class Line:
         own: Step to how many of its lines came or went there.
         shared: Step to how many of its lines came or went that were made from the row asked for.
         drops: Steps that set it aside.
-        held: Models that it did not train.
+        held: Records of models that tell of it as held out.
 
     Example:
         >>> Line().drops
@@ -49,13 +49,15 @@ class Line:
     own: dict[str, int] = field(default_factory=dict)
     shared: dict[str, int] = field(default_factory=dict)
     drops: list[str] = field(default_factory=list)
-    held: set[str] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)
 
-    def trains(self, model: str, steps: set[str], turns: Mapping[str, tuple[str, bool]]) -> bool:
+    def trains(
+        self, held_set: int | None, steps: set[str], turns: Mapping[str, tuple[str, bool]]
+    ) -> bool:
         """Whether a line of it was left and not held out.
 
         Args:
-            model: The model.
+            held_set: The record that tells which rows the model held out; None for none.
             steps: The steps before its data set.
             turns: `Known.turns`.
 
@@ -63,11 +65,11 @@ class Line:
             True when there was.
 
         Example:
-            >>> Line(drops=["s"]).trains("m", {"s"}, {}), Line(drops=["s"]).trains("m", set(), {})
+            >>> Line(drops=["s"]).trains(9, {"s"}, {}), Line(drops=["s"]).trains(9, set(), {})
             (False, True)
         """
         taken = [turns.get(s, (s, False)) for s in self.drops if s in steps]
-        if model in self.held or any(erased for _, erased in taken):
+        if held_set in self.held or any(erased for _, erased in taken):
             return False
         lines = sum(n for step, n in self.own.items() if step in steps)
         return 1 - len({turn for turn, _ in taken}) + lines > 0
@@ -116,7 +118,7 @@ class Kin:
             if what == "drop":
                 line.drops.append(name)
             elif what == "held":
-                line.held.add(name)
+                line.held.add(int(name))
             else:
                 told = line.own if own else line.shared
                 told[name] = told.get(name, 0) + lines
@@ -139,7 +141,7 @@ class Kin:
         self.row = row
         if row not in self.lines:
             drops = [m["step_id"] for m in marks.get("drop", []) if m["step_id"]]
-            held = {m["before"] for m in marks.get("held", [])}
+            held = {m["seq"] for m in marks.get("held", [])}
             self.lines[row] = Line(drops=drops, held=held)
         return self
 
@@ -153,11 +155,13 @@ class Kin:
         """
         return sorted(row for row in self.lines if row != self.row)
 
-    def reaches(self, model: str, steps: set[str], turns: Mapping[str, tuple[str, bool]]) -> bool:
+    def reaches(
+        self, held_set: int | None, steps: set[str], turns: Mapping[str, tuple[str, bool]]
+    ) -> bool:
         """Whether a line that was made from the row trained a model.
 
         Args:
-            model: The model.
+            held_set: The record that tells which rows the model held out; None for none.
             steps: The steps before its data set.
             turns: `Known.turns`.
 
@@ -165,11 +169,11 @@ class Kin:
             True when one did.
 
         Example:
-            >>> Kin(lines={7: Line()}, row=7).reaches("m", {"s"}, {})
+            >>> Kin(lines={7: Line()}, row=7).reaches(None, {"s"}, {})
             True
         """
         return any(
-            line.trains(model, steps, turns)
+            line.trains(held_set, steps, turns)
             and (row == self.row or sum(n for s, n in line.shared.items() if s in steps) > 0)
             for row, line in self.lines.items()
         )

@@ -29,7 +29,7 @@ select s.step_id, coalesce(t.run_id || '/' || t.branch_group, s.step_id) as turn
 from row_drop_steps s left join steps t using (step_id)
 """
 _MODELS = """
-select i.model_id, i.name, i.run_id, any_value(d.source_nos)::bigint[] as sources,
+select i.model_id, i.name, i.run_id, i.held_set, any_value(d.source_nos)::bigint[] as sources,
        list(distinct a.step_id) as steps
 from model_inputs i
 join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
@@ -53,7 +53,8 @@ class Known:
     Args:
         sources: Number to the newest declaration.
         steps: Id of the step that did the work to the steps that stand for it.
-        models: A line for each model and data set it was trained on.
+        models: A line for each model and data set it was trained on, with the record that tells of
+            the rows held out.
         exports: A line for each export.
         dropped_by: Journal record of `row_drops` to the step it belongs to.
         tables: Those of `BY_ROW` that have a line.

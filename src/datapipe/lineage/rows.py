@@ -189,7 +189,7 @@ def _models(known: Known, source_no: int, kin: Kin) -> list[dict[str, Any]]:
         (m["model_id"], m["name"], m["run_id"])
         for m in known.models
         if source_no in (m["sources"] or ())
-        and kin.reaches(m["model_id"], set(m["steps"] or ()), known.turns)
+        and kin.reaches(m["held_set"], set(m["steps"] or ()), known.turns)
     }
     told = sorted(found, key=lambda line: tuple((part is None, part or "") for part in line))
     return [{"digest": d, "name": n, "run_id": r} for d, n, r in told]

@@ -224,11 +224,18 @@ from inputs i
 join source_facts f using (source_no)
 left join dataset_losses g using (digest, run_id, source_no);
 
--- each model of a run with the record of its data set, that of the same run where there is one
+-- each model of a run with the record of its data set, that of the same run where there is one, and
+-- with the record that first told of the rows it held out: other rows may give a model of equal bytes
 create view model_inputs with (defer_binding) as
-select m.model_id, m.name, m.run_id, d.digest, d.run_id as dataset_run
+select m.model_id, m.name, m.run_id, d.digest, d.run_id as dataset_run, m.seq, h.held_set
 from models m
 join datasets d on d.digest = m.dataset
+left join (
+  select model_id, held_out_object, min(seq) as held_set
+  from models
+  where held_out_object <> ''
+  group by all
+) h on h.model_id = m.model_id and h.held_out_object = m.held_out_object
 qualify row_number() over (
   partition by m.seq order by d.run_id is distinct from m.run_id, d.seq
 ) = 1;
@@ -237,31 +244,35 @@ qualify row_number() over (
 -- that was made from them
 create view model_woven with (defer_binding) as
 with inputs as (
-  select distinct model_id, digest, dataset_run as run_id from model_inputs
+  select distinct model_id, digest, dataset_run as run_id, held_set from model_inputs
 ),
 told as (
-  select i.model_id, w.*, h.row_id is not null as held_out
+  select i.model_id, i.held_set, w.*, h.row_id is not null as held_out
   from inputs i
   join dataset_woven w using (digest, run_id)
-  left join (select distinct model_id, row_id from model_held_out) h using (model_id, row_id)
+  left join (select distinct seq, row_id from model_held_out) h
+         on h.seq = i.held_set and h.row_id = w.row_id
 ),
 seen_in as (
-  select distinct t.model_id, e.digest, e.run_id, e.made_from as row_id
+  select distinct t.model_id, t.held_set, e.digest, e.run_id, e.made_from as row_id
   from told t
   join dataset_edges e using (digest, run_id, row_id)
   where t.standing and not t.held_out and e.lines > 0 and e.made_from <> e.row_id
 )
 select t.model_id, t.digest, t.run_id as dataset_run, t.row_id, t.times, t.held_out, t.reached,
-       (t.standing and not t.held_out) or s.row_id is not null as seen
+       (t.standing and not t.held_out) or s.row_id is not null as seen, t.held_set
 from told t
-left join seen_in s using (model_id, digest, run_id, row_id);
+left join seen_in s on s.model_id = t.model_id and s.held_set is not distinct from t.held_set
+                   and s.digest = t.digest and s.run_id = t.run_id and s.row_id = t.row_id;
 
 -- every row that did train a model
 create view model_rows with (defer_binding) as
 with inputs as materialized (
   select row_number() over () as input_no, count(*) over (partition by model_id) = 1 as alone, *
   from (
-    select model_id, digest, min(dataset_run) as dataset_run from model_inputs group by all
+    select model_id, digest, held_set, min(dataset_run) as dataset_run
+    from model_inputs
+    group by all
   )
 ),
 candidates as (
@@ -281,7 +292,7 @@ gone as (
   union all
   select i.input_no, h.row_id
   from inputs i
-  join model_held_out h using (model_id)
+  join model_held_out h on h.seq = i.held_set
 ),
 trained as (
   select c.*
@@ -293,7 +304,8 @@ trained as (
   select i.input_no, i.alone, i.model_id, (w.row_id >> 40)::bigint,
          (w.row_id & 1099511627775)::bigint, w.row_id
   from model_woven w
-  join inputs i using (model_id, digest, dataset_run)
+  join inputs i on i.model_id = w.model_id and i.digest = w.digest
+               and i.dataset_run = w.dataset_run and i.held_set is not distinct from w.held_set
   where w.seen and (w.times > 0 or w.held_out)
 )
 select model_id, row_id, source_no, ordinal from trained where alone
@@ -364,7 +376,9 @@ with asked as materialized (select distinct unnest(ids::ubigint[]) as row_id),
 inputs as materialized (
   select row_number() over () as input_no, count(*) over (partition by model_id) = 1 as alone, *
   from (
-    select model_id, digest, min(dataset_run) as dataset_run from model_inputs group by all
+    select model_id, digest, held_set, min(dataset_run) as dataset_run
+    from model_inputs
+    group by all
   )
 ),
 candidates as (
@@ -386,7 +400,7 @@ gone as (
   union all
   select i.input_no, h.row_id
   from inputs i
-  join (from model_held_out semi join asked using (row_id)) h using (model_id)
+  join (from model_held_out semi join asked using (row_id)) h on h.seq = i.held_set
 ),
 trained as (
   select c.input_no, c.alone, c.model_id, c.source_no, c.ordinal, c.row_id
@@ -396,7 +410,8 @@ trained as (
   select i.input_no, i.alone, i.model_id, (w.row_id >> 40)::bigint,
          (w.row_id & 1099511627775)::bigint, w.row_id
   from (from model_woven semi join asked using (row_id)) w
-  join inputs i using (model_id, digest, dataset_run)
+  join inputs i on i.model_id = w.model_id and i.digest = w.digest
+               and i.dataset_run = w.dataset_run and i.held_set is not distinct from w.held_set
   where w.seen and (w.times > 0 or w.held_out)
 )
 select model_id, row_id, source_no, ordinal from trained where alone
@@ -407,31 +422,34 @@ select distinct model_id, row_id, source_no, ordinal from trained where not alon
 -- model_loss_counts keeps what this says
 create macro counted_model_losses() as table
 with inputs as (
-  select distinct model_id, digest, dataset_run from model_inputs
+  select distinct model_id, digest, dataset_run, seq, held_set from model_inputs
 ),
 lost as (
-  select i.model_id, i.digest, i.dataset_run, l.source_no, l.rows
+  select i.seq, l.source_no, l.rows
   from inputs i
   join dataset_losses l on l.digest = i.digest and l.run_id = i.dataset_run
   union all
-  select i.model_id, i.digest, i.dataset_run, h.source_no, h.rows
+  select i.seq, h.source_no, h.rows
   from inputs i
-  join model_held_out_counts h using (model_id)
+  join model_held_out_counts h on h.seq = i.held_set
   join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
-  where exists (  -- other rows may have given a model of equal bytes
+  where exists (  -- a source that the data set has no rows of has none to lose
     from datasets d
     where d.digest = i.digest and d.run_id = i.dataset_run
       and list_contains(d.source_nos::bigint[], h.source_no::bigint)
   )
   union all
-  select w.model_id, w.digest, w.dataset_run, w.row_id >> 40,
+  select i.seq, w.row_id >> 40,
          sum(if(w.reached, 1, 0) - if(w.seen, 1, 0) - if(w.held_out, 1, 0))
   from model_woven w
+  join inputs i on i.model_id = w.model_id and i.digest = w.digest
+               and i.dataset_run = w.dataset_run and i.held_set is not distinct from w.held_set
   join source_facts f on f.source_no = (w.row_id >> 40) and (w.row_id & 1099511627775) < f.rows
   group by all
 )
-select model_id, digest, dataset_run, source_no, sum(rows)::bigint as rows
-from lost
+select i.seq, i.model_id, i.digest, i.dataset_run, l.source_no, sum(l.rows)::bigint as rows
+from lost l
+join inputs i using (seq)
 group by all;
 
 -- which sources a model was trained on, with how many rows
@@ -440,11 +458,6 @@ with inputs as (
   select distinct i.*, unnest(d.source_nos::bigint[]) as source_no
   from model_inputs i
   join datasets d on d.digest = i.digest and d.run_id = i.dataset_run
-),
-lost as (
-  select model_id, digest, dataset_run, source_no, arg_max(rows, seq) as rows
-  from model_loss_counts
-  group by all
 ),
 declared as (
   select run_id, source_no, arg_max(origin, seq) as origin, arg_max(licence, seq) as licence
@@ -456,8 +469,7 @@ select i.model_id, i.name, i.run_id, i.source_no, f.source, s.origin, s.licence,
 from inputs i
 join source_facts f using (source_no)
 left join declared s on s.run_id = i.run_id and s.source_no = i.source_no
-left join lost c on c.model_id = i.model_id and c.digest = i.digest
-                and c.dataset_run = i.dataset_run and c.source_no = i.source_no;
+left join model_loss_counts c on c.seq = i.seq and c.source_no = i.source_no;
 
 -- everything that rows of a source reached
 create view source_impact with (defer_binding) as

@@ -3,18 +3,21 @@
 
 DuckDB looks for signals between its tasks, which may be minutes apart, and Python handles them only
 when DuckDB returns. But the signal itself writes a byte into a pipe at once, whatever the main
-thread is doing; a thread that sleeps on that pipe tells DuckDB to stop. The same thread keeps time.
+thread is doing; a thread that sleeps on that pipe tells DuckDB to stop. The same thread keeps time,
+and looks at the memory of the process: DuckDB does not count what one call of a function makes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from datapipe.errors import ExecutionError
 from datapipe.lineage.duck import duckdb
@@ -24,6 +27,9 @@ GRACE_S = 0.7
 
 AGAIN_S = 0.05
 
+LOOK_S = 0.1
+"""How often the memory of the process is looked at."""
+
 
 class Watch:
     """Whoever watches one question.
@@ -31,6 +37,7 @@ class Watch:
     Args:
         connection: Where it is asked.
         seconds: How long it may take.
+        most_bytes: By how much the process may grow meanwhile.
 
     Example:
         >>> with duckdb.connect() as connection:
@@ -38,10 +45,14 @@ class Watch:
         True
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, seconds: float) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, seconds: float, most_bytes: int = 1 << 62
+    ) -> None:
         self.cause: ExecutionError | KeyboardInterrupt | None = None
         self._connection = connection
         self._seconds = seconds
+        self._most_bytes = most_bytes
+        self._began_with = resident_bytes()
         self._over = threading.Event()
         self._over_read, self._over_write = os.pipe()
 
@@ -63,14 +74,21 @@ class Watch:
         sources = [self._over_read] if signals is None else [self._over_read, signals]
         deadline = time.monotonic() + self._seconds
         while self.cause is None:
-            ready, _, _ = select.select(sources, [], [], max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select(sources, [], [], min(LOOK_S, left))
             if self._over_read in ready:
                 return
             if not ready:
-                self.cause = _late(self._seconds)
+                self.cause = self._too_much(left)
             elif signal.SIGINT in _passed_on(signals, forward):
                 self.cause = KeyboardInterrupt()
         self._insist(self.cause)
+
+    def _too_much(self, left_s: float) -> ExecutionError | None:
+        if left_s <= 0:
+            return _late(self._seconds)
+        grown = resident_bytes() - self._began_with
+        return too_large(f"{self._most_bytes / 1e9:.1f} GB") if grown > self._most_bytes else None
 
     def end(self) -> None:
         """The question is over.
@@ -104,12 +122,15 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watched(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[Watch]:
-    """Stop what the block asks of DuckDB when it takes too long or Ctrl-C is pressed.
+def watched(
+    connection: duckdb.DuckDBPyConnection, seconds: float, most_bytes: int = 1 << 62
+) -> Iterator[Watch]:
+    """Stop what the block asks of DuckDB when it takes too much or Ctrl-C is pressed.
 
     Args:
         connection: Where it is asked.
         seconds: How long it may take, wall time.
+        most_bytes: By how much the process may grow meanwhile.
 
     Yields:
         Whoever watches; its `cause` is what to raise when a question was stopped.
@@ -120,7 +141,7 @@ def watched(connection: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[W
         ([(1,)], None)
     """
     with _signals() as (signals, forward):
-        watch = Watch(connection, seconds)
+        watch = Watch(connection, seconds, most_bytes)
         thread = threading.Thread(target=watch.until_over, args=(signals, forward), daemon=True)
         thread.start()
         try:
@@ -184,6 +205,42 @@ def _passed_on(signals: int | None, forward: int) -> bytes:
         with contextlib.suppress(OSError):
             os.write(forward, numbers)
     return numbers
+
+
+def resident_bytes() -> int:
+    """How much memory this process holds; where a system does not say, the most it ever held.
+
+    Returns:
+        Bytes.
+
+    Example:
+        >>> resident_bytes() > 1_000_000
+        True
+    """
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def too_large(most: str) -> ExecutionError:
+    """The refusal of a question that needs too much memory.
+
+    Args:
+        most: How much it may have.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> too_large("2GB").code
+        'DP-EXEC-055'
+    """
+    return ExecutionError(
+        f"the question needs more than {most} of memory",
+        code="DP-EXEC-055",
+        hint="ask for less: a filter on run_id or row_id helps most",
+    )
 
 
 def _late(seconds: float) -> ExecutionError:
