@@ -297,3 +297,21 @@ def test_an_engines_error_names_the_stage_that_met_it_not_the_first_of_its_group
     beside = Pipeline("p", [[Odd(), Uncastable()]])
     with pytest.raises(DataError, match=r"^test\.uncastable: the rows cannot be read or computed"):
         beside.run(frame, seed=0, store=tmp_path, roles=Roles.of(label="a"))
+
+
+def test_a_step_is_recorded_with_the_code_that_its_run_began_with(tmp_path):
+    seen: list[int] = []
+
+    class Counts(Stage):
+        name: ClassVar[str] = "test.counts"
+
+        def run(self, data: Dataset, context: Context) -> Yield:
+            seen.append(len(data))  # what it closes over is part of its code
+            return Yield()
+
+    before = Counts().code_digest()
+    rows = Dataset.of(pl.DataFrame({"a": [1, 2]}))
+    run = Pipeline("p", [Counts()]).run(rows, seed=7, store=tmp_path / "store")
+    assert seen == [2]
+    assert Counts().code_digest() != before
+    assert run.sql("select code_digest from steps where stage = 'test.counts'").item() == before
