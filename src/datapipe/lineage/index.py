@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.engine import QUIET, left_names, newer, other_name, sorted_error
+from datapipe.lineage.engine import left_names, newer, other_name, sorted_error, started
 from datapipe.lineage.erasures import Erasures, was_erased
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
@@ -295,10 +295,7 @@ def _uninterrupted(work: Callable[[], Done]) -> Done:
 @contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
-    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - a run may leave the index to others
-
-    config = QUIET | {"threads": "1"}
-    with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
+    with contextlib.closing(started(threads="1")) as connection:
         yield connection
 
 
@@ -360,7 +357,7 @@ def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """DuckDB's errors while an index is written, as ours."""
-    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - see above
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - a run may leave it to others
 
     try:
         yield
