@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Twenty trivial steps on a frame in memory: what orchestration itself costs, beside three peers.
 
-Each runs in a process of its own. The peers record nothing, or what they record by default. Ours
-makes its SQL index when the program ends: the whole program has it, the steps alone have not.
+Each runs in a process of its own. The peers record nothing, or what they record by default; where a
+case says `kept`, the rows of each step too. Ours makes its SQL index when the program ends: the
+whole program has it, the steps alone have not.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ SUBJECT = "datapipe: twenty row stages, every row named, every step signed, the 
 PEER = "the same twenty steps in a peer, the result in memory"
 PEERS = ("hamilton", "kedro", "dagster")
 """Hamilton without its cache; Kedro's sequential runner on memory; Dagster with in-memory io."""
-CASES = (*PEERS, *(f"{peer}_steps" for peer in PEERS))
+KEPT = ("kedro_kept", "dagster_kept")
+"""The same with the rows of every step stored, so that a run can be looked into or gone on with:
+Kedro with a Parquet data set a step in its catalog, Dagster with the io manager it has by itself.
+Ours stores the result once and names every row and step; it does so in all cases."""
+WHOLE = (*PEERS, *KEPT)
+CASES = (*WHOLE, *(f"{case}_steps" for case in WHOLE))
 """The whole program, and from the frame in hand to the result in hand, imports left out."""
 ROWS = 1_000_000
 REPEATS = 7
-TELLS_ITS_COST = CASES[3:]
+TELLS_ITS_COST = CASES[len(WHOLE) :]
 ENGINES = Path(__file__).resolve().parents[2] / ".venv-peers" / "engines" / "bin" / "python"
 
 
@@ -38,10 +44,12 @@ def prepare(folder: Path, rows: int) -> None:
 def command(role: str, case: str, folder: Path) -> list[str]:
     """Subject and peer, each in its own environment."""
     here = Path(__file__).resolve()
-    peer, _, told = case.partition("_")
+    peer, *how = case.split("_")
+    told = "told" if "steps" in how else ""
     if role == "subject":
         return [sys.executable, str(here), str(folder), told]
-    return [str(ENGINES), str(here.parent / "peers" / f"steps_{peer}.py"), str(folder), told]
+    script = here.parent / "peers" / f"steps_{peer}.py"
+    return [str(ENGINES), str(script), str(folder), told, "kept" if "kept" in how else ""]
 
 
 def subject(folder: Path) -> None:

@@ -69,3 +69,10 @@ def test_a_struct_that_is_cut_off_is_never_read_past_its_end(struct, data):
     for read in (numbers, lambda raw: Compact(raw).struct()):
         with pytest.raises((Damaged, IndexError)):
             read(cut)
+
+
+@given(st.lists(structs, max_size=3))
+def test_the_bytes_of_structs_may_stand_for_them(parts):
+    whole = Struct.of({1: (LIST, Items(STRUCT, list(parts)))})
+    told = Struct.of({1: (LIST, Items(STRUCT, [written(part) for part in parts]))})
+    assert written(told) == written(whole)

@@ -324,3 +324,21 @@ def test_a_row_stage_whose_author_erred_fails_the_run_and_is_named(files, tmp_pa
         chain.run(seed=1, store=tmp_path / "store")
     assert told.value.code == "DP-EXEC-001"
     assert Lineage(tmp_path / "store").sql("select state from run_status").item() == "failed"
+
+
+def test_a_step_is_recorded_with_the_code_that_its_run_began_with(tmp_path):
+    seen: list[int] = []
+
+    class Counts(Stage):
+        name: ClassVar[str] = "test.counts"
+
+        def run(self, data: Dataset, context: Context) -> Yield:
+            seen.append(len(data))  # what it closes over is part of its code
+            return Yield()
+
+    before = Counts().code_digest()
+    rows = Dataset.of(pl.DataFrame({"a": [1, 2]}))
+    run = Pipeline("p", [Counts()]).run(rows, seed=7, store=tmp_path / "store")
+    assert seen == [2]
+    assert Counts().code_digest() != before
+    assert run.sql("select code_digest from steps where stage = 'test.counts'").item() == before

@@ -74,7 +74,7 @@ class Mark:
 
     Args:
         end: Its length in bytes.
-        footer: The engine's footer, row groups left out.
+        footer: The engine's footer, row groups left out; empty behind the first mark of a file.
         groups: The row groups that were added last.
 
     Example:
@@ -146,7 +146,8 @@ class SealedFile:
         self._bytes = hashlib.sha256()
         self._headers = hashlib.sha256()
         self._footer: Struct | None = None
-        self._groups: list[Struct] = []
+        self._groups: list[bytes] = []  # as they are written in the footer
+        self._rows = 0
         self._put(MAGIC)
 
     def __enter__(self) -> Self:
@@ -207,7 +208,8 @@ class SealedFile:
                     with view[self._at : mark.end] as part:
                         self._bytes.update(part)
                     self._footer = self._footer or Compact(mark.footer).struct()
-                    self._groups += groups
+                    self._groups += mark.groups
+                    self._rows += sum(g[GROUP_ROWS] for g in groups)
                     self._at = mark.end
                     held += 1
         self._file.truncate(self._at)
@@ -253,12 +255,13 @@ class SealedFile:
         """
         footer, _ = footer_of(raw)
         groups = [g for g in footer.pop(GROUPS) if g[GROUP_ROWS]]
-        self._footer = self._footer or footer
         with memoryview(raw) as view:
             for group in groups:
                 self._group(view, raw, group)
         self._file.flush()
-        return Mark(self._at, written(footer), tuple(written(g) for g in groups))
+        first = b"" if self._footer else written(footer)
+        self._footer = self._footer or footer
+        return Mark(self._at, first, tuple(self._groups[len(self._groups) - len(groups) :]))
 
     def finish(self) -> str:
         """Write the footer and its seal; the file is whole after this, and not yet synced.
@@ -281,7 +284,7 @@ class SealedFile:
             >>> file.leave()
         """
         footer = self._footer or Struct()
-        footer.put(ROWS, I64, sum(g[GROUP_ROWS] for g in self._groups))
+        footer.put(ROWS, I64, self._rows)
         footer.put(GROUPS, LIST, Items(STRUCT, list(self._groups)))
         told = [p for p in footer.get(METADATA, []) if p[1] not in (KEY, HEADERS)]
         for key, value in ((HEADERS, self._headers.hexdigest().encode()), (KEY, BLANK)):
@@ -333,7 +336,8 @@ class SealedFile:
             group.put(ORDINAL, I16, len(self._groups))
         else:
             group.pop(ORDINAL, None)
-        self._groups.append(group)
+        self._groups.append(written(group))
+        self._rows += group[GROUP_ROWS]
 
     def _put(self, data: bytes | memoryview) -> None:
         self._file.write(data)

@@ -307,7 +307,7 @@ def written(struct: Struct) -> bytes:
     r"""A struct in compact protocol.
 
     Args:
-        struct: What was read or made.
+        struct: What was read or made; bytes of a struct may stand in it for that struct.
 
     Returns:
         Its bytes.
@@ -348,7 +348,7 @@ def _write_value(out: bytearray, kind: int, value: Any) -> None:
     elif kind == BINARY:
         _write_unsigned(out, len(value))
         out += value
-    elif kind in (BYTE, DOUBLE):
+    elif kind in (BYTE, DOUBLE) or isinstance(value, bytes):
         out += value
     elif kind == STRUCT:
         _write_struct(out, value)

@@ -47,6 +47,7 @@ class StepDone:
 
     Args:
         stage: The stage.
+        code: The digest of its code, as it was when the run began.
         rows_in: Rows it was given.
         rows_out: Rows it passed on.
         rows_aside: Rows it set aside.
@@ -54,11 +55,12 @@ class StepDone:
         reused: Whether an earlier result was used.
 
     Example:
-        >>> StepDone(Stage(), 2, 1, 1, (), False).rows_out
+        >>> StepDone(Stage(), Stage().code_digest(), 2, 1, 1, (), False).rows_out
         1
     """
 
     stage: Stage
+    code: str
     rows_in: int
     rows_out: int
     rows_aside: int
@@ -187,7 +189,7 @@ def _hex(digest: str) -> dict[str, str]:
 def _step(done: StepDone) -> StepSummary:
     stage = done.stage
     return StepSummary(
-        Code(stage.name, stage.version, stage.code_digest().removeprefix("sha256:")),
+        Code(stage.name, stage.version, done.code.removeprefix("sha256:")),
         rows=Rows(done.rows_in, done.rows_out, {"set aside": done.rows_aside}),
         findings=tuple(_summary(f) for f in done.findings),
         reused=done.reused,

@@ -57,6 +57,7 @@ class Recorder:
         self.run_id = uuid.uuid4().hex[:12]
         self.keeper = Keeper(lineage, lineage.scratch())
         self.started = now()
+        self._code = {id(s.stage): s.stage.code_digest() for s in plan.steps}
         self.findings: list[tuple[Finding, str, str]] = []
         self.artifacts: dict[str, Artifact] = {}
         self._ancestors: list[str] = []
@@ -71,7 +72,7 @@ class Recorder:
             "pipeline": self.plan.pipeline,
             "seed": self.seed,
             "started_at": self.started,
-            "code_digest": digest_json([s.stage.code_digest() for s in self.plan.steps]),
+            "code_digest": digest_json([self._code[id(s.stage)] for s in self.plan.steps]),
             "environment": {**environment().packages, "python": environment().python},
             "params": [{"stage": s.stage.name, **s.stage.params()} for s in self.plan.steps],
         }
@@ -276,7 +277,7 @@ class Recorder:
             "version": stage.version,
             "shape": step.shape,
             "key": done.keys[i],
-            "code_digest": stage.code_digest(),
+            "code_digest": self._code[id(stage)],
             "params": stage.params(),
             "seed": self.seed,
             "rows_in": rows_in,
@@ -296,7 +297,8 @@ class Recorder:
         stage, outcome, reused = done.steps[i].stage, done.outcomes[i], bool(done.origins)
         step_id = f"{self.run_id}/{done.steps[i].position}"
         found = tuple(f for f, _ in outcome.findings)
-        self._done.append(StepDone(stage, rows_in, rows_out, outcome.rows_aside, found, reused))
+        counts = (rows_in, rows_out, outcome.rows_aside)
+        self._done.append(StepDone(stage, self._code[id(stage)], *counts, found, reused))
         seconds, _ = done.clock.of(i, len(done.steps))
         self._steps.append(
             StepRecord(step_id, stage.name, rows_in, rows_out, outcome.rows_aside, seconds, reused)

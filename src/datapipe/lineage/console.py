@@ -26,7 +26,7 @@ import polars as pl
 from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.answer import framed
 from datapipe.lineage.duck import duckdb
-from datapipe.lineage.engine import QUIET, is_held, other_name, sorted_error
+from datapipe.lineage.engine import is_held, other_name, sorted_error, started
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import too_large, watched
@@ -309,13 +309,13 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
             code="DP-EXEC-054",
             hint="make it with `datapipe lineage rebuild` where the folder can be written",
         )
-    config = QUIET | {
+    settings = {
         "memory_limit": limits.memory,
         "threads": str(limits.threads),
         "temp_directory": "",
         "python_enable_replacements": "false",
     }
-    with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
+    with contextlib.closing(started(**settings)) as connection:
         _attach(connection, path, limits.wait_s)
         connection.execute("use lineage")
         connection.execute("set enable_external_access = false")

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from datapipe.lineage.schema import text
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -22,15 +24,19 @@ from row_drops d $earlier
 where d.seq = $seq
 group by all order by all
 """
+_REASONS = """
+select seq, count(*) from (select distinct seq, reason from row_drops where seq in ($seqs))
+group by seq
+"""
 _EARLIER = """
-select distinct b.seq
+select distinct a.seq, b.seq
 from row_drop_steps a
 join steps sa on sa.step_id = a.step_id
 join row_drop_steps b on b.run_id = a.run_id and b.seq < a.seq
 join steps sb on sb.step_id = b.step_id
              and coalesce(sa.branch_group, sb.branch_group, 0)
                = coalesce(sb.branch_group, sa.branch_group, 0)
-where a.seq = $seq
+where a.seq in ($seqs)
 """
 """What was set aside before, beside a step: rows that both left out count once."""
 _LEFT_BEFORE = """
@@ -58,8 +64,8 @@ from row_drops where seq = $seq group by all order by block
 """
 """The same of rows that left for one reason: nothing has to be sorted."""
 _NO_BLOCKS = """
-delete from row_drop_blocks where seq = $seq and exists (
-  from row_drop_blocks where seq = $seq and bit_count(taken) <> length(codes))
+delete from row_drop_blocks where seq in (
+  select seq from row_drop_blocks where seq in ($seqs) and bit_count(taken) <> length(codes))
 """
 """A row that a record names twice has one place and two letters: such a record is scanned."""
 _HELD_COUNTS = """
@@ -74,21 +80,23 @@ _LOSSES = {
     "datasets": """
 insert into dataset_loss_counts
 select d.seq, l.digest, l.run_id, l.source_no, l.rows
-from counted_losses() l join datasets d using (digest, run_id)
+from $lost l join datasets d using (digest, run_id)
 where d.seq > $after and $wanted order by all
 """,
     "models": """
 insert into model_loss_counts
 select l.seq, l.model_id, l.digest, l.dataset_run, l.source_no, l.rows
-from counted_model_losses() l
+from $lost l
 where l.seq > $after and $wanted order by all
 """,
 }
+_TOLD = {"datasets": "dataset_losses.sql", "models": "model_losses.sql"}
+"""What was lost, counted row by row where need be."""
 _PLAIN = """(
   select a.digest, a.run_id, l.source_no, sum(l.rows)::bigint as rows
   from dataset_ancestors a join step_losses l using (step_id) group by all
 )"""
-"""counted_losses() where nothing was erased, joined or multiplied: a third of the time to plan."""
+"""What it tells where nothing was erased, joined or multiplied: a third of the time to plan."""
 FEW = 8
 """So many data sets are named in the question, which then looks at nothing else."""
 
@@ -105,25 +113,32 @@ def count_rows(connection: duckdb.DuckDBPyConnection, added: Sequence[tuple[str,
         >>> count_rows(duckdb.connect(), [])
     """
     for kind, seq in added:
-        if kind == "row_drops":
-            _count_drops(connection, seq)
-        else:
+        if kind != "row_drops":
             connection.execute(_HELD_COUNTS, {"seq": seq})
+    drops = [seq for kind, seq in added if kind == "row_drops"]
+    if drops:
+        _count_drops(connection, drops)
 
 
-def _count_drops(connection: duckdb.DuckDBPyConnection, seq: int) -> None:
-    """What one step set aside, by source and reason and by block; most steps have one reason."""
-    mine = {"seq": seq}
-    asked = "select count(*) from (select distinct reason from row_drops where seq = $seq)"
-    ((reasons,),) = connection.execute(asked, mine).fetchall()
-    before = ", ".join(str(one) for (one,) in connection.execute(_EARLIER, mine).fetchall())
-    query = _COUNTS.replace("$each", "reason" if reasons <= MOST_REASONS else "null")
-    query = query.replace("$again", "count(e.row_id)" if before else "0")
-    earlier = _LEFT_BEFORE.replace("$steps", before) if before else ""
-    connection.execute(query.replace("$earlier", earlier), mine)
-    if reasons <= LETTERS:
-        connection.execute(_BLOCKS if reasons > 1 else _BLOCKS_ALIKE, mine)
-        connection.execute(_NO_BLOCKS, mine)
+def _count_drops(connection: duckdb.DuckDBPyConnection, seqs: Sequence[int]) -> None:
+    """What steps set aside, by source and reason and by block; most steps have one reason.
+
+    What is small is asked of all of them at once: to plan a question takes longer than to answer.
+    """
+    listed = ", ".join(map(str, seqs))
+    reasons = dict(connection.execute(_REASONS.replace("$seqs", listed)).fetchall())
+    before: dict[int, list[str]] = {}
+    for seq, earlier in connection.execute(_EARLIER.replace("$seqs", listed)).fetchall():
+        before.setdefault(seq, []).append(str(earlier))
+    for seq in seqs:
+        each = "reason" if reasons.get(seq, 0) <= MOST_REASONS else "null"
+        query = _COUNTS.replace("$each", each)
+        query = query.replace("$again", "count(e.row_id)" if seq in before else "0")
+        left = _LEFT_BEFORE.replace("$steps", ", ".join(before[seq])) if seq in before else ""
+        connection.execute(query.replace("$earlier", left), {"seq": seq})
+        if reasons.get(seq, 0) <= LETTERS:
+            connection.execute(_BLOCKS if reasons.get(seq, 0) > 1 else _BLOCKS_ALIKE, {"seq": seq})
+    connection.execute(_NO_BLOCKS.replace("$seqs", listed))
 
 
 def _holds(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
@@ -155,5 +170,6 @@ def count_losses(connection: duckdb.DuckDBPyConnection, after: int) -> None:
             quoted = ", ".join("'" + str(one).replace("'", "''") + "'" for one in found)
             wanted = f"l.{name} in ({quoted})" if len(found) <= FEW else "true"
             query = _LOSSES[kind].replace("$wanted", wanted)
-            query = query.replace("counted_losses()", _PLAIN) if plain else query
+            told = _PLAIN if plain and kind == "datasets" else f"({text(_TOLD[kind])})"
+            query = query.replace("$lost", told)
             connection.execute(query, {"after": after})

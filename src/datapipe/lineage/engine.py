@@ -23,6 +23,30 @@ QUIET: dict[str, Any] = {
 """No connection of ours ever looks for an extension elsewhere."""
 
 
+def started(**settings: str) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, which says nothing of its own accord.
+
+    At the end of a program it takes it for a session at a terminal, and would draw the progress of
+    a slow commit on standard output, where only data belongs.
+
+    Args:
+        settings: What else is set, by name.
+
+    Returns:
+        A connection.
+
+    Example:
+        >>> asked = "select current_setting('enable_progress_bar')"
+        >>> started(threads="1").execute(asked).fetchall()
+        [(False,)]
+    """
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - by whoever opens an index
+
+    connection = duckdb.connect(":memory:", config=QUIET | settings)
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
 _UNWRITTEN = (
     "Could not write", "Could not sync", "Could not fsync", "Could not truncate", "fsync failed",
 )  # fmt: skip

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.durable import sync_folder
-from datapipe.lineage.engine import QUIET, left_names, newer, other_name, sorted_error
+from datapipe.lineage.engine import left_names, newer, other_name, sorted_error, started
 from datapipe.lineage.erasures import Erasures, was_erased
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
@@ -225,8 +225,10 @@ class Index:
         self, connection: duckdb.DuckDBPyConnection, until: Mark, *, accept_loss: bool = False
     ) -> None:
         with self._made() as partial:
-            _start(connection, partial)
+            made = _start(connection, partial)
             with _attached(connection, partial):
+                if not made:
+                    make(connection)
                 self._fill(connection, START, until, accept_loss=accept_loss)
 
     @contextlib.contextmanager
@@ -293,10 +295,7 @@ def _uninterrupted(work: Callable[[], Done]) -> Done:
 @contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
-    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - a run may leave the index to others
-
-    config = QUIET | {"threads": "1"}
-    with contextlib.closing(duckdb.connect(":memory:", config=config)) as connection:
+    with contextlib.closing(started(threads="1")) as connection:
         yield connection
 
 
@@ -320,19 +319,24 @@ def _attached(
 _BLANK: dict[str, bytes] = {}
 """An index without a line, by the fingerprint of its tables and views.
 
-To bind every view anew takes longer than all else that a small run does to its index.
+To bind every view anew takes longer than all else that a small run does to its index. Empty bytes
+stand for one that this process has made once: mostly it makes no other, and keeps no copy of it.
 """
 
 
-def _start(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Put an index without a line at a path; the first of a process is made, the others copied."""
+def _start(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Put an index without a line at a path; False for the first of a process, made in place."""
     wanted = schema.fingerprint()
-    if wanted in _BLANK:
+    if wanted not in _BLANK:
+        _BLANK[wanted] = b""
+        return False
+    if not _BLANK[wanted]:
+        with _attached(connection, path):
+            make(connection)
+        _BLANK[wanted] = path.read_bytes()
+    else:
         path.write_bytes(_BLANK[wanted])
-        return
-    with _attached(connection, path):
-        make(connection)
-    _BLANK[wanted] = path.read_bytes()
+    return True
 
 
 def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, bool]:
@@ -353,7 +357,7 @@ def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """DuckDB's errors while an index is written, as ours."""
-    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - see above
+    from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - a run may leave it to others
 
     try:
         yield

@@ -97,7 +97,7 @@ def text(name: str) -> str:
     """A file of SQL of this package.
 
     Args:
-        name: `schema.sql` or `views.sql`.
+        name: Its name, such as `schema.sql` or `views.sql`.
 
     Returns:
         Its text.
@@ -132,7 +132,6 @@ def tables() -> Mapping[str, Table]:
 
 
 @functools.cache
-@functools.cache
 def fingerprint() -> str:
     """The digest of the SQL that makes an index: another one asks for a rebuild.
 
@@ -143,7 +142,8 @@ def fingerprint() -> str:
         >>> len(fingerprint())
         64
     """
-    return hashlib.sha256((text("schema.sql") + text("views.sql")).encode()).hexdigest()
+    names = ("schema.sql", "views.sql", "dataset_losses.sql", "model_losses.sql")
+    return hashlib.sha256("".join(map(text, names)).encode()).hexdigest()
 
 
 def checked(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:

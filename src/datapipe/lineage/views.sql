@@ -173,41 +173,6 @@ select t.digest, t.run_id, t.row_id, t.times, t.standing,
 from told t
 left join held_by h using (digest, run_id, row_id);
 
--- how many rows of each source each data set has lost, counted row by row where need be: a row that
--- was set aside before it was erased counts once; dataset_loss_counts keeps what this says
-create macro counted_losses() as table
-with erased_rows as (
-  select distinct a.digest, a.run_id, d.row_id, (d.row_id >> 40) as source_no
-  from row_drop_steps s
-  join row_drops d using (seq)
-  join dataset_ancestors a using (step_id)
-  join source_facts f on f.source_no = (d.row_id >> 40) and (d.row_id & 1099511627775) < f.rows
-  where s.run_id in (select erasure_id from erasures)
-),
-lost as (
-  select a.digest, a.run_id, l.source_no, l.rows
-  from dataset_ancestors a
-  join step_losses l using (step_id)
-  union all
-  select digest, run_id, source_no, count(*) from erased_rows group by all
-  union all
-  select e.digest, e.run_id, e.source_no, -count(distinct e.row_id)
-  from erased_rows e
-  join step_drops r on r.row_id = e.row_id
-                   and (r.run_id is null or r.run_id not in (select erasure_id from erasures))
-  join dataset_ancestors b on b.digest = e.digest and b.run_id = e.run_id
-                          and b.step_id = r.step_id
-  group by all
-  union all  -- what was joined or multiplied may be there in other lines, or be counted twice
-  select w.digest, w.run_id, w.row_id >> 40, sum(if(w.reached, 0, 1) - w.times)
-  from dataset_woven w
-  join source_facts f on f.source_no = (w.row_id >> 40) and (w.row_id & 1099511627775) < f.rows
-  group by all
-)
-select digest, run_id, source_no, sum(rows)::bigint as rows
-from lost
-group by all;
-
 -- how many rows of each source each data set has lost
 create view dataset_losses with (defer_binding) as
 select digest, run_id, source_no, arg_max(rows, seq) as rows
@@ -417,40 +382,6 @@ trained as (
 select model_id, row_id, source_no, ordinal from trained where alone
 union all
 select distinct model_id, row_id, source_no, ordinal from trained where not alone;
-
--- how many rows of each source did not train each model, counted row by row where need be;
--- model_loss_counts keeps what this says
-create macro counted_model_losses() as table
-with inputs as (
-  select distinct model_id, digest, dataset_run, seq, held_set from model_inputs
-),
-lost as (
-  select i.seq, l.source_no, l.rows
-  from inputs i
-  join dataset_losses l on l.digest = i.digest and l.run_id = i.dataset_run
-  union all
-  select i.seq, h.source_no, h.rows
-  from inputs i
-  join model_held_out_counts h on h.seq = i.held_set
-  join source_facts f on f.source_no = h.source_no and h.last_ordinal < f.rows
-  where exists (  -- a source that the data set has no rows of has none to lose
-    from datasets d
-    where d.digest = i.digest and d.run_id = i.dataset_run
-      and list_contains(d.source_nos::bigint[], h.source_no::bigint)
-  )
-  union all
-  select i.seq, w.row_id >> 40,
-         sum(if(w.reached, 1, 0) - if(w.seen, 1, 0) - if(w.held_out, 1, 0))
-  from model_woven w
-  join inputs i on i.model_id = w.model_id and i.digest = w.digest
-               and i.dataset_run = w.dataset_run and i.held_set is not distinct from w.held_set
-  join source_facts f on f.source_no = (w.row_id >> 40) and (w.row_id & 1099511627775) < f.rows
-  group by all
-)
-select i.seq, i.model_id, i.digest, i.dataset_run, l.source_no, sum(l.rows)::bigint as rows
-from lost l
-join inputs i using (seq)
-group by all;
 
 -- which sources a model was trained on, with how many rows
 create view model_sources with (defer_binding) as

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The twenty steps of `trivial_steps` in Dagster."""
+"""The twenty steps of `trivial_steps` in Dagster: in memory, or stored as it does by itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -35,9 +36,12 @@ def first():
     return frame
 
 
+place = Path(sys.argv[1]) / "dagster"
+shutil.rmtree(place, ignore_errors=True)
+keeper = dg.FilesystemIOManager(base_dir=str(place)) if sys.argv[3] else dg.mem_io_manager
 before = time.process_time()
 assets = [first, *(step(number) for number in range(1, 21))]
-done = dg.materialize(assets, resources={"io_manager": dg.mem_io_manager})
+done = dg.materialize(assets, resources={"io_manager": keeper})
 total = int(done.asset_value("f20")["a"].sum())
 spent = time.process_time() - before
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
