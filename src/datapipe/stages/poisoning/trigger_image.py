@@ -109,7 +109,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "17"
+    version: ClassVar[str] = "18"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -177,10 +177,9 @@ class TriggerImage(Stage):
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
             ranked = _ranked(content, filters, context.rng(f"halves {turn}"), bar)
+            filters.forget()  # the rows found are told by another one
             ranked = counted_once(ranked, look.values, bar)
             telling = _telling(ranked, bar)
-            if not telling:
-                filters.forget()
             moving = [] if telling else look.moving(content, TESTS)
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen:
@@ -188,6 +187,8 @@ class TriggerImage(Stage):
                 ranked = counted_once(ranked, look.values, bar)
                 telling = _telling(ranked, bar)
             if not telling and not seen:
+                ranked = ranked[:1]
+                look.forget()
                 rng = context.rng(f"stamps {turn}")
                 ranked = _sorted([*ranked[:1], *_of_stamps(content, look, rng)])
                 ranked = counted_once(ranked, look.values, bar)
