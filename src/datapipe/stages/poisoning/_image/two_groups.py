@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._image.content import Content, without_direction
 from datapipe.stages.poisoning._image.copies import are_kin
-from datapipe.stages.poisoning._image.levels import MOST_NATURAL, tail
+from datapipe.stages.poisoning._image.levels import tail
 from datapipe.stages.poisoning._image.matched_filter import (
     FEWEST_KINDS,
     HALVES,
@@ -43,7 +43,8 @@ kind of their label: of 300 clean sets (embeddings, colours) the oddest kinds ha
 MOST_OTHERS, NATURAL_SIDE, SIDES_WORTH = 0.75, 0.05, 40.0
 """By nature one side of a label shows something else as often as three quarters of the other labels
 do at most, and so often at least; and so many rows that share is worth. Of 1,008 labels of 104 sets
-of embeddings, none of them with a pattern, the likeliest had a chance of .006."""
+of embeddings, none of them with a pattern, the likeliest had a chance of .006.
+"""
 LEAST_PART = 0.1
 """Share of a label's rows that a texture of its own must be on: a few odd ones part far by nature.
 """
@@ -150,7 +151,7 @@ def aside_test(content: Content, filters: Filters) -> list[Evidence]:
         p_value = 1.0
         if len(others) >= FEWEST_LABELS - 1 and several_kinds(view, mine):
             usual = float(np.quantile([(hits + 1) / (n + 2) for hits, n in others], MOST_OTHERS))
-            rate = float(np.clip(max(beside, usual), NATURAL_SIDE, MOST_NATURAL))
+            rate = max(beside, usual, NATURAL_SIDE)
             p_value = tail(mine.size, size, rate, SIDES_WORTH)
         made.append(Evidence(label, mine.size, size, p_value, mine, ASIDE, view))
     return made
