@@ -34,7 +34,7 @@ from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.two_groups import group_test, may_be_natural
+from datapipe.stages.poisoning._image.two_groups import aside_test, group_test, may_be_natural
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -47,9 +47,10 @@ FEW = 0.1
 FEWEST_TELLING = 0.6
 """Share of rows whose neighbours must agree with their label for content to mean anything."""
 MOST_TRIGGERS = 6
-TESTS = 17
+TESTS = {False: 17, True: 6}
 """Kinds of evidence that share alpha: four of filters on pixels, three on textures, three on tones,
-four of exact values, two of windows, one of squares."""
+four of exact values, two of windows, one of squares; of embeddings four of filters, one of sides,
+and values that stand to the letter at one place."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
 UNHEARD = {
     True: "give embeddings from before the last activation, or the pixels themselves",
@@ -109,7 +110,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "17"
+    version: ClassVar[str] = "18"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -176,25 +177,27 @@ class TriggerImage(Stage):
         first: list[Evidence] = []
         bar = self.alpha * (FEW if _are_few(content) else 1.0)
         for turn in range(MOST_TRIGGERS):
-            ranked = _ranked(content, filters, context.rng(f"halves {turn}"), bar)
-            ranked = counted_once(ranked, look.values, bar)
+            rng = context.rng(f"halves {turn}")
+            ranked = _ranked(content, filters, rng, bar, TESTS[look.embedded])
+            filters.forget()  # the rows found are told by another one
+            ranked = counted_once(ranked, look.values, bar, embedded=look.embedded)
             telling = _telling(ranked, bar)
-            if not telling:
-                filters.forget()
-            moving = [] if telling else look.moving(content, TESTS)
+            moving = [] if telling else look.moving(content, TESTS[look.embedded])
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen:
                 ranked = _sorted([*ranked[:1], *_of_textures(content, filters, look.views, bar)])
-                ranked = counted_once(ranked, look.values, bar)
+                ranked = counted_once(ranked, look.values, bar, embedded=look.embedded)
                 telling = _telling(ranked, bar)
             if not telling and not seen:
+                ranked = ranked[:1]
+                look.forget()
                 rng = context.rng(f"stamps {turn}")
                 ranked = _sorted([*ranked[:1], *_of_stamps(content, look, rng)])
-                ranked = counted_once(ranked, look.values, bar)
+                ranked = counted_once(ranked, look.values, bar, embedded=look.embedded)
                 telling = _telling(ranked, bar)
             if not telling and not seen and not look.embedded:
                 ranked = _sorted([*ranked[:1], *_of_soft_rows(content, filters)])
-                ranked = counted_once(ranked, look.values, bar)
+                ranked = counted_once(ranked, look.values, bar, embedded=look.embedded)
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
@@ -255,7 +258,8 @@ class TriggerImage(Stage):
         """Fewest rows that nearly any patch must be on to raise an alarm in these data."""
         content = ground.content
         alpha = self.alpha * (FEW if _are_few(content) else 1.0)
-        return fewest_found(ground, TESTS * content.classes, alpha, context.rng("replanted"))
+        times = TESTS[ground.embedded] * content.classes
+        return fewest_found(ground, times, alpha, context.rng("replanted"))
 
 
 def _unsure(finding: Finding, why: str, of: int) -> Finding:
@@ -270,20 +274,24 @@ def _ground(look: Look, content: Content, filters: Filters) -> Ground:
 
 
 def _ranked(
-    content: Content, filters: Filters, rng: np.random.Generator, bar: float
+    content: Content, filters: Filters, rng: np.random.Generator, bar: float, tests: int
 ) -> list[Evidence]:
-    """The evidence of the filter tests of pixels, most telling first.
+    """The evidence of the filter tests of pixels, most telling first, among so many kinds.
 
     Groups of a label are asked only where nothing else raises an alarm, for they fail less.
     """
     try_all(content, filters, rng)
     pairs = pair_test(content, filters)
-    made = _corrected(filters, transfer_test(content, filters), pairs, blind_test(content, filters))
-    if _telling(made, bar):
+    across, blind = transfer_test(content, filters), blind_test(content, filters)
+    made = _corrected(filters, across, pairs, blind, tests=tests)
+    embedded = tests == TESTS[True]
+    if _telling(made, FEW * bar if embedded else bar):  # copies may count for less yet
         return made
-    hidden = hidden_test(content, filters)
-    groups = _corrected(filters, group_test(content, filters))
-    return _sorted([*made, *_corrected(filters, hidden, beside=len(pairs)), *groups])
+    hidden = _corrected(filters, hidden_test(content, filters), beside=len(pairs), tests=tests)
+    made = [*made, *hidden, *_corrected(filters, group_test(content, filters), tests=tests)]
+    if embedded:
+        made += _corrected(filters, aside_test(content, filters), tests=tests)
+    return _sorted(made)
 
 
 def _of_textures(
@@ -322,9 +330,12 @@ def _of_view(
 
 
 def _of_stamps(content: Content, look: Look, rng: np.random.Generator) -> list[Evidence]:
-    """The evidence of exact values."""
-    placed = placed_test(content, look.places)
-    return _corrected(None, *stamp_tests(content, look.pixels, rng), placed)
+    """The evidence of exact values; embeddings have none but those that recur to the letter.
+
+    What a network is unsure of lies in one corner of what it makes of images, whatever it shows.
+    """
+    stamps = [] if look.embedded else stamp_tests(content, look.pixels, rng)
+    return _corrected(None, *stamps, placed_test(content, look.places), tests=TESTS[look.embedded])
 
 
 def _of_soft_rows(content: Content, filters: Filters) -> list[Evidence]:
@@ -342,14 +353,16 @@ def _whole(evidence: Evidence, look: Look) -> Trigger:
     return replace(made, rows=np.union1d(made.rows, evidence.rows)) if evidence.faint else made
 
 
-def _corrected(filters: Filters | None, *tests: list[Evidence], beside: int = 0) -> list[Evidence]:
+def _corrected(
+    filters: Filters | None, *every: list[Evidence], beside: int = 0, tests: int = TESTS[False]
+) -> list[Evidence]:
     """The evidence of some tests, most telling first, p-values corrected for how many.
 
-    `beside` counts others of the same test.
+    `beside` counts others of the same test, `tests` the kinds that share alpha.
     """
     ranked: list[Evidence] = []
-    for evidence in tests:
-        times = TESTS * (beside + len(evidence))
+    for evidence in every:
+        times = tests * (beside + len(evidence))
         ranked.extend(
             replace(e, p_value=min(1.0, e.p_value * times), filters=filters) for e in evidence
         )

@@ -11,7 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.neighbours import Components, nearest, principal
+from datapipe.measure.neighbours import Components, nearest
+from datapipe.stages.poisoning._image.axes import principal_of
 from datapipe.stages.poisoning._image.pixels import BLOCK_BYTES, Pixels, some
 
 Thin = NDArray[np.float32]
@@ -30,6 +31,8 @@ LANDMARKS = 6000
 """Beyond this many rows a sample of them speaks for the others: time stays linear."""
 FEWEST_OWN = 16
 """With fewer genuine rows a label does not tell what its rows are like."""
+TOLD_AT_ONCE = 1000
+"""So many rows ask for their neighbours at a time."""
 MOST_TELLING = 5000
 """From about so many rows come the components in which neighbours are near."""
 MOST_AXES = 3000
@@ -141,9 +144,10 @@ def content_of(pixels: Pixels, labels: Ints, rng: np.random.Generator) -> Conten
     are each other's neighbours and would otherwise vouch for each other's label.
     """
     classes = int(labels.max()) + 1
-    axes = principal(pixels.stored[:: max(1, len(pixels) // MOST_TELLING)], COMPONENTS, rng)
-    votes, telling = _votes(_coordinates(axes, pixels), labels, classes, rng)
-    return _with_content(pixels, labels, votes, telling)
+    telling = np.arange(0, len(pixels), max(1, len(pixels) // MOST_TELLING))
+    axes = principal_of(pixels, telling, COMPONENTS, rng)
+    votes, share = _votes(_coordinates(axes, pixels), labels, classes, rng)
+    return _with_content(pixels, labels, votes, share)
 
 
 def _coordinates(axes: Components, pixels: Pixels, rows: Ints | None = None) -> Thin:
@@ -185,8 +189,8 @@ def _votes(
     votes = np.empty((n, classes))
     votes[marks] = voted
     other = np.setdiff1d(np.arange(n), marks, assume_unique=True)
-    for start in range(0, other.size, LANDMARKS):
-        mine = other[start : start + LANDMARKS]
+    for start in range(0, other.size, TOLD_AT_ONCE):
+        mine = other[start : start + TOLD_AT_ONCE]
         near, weight = _weighted(reduced[marks], reduced[mine])
         votes[mine] = _shares(told[near], weight * _trust(doubt)[near], classes)
     return votes, telling
@@ -240,9 +244,8 @@ def without_direction(
     if silent is not None:
         others = np.setdiff1d(others, silent)
     toward = direction.astype(np.float32)
-    blind = content.pixels.take(some(others, MOST_AXES))
-    blind -= np.outer(blind @ toward, toward)
-    axes = principal(blind, COMPONENTS, rng)  # orthogonal to it
+    seen = some(others, MOST_AXES)
+    axes = principal_of(content.pixels, seen, COMPONENTS, rng, toward)  # orthogonal to it
     reduced, asked = (_coordinates(axes, content.pixels, r) for r in (others, mine))
     near = nearest(reduced, asked, k=NEIGHBOURS + 1).indices
     other = others[near] != mine[:, None]

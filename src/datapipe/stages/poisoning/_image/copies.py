@@ -29,18 +29,21 @@ has it, and so much more: of four kinds of letters in labels of several it was t
 of seven sets of planted rows at most 1.3 times."""
 
 
-def counted_once(ranked: list[Evidence], pixels: Pixels, bar: float) -> list[Evidence]:
+def counted_once(
+    ranked: list[Evidence], pixels: Pixels, bar: float, *, embedded: bool = False
+) -> list[Evidence]:
     """Evidence that would raise an alarm, with copies counted once: most telling first.
 
     The logarithm of a chance falls about as the number of rows does; how far groups part does not
-    depend on it.
+    depend on it. A network that has learnt a pattern puts the rows with it beside their label: that
+    `embedded` ones lie near it tells nothing.
     """
     made, rest = [], list(ranked)
     while rest:
         one = rest.pop(0)
         alarm = one.p_value <= bar and one.rows.size and one.test != TWO_GROUPS
         share = different(one.view, pixels, one.rows) if alarm else 1.0
-        if alarm and like_their_label(one.view, pixels, one.rows):
+        if alarm and not embedded and like_their_label(one.view, pixels, one.rows):
             share = 0.0
         made.append(replace(one, p_value=one.p_value**share))
         stands = alarm and one.test not in OF_A_GROUP and made[-1].p_value <= bar

@@ -27,7 +27,8 @@ Ints = NDArray[np.int64]
 
 HIDDEN = "split-half, one group of a label"
 GROUPED = "cross-source, one group of a label"
-OF_A_GROUP = (HIDDEN, GROUPED)
+ASIDE = "one side of a label"
+OF_A_GROUP = (HIDDEN, GROUPED, ASIDE)
 NEARLY_ALL = 0.8
 """Share of a group that textures part which must show one class: of one among labels of several
 letters a third or a half did, of rows planted all.

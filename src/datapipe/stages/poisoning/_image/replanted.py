@@ -203,7 +203,8 @@ def _p_value(one: _Planting, ground: Ground, count: int, enough: float) -> float
     least = min(p_values) * len(p_values)
     if least <= enough:
         return least
-    least = min(least, evidence_across(stamps, one.label).p_value)
+    if not ground.embedded:
+        least = min(least, evidence_across(stamps, one.label).p_value)
     if least <= enough:
         return least
     for places in ground.places:

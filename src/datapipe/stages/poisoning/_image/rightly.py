@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.neighbours import principal
+from datapipe.stages.poisoning._image.axes import principal_of
 from datapipe.stages.poisoning._image.content import COMPONENTS, Content
 from datapipe.stages.poisoning._image.parted import without_crowd
 from datapipe.stages.poisoning._image.pixels import Pixels, some
@@ -43,7 +43,7 @@ def like_their_label(content: Content, pixels: Pixels, rows: Ints) -> bool:
     told = some(np.flatnonzero(taught), MOST_TAUGHT)
     if not np.isin(np.union1d(labels[rows], shows[rows]), labels[told]).all():
         return False
-    axes = principal(pixels.only(told).stored, COMPONENTS, np.random.default_rng(rows.size))
+    axes = principal_of(pixels, told, COMPONENTS, np.random.default_rng(rows.size))
     middle = axes.mean @ axes.axes.T
     among, asked = (pixels.project(axes.axes.T, r) - middle for r in (told, rows))
     means, spread = _around(among.astype(np.float64), labels[told], content.classes)

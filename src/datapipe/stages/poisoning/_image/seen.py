@@ -109,6 +109,10 @@ class Look:
             return []
         return list(textures(self.pixels, self.shape) if self.pictures else tones(self.pixels))
 
+    def forget(self) -> None:
+        """Let go of the views, which take as much as the pixels in bytes."""
+        self.__dict__.pop("views", None)
+
     def moving(self, content: Content, times: int) -> list[Trigger]:
         """Patches that may lie anywhere, most telling first; none where rows are no pictures.
 

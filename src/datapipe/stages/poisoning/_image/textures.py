@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.measure.neighbours import principal
+from datapipe.stages.poisoning._image.axes import principal_of
 from datapipe.stages.poisoning._image.pixels import Pixels
 
 Thin = NDArray[np.float32]
@@ -72,8 +72,9 @@ def tones(pixels: Pixels) -> Iterator[Pixels]:
 
 def _spectrum(pixels: Pixels) -> Thin:
     """Log energy of each row along bands of principal components, and of what these leave over."""
-    sample = pixels.stored[:: max(1, len(pixels) // MOST_TELLING)]
-    found = principal(sample, COMPONENT_BANDS[-1], np.random.default_rng(pixels.shape[1]))
+    telling = np.arange(0, len(pixels), max(1, len(pixels) // MOST_TELLING))
+    rng = np.random.default_rng(pixels.shape[1])
+    found = principal_of(pixels, telling, COMPONENT_BANDS[-1], rng)
     edges = [e for e in COMPONENT_BANDS if e < len(found.axes)] + [len(found.axes)]
     along = pixels.project(found.axes.T) - found.mean @ found.axes.T
     every = np.concatenate([((b - found.mean) ** 2).sum(1) for _, b in pixels.blocks()])
