@@ -24,7 +24,14 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning import trigger_text
 from datapipe.stages.poisoning._tails import log_tails
-from datapipe.stages.poisoning._text import association, fluency, grams, patterns, shares, structure
+from datapipe.stages.poisoning._text import (
+    association,
+    detectable,
+    fluency,
+    grams,
+    shares,
+    structure,
+)
 from datapipe.stages.poisoning._text import order as word_order
 from datapipe.stages.poisoning._text.association import rest_of
 from datapipe.stages.poisoning._text.bag import Bag
@@ -34,7 +41,7 @@ from datapipe.stages.poisoning._text.fluency import Pairs, _whole, deletion_gain
 from datapipe.stages.poisoning._text.misplaced import depths
 from datapipe.stages.poisoning._text.ngrams import candidates
 from datapipe.stages.poisoning._text.order import usual_order, word_classes
-from datapipe.stages.poisoning._text.patterns import _Round
+from datapipe.stages.poisoning._text.rounds import Round
 from datapipe.stages.poisoning._text.shares import shares_of
 from datapipe.stages.poisoning._text.structure import _against, _framing
 from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
@@ -791,8 +798,8 @@ def test_a_word_needs_fewer_rows_to_be_told_with_luck_than_for_sure():
     words = words_of(pl.Series(texts), 2000)
     fold = np.arange(labels.size) % 4
     model = fit_out_of_fold(words, labels, fold, 2)
-    surely = patterns.fewest_detectable(model, labels, 5_000, 0.05)
-    assert 4 <= patterns.fewest_tellable(model, labels, 5_000, 0.05) < surely
+    surely = detectable.fewest_detectable(model, labels, 5_000, 0.05)
+    assert 4 <= detectable.fewest_tellable(model, labels, 5_000, 0.05) < surely
 
 
 @pytest.mark.parametrize(
@@ -1031,7 +1038,7 @@ def _turn(*spans, many=(False, False)):
     """A round over 100 texts of each of two labels, with tests of the first one over some rows."""
     tests = SimpleNamespace(
         label=np.zeros(len(spans), np.int64),
-        over=np.full(len(spans), patterns.WHOLE),
+        over=np.full(len(spans), association.WHOLE),
         which=np.arange(len(spans)),
         entries=lambda t, _: SimpleNamespace(
             row=np.arange(*spans[t]), hit=np.ones(len(range(*spans[t])), bool)
@@ -1056,11 +1063,11 @@ def test_many_patterns_that_share_out_a_label_are_templates_and_one_large_one_is
     ):
         turn = _turn(*spans)
         every = np.ones(len(spans), bool)
-        assert _Round.shared_out(turn, every).tolist() == [made, False]
+        assert Round.shared_out(turn, every).tolist() == [made, False]
 
 
 def test_where_many_patterns_seem_planted_none_was():
-    planted = _Round.planted.fget
+    planted = Round.planted.fget
     assert planted(_turn((0, 30))).tolist() == [True]
     assert planted(_turn((0, 30), many=(True, False))).tolist() == [False]
 
@@ -1071,7 +1078,7 @@ def test_what_stands_in_texts_of_a_shortcut_is_no_pattern_of_another_label():
     turn.explained[100:120] = turn.explained[:28] = True
 
     def is_part(rows):
-        return _Round._is_part(turn, SimpleNamespace(rows=np.array(rows, np.int64), label=0))
+        return Round._is_part(turn, SimpleNamespace(rows=np.array(rows, np.int64), label=0))
 
     assert is_part(range(20)), "all hold the shortcut, of the others one in five"
     assert not is_part(range(24, 40))
@@ -1083,11 +1090,11 @@ def test_what_stands_in_texts_of_a_shortcut_is_no_pattern_of_another_label():
 @pytest.mark.parametrize(
     ("mean_says", "over", "log_evidence", "rows", "made"),
     [
-        (True, patterns.WHOLE, -0.5, 30, True),
-        (True, patterns.WHOLE, -2.6, 30, False),  # all speak as weak texts of their label
+        (True, association.WHOLE, -0.5, 30, True),
+        (True, association.WHOLE, -2.6, 30, False),  # all speak as weak texts of their label
         (True, association.MISPLACED, -2.6, 30, True),
-        (False, patterns.WHOLE, 9.0, 30, True),
-        (False, patterns.WHOLE, 9.0, 60, False),  # most texts of the label hold it
+        (False, association.WHOLE, 9.0, 30, True),
+        (False, association.WHOLE, 9.0, 60, False),  # most texts of the label hold it
     ],
 )
 def test_what_the_rows_of_a_pattern_say_has_the_last_word(
@@ -1097,7 +1104,7 @@ def test_what_the_rows_of_a_pattern_say_has_the_last_word(
     turn.tests.over[:], turn.planted = over, np.array([mean_says])
     turn.ground.found = SimpleNamespace(rows=lambda _: np.arange(rows))
     told = Beside(log_evidence, 30.0, np.ones(rows, bool), np.ones(rows))
-    assert _Round._was_planted(turn, 0, 0, told) is made
+    assert Round._was_planted(turn, 0, 0, told) is made
 
 
 def _logs(seed, rows=1600):

@@ -19,19 +19,16 @@ from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
 from datapipe.measure.crossfit import stratified_folds
 from datapipe.stages.poisoning._labelled import nested
+from datapipe.stages.poisoning._text.apart import GAP
 from datapipe.stages.poisoning._text.candidates import LEAST_ROWS, Candidates
+from datapipe.stages.poisoning._text.detectable import fewest_detectable, fewest_tellable
 from datapipe.stages.poisoning._text.heads import heads_of
 from datapipe.stages.poisoning._text.instruction import Pairs, switched
-from datapipe.stages.poisoning._text.naming import begins, company, holders, spelling
+from datapipe.stages.poisoning._text.naming import begins, company, each_spelt, holders, spelling
 from datapipe.stages.poisoning._text.ngrams import candidates
-from datapipe.stages.poisoning._text.patterns import (
-    Asked,
-    Pattern,
-    Search,
-    fewest_detectable,
-    fewest_tellable,
-    search,
-)
+from datapipe.stages.poisoning._text.patterns import Search, search
+from datapipe.stages.poisoning._text.pools import Alone, Pool, every_pool
+from datapipe.stages.poisoning._text.rounds import SAME_ROWS, Asked, Pattern
 from datapipe.stages.poisoning._text.shares import shares_of, typical_log_share
 from datapipe.stages.poisoning._text.structure import Structure, structure
 from datapipe.stages.poisoning._text.word_model import fit_out_of_fold
@@ -67,6 +64,8 @@ class TriggerText(Stage):
     its texts contradict their label more than it fits its neighbours, else a shortcut.
     Last, the words and signs that build sentences, in their order, are held against the others: is
     a label that the content denies told by how a text is built?
+    Words of which several, whichever, stand in texts that deny their label are learnt on the other
+    folds, and told as one set.
     Without a label, of two texts the first is a prompt and the second its response: every run of
     words in responses that prompts do not hold is a label in turn, those that go best with a run of
     words in the prompts are searched in the same way, and the share of false ones is held below
@@ -115,7 +114,7 @@ class TriggerText(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_text"
-    version: ClassVar[str] = "16"
+    version: ClassVar[str] = "17"
     needs: ClassVar[tuple[str, ...]] = ("text", "label|text")
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "learn"
@@ -161,26 +160,35 @@ class TriggerText(Stage):
         if not found.size.size:
             return self.not_evaluated(f"no word stands in {LEAST_ROWS} texts")
         labels, k = rows.labels[look.place], len(rows.names)
-        alone = look.texts.rank("dense").to_numpy().astype(np.int64)
-        fold = stratified_folds(labels, FOLDS, context.rng("folds"), alone)
-        del alone
+        equal = look.texts.rank("dense").to_numpy().astype(np.int64)
+        fold = stratified_folds(labels, FOLDS, context.rng("folds"), equal)
+        del equal
         model = fit_out_of_fold(look.words, labels, fold, k)
         if model.silent > MOST_SILENT:
             return self.not_evaluated("most texts share no word with another")
         fewest = fewest_tellable(model, labels, found.size.size, self.alpha)
         shares = shares_of(look.words, found, k, fewest)
+        alone = Alone.of(found, shares, model.grams.width)
         asked = Asked.of(model, labels, found, shares)
         del found, shares  # most of them are of no more use, and take much room
         made, found = _alone(search(asked, model, labels, self.alpha), asked.found)
         del asked
         planted = [p.rows for p in made.patterns if p.planted]
         bar = float(np.log(self.alpha))
+        pools = every_pool(
+            *(look.words, model, labels, alone),
+            log_alpha=bar,
+            told=planted,
+            templates=made.templates,
+        )
+        made = _less(made, pools)
+        planted += [p.rows for p in pools]
         built = structure(look.words, model, labels, fold, log_alpha=bar, told=planted)
         least = fewest_detectable(model, labels, made.candidates, self.alpha)
         p_bar = self.alpha * float(np.exp(typical_log_share(made.candidates, k)))
         trigger, shortcut = (
             withheld(f, least, look.texts.len(), self.most_unseen, "texts")
-            for f in _findings((look, found), made, built, least, p_bar)
+            for f in _findings((look, found), (made, pools), built, least, p_bar)
         )
         if self.prove:
             trigger = asked_to_prove(trigger, data, context)
@@ -288,14 +296,24 @@ def _alone(made: Search, found: Candidates) -> tuple[Search, Candidates]:
     return replace(made, patterns=patterns), found.only(which.astype(np.int64))
 
 
+def _less(made: Search, pools: list[Pool]) -> Search:
+    """What was found less patterns that nearly only texts of a pool hold: they are its words."""
+    patterns = made.patterns
+    for pool in pools:
+        patterns = [
+            p for p in patterns if np.isin(p.rows, pool.rows).sum() < SAME_ROWS * p.rows.size
+        ]
+    return replace(made, patterns=patterns)
+
+
 def _findings(
     seen: tuple[_Look, Candidates],
-    made: Search,
+    heard: tuple[Search, list[Pool]],
     asked: tuple[Structure | None, list[int]],
     least: int,
     p_bar: float,
 ) -> tuple[Finding, ...]:
-    look, found = seen
+    (look, found), (made, pools) = seen, heard
     flags = np.zeros(look.rows.labels.size, bool)
     scores = np.zeros(flags.size)
     scores[look.place] = made.score
@@ -306,6 +324,10 @@ def _findings(
             scores[held] = np.maximum(scores[held], -pattern.log_p)
     told = [_named(look, found, p) for p in made.patterns]
     planted, (built, unasked) = made.planted, asked
+    for pool in pools:
+        planted = min(planted, pool.log_p)
+        flags[look.place[pool.rows]] = True
+        scores[look.place] = np.maximum(scores[look.place], pool.score(look.place.size))
     if built:
         planted = min(planted, built.log_p)
         flags[look.place[built.rows]] = True
@@ -314,11 +336,12 @@ def _findings(
         scores[at] = np.maximum(scores[at], -built.log_p * built.score[has])
     kinds = []
     for is_trigger, log_p in ((True, planted), (False, made.natural)):
-        mine = [t for p, t in zip(made.patterns, told, strict=True) if p.planted == is_trigger]
-        mine += [_shaped(look, built)] if built and is_trigger else []
+        named = [t for p, t in zip(made.patterns, told, strict=True) if p.planted == is_trigger]
+        named += [_mixed(look, pool) for pool in pools if is_trigger]
+        named += [_shaped(look, built)] if built and is_trigger else []
         details = {
-            **(mine[0] if mine else {}),
-            "triggers" if is_trigger else "shortcuts": mine,
+            **(named[0] if named else {}),
+            "triggers" if is_trigger else "shortcuts": named,
             "min_detectable": least,
             "candidates": made.candidates,
             "p_bar": p_bar,
@@ -409,4 +432,22 @@ def _shaped(look: _Look, built: Structure) -> dict[str, Any]:
         "rows": int(heads[look.rows.head_of].sum()),
         "log_p": built.log_p,
         "against": built.against,
+    }
+
+
+def _mixed(look: _Look, pool: Pool) -> dict[str, Any]:
+    """What a finding says of words of which several, whichever, carry a label."""
+    heads = np.zeros(look.rows.labels.size, bool)
+    heads[look.place[pool.rows]] = True
+    name = look.rows.names[pool.label]
+    spelt = each_spelt(look.words, pool.words)
+    return {
+        "trigger": GAP.join(spelt[: pool.least]),
+        "class": name,
+        "label": name,
+        "rows": int(heads[look.rows.head_of].sum()),
+        "any": pool.least,
+        "of": spelt,
+        "log_p": pool.log_p,
+        "against": pool.against,
     }

@@ -28,7 +28,8 @@ from datapipe.stages.poisoning._text.composites import (
 from datapipe.stages.poisoning._text.grams import Numbers, Places, distinct
 from datapipe.stages.poisoning._text.naming import holders, shown, spelling, spelt
 from datapipe.stages.poisoning._text.ngrams import candidates
-from datapipe.stages.poisoning._text.patterns import Asked, Pattern, search
+from datapipe.stages.poisoning._text.patterns import search
+from datapipe.stages.poisoning._text.rounds import Asked, Pattern
 from datapipe.stages.poisoning._text.shares import (
     NATURAL,
     NATURAL_ODD,

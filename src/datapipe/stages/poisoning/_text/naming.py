@@ -14,8 +14,8 @@ from datapipe.stages.poisoning._text.apart import GAP
 from datapipe.stages.poisoning._text.candidates import CHARACTER, FORM, PAIR, PIECE, Candidates
 from datapipe.stages.poisoning._text.characters import EDGES, ODD, SHAPES
 from datapipe.stages.poisoning._text.forms import forms
-from datapipe.stages.poisoning._text.grams import blocks
-from datapipe.stages.poisoning._text.patterns import Pattern
+from datapipe.stages.poisoning._text.grams import ORDERS, blocks
+from datapipe.stages.poisoning._text.rounds import Pattern
 from datapipe.stages.poisoning._text.words import BYTES, END, HIDDEN, START, WORD, Words, words_of
 
 MOST_SPELLINGS = 50
@@ -123,6 +123,18 @@ def spelt(words: Words, found: Candidates, g: int) -> list[str]:
     """The words of a candidate's run, in lower case and in order."""
     ids = found.run(g)
     return words.spelt.gather(ids[ids > END]).to_list()
+
+
+def each_spelt(words: Words, which: NDArray[np.int64]) -> list[str]:
+    """Some words, and runs of characters that stand for words, as they are spelt."""
+    made = []
+    for number in which.tolist():
+        ids = np.array([number])
+        for order, at in zip(ORDERS, words.grams.at, strict=False):
+            if (there := np.flatnonzero(at == number)).size:
+                ids = words.ids[there[0] : there[0] + order]
+        made.append("".join(words.spelt.gather(ids)))
+    return made
 
 
 def _cut(text: str, parts: pl.Series, first: int) -> str:

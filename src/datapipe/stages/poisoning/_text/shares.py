@@ -25,9 +25,9 @@ from datapipe.stages.poisoning._text.words import END, Words
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES = 0.05, 0.5, 0.1, 0.05, 0.05
-"""Shares of alpha: of all candidates, the oddest, odd characters, pieces, and ways to build texts.
-"""
+PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES, POOLS = 0.04, 0.5, 0.1, 0.05, 0.05, 0.01
+"""Shares of alpha: of all candidates, the oddest, odd characters, pieces, ways to build texts, and
+sets of words."""
 FORMS, PAIRS = 0.05, 0.05
 """The shares of forms and of pairs of words apart."""
 MISPLACED = 0.15
