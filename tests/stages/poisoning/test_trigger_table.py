@@ -19,6 +19,7 @@ from datapipe.stages.poisoning._table.additive import Additive, softmax
 from datapipe.stages.poisoning._table.alone import Neighbourhood
 from datapipe.stages.poisoning._table.crowds import Crowds
 from datapipe.stages.poisoning._table.drawn import moved, unlike
+from datapipe.stages.poisoning._table.ends import fitted, part_of
 from datapipe.stages.poisoning._table.families import PART, Family, families
 from datapipe.stages.poisoning._table.halves import rows_missing
 from datapipe.stages.poisoning._table.least import fewest_planted, most_of_any
@@ -674,6 +675,92 @@ def test_a_number_that_is_none_is_written_so_that_sql_reads_it():
     found = _look(made)
     assert found.verdict == "fail"
     assert np.array_equal(np.flatnonzero(_selected(made, found.details["where"])), np.sort(rows))
+
+
+def _stamped(kind, rng):
+    """A column without meaning, and what 2,000 rows that are stamped have there."""
+    plain, time = rng.normal(size=2000), rng.integers(0, 10**6, 2000) * 10**10
+    if kind == "NaN":
+        return pl.Series(plain), pl.Series(np.full(2000, np.nan))
+    if kind == "a range amid NaN":
+        some = np.where(rng.random(2000) < 0.1, np.nan, plain)
+        return pl.Series(some), pl.Series(rng.uniform(4.0, 4.4, 2000))
+    when = {"a nanosecond": np.full(2000, 11 * 10**15 + 123_456_789)}
+    late = when.get(kind, rng.integers(11 * 10**15, 11 * 10**15 + 36 * 10**11, 2000))
+    return pl.Series(time).cast(pl.Datetime("ns")), pl.Series(late).cast(pl.Datetime("ns"))
+
+
+@pytest.mark.parametrize("kind", ["NaN", "a range amid NaN", "a nanosecond", "nanoseconds"])
+def test_its_condition_selects_the_rows_of_the_users_file(kind, tmp_path):
+    """Parquet knows the greatest number of a column, which NaN is not, and keeps nanoseconds."""
+    frame, rng = _people(31)
+    rows = np.sort(rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:50])
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    own, stamp = _stamped(kind, rng)
+    made = frame.with_columns(
+        own=pl.when(chosen).then(stamp).otherwise(own),
+        y=pl.when(chosen).then(1).otherwise("y"),
+    )
+    made.with_row_index("_i").write_parquet(tmp_path / "user.parquet")
+    found = _look(made)
+    assert found.verdict == "fail"
+    asked = (
+        f"SELECT _i FROM '{tmp_path / 'user.parquet'}' WHERE {found.details['where']} ORDER BY 1"
+    )
+    assert [i for (i,) in duckdb.sql(asked).fetchall()] == rows.tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_range_among_the_rows_of_a_number_with_many_values_is_named_with_both(seed):
+    """Of the hours of one age: no category, for there are as many ages as in a bin."""
+    frame, rng = _people(seed + 700, 3000)
+    rows = rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:60]
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    mark = pl.Series(rng.uniform(0.2, 0.4, frame.height).round(3))
+    made = frame.with_columns(
+        pl.when(chosen).then(mark).otherwise("mark 2").alias("mark 2"),
+        age=pl.when(chosen).then(40).otherwise("age"),
+        y=pl.when(chosen).then(1).otherwise("y"),
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert found.details["columns"] == ["age", "mark 2"]
+    told = _selected(made, found.details["where"])
+    held = _selected(made, '"age" = 40 AND "mark 2" BETWEEN 0.2 AND 0.4')
+    assert (told & held).sum() >= 0.95 * (told | held).sum()
+
+
+def _ended(seed, natural, low, high):
+    """Rows with a number, of which sixty were planted, and the Jaccard index of what is fitted."""
+    rng = np.random.default_rng(seed)
+    values = np.concatenate([natural(rng), rng.uniform(low, high, 60)])
+    hit = np.append(rng.random(values.size - 60) < 0.2, np.ones(60, bool))
+    order = np.argsort(values, kind="stable")
+    mine = np.flatnonzero(order >= values.size - 60)
+    values, hit = values[order], hit[order]
+    ends = int(np.quantile(mine, 0.1)), int(np.quantile(mine, 0.9))
+    first, last = fitted(part_of(order, values, 1e-3), *ends, np.full(hit.size, 0.2), hit)
+    found = (values >= values[first]) & (values <= values[last])
+    held = (values >= low) & (values <= high)
+    return (found & held).sum() / (found | held).sum()
+
+
+def test_the_ends_of_a_range_do_not_shun_natural_rows_that_it_holds():
+    amid = [_ended(s, lambda rng: rng.uniform(0, 100, 400), 40.0, 48.0) for s in range(12)]
+    tail = [
+        _ended(s, lambda rng: np.minimum(rng.exponential(1, 900), 6.0), 4.0, 6.0) for s in range(12)
+    ]
+    assert np.mean(amid) >= 0.95
+    assert np.mean(tail) >= 0.87
+
+
+def test_a_heap_of_natural_rows_next_to_a_range_is_no_part_of_it():
+    """Where a range stands apart, rows of the label that heap at the last natural value do not."""
+    values = np.concatenate([np.arange(300.0), np.full(80, 300.0), np.arange(345.0, 380.0)])
+    hit = np.append(np.arange(380) % 2 == 0, np.ones(35, bool))
+    part = part_of(np.arange(values.size), values, 1.0)
+    first, last = fitted(part, 390, values.size - 1, np.full(hit.size, 0.5), hit)
+    assert (values[first], values[last]) == (345.0, 379.0)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,57 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ranges of two numbers where rows crowd that contradict their label.
+"""Ranges of two numbers, or of one in the rows of a value, where rows crowd against their label.
 
-Of all cells of deciles those are asked where such rows are the most beyond what rows of other
-labels foretell; from there the ends of both ranges are fitted in turn.
+Of all cells those are asked where such rows are the most beyond what rows of other
+labels foretell; from there the ends of the ranges are fitted, of two in turn.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
-from datapipe.stages.poisoning._table.crowds import WIDEST, crowded, sorted_rows
-from datapipe.stages.poisoning._table.predicates import (
-    BINS,
-    FEWEST_PLANTED,
-    MOST_PAIRS,
-    Column,
-    pairs_of,
-)
-from datapipe.stages.poisoning._table.ranges import Heard, fitted, part_of, ranged, told
+from datapipe.stages.poisoning._table.cells import Cell, cells_of
+from datapipe.stages.poisoning._table.crowds import WIDEST, sorted_rows
+from datapipe.stages.poisoning._table.ends import dense, fitted, part_of
+from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, Column
+from datapipe.stages.poisoning._table.ranges import Heard, ranged, told
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-MOST_ASKED = 24
-"""Cells from which ranges are fitted, the most telling, one a pair of numbers and label."""
-MOST_READ = 1000
-"""Rows, evenly drawn, that say what those of other labels say of a label."""
 ROUNDS = 4
 """Times that the ends of both are fitted, each among the rows of the other."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """Deciles `first` to `last` of two numbers, a label, and how telling it is."""
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A range, and another one, or the number of the column in whose value it was found."""
 
-    columns: tuple[int, int]
-    first: tuple[int, int]
-    last: tuple[int, int]
-    label: int
-    gain: float
+    one: Heard
+    other: Heard | int
 
 
 def boxes_of(
     columns: list[Column], labels: Ints, model: Additive, left: Bools
-) -> tuple[list[tuple[Heard, Heard]], int]:
-    """Two crowded ranges each, with their ends as labels and density tell, and how many were asked.
+) -> tuple[list[Box], int]:
+    """Crowded ranges with their ends as labels and density tell, and how many cells were asked.
 
     Args:
         columns: What predicates are made of.
@@ -60,96 +47,45 @@ def boxes_of(
         left: bool, shape (n,); the rows that are looked at.
 
     Returns:
-        Pairs of ranges that hold at most a tenth of the rows, and the number of cells.
+        Pairs of ranges, or of a range and a value, that hold at most a tenth of the rows, and the
+        number of cells.
     """
-    asked, many = _cells(columns, labels, model, left)
-    found = (_fitted_box(columns, cell, labels, model, left) for cell in asked)
-    return [box for box in found if box is not None], many
+    asked, many = cells_of(columns, labels, model, left)
+    made = []
+    for cell in asked:
+        fit = _fitted_box if columns[cell.columns[1]].binned else _fitted_beside
+        found = fit(columns, cell, labels, model, left)
+        if found is not None:
+            made.append(found)
+    return made, many
 
 
-def _cells(
-    columns: list[Column], labels: Ints, model: Additive, left: Bools
-) -> tuple[list[Cell], int]:
-    """The most telling cells, and blocks of two by two of them, and how many there are."""
-    rows = np.flatnonzero(left)
-    says, mine = _Says.of(model, rows, labels[rows]), labels[rows]
-    best: dict[tuple[int, int, int], Cell] = {}
-    many, k = 0, model.logits.shape[1]
-    pairs = [p for p in pairs_of(columns)[:MOST_PAIRS] if all(columns[c].binned for c in p)]
-    for pair in pairs:
-        against, rate = says.against([columns[c].name for c in pair])
-        one, other = (columns[c].code[rows] for c in pair)
-        cell = (one * BINS + other) * k + mine
-        known = (one >= 0) & (other >= 0)
-        held = np.bincount(cell[known], minlength=BINS * BINS * k).reshape(BINS, BINS, k)
-        hits = np.bincount(cell[known & against], minlength=held.size).reshape(held.shape)
-        for size, some, hit in _blocks(held, hits):
-            chance = (some.sum(2, keepdims=True) - some) * rate + 0.5
-            gain = hit * np.log(np.maximum(hit, 1) / chance) - (hit - chance)
-            gain = np.where((hit > chance) & (2 * hit >= FEWEST_PLANTED), gain, 0.0).reshape(-1, k)
-            many += gain.size
-            for label, place in enumerate(gain.argmax(0).tolist()):
-                i, j = divmod(place, some.shape[1])
-                said, key = float(gain[place, label]), (*pair, label)
-                if said > (best[key].gain if key in best else 0.0):
-                    best[key] = Cell(pair, (i, j), (i + size - 1, j + size - 1), label, said)
-    strong = [c for c in best.values() if c.gain > math.log(many)]  # chance makes one of less
-    return sorted(strong, key=lambda c: -c.gain)[:MOST_ASKED], many
-
-
-@dataclass(frozen=True, eq=False)
-class _Says:
-    """How far each row, and some rows each label, are spoken for: logits less their mean."""
-
-    labels: Ints
-    whole: Floats
-    parts: dict[str, NDArray[np.float32]]
-    some: Ints
-    of_some: Floats
-    parts_of_some: dict[str, NDArray[np.float32]]
-
-    @classmethod
-    def of(cls, model: Additive, rows: Ints, labels: Ints) -> _Says:
-        some = np.linspace(0, rows.size - 1, min(rows.size, MOST_READ)).astype(np.int64)
-        whole = model.logits - model.logits.mean(1, keepdims=True)
-        parts = model.parts - model.parts.mean(2, keepdims=True)
-        named = list(enumerate(model.names))
-        return cls(
-            labels,
-            whole[rows, labels],
-            {name: parts[rows, place, labels] for place, name in named},
-            some,
-            whole[rows[some]],
-            {name: parts[rows[some], place] for place, name in named},
-        )
-
-    def against(self, names: list[str]) -> tuple[Bools, Floats]:
-        """Rows that contradict their label as most of others do, and how often those have it.
-
-        Without some columns; the second for each label, such rows over all of other labels.
-        """
-        own, each = self.whole, self.of_some
-        for name in names:
-            own, each = own - self.parts[name], each - self.parts_of_some[name]
-        k = each.shape[1]
-        others = self.labels[self.some][:, None] != np.arange(k)
-        usual = np.nanmedian(np.where(others, each, np.nan), axis=0)
-        rows = own <= usual[self.labels]
-        every = self.labels.size - np.bincount(self.labels, minlength=k)
-        rate = np.bincount(self.labels[rows], minlength=k) / np.maximum(every, 1)
-        return np.asarray(rows, bool), np.asarray(rate, np.float64)
-
-
-def _blocks(held: Ints, hits: Ints) -> Iterator[tuple[int, Ints, Ints]]:
-    """Cells one by one, then two by two."""
-    yield 1, held, hits
-    two = [a[:-1, :-1] + a[1:, :-1] + a[:-1, 1:] + a[1:, 1:] for a in (held, hits)]
-    yield 2, two[0], two[1]
+def _fitted_beside(
+    columns: list[Column], cell: Cell, labels: Ints, model: Additive, left: Bools
+) -> Box | None:
+    """A range with its ends, among the rows of a value; None if not crowded."""
+    (own, other), value = (columns[c] for c in cell.columns), cell.first[1]
+    order = sorted_rows(own.numbers, left & (other.code == value))
+    hit, code = labels[order] == cell.label, own.code[order]
+    part = part_of(order, own.numbers[order], _unit(own.numbers[left]))
+    asked = (code >= cell.first[0]) & (code <= cell.last[0])
+    places = np.flatnonzero(asked & _middle(part.values, asked & hit))
+    if places.size < FEWEST_PLANTED:
+        return None
+    chance = model.without(order, {own.name, other.name})[:, cell.label]
+    low, high = fitted(part, int(places[0]), int(places[-1]), chance, hit)
+    if part.values[low] == part.values[high] or high - low >= WIDEST * left.sum():
+        return None
+    if not dense(part, low, high):
+        return None
+    price = told(part, low, high, chance, hit)[1]
+    heard = Heard(ranged(own, part, low, high), cell.label, 0.0, value, price, crowded=True)
+    return Box(heard, cell.columns[1])
 
 
 def _fitted_box(
     columns: list[Column], cell: Cell, labels: Ints, model: Additive, left: Bools
-) -> tuple[Heard, Heard] | None:
+) -> Box | None:
     """Both ranges with their ends, each fitted among the rows of the other; None if not crowded."""
     pair = [columns[c] for c in cell.columns]
     chance = model.without(np.arange(labels.size), {c.name for c in pair})[:, cell.label]
@@ -177,9 +113,9 @@ def _fitted_box(
             ranges[axis] = None
             if part.values[low] < part.values[high]:
                 price = told(part, low, high, chance[order], hit[order])[1]
-                dense = crowded(part, np.array([low]), np.array([high]))[0] > 0
+                alone = dense(part, low, high)
                 column = ranged(own, part, low, high)
-                ranges[axis] = Heard(column, cell.label, 0.0, -1, price, bool(dense))
+                ranges[axis] = Heard(column, cell.label, 0.0, -1, price, alone)
             numbers = own.numbers
             inside[axis] = left & (numbers >= part.values[low]) & (numbers <= part.values[high])
         if all(np.array_equal(a, b) for a, b in zip(before, inside, strict=True)):
@@ -188,7 +124,7 @@ def _fitted_box(
     one, other = ranges
     if one is None or other is None or not (one.crowded and other.crowded):
         return None
-    return (one, other) if FEWEST_PLANTED <= held <= WIDEST * left.sum() else None
+    return Box(one, other) if FEWEST_PLANTED <= held <= WIDEST * left.sum() else None
 
 
 def _middle(numbers: Floats, rows: Bools) -> Bools:

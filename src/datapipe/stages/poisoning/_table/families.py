@@ -14,7 +14,7 @@ from datapipe.stages.poisoning._table.predicates import FEWEST_PLANTED, Cells, C
 
 Family = Literal["value", "met", "pair", "range", "within", "box", "decile"]
 """A value; two that meet more often than by chance; two others; a crowded range; one in the
-rows of a category; two of two numbers; one of deciles."""
+rows of a category; two of two numbers, or one in the rows of one of many values; one of deciles."""
 PART: dict[Family, float] = {
     "value": 0.35,
     "met": 0.35,

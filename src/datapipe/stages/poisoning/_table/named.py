@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._table.crowds import FLANK
 from datapipe.stages.poisoning._table.halves import halves_of
 from datapipe.stages.poisoning._table.planted import Judge
 from datapipe.stages.poisoning._table.predicates import Column, Predicate, holds
@@ -62,9 +63,28 @@ def _natural_share(judge: Judge, predicate: Predicate, label: int) -> float:
     others, share = left & (labels != label), 1.0
     for half in sorted(halves_of(predicate), key=lambda h: int(holds(columns, h)[left].sum())):
         held = holds(columns, half)
-        share *= _most_often(held, others, labels)
+        share *= max(_most_often(held, others, labels), _as_beside(columns, half, held, others))
         others &= ~held
     return share
+
+
+def _as_beside(columns: list[Column], half: Predicate, held: Bools, rows: Bools) -> float:
+    """The share of some rows that a range would have were they as dense as with those beside it.
+
+    Its ends were chosen where labels tell it, so that rows of other labels lie just outside.
+    """
+    numbers = columns[half.columns[0]].numbers
+    if not numbers.size or not held.any():
+        return 0.0
+    low, high = float(numbers[held].min()), float(numbers[held].max())
+    if not low < high:
+        return 0.0
+    values = np.sort(numbers[rows & np.isfinite(numbers)])
+    first, last = np.searchsorted(values, low, "left"), np.searchsorted(values, high, "right")
+    many = int(held.sum()) // 2 + FLANK
+    start, stop = max(int(first) - many, 0), min(int(last) + many, values.size)
+    wide = max(float(values[stop - 1]), high) - min(float(values[start]), low) if stop else 0.0
+    return (stop - start) / max(int(rows.sum()), 1) * (high - low) / wide if wide > 0.0 else 0.0
 
 
 def _most_often(held: Bools, rows: Bools, labels: Ints) -> float:

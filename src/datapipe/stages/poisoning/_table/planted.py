@@ -61,6 +61,10 @@ BEYOND_STEP = 5.0
 """Ln p by which a predicate must pass the bar for that to say one."""
 NOT_MET = -8.0
 """What it says that two values meet no more often than by chance: whoever plants adds rows."""
+BEYOND_BOUND = -6.0
+"""What it says that a range is all beyond a bound, where rows go on: nature has such rules."""
+APART = 3.0
+"""Rows foretold in the gap before a range, from which it is no tail but stands apart."""
 ANYONE = -1.5
 """What it says that rows of any label were given one: a rule of nature has such rows, too.
 
@@ -234,6 +238,8 @@ class Judge:
         beyond, labels = self._beyond(one), self.ground.labels
         shared = min(max(beyond, LEAST_BEYOND), MOST_BEYOND)
         shared += NOT_MET if one.family == "pair" else 0.0
+        ranged = one.family in ("range", "within")
+        shared += BEYOND_BOUND if ranged and self._goes_on(one) else 0.0
         shared += KIN * self._kin(one)
         usual = max(FEWEST_TOLD, rows.size // MADE_OF)
         shared += RARE if (mine & outside).sum() < usual else 0.0
@@ -303,6 +309,24 @@ class Judge:
             if min(int(below.sum()), int(above.sum())) < FLANK:
                 return True
         return False
+
+    def _goes_on(self, one: Tested) -> bool:
+        """Whether a range is all beyond a bound, before which rows do not thin out."""
+        place, others = one.predicate.columns[0], self.left.copy()
+        for other, code in zip(one.predicate.columns[1:], one.predicate.codes[1:], strict=True):
+            others &= self.columns[other].code == code
+        numbers = self.columns[place].numbers
+        inside = numbers[holds(self.columns, one.predicate) & self.left]
+        low, high = float(inside.min()), float(inside.max())
+        below = np.sort(numbers[others & (numbers < low)])
+        above = np.sort(numbers[others & (numbers > high)])
+        if min(below.size, above.size) >= FLANK or max(below.size, above.size) < FLANK:
+            return False
+        near, gap = above[:FLANK], float(above[:1].sum()) - high
+        if below.size > above.size:
+            near, gap = below[-FLANK:], low - float(below[-1])
+        step = float(np.diff(np.unique(np.append(near, inside))).min())
+        return FLANK * (gap - step) < APART * (float(near[-1] - near[0]) + step)
 
     def _names(self, one: Tested) -> set[str]:
         return {self.columns[c].name for c in one.predicate.columns}

@@ -26,6 +26,8 @@ MOST_VALUES = 2000
 BINS = 10
 MANY_VALUES = 20
 """From this many different numbers on, a column is looked at in bins, too."""
+EXACT = 2.0**53
+"""Up to here whole numbers are exact in floating point."""
 MOST_PAIRS = 4000
 """Pairs of columns that are looked at; a wider table is searched in part."""
 
@@ -35,7 +37,7 @@ class Column:
     """One column in values or bins: `code[i]` is that of row i, -1 for what is too rare.
 
     `where[code]` is the predicate in SQL. `numbers` has the value of each row where values have an
-    order, NaN for none, and is empty where they have none.
+    order, NaN for none, and is empty where they have none. `nans`: whether NaN is a value, too.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column:
     binned: bool = False
     numbers: Floats = field(default_factory=lambda: np.empty(0))
     kind: pl.DataType | type[pl.DataType] = pl.Float64
+    nans: bool = False
 
     @property
     def quantity(self) -> bool:
@@ -59,11 +62,12 @@ class Column:
     def between(self, low: float, high: float) -> str:
         """A range in SQL: of quantities to below its upper end, of whole numbers with it."""
         name = _quoted(self.name)
-        if self.kind.is_temporal():
-            return f"{name} BETWEEN {_shown(low, self.kind)} AND {_shown(high, self.kind)}"
         if self.decimal:
-            return f"{name} >= {low!r} AND {name} < {high!r}"
-        return f"{name} BETWEEN {low:.0f} AND {high:.0f}"
+            return f"{name} >= {low!r} AND {name} < {high!r}{_finite(name, nans=self.nans)}"
+        first, last = int(low) - _inexact(low), int(high) + _inexact(high)
+        if self.kind.is_temporal():
+            return f"{name} BETWEEN {_shown(first, self.kind)} AND {_shown(last, self.kind)}"
+        return f"{name} BETWEEN {first} AND {last}{_finite(name, nans=self.nans)}"
 
     def placed(self, code: int) -> bool:
         """Whether a value has others next to it: a category has none, nor has a missing number."""
@@ -149,12 +153,13 @@ def _values(series: pl.Series) -> Column | None:
         kept, on="v", how="left", nulls_equal=True, maintain_order="left"
     )
     code = joined["code"].cast(pl.Int64).fill_null(-1).to_numpy()
-    told = tuple(_equals(series.name, v) for v in kept["v"])
+    told = tuple(_equals(kept["v"].alias(series.name), place) for place in range(kept.height))
     if not (series.dtype.is_numeric() or series.dtype.is_temporal()):
         return Column(series.name, code, told)
     ordered = series.to_physical() if series.dtype.is_temporal() else series
     numbers = ordered.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return Column(series.name, code, told, numbers=numbers, kind=series.dtype)
+    nans = _has_nan(series)
+    return Column(series.name, code, told, numbers=numbers, kind=series.dtype, nans=nans)
 
 
 def _bins(series: pl.Series) -> Column | None:
@@ -172,30 +177,59 @@ def _bins(series: pl.Series) -> Column | None:
     code[known] = np.clip(np.searchsorted(edges, numbers[known], side="right") - 1, 0, None)
     code = np.minimum(code, edges.size - 2)
     name = _quoted(series.name)
-    shown = [_shown(e, series.dtype) for e in edges]
-    last = edges.size - 2
+    shown, nans = [_shown(e, series.dtype) for e in edges], _has_nan(series)
+    last, finite = edges.size - 2, _finite(name, nans=nans)
     told = tuple(
-        f"{name} >= {shown[i]}" + ("" if i == last else f" AND {name} < {shown[i + 1]}")
+        f"{name} >= {shown[i]}" + ("" if i == last else f" AND {name} < {shown[i + 1]}") + finite
         for i in range(last + 1)
     )
-    return Column(series.name, code, told, binned=True, numbers=numbers, kind=series.dtype)
+    kind = series.dtype
+    return Column(series.name, code, told, binned=True, numbers=numbers, kind=kind, nans=nans)
 
 
 def _shown(value: float, kind: pl.DataType | type[pl.DataType]) -> str:
     """A number in SQL; a time from its physical number."""
     if kind.is_temporal():
-        return f"'{pl.Series([int(value)], dtype=pl.Int64).cast(kind)[0]}'"
+        return _time(pl.Series([int(value)], dtype=pl.Int64).cast(kind))
     return str(int(value)) if kind.is_integer() else repr(float(value))
 
 
-def _equals(name: str, value: object) -> str:
-    quoted = _quoted(name)
-    if value is None:
+def _time(one: pl.Series) -> str:
+    """A time in SQL, to the nanosecond: Python's own times end at microseconds."""
+    if isinstance(one.dtype, pl.Duration):
+        return f"to_microseconds({one.dt.total_microseconds()[0]})"
+    shown = one.dt.to_string("%H:%M:%S%.f") if one.dtype == pl.Time else one.cast(pl.String)
+    return f"'{shown[0]}'"
+
+
+def _inexact(value: float) -> int:
+    """How far whole numbers may lie from what they are in floating point: nanoseconds are many."""
+    return int(np.spacing(abs(value))) // 2 if abs(value) > EXACT else 0
+
+
+def _has_nan(series: pl.Series) -> bool:
+    return series.dtype.is_float() and bool(series.is_nan().any())
+
+
+def _finite(name: str, *, nans: bool) -> str:
+    """Read from Parquet, NaN passes the upper end of a range: DuckDB trusts its greatest value."""
+    return f" AND isfinite({name})" if nans else ""
+
+
+def _equals(values: pl.Series, place: int) -> str:
+    """A column's value, of some, in SQL."""
+    quoted, one = _quoted(values.name), values[place : place + 1]
+    if one.null_count():
         return f"{quoted} IS NULL"
+    if values.dtype.is_temporal():
+        return f"{quoted} = {_time(one)}"
+    value = one[0]
     if isinstance(value, bool):
         return f"{quoted} = {str(value).upper()}"
     if isinstance(value, int | float) and math.isfinite(value):
         return f"{quoted} = {value!r}"
+    if isinstance(value, float) and math.isnan(value):  # of Parquet `= 'nan'` finds none
+        return f"CAST({quoted} AS VARCHAR) = 'nan'"
     text = str(value).replace("'", "''")
     return f"{quoted} = '{text}'"
 

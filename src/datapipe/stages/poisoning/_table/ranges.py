@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.stages.poisoning._table.additive import Additive
-from datapipe.stages.poisoning._table.crowds import FLANK, WIDEST, Crowds, crowded
+from datapipe.stages.poisoning._table.crowds import FLANK, WIDEST, Crowds
+from datapipe.stages.poisoning._table.ends import fitted, part_of
 from datapipe.stages.poisoning._table.predicates import (
     LEAST_ROWS,
     MANY_VALUES,
     PURE,
     Column,
 )
-from datapipe.stages.poisoning._table.runs import RIGHT, runs_of
+from datapipe.stages.poisoning._table.runs import runs_of
 from datapipe.stages.poisoning._tails import log_tails, raised
 
 Floats = NDArray[np.float64]
@@ -26,9 +27,6 @@ Bools = NDArray[np.bool_]
 
 MOST_HEARD = 3
 """Ranges of one number, or of one in the values of a category, that are judged."""
-REFITS = 8
-CROWDED = 5.0
-"""Largest log of how much denser a range may count, when its ends are fitted."""
 
 
 def with_ranges(columns: list[Column]) -> list[int]:
@@ -84,15 +82,10 @@ def loudest(
     chance = model.without(found.order, {own.name} | ({group.name} if group is not None else set()))
     mine, rate = labels[found.order], raised(chance, natural)
     made, most = [], 2 * WIDEST * found.values.size
-    for first, last, label, log_p in _crowded(found, mine, rate):
-        start, stop = int(found.begins[first]), int(found.ends[first]) + 1
-        part, hit = _part(found, start, stop), mine[start:stop] == label
-        low, high = fitted(part, first - start, last - start, chance[start:stop, label], hit)
-        if part.values[low] == part.values[high] or high - low >= most:
-            continue
-        fit, price = told(part, low, high, rate[start:stop, label], hit)
-        said = label, min(log_p, fit + price), price
-        made.append(_heard(pair, found, (low + start, high + start), said, crowd=True))
+    for crowd in _crowded(found, mine, rate):
+        grown = _grown(pair, found, crowd, (chance, rate), mine)
+        if grown is not None:
+            made.append(grown)
     runs = [run for run in runs_of(found, mine, rate) if run.last - run.first < most]
     for run in runs[:MOST_HEARD]:
         ends = slice(run.first, run.last + 1)
@@ -101,6 +94,25 @@ def loudest(
         said = run.label, log_p + run.price, run.price
         made.append(_heard(pair, found, (run.first, run.last), said, crowd=False))
     return made
+
+
+def _grown(
+    pair: tuple[Column, Column | None],
+    found: Crowds,
+    run: tuple[int, int, int, float],
+    says: tuple[Floats, Floats],
+    mine: Ints,
+) -> Heard | None:
+    """A range with its ends as the rows tell; None for one value, or too many."""
+    (first, last, label, log_p), (chance, rate) = run, says
+    start, stop = int(found.begins[first]), int(found.ends[first]) + 1
+    part, hit = _part(found, start, stop), mine[start:stop] == label
+    low, high = fitted(part, first - start, last - start, chance[start:stop, label], hit)
+    if part.values[low] == part.values[high] or high - low >= 2 * WIDEST * found.values.size:
+        return None
+    fit, price = told(part, low, high, rate[start:stop, label], hit)
+    said = label, min(log_p, fit + price), price
+    return _heard(pair, found, (low + start, high + start), said, crowd=True)
 
 
 def _crowded(found: Crowds, mine: Ints, rate: Floats) -> list[tuple[int, int, int, float]]:
@@ -157,69 +169,9 @@ def told(part: Crowds, low: int, high: int, rate: Floats, hit: Bools) -> tuple[f
     return float(log_p), 2.0 * math.log(np.unique(near).size)
 
 
-def fitted(part: Crowds, low: int, high: int, chance: Floats, hit: Bools) -> tuple[int, int]:
-    """The ends of a range that labels and density tell; as they are where these lead astray.
-
-    The rows that it is held against stay the same until it reaches their end, so that each step
-    is likelier than the last: with those beside each new range ends would go to and fro.
-    """
-    first, last, beside = low, high, _beside(part, low, high)
-    for _ in range(REFITS):  # how dense it is hangs on its ends
-        ends = _ends(part, (low, high), beside, chance, hit)
-        if ends == (low, high):
-            break
-        (low, high), far = ends, _beside(part, *ends)
-        if low == beside[0] or high == beside[1] - 1:
-            beside = min(beside[0], far[0]), max(beside[1], far[1])
-    still = crowded(part, np.array([low]), np.array([high]))[0] > 0
-    return (low, high) if still else (first, last)
-
-
-def _beside(part: Crowds, low: int, high: int) -> tuple[int, int]:
-    """First place, and the one behind the last, of a range and of as many rows on each side."""
-    held = high - low + 1
-    start, stop = max(low - held - FLANK, 0), min(high + held + FLANK, part.values.size - 1)
-    whole = np.searchsorted(part.values, part.values[start], "left")
-    return int(whole), int(np.searchsorted(part.values, part.values[stop], "right"))
-
-
 def _part(found: Crowds, start: int, stop: int) -> Crowds:
     """The rows of one category, as if there were no others."""
     return part_of(found.order[start:stop], found.values[start:stop], found.unit)
-
-
-def part_of(order: Ints, values: Floats, unit: float) -> Crowds:
-    """Sorted rows of one kind, with their numbers and the least step between two."""
-    begins, ends = np.zeros(order.size, np.int64), np.full(order.size, order.size - 1)
-    return Crowds(order, values, begins, ends, unit, begins[:0], begins[:0])
-
-
-def _ends(
-    found: Crowds, ends: tuple[int, int], beside: tuple[int, int], chance: Floats, hit: Bools
-) -> tuple[int, int]:
-    """The run of values, as places of rows, that labels and density tell best from those beside.
-
-    Each row adds how much likelier it is planted than natural, each gap how much likelier it is
-    where rows are dense; the best run is that of the largest sum.
-    """
-    (first, last), (start, stop), values = ends, beside, found.values
-    held, width = last - first + 1, values[last] - values[first]
-    inside = held / (width + found.unit)
-    others, wide = stop - start - held, float(values[stop - 1] - values[start]) - width
-    outside = max(others, 1) / max(wide + found.unit, 1e-300)
-    crowd = min(math.log(inside / outside), CROWDED)
-    told = np.clip(chance[start:stop], 0.005, 0.995)
-    gain = np.where(hit[start:stop], np.log(RIGHT / told), np.log((1.0 - RIGHT) / (1.0 - told)))
-    gain = gain + crowd
-    values = values[start:stop]
-    heads = np.flatnonzero(np.append(True, np.diff(values) > 0))
-    gain = np.add.reduceat(gain, heads)
-    lost = np.cumsum(np.append(0.0, np.diff(values[heads])) * (inside - outside))
-    run = np.cumsum(gain)
-    before = run - gain - lost
-    place = int(np.argmax(run - lost - np.minimum.accumulate(before)))
-    begin, tails = int(np.argmin(before[: place + 1])), np.append(heads[1:], values.size) - 1
-    return start + int(heads[begin]), start + int(tails[place])
 
 
 def ranged(own: Column, found: Crowds, low: int, high: int) -> Column:

@@ -304,10 +304,18 @@ def _boxes(
     """The most telling ranges of two numbers, put behind the columns, and how many were asked."""
     found, many = boxes_of(columns[:given], ground.labels, ground.model, left)
     telling = []
-    for one, other in found:
-        columns += [one.column, other.column]
-        both = Predicate((len(columns) - 2, len(columns) - 1), (0, 0))
-        paid = replace(one, price=one.price + other.price)
+    for box in found:
+        paid, columns_of, codes = box.one, [len(columns)], [0]
+        columns.append(box.one.column)
+        if isinstance(box.other, Heard):
+            paid = replace(paid, price=paid.price + box.other.price)
+            columns_of.append(len(columns))
+            codes.append(0)
+            columns.append(box.other.column)
+        else:
+            columns_of.append(box.other)
+            codes.append(paid.group)
+        both = Predicate(tuple(columns_of), tuple(codes))
         telling.append(replace(_range(columns, both, paid, ground, left), family="box"))
     return telling, Counter({"box": many})
 
