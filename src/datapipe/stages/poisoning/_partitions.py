@@ -89,4 +89,4 @@ def _part_says(rows: Features, labels: Ints, asked: Features) -> Ints:
     square[np.diag_indices_from(square)] += RIDGE * max(float(np.trace(square)) / len(rows), 1e-9)
     weights = np.linalg.solve(square, targets)
     scores = (asked.astype(np.float64) @ fitted.T + 1.0) @ weights
-    return known[np.round(scores, 9).argmax(1)]
+    return np.asarray(known[np.round(scores, 9).argmax(1)], np.int64)
