@@ -204,6 +204,12 @@ def test_without_suffix_the_first_bytes_decide(datapipe, here):
             {"label": "y", "id": "task", "annotator": "who"},
             set(),
             {"labels.dawid_skene", "balance.classes"},
+            {"labels.confident", "dedup.exact", "poisoning.flips", "poisoning.source_shift"},
+        ),
+        (
+            {"label": "y", "text": "t", "id": "task", "annotator": "who"},
+            set(),
+            {"labels.dawid_skene", "poisoning.source_shift"},
             {"labels.confident", "dedup.exact", "poisoning.flips"},
         ),
         ({"label": "y", "group": "g"}, set(), {"balance.groups"}, set()),

@@ -41,7 +41,7 @@ DETECTORS = (
     ("synthetic.diversity", ("text", "reference", "one answer a row")),
     ("synthetic.collapse", ("text", "reference", "one answer a row")),
     ("poisoning.flips", ("label", "one answer a row")),
-    ("poisoning.source_shift", ("label", "source|annotator", "one answer a row")),
+    ("poisoning.source_shift", ("label", "source|annotator", "text|image|one answer a row")),
     ("poisoning.split_view", ("id", "snapshot")),
     ("poisoning.trigger_image", ("image", "label", "one answer a row")),
     ("poisoning.trigger_table", ("table", "label", "one answer a row")),
@@ -54,7 +54,8 @@ DETECTORS = (
 """Catalogue key to what it needs: a role or something `Beside`; `a|b` asks for either.
 
 With an item and an annotator each row is one of several answers: rows repeat on purpose,
-so that copies and odd labels are not looked for."""
+so that copies and odd labels are not looked for. Whose answers are odd is: by what the others
+said of the same text or picture."""
 
 ALONE = ("provenance.manifest", "poisoning.split_view")
 """Detectors in a step of their own: signatures are checked anew in every run, while those that go

@@ -18,7 +18,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.estimate import Estimate
 from datapipe.core.roles import Roles
 from datapipe.errors import Malformed, SchemaMismatch
-from datapipe.stages.labels._copied import copied
+from datapipe.features.label_copies import label_copies
 from datapipe.stages.labels.confident import ConfidentLearning
 from datapipe.testing.worlds import digits_world
 
@@ -404,7 +404,7 @@ def test_only_copies_leave_nothing_to_judge_by(context):
 )
 def test_a_copy_of_any_type_is_one(copy):
     frame = _with_copy().select("a", "y", z=copy)
-    assert copied(Dataset.of(frame, Roles.of(label="y"))) == ["z"]
+    assert label_copies(Dataset.of(frame, Roles.of(label="y"))) == ["z"]
 
 
 def test_what_is_no_copy_is_not_named(context):
@@ -419,20 +419,20 @@ def test_what_is_no_copy_is_not_named(context):
         pl.Series("chance", rng.integers(0, 2, 600)),
         pl.lit(1).alias("constant"),
     )
-    assert copied(Dataset.of(harmless, Roles.of(label="y"))) == []
-    assert copied(Dataset.of(frame, Roles.of(label="y", text="k"))) == []
-    assert copied(Dataset.of(frame, Roles.of(label="y", group="k"))) == []
+    assert label_copies(Dataset.of(harmless, Roles.of(label="y"))) == []
+    assert label_copies(Dataset.of(frame, Roles.of(label="y", text="k"))) == []
+    assert label_copies(Dataset.of(frame, Roles.of(label="y", group="k"))) == []
 
 
 def test_few_rows_and_keys_prove_nothing():
     few = pl.DataFrame({"y": ["a", "b"] * 8, "z": [0, 1] * 8})
-    assert copied(Dataset.of(few, Roles.of(label="y"))) == []
+    assert label_copies(Dataset.of(few, Roles.of(label="y"))) == []
     keys = pl.DataFrame({"y": range(500), "z": range(500, 1000)})
-    assert copied(Dataset.of(keys, Roles.of(label="y"))) == []
+    assert label_copies(Dataset.of(keys, Roles.of(label="y"))) == []
     same = keys.with_columns(z=pl.col("y").cast(pl.Float64))
-    assert copied(Dataset.of(same, Roles.of(label="y"))) == ["z"]
+    assert label_copies(Dataset.of(same, Roles.of(label="y"))) == ["z"]
     nothing = pl.DataFrame({"y": [None, None], "z": [1, 2]})
-    assert copied(Dataset.of(nothing, Roles.of(label="y"))) == []
+    assert label_copies(Dataset.of(nothing, Roles.of(label="y"))) == []
 
 
 def test_a_table_of_chance_is_rarely_accused():
@@ -443,5 +443,5 @@ def test_a_table_of_chance_is_rarely_accused():
         rows = int(rng.integers(4, 40))
         frame = pl.DataFrame(rng.integers(0, 2, (rows, 60)))
         named = frame.with_columns(y=pl.Series(rng.integers(0, 2, rows)))
-        accused += bool(copied(Dataset.of(named, Roles.of(label="y"))))
+        accused += bool(label_copies(Dataset.of(named, Roles.of(label="y"))))
     assert accused == 0

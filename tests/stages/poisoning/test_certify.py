@@ -58,6 +58,44 @@ def test_a_thousand_attacks_find_no_counterexample():
     assert changed_beyond > 100
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_row_of_a_class_that_nobody_knew_reaches_one_part_alone(first):
+    """Parts that knew how many classes there are all changed with it; the empty ones voted for it.
+
+    `first` says whether the new class comes before the others, and so wins where votes tie.
+    """
+    held = 0
+    for seed in range(6):
+        rows, labels, _, rng = _toy(seed)
+        asked = (10.0 * rng.normal(size=(40, 3))).astype(np.float32)
+        made = certified(rows, labels, asked, 3, 30)
+        for _ in range(6):
+            budget = int(rng.integers(1, 4))
+            extra = (3.0 * rng.normal(size=(budget, 3))).astype(np.float32)
+            new = np.full(budget, -1 if first else 3)
+            told = np.concatenate([labels, new]) + first
+            again = certified(np.concatenate([rows, extra]), told, asked, 4, 30)
+            safe = made.radius >= budget
+            assert (again.label[safe] - first == made.label[safe]).all()
+            held += int(safe.sum())
+    assert held > 500
+
+
+def test_a_winner_with_all_votes_may_tie_with_a_class_that_nobody_knew():
+    made = _counted(np.array([[2, 0], [3, 0], [0, 2]]))
+    assert made.radius.tolist() == [0, 1, 0]
+
+
+def test_removing_one_of_two_rows_of_a_class_takes_away_one_row():
+    rng = np.random.default_rng(5)
+    labels = np.r_[np.arange(604) % 2, 2, 2]
+    table = pa.table({"x": labels + 0.1 * rng.normal(size=606), "y": labels})
+    for taken in (0, 1):
+        data = Dataset.of(table.slice(0, 606 - taken), Roles.of(label="y"))
+        made = CertifyPoisoning(parts=20).run(data, Context(0, Path())).findings[0]
+        assert made.measure.n == 121  # a fifth of 606 and of 605
+
+
 def test_the_radius_is_the_most_that_moved_votes_allow():
     rng = np.random.default_rng(0)
     for _ in range(300):

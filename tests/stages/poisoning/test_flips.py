@@ -387,3 +387,23 @@ def test_a_small_class_that_flips_make_large_is_told_all_the_same():
     assert flags[moved].mean() > 0.9
     assert flags[~moved].sum() <= 2
     assert _look(_uneven(1, lambda *_: np.empty(0, int))[0]).verdict == "clean"
+
+
+def test_a_column_that_copies_the_label_is_left_out_and_named():
+    """With it beside them no label contradicts its row, however wrong."""
+    rng = np.random.default_rng(11)
+    truth = rng.integers(0, 3, 900)
+    x = 3.0 * np.eye(3)[truth] + 0.6 * rng.normal(size=(900, 3))
+    label = np.where(rng.random(900) < 0.1, (truth + 1) % 3, truth)
+    frame = pl.DataFrame({**{f"x{i}": x[:, i] for i in range(3)}, "y": label})
+    copy = pl.Series("copy", [f"class {v}" for v in label])
+    plain = _look(Dataset.of(frame, Roles.of(label="y")))
+    told = _look(Dataset.of(frame.with_columns(copy), Roles.of(label="y")))
+    assert plain.verdict == told.verdict == "fail"
+    assert told.details["copies"] == ["copy"]
+    assert "'copy'" in told.says
+    assert "copies" not in plain.details
+    assert told.rows["score"].equals(plain.rows["score"])
+    alone = _look(Dataset.of(frame.select("y").with_columns(copy), Roles.of(label="y")))
+    assert alone.verdict == "not_evaluated"
+    assert alone.details["copies"] == ["copy"]

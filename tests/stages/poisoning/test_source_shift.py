@@ -327,3 +327,102 @@ def test_large_honest_sources_lie_farther_out_than_small_ones():
     assert 0.25 < (made[0] - 1) / (0.03 * 1199) < 4
     alike = natural_spread(rng.random(40), sizes)
     assert np.all(alike < 1.5)
+
+
+def _answered(seed, bad, *, items=300, voices=3, people=20, noise=0.03, role="annotator"):
+    """Every item is answered by three of twenty; what items hold tells little of their class.
+
+    `bad` says what a person, or two, make of true classes; who that is comes back, too.
+    """
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 3, items)
+    x = rng.normal(size=(items, 4)) + 1.2 * np.eye(4)[truth]
+    who = np.array([rng.choice(people, voices, replace=False) for _ in range(items)])
+    rates = noise * rng.uniform(0, 2, people)
+    hard = np.where(rng.random(items) < 0.2, 3.0, 0.5)
+    wrong = rng.random((items, voices)) < rates[who] * hard[:, None]
+    tempting = (truth + rng.integers(1, 3, items)) % 3
+    said = np.where(wrong, tempting[:, None], truth[:, None])
+    said = bad(rng, truth, who, said)
+    frame = pl.DataFrame(
+        {
+            **{f"x{i}": np.repeat(x[:, i], voices) for i in range(4)},
+            "y": said.ravel(),
+            "who": [f"person {w:02d}" for w in who.ravel()],
+        }
+    )
+    return Dataset.of(frame[rng.permutation(frame.height)], Roles.of(label="y", **{role: "who"}))
+
+
+def _nothing(rng, truth, who, said):
+    return said
+
+
+def _some_at_random(rng, truth, who, said):
+    moved = (who == 7) & (rng.random(who.shape) < 0.4)
+    return np.where(moved, (said + rng.integers(1, 3, who.shape)) % 3, said)
+
+
+def _one_pair(rng, truth, who, said):
+    return np.where((who == 7) & (said == 1) & (rng.random(who.shape) < 0.9), 2, said)
+
+
+def _always_the_same(rng, truth, who, said):
+    return np.where(who == 7, 2, said)
+
+
+def _two_of_one_mind(rng, truth, who, said):
+    lie = np.where(rng.random(truth.size) < 0.5, (truth + 1) % 3, truth)
+    return np.where(np.isin(who, (7, 8)), lie[:, None], said)
+
+
+@pytest.mark.parametrize(
+    ("bad", "names"),
+    [
+        (_some_at_random, {"person 07"}),
+        (_one_pair, {"person 07"}),
+        (_always_the_same, {"person 07"}),
+        (_two_of_one_mind, {"person 07", "person 08"}),
+    ],
+)
+def test_who_contradicts_the_others_answers_to_the_same_items_is_named(bad, names):
+    """Content alone tells too little here: what others said of an item tells its class."""
+    for seed in (1, 2):
+        told = _look(_answered(seed, bad)).details["sources"]
+        assert {s["source"] for s in told} == names
+
+
+def test_honest_annotators_of_uneven_skill_and_hard_items_are_not_accused():
+    for seed in range(5):
+        finding = _look(_answered(seed, _nothing))
+        assert finding.details["sources"] == []
+
+
+def test_a_row_repeated_by_its_source_is_one_witness():
+    """Four odd labels among forty are no proof, and neither are ten copies of each."""
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 3, 800)
+    x = 3.0 * np.eye(3)[y] + 0.5 * rng.normal(size=(800, 3))
+    who = np.arange(800) % 20
+    odd = np.r_[np.flatnonzero(who == 3)[:2], rng.permutation(np.flatnonzero(who != 3))[:24]]
+    y[odd] = (y[odd] + 1) % 3
+    often = np.ones(800, int)
+    often[odd[:2]] = 12
+    for times in (np.ones(800, int), often, 2 * np.ones(800, int)):
+        rows = np.repeat(np.arange(800), times)
+        frame = pl.DataFrame({**{f"x{i}": x[rows, i] for i in range(3)}, "y": y[rows]})
+        data = Dataset.of(
+            frame.with_columns(who=pl.Series(who[rows])), Roles.of(label="y", source="who")
+        )
+        finding = _look(data)
+        assert finding.details["sources"] == []
+        assert finding.rows.height == rows.size
+
+
+def test_a_column_that_copies_the_label_hides_no_source():
+    data, bad, _ = _contributed(1, flips=0.5, sources=10, each=60)
+    frame = data.frame()
+    copied = frame.with_columns(copy=pl.concat_str(pl.lit("class "), pl.col("y")))
+    finding = _look(Dataset.of(copied, data.roles))
+    assert finding.details["source"] == bad
+    assert finding.details["copies"] == ["copy"]

@@ -16,9 +16,10 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import Range, Share
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.label_copies import without_copies
 from datapipe.stages.labels._brought import judged_by_columns
-from datapipe.stages.labels._copied import LEAK, copied, leak
 from datapipe.stages.labels._judging import Judgement, Labelled, judged_by_fit, labelled
+from datapipe.stages.labels._leak import LEAK, leak
 from datapipe.stages.labels._parts import PartsJudged, judged_parts, kind_of
 
 Kind = Literal["auto", "class", "multilabel", "tokens", "boxes", "value"]
@@ -154,9 +155,9 @@ class ConfidentLearning(Stage):
             >>> ConfidentLearning().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        copies = [] if self.probabilities else copied(data)
-        if copies:
-            data = data.with_frame(data.scan(row_id=True).drop(copies))
+        copies: list[str] = []
+        if not self.probabilities:
+            data, copies = without_copies(data)
         made = [f for f in self._look(data, context).findings if f.kind != LEAK]
         if copies:
             made.append(leak(copies, data.roles.one("label"), len(data)))

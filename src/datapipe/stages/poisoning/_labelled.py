@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datapipe.core.context import Context
 from datapipe.core.dataset import Dataset
+from datapipe.core.finding import Finding
 from datapipe.features.linear import text_predictor
 from datapipe.features.tables import features_of
 from datapipe.measure.copies import copy_groups
@@ -73,18 +74,29 @@ def _too_little(named: pl.Series, classes: int, rows: int) -> str:
     return ""
 
 
+def beside(found: Finding, copies: list[str]) -> Finding:
+    """The finding, with the columns that copy the label and were not looked at; mostly none."""
+    if not copies:
+        return found
+    told = ", ".join(repr(c) for c in copies)
+    says = f"{found.says}; what copies the label was not looked at: {told}"
+    return replace(found, says=says, details={**found.details, "copies": copies})
+
+
 @dataclass(frozen=True, eq=False)
 class Learner:
     """A model of the label, and the fold of each row; copies of a row share a fold.
 
     `rows` are those that it learns from, all of them or one of equal rows with the same label;
-    `one`, shape (n,), says of every labelled row which of these stands for it.
+    `one`, shape (n,), says of every labelled row which of these stands for it; `item` numbers what
+    they hold, the same for equal rows.
     """
 
     predict: Predict
     fold: Ints
     rows: Labelled
     one: Ints
+    item: Ints
 
 
 def learner(
@@ -96,12 +108,12 @@ def learner(
     landmarks: int = LANDMARKS,
     widths: Sequence[float] = (1.0,),
     bayes: bool = False,
-    once: bool = False,
+    once: Ints | None = None,
 ) -> Learner | None:
     """What to learn the label from by the roles; None where no column can be learnt from.
 
-    With `once`, equal rows with the same label are learnt from once: a row that was written a
-    hundred times is one witness.
+    With `once`, a number of each row, equal rows with the same label and number are learnt from
+    once: a row that was written a hundred times is one witness.
     """
     features = features_of(data)
     if features.values.shape[1] == 0:
@@ -110,10 +122,11 @@ def learner(
     if features.kind == "image" and values.shape[1] > WIDE:
         values = principal(values, COMPONENTS, context.rng("components")).project(values)
     copies = copy_groups(values)
-    if once:
-        first, one = _distinct(values, copies * len(rows.names) + rows.labels)
+    item = _distinct(values, copies)[1]
+    if once is not None:
+        first, one = first_of(item, rows.labels, once)
         rows = replace(rows, place=rows.place[first], labels=rows.labels[first])
-        values, copies = values[first], copies[first]
+        values, copies, item = values[first], copies[first], item[first]
     numbers = rows.labels
     if features.kind == "text":
         texts = data.values("text").gather(rows.place)
@@ -124,7 +137,16 @@ def learner(
             values, numbers, len(rows.names), rng, landmarks=landmarks, widths=widths
         )
     fold = stratified_folds(numbers, folds, context.rng("folds"), copies)
-    return Learner(predict, fold, rows, one)
+    return Learner(predict, fold, rows, one, item)
+
+
+def first_of(*numbers: Ints) -> tuple[Ints, Ints]:
+    """The first of the rows that share all numbers, and which of these each row is like."""
+    frame = pl.DataFrame({str(i): n for i, n in enumerate(numbers)})
+    rows = frame.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    heads = rows.select(pl.col("row").min().over(frame.columns))["row"].to_numpy()
+    first, one = np.unique(heads, return_inverse=True)
+    return first, one
 
 
 def _distinct(values: Features, among: Ints) -> tuple[Ints, Ints]:

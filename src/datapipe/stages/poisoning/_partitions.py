@@ -44,7 +44,8 @@ def certified(rows: Features, labels: Ints, asked: Features, classes: int, parts
     """Train a model on each part and let them vote on other rows.
 
     A poisoned row reaches one part and so at most one vote, which takes one from the winner and
-    gives one to the runner-up: the lead, halved, says how many it takes.
+    gives one to the runner-up: the lead, halved, says how many it takes. A part knows its own
+    classes only: were it to know how many there are, one row of a new class would reach them all.
 
     Args:
         rows: float32, shape (n, d); each made from its own record alone.
@@ -60,30 +61,32 @@ def certified(rows: Features, labels: Ints, asked: Features, classes: int, parts
     votes = np.zeros((len(asked), classes), np.int64)
     for number in range(parts):
         mine = np.flatnonzero(part == number)
-        chosen = _part_says(rows[mine], labels[mine], asked, classes)
-        votes[np.arange(len(asked)), chosen] += 1
+        if mine.size:  # a part without rows has no vote to give
+            votes[np.arange(len(asked)), _part_says(rows[mine], labels[mine], asked)] += 1
     return _counted(votes)
 
 
 def _counted(votes: Ints) -> Certified:
-    """The most votes win, the lower class where they tie; the radius allows for the tie."""
+    """The most votes win, the lower class where they tie; the radius allows for the tie.
+
+    A poisoned row may bring a class that nobody knew, lower than all: it has no vote so far.
+    """
     m, classes = votes.shape
     label = votes.argmax(1)
     rivals = votes + (np.arange(classes) < label[:, None])
     rivals[np.arange(m), label] = -1
-    lead = votes[np.arange(m), label] - rivals.max(1)
+    lead = votes[np.arange(m), label] - np.maximum(rivals.max(1), 1)
     return Certified(label, np.maximum(lead // 2, 0))
 
 
-def _part_says(rows: Features, labels: Ints, asked: Features, classes: int) -> Ints:
+def _part_says(rows: Features, labels: Ints, asked: Features) -> Ints:
     """Least squares on one part; the same rows in any order give the same answer."""
-    if not len(rows):
-        return np.zeros(len(asked), np.int64)
     order = np.lexsort((labels, *rows.T[::-1]))
-    fitted, told = rows[order].astype(np.float64), labels[order]
-    targets = np.eye(classes)[told] - 1.0 / classes
+    fitted = rows[order].astype(np.float64)
+    known, told = np.unique(labels[order], return_inverse=True)
+    targets = np.eye(known.size)[told] - 1.0 / known.size
     square = fitted @ fitted.T + 1.0  # the one is the intercept
     square[np.diag_indices_from(square)] += RIDGE * max(float(np.trace(square)) / len(rows), 1e-9)
     weights = np.linalg.solve(square, targets)
     scores = (asked.astype(np.float64) @ fitted.T + 1.0) @ weights
-    return np.asarray(np.round(scores, 9).argmax(1), np.int64)
+    return np.asarray(known[np.round(scores, 9).argmax(1)], np.int64)

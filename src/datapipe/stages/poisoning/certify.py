@@ -58,7 +58,7 @@ class CertifyPoisoning(Stage):
     rows: PositiveInt = 5
 
     name: ClassVar[str] = "poisoning.certify"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.certify",)
     extra: ClassVar[str] = "learn"
@@ -84,7 +84,7 @@ class CertifyPoisoning(Stage):
             >>> CertifyPoisoning().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
-        known = labelled(data, 2)
+        known = labelled(data, 1)  # a class of one row counts: leaving it out would be one row more
         if known.why:
             return self.not_evaluated(known.why)
         order = context.rng("held out").permutation(known.labels.size)

@@ -16,6 +16,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.label_copies import without_copies
 from datapipe.measure.crossfit import Refit, recalled, refit, telling
 from datapipe.measure.detection import (
     benjamini_hochberg,
@@ -29,6 +30,7 @@ from datapipe.stages.poisoning._labelled import (
     UNREADABLE,
     Labelled,
     Learner,
+    beside,
     labelled,
     learner,
 )
@@ -73,7 +75,8 @@ class LabelFlips(Stage):
     by a likelihood ratio; among the surer half of each class's rows so is each other label alone,
     which tells a few flips from one class to another. Flagged rows are those likelier wrong than
     right; a pair of classes that holds more of them than an uneven chance allows is named. With a
-    `source` or `annotator`, each is held against the others.
+    `source` or `annotator`, each is held against the others. Columns that copy the label are left
+    out.
     *Assumes:* features tell the class of most rows. Where they do not, as in classes that overlap
     widely, hard rows and flips look alike, and nothing is judged; where they leave out a class
     among others that they tell, the verdict is *suspect*.
@@ -109,7 +112,7 @@ class LabelFlips(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.flips"
-    version: ClassVar[str] = "11"
+    version: ClassVar[str] = "12"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.flips",)
     extra: ClassVar[str] = "learn"
@@ -136,13 +139,15 @@ class LabelFlips(Stage):
             >>> LabelFlips().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        data, copies = without_copies(data)
         rows = labelled(data, self.folds)
         model = None
         if not rows.why:
-            model = learner(data, rows, self.folds, context, widths=WIDTHS, once=True)
+            alike = np.zeros(rows.labels.size, np.int64)
+            model = learner(data, rows, self.folds, context, widths=WIDTHS, once=alike)
         if model is None:
             why = rows.why or UNREADABLE
-            return self.not_evaluated(why)
+            return Yield(findings=(beside(self.not_evaluated(why).findings[0], copies),))
         if model.rows.labels.size < FEWEST_ROWS:
             return self.not_evaluated(
                 f"{model.rows.labels.size} of {rows.labels.size} rows are no copies,"
@@ -152,7 +157,7 @@ class LabelFlips(Stage):
         found = self._finding(data, rows.place, model, made)
         least = int(found.details["min_detectable"])
         found = withheld(found, least, rows.labels.size, self.most_unseen, "labels")
-        return Yield(findings=(_undecided(found, self.tolerance),))
+        return Yield(findings=(beside(_undecided(found, self.tolerance), copies),))
 
     def _finding(self, data: Dataset, place: Ints, model: Learner, made: Refit) -> Finding:
         rows, one = model.rows, model.one

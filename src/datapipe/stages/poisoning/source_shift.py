@@ -17,8 +17,18 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare, Range
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.features.label_copies import without_copies
 from datapipe.measure.crossfit import out_of_fold
-from datapipe.stages.poisoning._labelled import UNREADABLE, Labelled, labelled, learner
+from datapipe.stages.poisoning._agreement import with_answers
+from datapipe.stages.poisoning._labelled import (
+    UNREADABLE,
+    Labelled,
+    Learner,
+    beside,
+    first_of,
+    labelled,
+    learner,
+)
 from datapipe.stages.poisoning._moved_labels import fewest_flips
 from datapipe.stages.poisoning._surprise import Accused, Surprise, accused
 from datapipe.stages.poisoning._withheld import withheld
@@ -51,11 +61,15 @@ class SourceShift(Stage):
     liar. One far beyond the others that only its mix of labels or its content may explain is
     *suspect*. A source with many rows of a label teaches the model its lie; where its labels
     contradict more often than others' do, a model that did not learn from it is asked, too.
-    Sources differ by nature; how far, is read from the middle half of them. Holm's
+    Where rows of several sources hold the same, as answers of annotators to one item do, what the
+    others said of it counts beside what it holds, each by how far he is to be trusted (Dawid and
+    Skene). What a source says twice of one item counts once. Columns that copy the label are left
+    out. Sources differ by nature; how far, is read from the middle half of them. Holm's
     method keeps the chance that any honest source is accused below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
-    *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`.
+    *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`;
+    or honest sources differ widely: a few err many times as often as most.
     *Cost:* `folds` fits, and as many, or twice as many, for each source that would be accused.
 
     Args:
@@ -84,7 +98,8 @@ class SourceShift(Stage):
         provenance based approach; Lugannani & Rice, 1980, Saddlepoint approximation for the
         distribution of the sum of independent random variables; Holm, 1979, A simple sequentially
         rejective multiple test procedure; Mantel & Haenszel, 1959, Statistical aspects of the
-        analysis of data from retrospective studies of disease.
+        analysis of data from retrospective studies of disease; Dawid & Skene, 1979, Maximum
+        likelihood estimation of observer error-rates using the EM algorithm.
     """
 
     folds: Annotated[int, Range(2)] = 10
@@ -93,7 +108,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "11"
+    version: ClassVar[str] = "12"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -102,6 +117,7 @@ class SourceShift(Stage):
         "Lugannani & Rice, 1980, Saddlepoint approximation",
         "Holm, 1979, A simple sequentially rejective multiple test procedure",
         "Mantel & Haenszel, 1959, Statistical aspects of the analysis of retrospective studies",
+        "Dawid & Skene, 1979, Maximum likelihood estimation of observer error-rates",
     )
 
     def run(self, data: Dataset, context: Context) -> Yield:
@@ -123,55 +139,58 @@ class SourceShift(Stage):
             >>> SourceShift().run(few, Context(0, Path("."))).findings[0].verdict
             'not_evaluated'
         """
+        data, copies = without_copies(data)
         rows = labelled(data, min(self.folds, FEWEST_OF_CLASS))
         if rows.why:
             return self.not_evaluated(rows.why)
         columns = [c for r in ("source", "annotator") for c in data.roles.all(r)[:1]]
         columns = [c for c in columns if not data.types[c].is_nested()]
-        groups = [_Group.of_column(data, c, rows) for c in columns]
+        model = learner(
+            data, rows, self.folds, context,
+            landmarks=LANDMARKS, bayes=True, once=_brought_by(data, columns, rows),
+        )  # fmt: skip
+        if model is None:
+            return Yield(findings=(beside(self.not_evaluated(UNREADABLE).findings[0], copies),))
+        groups = [_Group.of_column(data, c, model) for c in columns]
         groups = [g for g in groups if len(g.names) >= 2]
         if not groups:
             return self.not_evaluated(f"fewer than two sources have {FEWEST_OF_ONE} labelled rows")
-        model = learner(data, rows, self.folds, context, landmarks=LANDMARKS, bayes=True)
-        if model is None:
-            return self.not_evaluated(UNREADABLE)
-
-        def learnt(some: Bools) -> Surprise:
-            shares = out_of_fold(model.predict, model.fold, some, len(rows.names))
-            return Surprise.of(rows.labels, shares)
-
-        surprise = learnt(np.ones(rows.labels.size, bool))
+        shares = _shares(model, np.ones(model.rows.labels.size, bool))
+        told = [_surprise(model, g, shares, g.first) for g in groups]
         rng, times = context.rng("moved labels"), len(groups)
-        least = min(fewest_flips(surprise, g.of, self.alpha, rng, times) for g in groups)
+        least = min(
+            fewest_flips(t, g.of, self.alpha, rng, times) for g, t in zip(groups, told, strict=True)
+        )
         if not np.isfinite(least):
             return self.not_evaluated("no source has rows enough to be told from the others")
         usual = max(int(np.median(np.bincount(g.of[g.of >= 0]))) for g in groups)
-        content = partial(_own_content, data, rows, self.folds, context)
+        content = partial(_own_content, data, model.rows, self.folds, context)
         judged = [
-            (g, accused(surprise, g.of, times, content, lambda mine: learnt(~mine))) for g in groups
+            _Judged(g, t, accused(t, g.of, times, content, partial(_untaught, model, g)))
+            for g, t in zip(groups, told, strict=True)
         ]
-        found = self._finding(data, rows, surprise, judged, least)
+        found = self._finding(data, rows, model.one, judged, least)
         found = withheld(found, int(least), usual, self.most_unseen, "labels of a usual source")
-        return Yield(findings=(found,))
+        return Yield(findings=(beside(found, copies),))
 
     def _finding(
-        self, data: Dataset, rows: Labelled, surprise: Surprise, judged: list[_Judged], least: float
+        self, data: Dataset, rows: Labelled, one: Ints, judged: list[_Judged], least: float
     ) -> Finding:
         told: list[dict[str, Any]] = []
-        p_value, flags = 1.0, np.zeros(rows.labels.size, bool)
-        worst: tuple[Accused, _Group] | None = None
-        for group, ranked in judged:
-            for one in ranked:
-                if worst is None or one.p_value < p_value:
-                    worst, p_value = (one, group), one.p_value
-                if one.p_value <= self.alpha:
-                    flags |= (group.of == one.number) & surprise.contradicts
-                    told.append(_named(one, group, rows, surprise))
-        measure = Estimate.rate(int(flags.sum()), flags.size)
-        if worst is not None:
-            measure = Estimate.rate(worst[0].contradicted, worst[0].rows)
+        p_value, flags = 1.0, np.zeros(one.size, bool)
+        measure = Estimate.rate(0, one.size)
+        unlikely = np.max([j.surprise.unlikely for j in judged], axis=0)[one]
+        for column in judged:
+            for source in column.ranked:
+                if source.p_value < p_value:
+                    p_value = source.p_value
+                    measure = Estimate.rate(source.contradicted, source.rows)
+                if source.p_value <= self.alpha:
+                    mine = column.group.who == source.number
+                    flags |= (mine & column.surprise.contradicts)[one]
+                    told.append(_named(source, column, rows))
         told.sort(key=lambda t: float(t["p_value"]))
-        sources = sum(len(g.names) for g, _ in judged)
+        sources = sum(len(j.group.names) for j in judged)
         says = f"no label of {sources} sources contradicts its rows more than the others' do"
         if told:
             says = f"the labels of {len(told)} of {sources} sources contradict their rows"
@@ -187,10 +206,10 @@ class SourceShift(Stage):
             says,
             severity=SEVERITY[verdict],
             p_value=p_value,
-            columns=(*(g.column for g, _ in judged), data.roles.one("label")),
+            columns=(*(j.group.column for j in judged), data.roles.one("label")),
             rows=scored_rows(
                 data.row_ids.gather(rows.place),
-                surprise.unlikely,
+                unlikely,
                 flagged=flags,
                 reason="its source is off, and the label contradicts the row",
             ),
@@ -206,25 +225,73 @@ class SourceShift(Stage):
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """The sources of one column: of each row the number of its source, -1 for small ones."""
+    """The sources of one column.
+
+    `who` is of each row the number of its source; those from `len(names)` on are small or unknown.
+    `first` says of which rows their source did not say the same of the same item before; `of` is
+    `who` of these, -1 for the others and for small sources: copies are one witness.
+    """
 
     column: str
     names: tuple[str, ...]
+    who: Ints
+    first: Bools
     of: Ints
 
     @classmethod
-    def of_column(cls, data: Dataset, column: str, rows: Labelled) -> _Group:
-        who = data.frame([column])[column].gather(rows.place).rename("who")
-        counts = who.drop_nulls().value_counts(name="n").filter(pl.col("n") >= FEWEST_OF_ONE)
-        names = counts["who"].sort()
-        numbers = who.replace_strict(
-            names, np.arange(len(names)), default=-1, return_dtype=pl.Int64
+    def of_column(cls, data: Dataset, column: str, model: Learner) -> _Group:
+        given = data.frame([column])[column].gather(model.rows.place).rename("who")
+        names = given.drop_nulls().unique().sort()
+        known = given.replace_strict(
+            names, np.arange(len(names)), default=None, return_dtype=pl.Int64
         )
-        return cls(column, tuple(str(n) for n in names), numbers.fill_null(-1).to_numpy())
+        nobody = pl.int_range(len(names), len(names) + len(given), eager=True)
+        who = known.fill_null(nobody).to_numpy()
+        first = np.zeros(who.size, bool)
+        first[first_of(model.item, model.rows.labels, who)[0]] = True
+        judged = np.flatnonzero(
+            np.bincount(who[first], minlength=who.size + len(names))[: len(names)] >= FEWEST_OF_ONE
+        )
+        number = np.full(len(names) + who.size, -1)
+        number[judged] = np.arange(judged.size)
+        of = number[who]
+        who = np.where(of < 0, judged.size + who, of)
+        return cls(
+            column, tuple(str(n) for n in names.gather(judged)), who, first, np.where(first, of, -1)
+        )
 
 
-_Judged = tuple[_Group, list[Accused]]
-"""The sources of a column and what was found of each, the most telling first."""
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """The sources of a column and what was found of each, the most telling first."""
+
+    group: _Group
+    surprise: Surprise
+    ranked: list[Accused]
+
+
+def _brought_by(data: Dataset, columns: list[str], rows: Labelled) -> Ints:
+    """Numbers rows by who brought and labelled them."""
+    who = data.frame(columns)[rows.place] if columns else pl.DataFrame()
+    ranks = [who[c].rank("dense").fill_null(0).to_numpy().astype(np.int64) for c in columns]
+    return first_of(*ranks)[1] if ranks else np.arange(rows.labels.size)
+
+
+def _shares(model: Learner, some: Bools) -> Floats:
+    """The chances of each label by content, from models that learnt from some of the rows."""
+    return out_of_fold(model.predict, model.fold, some, len(model.rows.names))
+
+
+def _surprise(model: Learner, group: _Group, shares: Floats, heard: Bools) -> Surprise:
+    """How labels surprise who knows what rows hold, and what other sources said of the same."""
+    labels = model.rows.labels
+    return Surprise.of(labels, with_answers(shares, labels, model.item, group.who, heard))
+
+
+def _untaught(model: Learner, group: _Group, mine: Bools) -> Surprise:
+    """The same, of who did not learn from the source that has the rows given."""
+    others = group.who != group.who[mine.argmax()]
+    return _surprise(model, group, _shares(model, others), group.first & others)
 
 
 def _own_content(
@@ -238,11 +305,12 @@ def _own_content(
     return out_of_fold(model.predict, model.fold, np.ones(mine.size, bool), 2)[:, 1]
 
 
-def _named(one: Accused, group: _Group, rows: Labelled, surprise: Surprise) -> dict[str, Any]:
+def _named(one: Accused, judged: _Judged, rows: Labelled) -> dict[str, Any]:
     """What a finding says of an accused source."""
+    group, surprise = judged.group, judged.surprise
     mine = (group.of == one.number) & surprise.contradicts
     k = len(rows.names)
-    pairs = np.bincount(surprise.likeliest[mine] * k + rows.labels[mine], minlength=k * k)
+    pairs = np.bincount(surprise.likeliest[mine] * k + surprise.labels[mine], minlength=k * k)
     top = int(pairs.argmax())
     rest = (group.of != one.number) & (group.of >= 0)
     return {

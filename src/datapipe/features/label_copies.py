@@ -12,21 +12,31 @@ from math import lgamma, log
 import polars as pl
 
 from datapipe.core.dataset import Dataset
-from datapipe.core.estimate import Estimate
-from datapipe.core.finding import Finding
 from datapipe.features.tables import single_valued
 
-LEAK = "labels.leak"
 ALPHA = 1e-6
 """How likely some column of a table may match its label by chance, for it not to be named."""
 
 
-def copied(data: Dataset) -> list[str]:
+def label_copies(data: Dataset) -> list[str]:
     """The columns without a role that copy the label of a table, row by row.
 
     A column that has one value for each class does so when a shuffled one would hardly ever: few
     rows, or values that are all different, as of a key, prove nothing. Where the label is a number,
     the same numbers are a copy.
+
+    Args:
+        data: Rows with the role `label`.
+
+    Returns:
+        Their names; none where there are texts or images to judge labels by.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from datapipe.core.roles import Roles
+        >>> table = pa.table({"y": [0, 1] * 20, "z": ["no", "yes"] * 20, "x": [*range(40)]})
+        >>> label_copies(Dataset.of(table, Roles.of(label="y")))
+        ['z']
     """
     label = data.roles.one("label")
     if {"text", "image"} & set(data.roles.columns) or not single_valued(data.types[label]):
@@ -50,23 +60,27 @@ def copied(data: Dataset) -> list[str]:
     ]
 
 
-def leak(columns: list[str], label: str, rows: int) -> Finding:
-    """The finding that names them."""
-    told = ", ".join(repr(c) for c in columns)
-    one, many = f"the column {told} copies", f"the columns {told} copy"
-    says = f"{one} the label, and was not looked at"
-    if len(columns) > 1:
-        says = f"{many} the label, and were not looked at"
-    return Finding(
-        LEAK,
-        "suspect",
-        Estimate.exact(1.0, n=rows, method="labels that a column beside them repeats"),
-        says,
-        severity="high",
-        columns=(*columns, label),
-        details={"copies": columns},
-        remedy="leave the copies out: a model would read the label from them",
-    )
+def without_copies(data: Dataset) -> tuple[Dataset, list[str]]:
+    """The rows without the columns that copy their label, and the names of these.
+
+    Args:
+        data: Rows with the role `label`.
+
+    Returns:
+        The same rows where no column copies it.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from datapipe.core.roles import Roles
+        >>> table = pa.table({"y": [0, 1] * 20, "z": ["no", "yes"] * 20, "x": [*range(40)]})
+        >>> rest, copies = without_copies(Dataset.of(table, Roles.of(label="y")))
+        >>> rest.features, copies
+        (['x'], ['z'])
+    """
+    copies = label_copies(data)
+    if not copies:
+        return data, []
+    return data.with_frame(data.scan(row_id=True).drop(copies)), copies
 
 
 def _by_chance(sizes: list[int]) -> float:
