@@ -8,6 +8,8 @@ import os
 import sys
 from pickle import PickleBuffer
 
+from datapipe.errors import ExecutionError
+
 
 def shard(
     kept: bytes | None, dropped: bytes | None, apart: bytes | None = None
@@ -24,7 +26,7 @@ def shard(
         an Arrow IPC file.
 
     Raises:
-        RuntimeError: A function within a plan wanted to end the process.
+        ExecutionError: A function within a plan wanted to end the process.
 
     Example:
         >>> import polars as pl
@@ -36,7 +38,11 @@ def shard(
     try:
         return _run(kept, dropped, apart)
     except SystemExit as error:  # of a function within an expression: it would end the worker
-        raise RuntimeError(f"SystemExit: {error}") from error
+        raise ExecutionError(
+            f"a function of the plan left: SystemExit: {error}",
+            code="DP-EXEC-081",
+            hint="run again with -vv for the traceback; finished shards are kept",
+        ) from error
 
 
 def _run(
