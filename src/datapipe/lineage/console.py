@@ -315,7 +315,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
         "temp_directory": "",
         "python_enable_replacements": "false",
     }
-    with contextlib.closing(started(**settings)) as connection:
+    with contextlib.closing(started(settings)) as connection:
         _attach(connection, path, limits.wait_s)
         connection.execute("use lineage")
         connection.execute("set enable_external_access = false")

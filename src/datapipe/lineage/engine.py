@@ -23,21 +23,21 @@ QUIET: dict[str, Any] = {
 """No connection of ours ever looks for an extension elsewhere."""
 
 
-def started(**settings: str) -> duckdb.DuckDBPyConnection:
+def started(settings: dict[str, str]) -> duckdb.DuckDBPyConnection:
     """DuckDB in memory, which says nothing of its own accord.
 
     At the end of a program it takes it for a session at a terminal, and would draw the progress of
     a slow commit on standard output, where only data belongs.
 
     Args:
-        settings: What else is set, by name.
+        settings: What else is set: name to value.
 
     Returns:
         A connection.
 
     Example:
         >>> asked = "select current_setting('enable_progress_bar')"
-        >>> started(threads="1").execute(asked).fetchall()
+        >>> started({"threads": "1"}).execute(asked).fetchall()
         [(False,)]
     """
     from datapipe.lineage.duck import duckdb  # noqa: PLC0415 - by whoever opens an index

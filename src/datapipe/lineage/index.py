@@ -295,7 +295,7 @@ def _uninterrupted(work: Callable[[], Done]) -> Done:
 @contextlib.contextmanager
 def _engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with one thread: several compress each block twice and pack it half as well."""
-    with contextlib.closing(started(threads="1")) as connection:
+    with contextlib.closing(started({"threads": "1"})) as connection:
         yield connection
 
 
