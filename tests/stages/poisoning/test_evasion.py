@@ -28,6 +28,7 @@ from datapipe.stages.poisoning._attacks import (
     _pictures,
     attacked,
     margin,
+    one_answer,
     target_of,
 )
 from datapipe.stages.poisoning.evasion import EvasionAttacks, _views
@@ -231,3 +232,41 @@ def test_a_person_is_erased_from_the_filter(tmp_path):
     assert before.filter(mine).height
     assert after.filter(mine)["before"].null_count() == after.filter(mine).height
     assert after.filter(~mine)["before"].null_count() == 0
+
+
+class _Odd(nn.Module):
+    """A network whose answers, or whose slopes, are no numbers."""
+
+    def __init__(self, *, slopes):
+        super().__init__()
+        self.slopes = slopes
+
+    def forward(self, rows):
+        told = torch.stack([rows.sum(1), -rows.sum(1)], 1)
+        if not self.slopes:
+            return told * float("nan")
+        return told + (0.0 * rows.sum(1, keepdim=True)).sqrt()  # 0, and a slope that is no number
+
+
+@pytest.mark.parametrize("slopes", [False, True])
+def test_what_is_no_number_is_no_answer_and_breaks_nothing(slopes):
+    start = torch.from_numpy(np.random.default_rng(0).uniform(0.2, 0.8, (40, 5)).astype(np.float32))
+    one = torch.ones(5)
+    target = Target(_Odd(slopes=slopes), lambda r: r, 0 * one, one, one, steps=4, queries=10)
+    told = attacked(
+        target, start, np.zeros(40, int), 0.03, Asked(tuple(ATTACKS), np.random.default_rng(1))
+    )
+    assert {int(v.sum()) for v in told.stands.values()} == {40 if slopes else 0}
+    assert all(m.isfinite().all() for m in told.moved.values())
+
+
+def test_a_model_of_one_answer_is_not_praised_for_standing(digits, monkeypatch):
+    data, context = digits
+    monkeypatch.setattr(
+        nn.Linear, "forward", lambda self, x: 0 * x[..., :1] + 0 * self.weight[:, 0]
+    )
+    robust = EvasionAttacks(**SMALL).run(data, context).findings[0]
+    assert robust.verdict == "not_evaluated"
+    assert "same answer" in robust.says
+    start, one = torch.rand(9, 2), torch.ones(2)
+    assert not one_answer(Target(_Odd(slopes=True), lambda r: r - 0.5, 0 * one, one, one), start)

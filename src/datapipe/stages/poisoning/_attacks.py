@@ -226,8 +226,15 @@ class Asked:
 
 @torch.no_grad()
 def right(target: Target, rows: torch.Tensor, y: Ints) -> Bools:
-    """Which rows are answered rightly."""
-    return np.asarray(target.logits(rows).argmax(1).numpy() == y)
+    """Which rows are answered rightly; what is no number is no answer."""
+    said = target.logits(rows)
+    return np.asarray((said.argmax(1).numpy() == y) & ~said.isnan().any(1).numpy())
+
+
+@torch.no_grad()
+def one_answer(target: Target, rows: torch.Tensor) -> bool:
+    """Whether a network says the same of every row: nothing can change that, and it is no merit."""
+    return np.unique(target.logits(rows).argmax(1).numpy()).size < 2
 
 
 def attacked(
@@ -242,5 +249,6 @@ def attacked(
         made = start.clone()
         if len(some):
             made[some] = ATTACKS[name](target, start[some], told[some], epsilon, asked.rng)
+        made = torch.where(made.isfinite(), made, start)  # a slope that is no number leads nowhere
         stands[name], moved[name] = right(target, made, y), made
     return Attacked(stands, moved)

@@ -37,6 +37,7 @@ from datapipe.stages.poisoning._attacks import (
     AttackName,
     Target,
     attacked,
+    one_answer,
     right,
     target_of,
 )
@@ -105,7 +106,7 @@ class EvasionAttacks(Stage):
     model: str = ""
 
     name: ClassVar[str] = "poisoning.evasion"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     uses: ClassVar[tuple[str, ...]] = ("model",)
     raises_findings: ClassVar[tuple[str, ...]] = KINDS
     extra: ClassVar[str] = "train"
@@ -230,6 +231,8 @@ class EvasionAttacks(Stage):
         target, start = aim
         target = replace(target, norm=self.norm, steps=self.steps, queries=self.queries)
         y, made = held.y[some], {}
+        if np.unique(y).size > 1 and one_answer(target, start):
+            return "the model gives every row the same answer: there is none that could change"
         for epsilon in self.epsilons:
             context.say(f"{self.name}: epsilon {epsilon:g}")
             asked = Asked(self.attacks, context.rng(f"epsilon {epsilon!r}"))
