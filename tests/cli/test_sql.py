@@ -172,7 +172,7 @@ def test_a_question_that_hears_nothing_ends_at_its_time_all_the_same(store):
 
 
 LARGE = LATE.replace(
-    "(0.3, *console.Limits.__init__.__defaults__[1:])", "(60.0, '20GB', 1 << 30, 1.0, 1, 1 << 29)"
+    "(0.3, *console.Limits.__init__.__defaults__[1:])", "(60.0, '20GB', 1 << 30, 1.0, 1, 1 << 27)"
 )
 
 
@@ -181,7 +181,7 @@ def test_memory_that_the_engine_does_not_count_ends_the_question(store):
     command = [sys.executable, "-c", LARGE, "sql", asked, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (6, "")
-    assert '"message": "the question needs more than 0.5 GB of memory"' in done.stderr
+    assert '"message": "the question needs more than 0.1 GB of memory"' in done.stderr
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=12), min_size=1, max_size=4))
