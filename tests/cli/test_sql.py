@@ -156,11 +156,12 @@ def _named(descriptor: Path) -> str:
 
 
 LATE = """
+import sys
 from datapipe.cli.app import main
 from datapipe.lineage import console
 console.Limits.__init__.__defaults__ = (0.3, *console.Limits.__init__.__defaults__[1:])
 console.answered.__defaults__ = (console.Limits(),)
-main()
+sys.exit(main())
 """
 
 
