@@ -18,7 +18,7 @@ from datapipe.core.roles import Roles
 from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._sums import STEP, saddlepoint_tail, sum_tail, sum_tails
 from datapipe.stages.poisoning._surprise import Surprise, accused, natural_spread
-from datapipe.stages.poisoning.source_shift import SourceShift
+from datapipe.stages.poisoning.source_shift import SURE, SourceShift
 from datapipe.testing import check_stage
 
 
@@ -327,6 +327,31 @@ def test_large_honest_sources_lie_farther_out_than_small_ones():
     assert 0.25 < (made[0] - 1) / (0.03 * 1199) < 4
     alike = natural_spread(rng.random(40), sizes)
     assert np.all(alike < 1.5)
+
+
+def _rated(seed, rates, rows=100, classes=4):
+    """People with an error rate each, judged by a model that is sure and right of every row."""
+    rng = np.random.default_rng(seed)
+    of = np.repeat(np.arange(rates.size), rows)
+    truth = rng.integers(0, classes, of.size)
+    wrong = rng.random(of.size) < rates[of]
+    labels = np.where(wrong, (truth + rng.integers(1, classes, of.size)) % classes, truth)
+    shares = np.full((of.size, classes), 0.05 / (classes - 1))
+    shares[np.arange(of.size), truth] = 0.95
+    return accused(Surprise.of(labels, shares), of)
+
+
+def test_where_honest_people_differ_widely_who_stands_out_no_farther_may_be_one():
+    found = {"named": 0, "sure": 0}
+    for seed in range(20):
+        people = _rated(seed, np.random.default_rng([seed, 1]).beta(2, 38, 50))
+        found["named"] += people[0].p_value <= 0.02
+        found["sure"] += people[0].p_value <= SURE * 0.02 and people[0].by_spread <= 0.02
+    assert found["sure"] <= 1 < found["named"]  # .25 and .03 of many more such draws
+    alike = np.full(50, 0.02)
+    alike[7] = 0.25
+    liar = _rated(3, alike)[0]
+    assert (liar.number, liar.by_spread <= 0.02) == (7, True)
 
 
 def _answered(seed, bad, *, items=300, voices=3, people=20, noise=0.03, role="annotator"):

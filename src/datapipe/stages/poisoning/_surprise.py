@@ -32,6 +32,8 @@ MARGIN = 1.5
 or narrow by chance; only what is wider than that is nature."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
+BULK, BULK_WIDTH = (0.1, 0.8), 2.1232
+"""Between these quantiles lie honest sources alone, most likely, and so wide is a normal there."""
 DOUBTED = 0.5
 """Sources less likely than this, all being judged, are held against like rows, too."""
 FEWEST_OTHERS = 10
@@ -123,6 +125,7 @@ class Accused:
 
     `by_labels` tells that its mix of labels might explain it: others' rows of them surprise, too;
     `by_content`, that what its rows hold might: nobody else has such rows, or they surprise, too.
+    `by_spread` is the p-value where honest sources differ as widely as most of these do.
     """
 
     number: int
@@ -131,6 +134,7 @@ class Accused:
     p_value: float
     by_labels: bool = False
     by_content: bool = False
+    by_spread: float = 0.0
 
 
 def accused(
@@ -155,14 +159,17 @@ def accused(
     """
     names = np.unique(of[of >= 0])
     sizes = np.array([int((of == s).sum()) for s in names])
-    tails, excused = _tails(surprise, of, names, content, untaught)
+    tails, excused, wider = _tails(surprise, of, names, content, untaught)
     order = np.argsort(tails, kind="stable")
     made, running = [], 0.0
     for place, i in enumerate(order):
         running = max(running, min(1.0, float(tails[i]) * (names.size - place) * times))
         mine = of == names[i]
         hits = int(surprise.contradicts[mine].sum())
-        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, *excused[i].tolist()))
+        spread = min(1.0, widened(float(tails[i]), float(wider[i])) * names.size * times)
+        spread = max(running, spread)
+        excuses = excused[i].tolist()
+        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, *excuses, spread))
     return made
 
 
@@ -172,14 +179,15 @@ def _tails(
     names: Ints,
     content: Content | None,
     untaught: Untaught | None,
-) -> tuple[Floats, Bools]:
+) -> tuple[Floats, Bools, Floats]:
     """One p-value a source, with the natural spread between sources taken out.
 
     A source rich in a class that the model tells badly, or in rows near a border, is no liar: what
     is told of it against all rows must hold against rows of which the model thinks alike, and,
     unless it is beyond `EXCUSES`, against rows of the same labels and rows whose content is as much
     its own: a model errs alike on rows of a kind. The second array, shape (m, 2), says of which
-    sources the latter two do not hold.
+    sources the latter two do not hold; the third, how many times as much the variance would be
+    raised did honest sources differ as widely as most of these do.
 
     A source with many rows of a label teaches the model its lie, which is then no surprise: where
     its labels contradict more often than others', a model that did not learn from it is asked, too.
@@ -205,7 +213,8 @@ def _tails(
             alone = 2.0 * _alone(untaught(mine), mine, inflation[one], content, tails[one])
             if alone < tails[one]:
                 tails[one], excused[one] = alone, False
-    return tails, excused
+    wider = _inflated(sizes, widest(plain, sizes)) / inflation
+    return tails, excused, np.maximum(wider, 1.0)
 
 
 def _teachers(surprise: Surprise, of: Ints, names: Ints) -> list[int]:
@@ -304,7 +313,11 @@ def natural_spread(plain: Floats, sizes: Ints) -> Floats:
     What sets sources apart sets all their rows apart: variance grows with their number, and large
     honest sources lie farther out than small ones.
     """
-    return np.asarray(1.0 + (sizes - 1) * likeness(plain, sizes), np.float64)
+    return _inflated(sizes, likeness(plain, sizes))
+
+
+def _inflated(sizes: Ints, alike: float) -> Floats:
+    return np.asarray(1.0 + (sizes - 1) * alike, np.float64)
 
 
 def likeness(plain: Floats, sizes: Ints) -> float:
@@ -315,13 +328,27 @@ def likeness(plain: Floats, sizes: Ints) -> float:
     """
     if plain.size < MANY:
         return 1.0 / (STRENGTH + 1.0)
+    return _as_wide(plain, sizes, (0.25, 0.75), QUARTILES * (1.0 + MARGIN / np.sqrt(plain.size)))
+
+
+def widest(plain: Floats, sizes: Ints) -> float:
+    """The same, read from the range between the `BULK` quantiles, and with no margin.
+
+    Where honest people differ widely, this is how widely: who stands out no farther may be one.
+    """
+    if plain.size < MANY:
+        return 1.0 / (STRENGTH + 1.0)
+    return _as_wide(plain, sizes, BULK, BULK_WIDTH)
+
+
+def _as_wide(plain: Floats, sizes: Ints, between: tuple[float, float], usual: float) -> float:
+    """How alike rows of a source are, such that sources are as wide as `usual` between quantiles."""
     normal = NormalDist()
     z = np.array([normal.inv_cdf(min(max(1.0 - p, 1e-12), 1 - 1e-12)) for p in plain])
-    usual = QUARTILES * (1.0 + MARGIN / np.sqrt(plain.size))
 
     def wide(alike: float) -> bool:
         scaled = z / np.sqrt(1.0 + (sizes - 1) * alike)
-        return bool(np.subtract(*np.quantile(scaled, [0.75, 0.25])) > usual)
+        return bool(np.diff(np.quantile(scaled, between)).item() > usual)
 
     low, high = 0.0, 1.0
     if not wide(low):

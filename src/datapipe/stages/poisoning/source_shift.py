@@ -188,7 +188,8 @@ class SourceShift(Stage):
                 if source.p_value <= self.alpha:
                     mine = column.group.who == source.number
                     flags |= (mine & column.surprise.contradicts)[one]
-                    told.append(_named(source, column, rows))
+                    excused = {"spread_may_explain": source.by_spread > self.alpha}
+                    told.append(_named(source, column, rows) | excused)
         told.sort(key=lambda t: float(t["p_value"]))
         sources = sum(len(j.group.names) for j in judged)
         says = f"no label of {sources} sources contradicts its rows more than the others' do"
@@ -196,7 +197,7 @@ class SourceShift(Stage):
             says = f"the labels of {len(told)} of {sources} sources contradict their rows"
         verdict: Verdict = "clean"
         if told:
-            excuses = ("mix_may_explain", "content_may_explain")
+            excuses = ("mix_may_explain", "content_may_explain", "spread_may_explain")
             sure = (t["p_value"] for t in told if not any(t[e] for e in excuses))
             verdict = "fail" if min(sure, default=1.0) <= SURE * self.alpha else "suspect"
         return Finding(
