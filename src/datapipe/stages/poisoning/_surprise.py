@@ -168,8 +168,10 @@ def accused(
         hits = int(surprise.contradicts[mine].sum())
         spread = min(1.0, widened(float(tails[i]), float(wider[i])) * names.size * times)
         spread = max(running, spread)
-        excuses = excused[i].tolist()
-        made.append(Accused(int(names[i]), int(sizes[i]), hits, running, *excuses, spread))
+        by_labels, by_content = (bool(x) for x in excused[i])
+        made.append(
+            Accused(int(names[i]), int(sizes[i]), hits, running, by_labels, by_content, spread)
+        )
     return made
 
 
@@ -342,7 +344,7 @@ def widest(plain: Floats, sizes: Ints) -> float:
 
 
 def _as_wide(plain: Floats, sizes: Ints, between: tuple[float, float], usual: float) -> float:
-    """How alike rows of a source are, such that sources are as wide as `usual` between quantiles."""
+    """How alike rows of one are, such that sources are as wide as `usual` between quantiles."""
     normal = NormalDist()
     z = np.array([normal.inv_cdf(min(max(1.0 - p, 1e-12), 1 - 1e-12)) for p in plain])
 
