@@ -347,12 +347,20 @@ def test_where_honest_people_differ_widely_who_stands_out_no_farther_may_be_one(
         people = _rated(seed, np.random.default_rng([seed, 1]).beta(2, 38, 50))
         found["named"] += people[0].p_value <= 0.02
         found["sure"] += people[0].p_value <= SURE * 0.02 and people[0].by_spread <= 0.02
-    assert 20 <= found["named"]
+    assert found["named"] >= 20
     assert 2 * found["sure"] < found["named"]
-    alike = np.full(50, 0.02)
-    alike[7] = 0.25
-    liar = _rated(3, alike)[0]
-    assert (liar.number, liar.by_spread <= 0.02) == (7, True)
+
+
+@pytest.mark.parametrize("usual", [0.0, 0.01, 0.03])
+def test_a_liar_among_people_who_hardly_err_is_found(usual):
+    """Most of them made no mistake at all: such ties say nothing of how people differ."""
+    for seed in range(4):
+        rates = np.full(50, usual)
+        rates[7] = 0.25
+        liar = _rated(seed, rates)[0]
+        assert liar.number == 7
+        assert liar.p_value <= SURE * 0.02
+        assert liar.by_spread <= 0.02
 
 
 def _answered(seed, bad, *, items=300, voices=3, people=20, noise=0.03, role="annotator"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datapipe.stages.poisoning._sums import in_steps, sum_tail, sum_tails
+from datapipe.stages.poisoning._sums import in_steps, mid_tails, sum_tail, sum_tails
 from datapipe.stages.poisoning._surprise import (
     Surprise,
     held_against_like,
@@ -47,7 +47,8 @@ def fewest_flips(
     names, sizes = np.unique(of[of >= 0], return_counts=True)
     pool = in_steps(surprise.ratio)
     sums = np.array([float(pool[of == s].sum()) for s in names])
-    spread = natural_spread(sum_tails(pool, sums, sizes), sizes)
+    tails = sum_tails(pool, sums, sizes)
+    spread = natural_spread(mid_tails(pool, sums, sizes, tails), sizes)
     usual = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")[:TRIED]
     bar = alpha / (names.size * times)
     least = []

@@ -37,6 +37,14 @@ def sum_tails(pool: Floats, sums: Floats, sizes: Ints, counted: int = MOST_COUNT
     return made
 
 
+def mid_tails(pool: Floats, sums: Floats, sizes: Ints, tails: Floats) -> Floats:
+    """`sum_tails` where a sum as large counts half: in ties they are 1 for half of all sources.
+
+    Lancaster, 1961, Significance tests in discrete distributions.
+    """
+    return np.asarray(0.5 * (tails + sum_tails(pool, sums + STEP, sizes)), np.float64)
+
+
 def sum_tail(pool: Floats, total: float, n: int, counted: int = MOST_COUNTED) -> float:
     """P(sum of n draws from a pool >= total), for values in whole steps."""
     return stratified_tail([(pool, n)], total, counted)

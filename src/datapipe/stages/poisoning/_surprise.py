@@ -15,6 +15,7 @@ from datapipe.measure.detection import binomial_tail
 from datapipe.stages.poisoning._sums import (
     MOST_COUNTED,
     in_steps,
+    mid_tails,
     stratified_tail,
     sum_tail,
     sum_tails,
@@ -199,7 +200,8 @@ def _tails(
     sizes = np.array([int((of == s).sum()) for s in names])
     sums = np.array([float(pool[of == s].sum()) for s in names])
     plain = sum_tails(pool, sums, sizes)
-    inflation = natural_spread(plain, sizes)
+    level = mid_tails(pool, sums, sizes, plain)
+    inflation = natural_spread(level, sizes)
     tails = np.array([widened(p, f) for p, f in zip(plain, inflation, strict=True)])
     excused = np.zeros((names.size, 2), bool)
     for i in np.flatnonzero(tails * names.size <= DOUBTED):
@@ -215,7 +217,7 @@ def _tails(
             alone = 2.0 * _alone(untaught(mine), mine, inflation[one], content, tails[one])
             if alone < tails[one]:
                 tails[one], excused[one] = alone, False
-    wider = _inflated(sizes, widest(plain, sizes)) / inflation
+    wider = _inflated(sizes, widest(level, sizes)) / inflation
     return tails, excused, np.maximum(wider, 1.0)
 
 
