@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 
 from datapipe.core.digest import CHUNK_ROWS, PREFIX, digest_file
 from datapipe.core.roles import ANCESTORS, ORDINAL_BITS, ROW_ID
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.lineage import sidecars
+from datapipe.lineage.engine import started
 from datapipe.lineage.objects import bare
 from datapipe.lineage.store import Lineage
 
@@ -225,7 +225,7 @@ class Stored:
         path, covered = self.lineage.object_path(digest), self.positions.get(digest)
         if path is None or covered is None:
             return self.scan(digest)
-        with contextlib.closing(duckdb.connect()) as connection:
+        with contextlib.closing(started({})) as connection:
             lines: pl.DataFrame = connection.sql(sidecars.as_list(path, covered)).pl()
         return lines.lazy()
 

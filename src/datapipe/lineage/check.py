@@ -21,6 +21,7 @@ from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
 from datapipe.lineage.console import opened
 from datapipe.lineage.duck import duckdb
+from datapipe.lineage.engine import started
 from datapipe.lineage.erasures import Erasures
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
@@ -252,7 +253,7 @@ class Check:
         if not path.is_file():
             return
         try:
-            with contextlib.closing(duckdb.connect()) as truth:
+            with contextlib.closing(started({})) as truth:
                 make(truth)
                 with opened(path) as connection:
                     seq = connection.execute("select max(seq) from meta").fetchone()
