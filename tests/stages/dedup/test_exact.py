@@ -77,6 +77,16 @@ def test_a_hidden_sounding_column_name_does_no_harm(context: Context) -> None:
     assert look(data, context).flagged["row_id"].to_list() == [1]
 
 
+def test_a_row_drawn_more_than_once_is_one_row(context: Context) -> None:
+    """Rows leave by their ids: copies of a draw took all that was drawn with them."""
+    drawn = pl.DataFrame({"a": [5, 5, 7, 5, 8, 7], ROW_ID: [0, 0, 1, 2, 3, 1]})
+    drawn = drawn.with_columns(pl.col(ROW_ID).cast(pl.UInt64))
+    found = look(Dataset(drawn.lazy()), context)
+    assert found.flagged["row_id"].to_list() == [2]
+    other = drawn.with_columns(pl.Series("a", [5, 6, 6, 5, 8, 9]))  # one id, two contents
+    assert look(Dataset(other.lazy()), context).flagged["row_id"].to_list() == [2]
+
+
 def test_clusters_are_counted(context: Context) -> None:
     data = Dataset.of(pl.DataFrame({"a": [1, 2, 1, 1, 2, 3]}))
     details = look(data, context).details

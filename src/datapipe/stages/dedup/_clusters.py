@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,17 @@ class Clusters:
     row_ids: pl.Series
     first: Indices
 
-    @property
+    @cached_property
     def repeated(self) -> NDArray[np.bool_]:
-        """Rows to be removed, bool of shape (n,)."""
-        return np.asarray(self.first != np.arange(self.first.size))
+        """Rows to be removed, bool of shape (n,); a row drawn more than once is one row.
+
+        Rows leave by their ids, so that an id stays where any of its lines does.
+        """
+        gone = np.asarray(self.first != np.arange(self.first.size))
+        if gone.any() and self.row_ids.n_unique() < len(self.row_ids):
+            stays = self.row_ids.filter(pl.Series(~gone))
+            gone &= ~self.row_ids.is_in(stays.implode()).to_numpy()
+        return gone
 
     def rows(self, scores: ArrayLike, word: str, p_values: ArrayLike | None = None) -> pl.DataFrame:
         """The row table of a finding; each reason names the row that is kept."""

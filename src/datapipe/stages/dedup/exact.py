@@ -52,7 +52,7 @@ class ExactDuplicates(Stage):
     on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.exact"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     raises_findings: ClassVar[tuple[str, ...]] = (KIND,)
     references: ClassVar[tuple[str, ...]] = (
         "Lee et al., 2022, Deduplicating training data makes language models better",

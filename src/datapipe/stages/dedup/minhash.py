@@ -73,7 +73,7 @@ class MinHash(Stage):
     on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.minhash"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     needs: ClassVar[tuple[str, ...]] = ("text",)
     raises_findings: ClassVar[tuple[str, ...]] = (KIND,)
     references: ClassVar[tuple[str, ...]] = (

@@ -75,7 +75,7 @@ class NearDuplicates(Stage):
     on_finding: OnSuspect = "quarantine"
 
     name: ClassVar[str] = "dedup.near"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     raises_findings: ClassVar[tuple[str, ...]] = (KIND,)
     references: ClassVar[tuple[str, ...]] = (
         "Rényi, 1953, On the theory of order statistics",
