@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb  # noqa: F401 - puts relations around the engine
 import polars as pl
 
 from datapipe.core.digest import CHUNK_ROWS, PREFIX, digest_file
