@@ -141,6 +141,8 @@ def test_a_task_keeps_to_the_one_cpu_that_it_counts_as(nodes):
         from datapipe.execute._shard_task import shard
 
         shard(None, None)
+        import polars as pl  # not before: it starts its threads when it is loaded
+
         return pl.thread_pool_size()
 
     assert ray.get(threads.remote()) == 1

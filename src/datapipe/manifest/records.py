@@ -7,6 +7,7 @@ Python names are written in lowerCamelCase, as in-toto asks; fields that are Non
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import types
@@ -132,7 +133,7 @@ def schema_of(cls: type[Any]) -> dict[str, Any]:
         properties[camel(name)] = {**_schema(hint), "description": described.get(name, "")}
     return {
         "type": "object",
-        "description": (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " "),
+        "description": _text(cls).split("\n\n")[0].replace("\n", " "),
         "properties": properties,
         "required": [camel(field.name) for field in fields(cls) if _required(field)],
         "additionalProperties": False,
@@ -152,19 +153,24 @@ def arguments_of(cls: type[Any]) -> dict[str, str]:
         >>> arguments_of(Pattern)["says"]
         'What it stands for, in words.'
     """
-    section = (cls.__doc__ or "").partition("Args:\n")[2]
+    section = _text(cls).partition("Args:\n")[2]
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
-        start = re.match(r" {8}(\w+): (.*)", line)
+        start = re.match(r" {4}(\w+): (.*)", line)
         if start:
             name = start[1]
             found[name] = start[2]
-        elif line.startswith(" " * 12) and name:
+        elif line.startswith(" " * 8) and name:
             found[name] += " " + line.strip()
-        elif line.strip() and not line.startswith(" " * 8):
+        elif line.strip() and not line.startswith(" " * 4):
             break
     return found
+
+
+def _text(cls: type[Any]) -> str:
+    """Its docstring without indentation, which Python takes away itself from 3.13 on."""
+    return inspect.cleandoc(cls.__doc__ or "")
 
 
 def camel(name: str) -> str:
