@@ -197,10 +197,9 @@ def test_noise_is_suspect_and_nothing_held_out_is_not_evaluated(table, context) 
     noise = Dataset.of(table.frame().with_columns(a=pl.Series(rng.normal(size=400))), table.roles)
     assert TrainPlain(epochs=3).run(noise, context).findings[0].verdict == "suspect"
     blind = TrainPlain(epochs=1, holdout=0.0).run(table, context).findings[0]
-    assert (blind.verdict, blind.measure) == (
-        "not_evaluated",
-        Estimate.unknown(method="no held-out rows"),
-    )
+    unknown = Estimate.unknown(method="no held-out rows")
+    assert blind.verdict == "not_evaluated"
+    assert repr(blind.measure) == repr(unknown)  # nan equals nan up to Python 3.12 alone
 
 
 def test_own_network(digits, context, own_module) -> None:
