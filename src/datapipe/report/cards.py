@@ -85,7 +85,7 @@ def facts(stage: type[Stage]) -> str:
 
     Example:
         >>> print(facts(find("dedup.exact")).splitlines()[2])
-        | stage | `ExactDuplicates`, version 1 |
+        | stage | `ExactDuplicates`, version 2 |
     """
     about = {
         "stage": f"`{stage.__name__}`, version {stage.version}",
