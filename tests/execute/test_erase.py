@@ -8,6 +8,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -648,3 +650,14 @@ def test_a_lost_table_stops_an_erasure_until_the_loss_is_accepted(tmp_path: Path
     done = erase(lineage, "p3", carry_out=True)
     assert (done.done, bool(done.receipt)) == (True, True)
     assert erase(lineage, "p4", carry_out=True).done
+
+
+def test_an_erasure_in_a_process_of_its_own_has_the_relations_it_asks_by() -> None:
+    """In a process of tests somebody else has loaded them."""
+    asked = (
+        "from datapipe.execute import _reach; print(_reach.started({}).sql('select 7').pl().item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
