@@ -60,6 +60,41 @@ class Fused:
         """
         return None if self.dropped is None else left(self.dropped, self.apart)
 
+    def asides(
+        self, dropped: pl.DataFrame | None, stages: int, *, once: bool = False
+    ) -> list[pl.DataFrame]:
+        """One table of set-aside rows for each row stage, from one scan for all of them.
+
+        Args:
+            dropped: What `left` gave, of all shards.
+            stages: How many row stages there are.
+            once: Whether of a row that was multiplied, and leaves several times, one line is kept.
+
+        Returns:
+            Tables of `row_id` uint64 and `reason`, in the order of the stages.
+
+        Example:
+            >>> import pyarrow as pa
+            >>> fused = fuse(Dataset.of(pa.table({"a": [1]})), [RowStage()])
+            >>> [table.height for table in fused.asides(None, 1)]
+            [0]
+        """
+        if dropped is None:
+            none = pl.DataFrame(schema={"row_id": pl.UInt64, "reason": pl.String})
+            return [none] * stages
+        tables: list[pl.DataFrame] = []
+        for place in range(stages):
+            mine = {code: reason for code, (p, reason) in self.reasons.items() if p == place}
+            gone = dropped.filter(pl.col(CODE).is_in(list(mine)))
+            words = pl.col(CODE).replace_strict(
+                mine, return_dtype=pl.Enum(sorted(set(mine.values())))
+            )
+            table = gone.select("row_id", words.alias("reason")) if mine else gone.clear()
+            if once:
+                table = table.unique("row_id", keep="first", maintain_order=True)
+            tables.append(table)
+        return tables
+
 
 def left(dropped: pl.LazyFrame, apart: pl.LazyFrame | None) -> pl.DataFrame:
     """The rows that leave, by the short plan, or by the long one where the short one fails.
