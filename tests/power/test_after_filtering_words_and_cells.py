@@ -2,7 +2,7 @@
 """What a trigger in texts or tables still does once the rows found are left out.
 
 Beside a filter that knows every poisoned row; judged by models that are none of ours: words and
-pairs of words with a logistic regression, and boosted trees.
+pairs of words with a logistic regression, and a forest of trees.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -86,7 +86,7 @@ class Words:
 
 
 class Cells:
-    """A table of numbers and codes, and boosted trees over it; a trigger is a cell of its own."""
+    """A table of numbers and codes, and a forest over it; a trigger is a cell of its own."""
 
     detector = TriggerTable()
     roles = Roles.of(label="y")
@@ -112,7 +112,7 @@ class Cells:
 
     def fitted(self, x, y):
         """A model of some rows, as a function from rows to labels."""
-        return HistGradientBoostingClassifier(random_state=0).fit(x, y).predict
+        return RandomForestClassifier(random_state=0).fit(x, y).predict
 
 
 def cell(rng):
@@ -151,7 +151,7 @@ def test_after_filtering_a_trigger_does_no_more_than_after_a_perfect_filter(
         y, put = world.labels.copy(), attack(rng)
         held = np.arange(y.size // 4)
         train = np.setdiff1d(np.arange(y.size), held)
-        target = int(np.bincount(y).argmin())
+        target = int(np.bincount(y).argsort()[-2])
         rows = rng.permutation(train[y[train] != target])[: max(10, train.size // 50)]
         x, y[rows] = world.stamped(put, rows), target
         data = Dataset.of(world.frame(x[train], y[train]), world.roles)
@@ -167,7 +167,8 @@ def test_after_filtering_a_trigger_does_no_more_than_after_a_perfect_filter(
             "perfect": np.setdiff1d(train, rows),
         }.items():
             says = world.fitted(x[kept], y[kept])
-            made[who] = [(says(asked) == target).mean(), (says(x[held]) == y[held]).mean()]
+            shares = (says(asked) == target).mean(), (says(x[held]) == y[held]).mean()
+            made[who] = [round(float(share), 4) for share in shares]
         print(f"{name} {attack.__name__} {seed}: success, accuracy {made}")
         told.append([*made["none"], *made["ours"], *made["perfect"]])
     attacked, _, ours, accuracy, perfect, best = np.mean(told, axis=0)
