@@ -30,6 +30,7 @@ from datapipe.lineage.engine import is_held, other_name, sorted_error, started
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import too_large, watched
+from datapipe.manifest.plain import require
 
 Kept = TypeVar("Kept")
 _ASKING = ("SELECT", "EXPLAIN")
@@ -293,7 +294,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
 
     Raises:
         ExecutionError: There is no index, or somebody else has it open for writing.
-        TrustError: It is damaged.
+        TrustError: It is damaged, or no file.
 
     Example:
         >>> import tempfile
@@ -303,7 +304,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
         ...     connection.execute("select 1").fetchall()
         [(1,)]
     """
-    if not path.is_file():
+    if not path.exists():
         raise ExecutionError(
             f"{path} is not there and cannot be made here",
             code="DP-EXEC-054",
@@ -352,6 +353,8 @@ def lines(
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, wait_s: float) -> None:
+    for each in (path, path.with_name(f"{path.name}.wal")):  # DuckDB looks for both, and waits
+        require(each)
     quoted = str(path).replace("'", "''")
     deadline = time.monotonic() + wait_s
     while True:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
+from datapipe.manifest.plain import require
 
 if TYPE_CHECKING:
     import duckdb
@@ -87,6 +88,9 @@ def other_name(path: Path) -> Iterator[Path]:
     Yields:
         The name to open; it goes when the block ends, what was opened stays open.
 
+    Raises:
+        TrustError: It is no file.
+
     Example:
         >>> import tempfile
         >>> import duckdb
@@ -96,6 +100,7 @@ def other_name(path: Path) -> Iterator[Path]:
         ...     name.samefile(path)
         True
     """
+    require(path)  # as it is called by whoever asks
     name = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         name.hardlink_to(path)

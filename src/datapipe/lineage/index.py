@@ -28,6 +28,7 @@ from datapipe.lineage.load import fill, make
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import START, Mark
+from datapipe.manifest.plain import require
 
 if TYPE_CHECKING:
     import duckdb
@@ -306,6 +307,7 @@ def _attached(
     how: str = PRIVATE,
 ) -> Iterator[None]:
     """A file as the current database; after an error the engine is closed with it, unsaved."""
+    require(path)
     quoted = str(path).replace("'", "''")
     connection.execute(f"attach '{quoted}' as lineage ({how})")
     connection.execute("use lineage")

@@ -26,6 +26,7 @@ from datapipe.lineage.frames import BrokenFrame, Frame, batches, has_frame, pack
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
 from datapipe.lineage.segments import Segments
+from datapipe.manifest import plain
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """A segment that has reached this size is not extended; the next one begins."""
@@ -223,11 +224,11 @@ class Journal:
             True
         """
         try:
-            text, _, stated = self._head.read_bytes().partition(b"\n")
+            text, _, stated = plain.content(self._head).partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() != stated.strip():
                 return None
             form = json.loads(text)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TrustError):
             return None
         mark = Mark(form["segment"], form["offset"], form["seq"], bytes.fromhex(form["chain"]))
         tree = Frontier(form["seq"], tuple(bytes.fromhex(h) for h in form["frontier"]))
@@ -317,7 +318,7 @@ class Journal:
         """Without a head every byte is read, and only a cut at the very end passes for a crash."""
         tail, broken = self._forward(Tail(START, -1, Frontier()))
         if broken is not None:
-            data = self.segment(tail.mark.segment).read_bytes()
+            data = plain.content(self.segment(tail.mark.segment))
             later = self.segment(tail.mark.segment + 1).exists()
             if later or has_frame(data, broken.offset + 1):
                 raise broken
@@ -350,7 +351,7 @@ class Journal:
         path = self.segment(tail.mark.segment)
         if sync and path.exists():
             try:
-                with path.open("rb") as file:
+                with plain.reading(path) as file:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise failed(error, f"{path} could not be made durable") from error
