@@ -27,6 +27,7 @@ from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.answer import framed
 from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import is_held, other_name, sorted_error, started
+from datapipe.lineage.fatal import refuse_fatal
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import too_large, watched
@@ -133,7 +134,7 @@ def answered(
 
     Raises:
         DeclarationError: It is not one question, or SQL that cannot be understood.
-        ExecutionError: A limit was reached.
+        ExecutionError: A limit was reached, or DuckDB itself failed.
         KeyboardInterrupt: Ctrl-C was pressed.
         TrustError: The index is damaged.
 
@@ -144,6 +145,7 @@ def answered(
     """
     importlib.import_module("duckdb")  # gives connections their `sql`
     _refuse_orders(connection, query)
+    refuse_fatal(query)
     with watched(connection, limits.seconds, limits.process_bytes) as watch:
         try:
             asked, given = narrowed(connection, query, values)
@@ -413,6 +415,12 @@ def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:
     text = str(error)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
         return too_large(limits.memory)
+    if isinstance(error, (duckdb.InternalException, duckdb.FatalException)):
+        return ExecutionError(
+            f"DuckDB failed at this question: {text.splitlines()[0]}",
+            code="DP-EXEC-061",
+            hint="ask in another way; `datapipe verify` says whether the store is sound",
+        )
     return _misread(error) if isinstance(error, _MISTAKES) else sorted_error(error, path)
 
 
