@@ -35,6 +35,20 @@ def test_a_sound_store_has_no_problems(filled: Lineage):
     assert Lineage(filled.store).verify() == []
 
 
+def test_files_of_somebody_else_are_passed_over(filled: Lineage):
+    before = filled.sql("select count(*) from log_entries").item()
+    for name in ("notes.log", "1.log", "²³.log", "000001.log.bak", "a.bin"):
+        (filled.store / "journal" / name).write_text("by an editor")
+    (filled.store / "leases").mkdir(exist_ok=True)
+    (filled.store / "leases" / ".directory").mkdir()
+    (filled.store / "log" / "x.note").write_text("a note")
+    assert filled.verify() == []
+    filled.rebuild(accept_loss=True)
+    filled.append([("runs", {"run_id": "later"})])
+    assert filled.sql("select count(*) from log_entries").item() == before + 1
+    assert (filled.store / "journal" / "notes.log").read_text() == "by an editor"
+
+
 def test_a_flipped_byte_in_every_file_is_named(filled: Lineage, tmp_path: Path):
     """Each is looked at whatever is wrong with the others, so a folder is flipped at once."""
     names = files(filled.store)

@@ -291,7 +291,7 @@ class Recorder:
             "dataset_in": "" if done.before is None else done.before.digest,
             "dataset_out": done.out.digest,
             "recorded_at": now(),
-            "result": {**result, "ends": ends_of(result, self.lineage)},
+            "result": result if done.origins else {**result, "ends": ends_of(result, self.lineage)},
         }
 
     def _remember(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> None:

@@ -153,8 +153,7 @@ class Check:
 
     def _beyond(self) -> Iterator[Problem]:
         """Segments behind a gap: nothing leads to them."""
-        numbers = sorted(int(p.stem) for p in self._journal.folder.glob("*.log"))
-        for place, number in enumerate(numbers, 1):
+        for place, number in enumerate(self._journal.segments(), 1):
             if place != number:
                 missing = self._named(str(self._journal.segment(place)))
                 yield Problem(missing, "DP-TRUST-702", f"missing, though segment {number} is there")
@@ -282,8 +281,7 @@ class Check:
         return path
 
     def _last_segment(self) -> str:
-        files = sorted(self._journal.folder.glob("*.log"))
-        return self._named(str(files[-1] if files else self._journal.segment(1)))
+        return self._named(str(self._journal.segment(max(self._journal.segments(), default=1))))
 
 
 _UNLIKE = """

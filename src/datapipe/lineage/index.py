@@ -192,12 +192,20 @@ class Index:
             self._renew(connection, until)
         elif at.seq >= enough.seq and at != START:
             return at.seq
+        elif self._less_since(at, until):
+            self._renew(connection, until)
         else:
             with self._made() as partial:
                 shutil.copyfile(self.path, partial)
                 with _attached(connection, partial):
                     self._fill(connection, at, until)
         return until.seq
+
+    def _less_since(self, at: Mark, until: Mark) -> bool:
+        """Whether an erasure took something from what the index holds, and did not live to say."""
+        if not was_erased(self.path.parent):
+            return False
+        return any(record.is_of("erased") for record in self._journal.read(at, until))
 
     def _published(self, connection: duckdb.DuckDBPyConnection) -> tuple[Mark, bool]:
         """How far the published index has come, and whether its tables are of this version."""

@@ -69,6 +69,18 @@ class Journal:
         """
         return self._segments.path(number)
 
+    def segments(self) -> list[int]:
+        """The segments that are there, those behind a gap included.
+
+        Returns:
+            Their numbers, sorted.
+
+        Example:
+            >>> Journal(Path("journal")).segments()
+            []
+        """
+        return self._segments.numbers()
+
     def begin(self) -> None:
         """Write the head of a new journal, so that a missing one always means a loss.
 
@@ -295,8 +307,8 @@ class Journal:
             self._tail = None
             self._head.unlink(missing_ok=True)
             tail, broken = self._forward(Tail(START, -1, Frontier()))
-            later = [p for p in self.folder.glob("*.log") if int(p.stem) > tail.mark.segment]
-            for path in later:
+            later = [n for n in self._segments.numbers() if n > tail.mark.segment]
+            for path in map(self.segment, later):
                 path.rename(self.folder / f"torn-{path.stem}-0.bin")
             if broken is not None:
                 self._segments.set_aside(tail.mark.segment, broken.offset)

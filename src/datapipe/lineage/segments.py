@@ -48,6 +48,20 @@ class Segments:
         """
         return self.folder / f"{number:06}.log"
 
+    def numbers(self) -> list[int]:
+        """The segments that are there; other files in the folder are nobody's.
+
+        Returns:
+            Their numbers, sorted.
+
+        Example:
+            >>> Segments(Path("journal")).numbers()
+            []
+        """
+        stems = [path.stem for path in self.folder.glob("*.log")]
+        found = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+        return sorted(number for number in found if self.path(number).stem in stems)
+
     def batches(self, after: Mark, until: Mark | None) -> Iterator[tuple[int, list[Frame]]]:
         """The batches behind a place, in order, each checked against checksum and chain.
 
