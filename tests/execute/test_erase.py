@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -400,6 +401,38 @@ def test_what_became_of_an_erased_row_and_of_its_models_can_be_asked(tmp_path: P
     for held in done.reach.of("dataset"):
         assert drill.lineage.object_path(held.digest) is None
         assert drill.lineage.trace(done.replaced[held.digest])["kind"] == "dataset"
+
+
+ABOUT_ROWS = ("dropped_rows", "row_history", "model_rows", "row_findings")
+
+
+def test_views_tell_of_others_what_they_told_before(tmp_path: Path):
+    drill = drilled(tmp_path, 8)
+    lineage, who = drill.lineage, drill.people[1]
+    ids = Stored(lineage).reach(who).row_ids
+    theirs = pl.col("row_id").is_in(ids.implode())
+    before = {view: lineage.sql(f"from {view}") for view in ABOUT_ROWS}
+    assert all(rows.filter(~theirs).height for rows in before.values())
+    assert before["model_rows"].filter(theirs).height
+    done = erase(lineage, who, carry_out=True)
+    after = {view: lineage.sql(f"from {view}") for view in ABOUT_ROWS}
+    for view, rows in before.items():
+        others = [each.filter(~theirs).rows() for each in (rows, after[view])]
+        assert Counter(map(str, others[0])) == Counter(map(str, others[1])), view
+    told = after["dropped_rows"].filter(theirs)
+    assert set(told["row_id"]) == set(ids)  # each row of theirs has its reason, and no other words
+    assert set(told["reason"]) <= {"erased", "erased at the person's request"}
+    assert told.filter(stage="erasure")["row_id"].sort().to_list() == ids.to_list()
+    assert done.reach.rows == ids.len()
+    for view in ("row_history", "row_findings"):
+        rows = after[view].filter(theirs)
+        said = {cell for column in rows.iter_columns() for cell in column if isinstance(cell, str)}
+        assert not any(who in cell for cell in said), view
+    lineage.rebuild()
+    for view, rows in after.items():
+        assert Counter(map(str, lineage.sql(f"from {view}").rows())) == Counter(
+            map(str, rows.rows())
+        )
 
 
 def test_models_can_be_retired_at_once(tmp_path: Path):
