@@ -13,7 +13,9 @@ import contextlib
 import errno
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -234,7 +236,7 @@ class Index:
         self, connection: duckdb.DuckDBPyConnection, until: Mark, *, accept_loss: bool = False
     ) -> None:
         with self._made() as partial:
-            made = _start(connection, partial)
+            made = _blanks[schema.fingerprint()].put(connection, partial)
             with _attached(connection, partial):
                 if not made:
                     make(connection)
@@ -326,27 +328,36 @@ def _attached(
     connection.execute("detach lineage")
 
 
-_BLANK: dict[str, bytes] = {}
-"""An index without a line, by the fingerprint of its tables and views.
+@dataclass
+class _Blank:
+    """An index without a line: to bind every view anew takes longer than all else in a small run.
 
-To bind every view anew takes longer than all else that a small run does to its index. Empty bytes
-stand for one that this process has made once: mostly it makes no other, and keeps no copy of it.
-"""
+    Mostly a process makes one index, which is made in place; from the second on there is a copy.
 
+    Args:
+        wanted: Whether this process has begun an index before.
+        copy: The bytes of an index without a line; empty until the second is made.
+    """
 
-def _start(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Put an index without a line at a path; False for the first of a process, made in place."""
-    wanted = schema.fingerprint()
-    if wanted not in _BLANK:
-        _BLANK[wanted] = b""
-        return False
-    if not _BLANK[wanted]:
+    wanted: bool = False
+    copy: bytes = b""
+
+    def put(self, connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+        """Put one at a path; False for the first of a process, which is to be made in place."""
+        if not self.wanted:
+            self.wanted = True
+            return False
+        if self.copy:
+            path.write_bytes(self.copy)
+            return True
         with _attached(connection, path):
             make(connection)
-        _BLANK[wanted] = path.read_bytes()
-    else:
-        path.write_bytes(_BLANK[wanted])
-    return True
+        self.copy = path.read_bytes()
+        return True
+
+
+_blanks: defaultdict[str, _Blank] = defaultdict(_Blank)
+"""By the fingerprint of its tables and views."""
 
 
 def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, bool]:
