@@ -23,7 +23,7 @@ clean = Pipeline("reviews", [ReadCSV("r.csv", text="body", subject="who"), Exact
 WORKER = """
 import json, os, shutil, signal, socket, sys, time
 from pathlib import Path
-from datapipe.cli import erase, lineage, run, sign, sql, verify  # noqa: loaded once, for all forks
+from datapipe.cli import erase, lineage, run, sign, sql, verify  # noqa: F401 - once for all forks
 from datapipe.cli.app import main
 import datapipe.execute.local, datapipe.lineage.check
 

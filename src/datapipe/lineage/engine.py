@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -171,6 +172,12 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
             f"{path} could not be written: {text}",
             code="DP-EXEC-005",
             hint="see that its disk is sound, then run again: the index is made from the journal",
+        )
+    if os.strerror(errno.EACCES) in text:
+        return ExecutionError(
+            f"{path} cannot be opened: {os.strerror(errno.EACCES)}",
+            code="DP-EXEC-005",
+            hint="ask its owner, or make it again: `datapipe lineage rebuild`",
         )
     if isinstance(error, duckdb.Error) and is_held(error):
         return ExecutionError(

@@ -254,7 +254,9 @@ class Index:
             self._log_of(self.path).unlink(missing_ok=True)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise failed(error, f"{self.path} could not be written") from error
+            told = error.filename and self.path.name not in str(error.filename)
+            where = f" from {error.filename}" if told else ""
+            raise failed(error, f"{self.path} could not be written{where}") from error
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
