@@ -53,7 +53,7 @@ def publish(run: Run, uri: str) -> str:
         if digest_file(path) != digest:  # checksums do not tell a sound file in another's place
             raise TrustError(
                 f"{path} does not have the digest it is named by",
-                code="DP-TRUST-704",
+                code="DP-TRUST-719",
                 hint="move the file away and run again: what it held is made anew",
                 path=str(path),
             )
