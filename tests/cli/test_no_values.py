@@ -36,6 +36,63 @@ def test_a_stage_that_fails_on_a_value_does_not_print_it(what, tmp_path):
     assert "5551234567" not in told
 
 
+AUTHORS = """
+import polars as pl
+
+def plain(rows):
+    for mail in rows.collect()["mail"]:
+        raise ValueError(f"cannot do {mail} of column mail in batch 12")
+
+def number(rows):
+    phone = rows.collect()["phone"][0]
+    assert phone < 10, f"phone {phone} is too long, 10 expected"
+    return rows
+
+def deeper(rows):
+    return plain(rows)
+
+def chained(rows):
+    try:
+        return plain(rows)
+    except ValueError as error:
+        raise RuntimeError("no luck with " + str(error)) from error
+
+def whole_row(rows):
+    raise KeyError(rows.collect().row(0))
+
+def by_element(rows):
+    return rows.with_columns(pl.col("mail").map_elements(_element, return_dtype=pl.String))
+
+def _element(mail):
+    raise ValueError("cannot do " + mail)
+"""
+SAID = {
+    "plain": "ValueError: cannot do … of column mail in batch 12",
+    "number": "AssertionError: phone … is too long, 10 expected",
+    "deeper": "ValueError: cannot do … of column mail in batch 12",
+    "chained": "RuntimeError: no luck with cannot do … of column mail in batch 12",
+    "whole_row": "KeyError: ",
+    "by_element": "cannot do …",
+}
+
+
+@pytest.mark.parametrize("how", ["a module", "no file"])
+@pytest.mark.parametrize("name", SAID)
+def test_what_an_author_puts_between_their_words_is_not_printed(name, how, tmp_path):
+    module: dict = {"__name__": "authors"}
+    file = tmp_path / "authors.py"
+    if how == "a module":
+        file.write_text(AUTHORS)
+    exec(compile(AUTHORS, str(file), "exec"), module)
+    with pytest.raises(DatapipeError) as caught:
+        Pipeline("p", [stage("user.step")(module[name])()]).run(ROWS, seed=1, store=tmp_path / "s")
+    told = str(caught.value)
+    assert SAID[name] in told or how == "no file"
+    assert "user.step" in told
+    for part in ("zoe", "quist", "example", "5551234567"):
+        assert part not in told
+
+
 def test_names_of_columns_and_types_are_told():
     with pytest.raises(pl.exceptions.PolarsError) as caught:
         ROWS.with_columns(MAIL.cast(pl.Int64))

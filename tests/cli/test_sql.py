@@ -70,7 +70,6 @@ def test_csv_in_a_pipe_and_json_when_asked(datapipe, store):
         ("[[{'a': date 'infinity'}]]", *("[[{'a': infinity}]]",) * 2),
         ("map {date 'infinity': 1}", "{infinity=1}", "{infinity=1}"),
         ("array_value(date 'infinity', null)", *("[infinity, NULL]",) * 2),
-        ("1.5::variant", "1.5", "1.5"),
         ("date '2026-12-01'", "2026-12-01", "2026-12-01"),
     ],
 )

@@ -184,6 +184,16 @@ def test_what_lies_under_the_name_of_other_content_is_not_published(shelf, tmp_p
     assert not any("/runs/" in key for key in Shelf.held)
 
 
+def test_a_sound_file_under_another_name_is_not_published(shelf, tmp_path):
+    done = run(tmp_path / "store")
+    rows = pl.DataFrame({"k": range(100, 300)})
+    other = Pipeline("q", [half()]).run(rows, seed=7, store=tmp_path / "store")
+    done.data.path.write_bytes(other.data.path.read_bytes())
+    with pytest.raises(TrustError, match="does not have the digest it is named by"):
+        publish(done, address(shelf))
+    assert Shelf.held == {}
+
+
 def test_nothing_is_opened_unless_its_scheme_is_allowed(monkeypatch, tmp_path):
     def connects(*_):
         raise AssertionError("a connection was tried")

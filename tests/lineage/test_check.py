@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from datapipe.errors import DatapipeError, ExecutionError
+from datapipe.lineage.engine import sorted_error
 from datapipe.lineage.index import Index
 from datapipe.lineage.store import Lineage
 
@@ -33,6 +34,27 @@ def files(store: Path) -> list[str]:
 def test_a_sound_store_has_no_problems(filled: Lineage):
     assert filled.verify() == []
     assert Lineage(filled.store).verify() == []
+
+
+def test_what_may_not_be_opened_is_not_told_as_damage():
+    said = 'IO Error: Cannot open file "/s/lineage.duckdb": Permission denied'
+    told = sorted_error(duckdb.IOException(said), Path("lineage.duckdb"))
+    assert (told.exit_code, told.code) == (6, "DP-EXEC-005")
+    assert told.message == "lineage.duckdb cannot be opened: Permission denied"
+
+
+def test_files_of_somebody_else_are_passed_over(filled: Lineage):
+    before = filled.sql("select count(*) from log_entries").item()
+    for name in ("notes.log", "1.log", "²³.log", "000001.log.bak", "a.bin"):
+        (filled.store / "journal" / name).write_text("by an editor")
+    (filled.store / "leases").mkdir(exist_ok=True)
+    (filled.store / "leases" / ".directory").mkdir()
+    (filled.store / "log" / "x.note").write_text("a note")
+    assert filled.verify() == []
+    filled.rebuild(accept_loss=True)
+    filled.append([("runs", {"run_id": "later"})])
+    assert filled.sql("select count(*) from log_entries").item() == before + 1
+    assert (filled.store / "journal" / "notes.log").read_text() == "by an editor"
 
 
 def test_a_flipped_byte_in_every_file_is_named(filled: Lineage, tmp_path: Path):

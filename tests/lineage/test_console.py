@@ -235,8 +235,66 @@ def test_times_at_the_ends_of_the_calendar_are_answered(filled: Lineage):
     ]
 
 
-def test_a_variant_is_told_as_text(filled: Lineage):
-    assert filled.sql("select 1::variant as v").item() == "1"
+DEEP = "(repeat('[', 50000) || repeat(']', 50000))::json"
+FATAL = [
+    f"select {DEEP}::variant",
+    f"select cast({DEEP} as VARIANT) as v",
+    f'select {DEEP}::"Variant"[1]',
+    f"select variant_typeof({DEEP})",
+    f"describe select {DEEP}::variant as v",
+    f"explain analyze select {DEEP}::variant as v",
+    f"select 'é' as \"ü\", /* ' */ {DEEP}::variant -- '",
+    f"with a as (select {DEEP} as j) select j::variant from a",
+    f"from query('select {DEEP.replace(chr(39), chr(39) * 2)}::vari' || 'ant as v')",
+    "from \"query\" /* of a text */ ('select 1')",
+    "from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+]
+"""Each of the first nine ended the process with a segmentation fault."""
+
+
+@pytest.mark.parametrize("question", FATAL)
+def test_what_ends_the_process_is_refused(filled: Lineage, question: str):
+    with pytest.raises(DeclarationError, match=r"refused: .*\[DP-DECL-051\]"):
+        filled.sql(question)
+    assert filled.sql("from runs").height == 1
+
+
+def test_a_text_may_hold_any_word(filled: Lineage):
+    asked = (
+        "select 'variant' as a, $$::variant$$ as b, \"query\" from (select 1 as query) -- variant"
+    )
+    assert filled.sql(asked).row(0) == ("variant", "::variant", 1)
+    assert filled.sql("from dropped_rows where reason like '%variant%'").height == 0
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        f"select {'(' * 50_000}1{')' * 50_000}",
+        f"select {'[' * 5_000}1{']' * 5_000}",
+        f"select {'not ' * 50_000}true",
+        f"select {'abs(' * 20_000}1{')' * 20_000}",
+        f"select null::int{'[]' * 20_000}",
+        f"select null::{'struct(a ' * 5_000}int{')' * 5_000}",
+        f"select * from {'(select * from ' * 3_000}(select 1){')' * 3_000}",
+        f"with {', '.join(f'c{i + 1} as (from c{i})' for i in range(1_500))} from c1500",
+        f"select json_structure({DEEP})",
+        f"select json_transform({DEEP}, '[\"INT\"]') is null",
+        f"select json_merge_patch({DEEP}, {DEEP}) is null",
+        f"select {DEEP} = {DEEP}",
+        "select regexp_matches('a', repeat('(', 50000) || 'a' || repeat(')', 50000))",
+        f"select '{'a' * 2_000_000}' = ''",
+        f"select {'9' * 20_000}",
+    ],
+)
+def test_whatever_is_deep_or_long_is_answered_or_refused(filled: Lineage, question: str):
+    code = 0
+    try:
+        assert filled.sql(question).height == 1
+    except DatapipeError as error:
+        code = error.exit_code
+    assert code in (0, 2, 6)
+    assert filled.sql("from runs").height == 1
 
 
 def test_what_is_nested_too_deep_for_a_frame_is_told_as_text(filled: Lineage):

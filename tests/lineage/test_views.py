@@ -295,3 +295,39 @@ def test_columns_of_reused_steps(lineage: Lineage):
         ("r1", "s.t", "y", "x", "derived"),
         ("r2", "s.t", "y", "x", "derived"),
     ]
+
+
+def test_a_model_of_equal_bytes_counts_each_training_with_the_rows_it_held_out(lineage: Lineage):
+    """Whoever trains the same bytes on other rows has seen those rows too: no row is lost by it."""
+    world = World(lineage, random.Random(0))
+    lineage.source_number("sha256:0", "a", 5)
+    ids_of = [1 << 40 | o for o in range(5)]
+    seen: set[Row] = set()
+    held = {"r1": [(1, 0), (1, 4)], "r2": [(1, 1)], "r3": [(1, 0), (1, 4)], "r4": []}
+    for run, rows in held.items():
+        ids = {"run_id": run, "step_id": f"{run}/1"}
+        dataset = {**ids, "digest": "sha256:d", "rows": 5, "source_nos": [1], "ancestor_steps": []}
+        model = {**ids, "model_id": "sha256:m", "name": "m", "dataset": "sha256:d"}
+        lineage.append(
+            [
+                ("sources", {"run_id": run, "source_no": 1, "name": "a", "rows": 5}),
+                ("datasets", dataset),
+                ("models", {**model, "held_out_object": world.table(rows) if rows else ""}),
+            ]
+        )
+        seen = seen | {(1, o) for o in range(5)} - set(rows)
+        wanted = sorted(o for _, o in seen)
+        told = lineage.sql("select ordinal from model_rows where model_id = 'sha256:m'")
+        assert sorted(told["ordinal"]) == wanted  # each row once, however often it trained
+        asked = "select ordinal from model_rows_of($ids) order by all"
+        assert lineage.sql(asked, ids=ids_of)["ordinal"].to_list() == wanted
+    counts = lineage.sql("select run_id, rows from model_sources order by all").rows()
+    assert counts == [(run, 5 - len(rows)) for run, rows in held.items()]
+    for ordinal in range(5):
+        runs = {m["run_id"] for m in lineage.why(f"1:{ordinal}")["models"]}
+        assert runs == {run for run, rows in held.items() if (1, ordinal) not in rows}
+    views = ("model_rows", "model_sources")
+    before = [lineage.sql(f"from {view} order by all") for view in views]
+    lineage.rebuild()
+    after = [lineage.sql(f"from {view} order by all") for view in views]
+    assert all(a.equals(b) for a, b in zip(after, before, strict=True))

@@ -33,6 +33,7 @@ from datapipe.errors import DeclarationError
 from datapipe.execute.erase import Erasure, erase
 from datapipe.execute.settle import Settlement, settle
 from datapipe.lineage.store import Lineage
+from datapipe.manifest.plain import content
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -111,7 +112,7 @@ def _person(subject: str | None, file: Path | None) -> str:
         )
     if subject is not None:
         return subject
-    text = sys.stdin.read() if str(file) == "-" else existing(str(file)).read_text(encoding="utf-8")
+    text = sys.stdin.read() if str(file) == "-" else content(existing(str(file))).decode()
     return text.removesuffix("\n").removesuffix("\r")
 
 

@@ -26,6 +26,7 @@ from datapipe.cli.options import STORE, Json, Seed, Store, existing
 from datapipe.cli.terminal import out, out_json, plain
 from datapipe.core.estimate import Estimate
 from datapipe.errors import DeclarationError, Malformed, SchemaMismatch, nearest
+from datapipe.manifest.plain import require
 from datapipe.measure.audit import (
     AuditPlan,
     ExpertErrors,
@@ -265,6 +266,7 @@ def _says_wrong(frame: pl.DataFrame, column: str) -> pl.Series:
 
 
 def _read(path: Path) -> pl.DataFrame:
+    require(path)
     try:
         if path.suffix.lower() == ".csv":
             return pl.read_csv(path, infer_schema_length=None)

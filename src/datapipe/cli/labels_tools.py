@@ -15,6 +15,7 @@ from datapipe.cli.options import Json, existing
 from datapipe.cli.terminal import out, out_json, plain
 from datapipe.errors import DeclarationError, Malformed, nearest
 from datapipe.integrations.label_tools import TOOLS, answers, tasks
+from datapipe.manifest.plain import require
 
 Rows = Annotated[
     Path, typer.Argument(metavar="FILE", help="Rows of issues, relabel or plan-audit (.parquet).")
@@ -49,7 +50,8 @@ def send(
             f"there is no tool {to!r}", code="DP-USE-249", hint=nearest(to, TOOLS)
         )
     try:
-        frame = pl.read_parquet(existing(file))
+        require(existing(file))
+        frame = pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise Malformed(
             f"{file.name} cannot be read",

@@ -27,6 +27,7 @@ from datapipe.integrations.facts import Facts, bare
 from datapipe.lineage.store import Lineage
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import Envelope
+from datapipe.manifest.plain import content
 from datapipe.manifest.signers import PrivateKey
 
 
@@ -108,7 +109,7 @@ def _c2pa(lineage: Lineage, facts: Facts, folder: Path, credentials: Credentials
             code="DP-USE-044",
             hint="use a key of p256, p384, p521 or ed25519, with its X.509 certificate",
         )
-    chain = existing(str(credentials.certificate)).read_text(encoding="utf-8")
+    chain = content(existing(str(credentials.certificate))).decode()
     copy = _copied(lineage, _last(facts), folder)
     beside = copy.with_name(copy.name + c2pa.SUFFIX)
     beside.write_bytes(c2pa.sidecar(facts, copy, key, chain))

@@ -73,7 +73,7 @@ def _split(address: str) -> tuple[str, str]:
 
 
 def _run_file(path: Path) -> ModuleType:
-    if path.is_dir() or path.suffix != ".py":
+    if not path.is_file() or path.suffix != ".py":
         raise DeclarationError(
             f"{path} is no Python file", code="DP-USE-012", hint="name a file such as pipeline.py"
         )

@@ -14,6 +14,7 @@ import typer
 from datapipe.cli.options import existing
 from datapipe.errors import DeclarationError
 from datapipe.manifest.keys import find_passphrase, load_key, load_public_keys
+from datapipe.manifest.plain import reading
 from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.signers import AnySigner, HybridKey, PrivateKey
 
@@ -115,7 +116,9 @@ def public_keys(file: Path, passphrase_file: Path | None) -> tuple[PublicKey, ..
         >>> public_keys(file, None)[0].algorithm
         'p256'
     """
-    if b"PRIVATE KEY-----" not in existing(file).read_bytes()[:65536]:
+    with reading(existing(file)) as opened:
+        private = b"PRIVATE KEY-----" in opened.read(65536)
+    if not private:
         return load_public_keys(file)
     return own_public_keys(load_key(file, passphrase(passphrase_file)))
 

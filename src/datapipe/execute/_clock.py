@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from datapipe.core.stage import Stage
-from datapipe.errors import ExecutionError, Malformed, in_a_line
+from datapipe.errors import DatapipeError, ExecutionError, Malformed, in_a_line
+from datapipe.execute._said import is_ours, said
 from datapipe.lineage.locks import failed
 
 
@@ -70,7 +71,7 @@ def timed(stage: Stage, names: Collection[str] = ()) -> Iterator[Clock]:
 
     Raises:
         Malformed: The engine could not compute the rows.
-        ExecutionError: The disk is full or failed, or a function wanted to end the process.
+        ExecutionError: The disk is full or failed, or a function of the author's did.
 
     Example:
         >>> with timed(Stage()) as clock:
@@ -96,6 +97,10 @@ def timed(stage: Stage, names: Collection[str] = ()) -> Iterator[Clock]:
             hint="free some space or mend the disk, then run again: finished steps are reused",
             stage=stage.name,
         ) from error
+    except Exception as error:
+        if isinstance(error, DatapipeError) or is_ours(error):
+            raise
+        raise stage_failed(stage, error, names) from error  # a function within an expression again
     clock.seconds = time.perf_counter() - wall
     clock.cpu_seconds = time.process_time() - cpu
     clock.peak_bytes = peak_bytes()
@@ -139,7 +144,7 @@ def stage_failed(stage: Stage, error: BaseException, names: Collection[str] = ()
         'DP-EXEC-001'
     """
     return ExecutionError(
-        f"{stage.name} failed: {type(error).__name__}: {in_a_line(error, names)}",
+        f"{stage.name} failed: {type(error).__name__}: {said(error, names)}",
         code="DP-EXEC-001",
         hint="run again with -vv for the traceback; this looks like a bug in the stage",
         stage=stage.name,

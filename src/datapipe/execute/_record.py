@@ -24,6 +24,7 @@ from datapipe.core.roles import Roles
 from datapipe.core.source import Source
 from datapipe.core.stage import RowStage
 from datapipe.execute._disk import written
+from datapipe.execute._ends import hold_to_ends
 from datapipe.execute.partial import partial
 from datapipe.execute.shards import SHARD_BYTES, SHARD_ROWS, RunJobs, jobs_of
 from datapipe.lineage import sidecars
@@ -109,12 +110,16 @@ def outcome_of(result: Mapping[str, Any], lineage: Lineage) -> Outcome | None:
     Returns:
         The outcome, its privacy events left out: reuse spends nothing.
 
+    Raises:
+        TrustError: Another file lies under the name of an object.
+
     Example:
         >>> import tempfile
         >>> store = Lineage(tempfile.mkdtemp(), create=True)
         >>> outcome_of(Outcome().to_json(), store).rows_aside
         0
     """
+    hold_to_ends(result, lineage)
     findings: list[tuple[Finding, str]] = []
     for form in result["findings"]:
         rows = None

@@ -16,6 +16,7 @@ from datapipe.core.pipeline import Plan, PlannedStep
 from datapipe.core.run import Run, StepRecord
 from datapipe.execute._attest import StepDone, environment, sign_run
 from datapipe.execute._clock import Clock
+from datapipe.execute._ends import ends_of
 from datapipe.execute._group import GroupDone
 from datapipe.execute._handed import STAGE as HANDOVER
 from datapipe.execute._handed import Handed
@@ -268,7 +269,7 @@ class Recorder:
     def _step(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> dict[str, Any]:
         step, outcome = done.steps[i], done.outcomes[i]
         seconds, cpu_seconds = done.clock.of(i, len(done.steps))
-        stage = step.stage
+        stage, result = step.stage, {**outcome.to_json(), **done.shared}
         return {
             **self._ids(f"{self.run_id}/{step.position}"),
             "position": step.position,
@@ -290,7 +291,7 @@ class Recorder:
             "dataset_in": "" if done.before is None else done.before.digest,
             "dataset_out": done.out.digest,
             "recorded_at": now(),
-            "result": {**outcome.to_json(), **done.shared},
+            "result": result if done.origins else {**result, "ends": ends_of(result, self.lineage)},
         }
 
     def _remember(self, done: GroupDone, i: int, rows_in: int, rows_out: int) -> None:

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from datapipe.core.digest import canonical
 from datapipe.core.seal import Mark, SealedFile
+from datapipe.errors import TrustError
 from datapipe.lineage.garbage import FORGOTTEN_S
+from datapipe.manifest.plain import content
 
 
 class Partial:
@@ -155,8 +157,8 @@ def _lines(path: Path) -> list[tuple[Mark, int]]:
     """The lines of a list that are whole, each with where it ends."""
     found: list[tuple[Mark, int]] = []
     end = 0
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        for line in path.read_bytes().splitlines(keepends=True):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, TrustError):
+        for line in content(path).splitlines(keepends=True):
             crc, body = line[:8], line[9:-1]
             if line[-1:] != b"\n" or b"%08x" % zlib.crc32(body) != crc:
                 break

@@ -26,6 +26,7 @@ from datapipe.core.digest import canonical, digest_file, digest_json
 from datapipe.core.finding import Finding
 from datapipe.core.stage import Reader, Stage
 from datapipe.errors import TrustError
+from datapipe.manifest.plain import content
 
 ENGINES = (pl, pa, np)
 """Packages that every step runs on; they tell their own version, sooner than their metadata."""
@@ -155,10 +156,10 @@ class FileDigests:
         self._fresh: set[str] = set()
         self._known: dict[str, list[Any]] = {}
         try:
-            kept = json.loads(path.read_bytes())
+            kept = json.loads(content(path))
             if kept["digest"] == digest_json(kept["files"]):  # a flipped bit must not become truth
                 self._known = kept["files"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, TrustError):
             self._known = {}
 
     def of(self, file: Path) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ import polars as pl
 from datapipe.core.digest import PREFIX, digest_json
 from datapipe.core.parquet import sink_rows
 from datapipe.core.roles import ORDINAL_BITS
+from datapipe.errors import TrustError
 from datapipe.execute._disk import written
 from datapipe.lineage.store import Lineage
+from datapipe.manifest.plain import content
 
 COLUMNS = (
     "row_id",
@@ -53,14 +56,16 @@ def row_findings(lineage: Lineage, scored: Sequence[tuple[str, str]]) -> Path | 
         return None
     name = digest_json(list(scored)).removeprefix(PREFIX)[:16]
     known = lineage.store / "cache" / f"row_findings-{name}"
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        held = lineage.object_path(known.read_text("ascii"))
+    with contextlib.suppress(OSError, UnicodeDecodeError, TrustError):
+        held = lineage.object_path(content(known).decode("ascii"))
         if held is not None:
             return held
     digest, path = _together(lineage, parts)
     with contextlib.suppress(OSError):  # a short cut for the next time, no more
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(digest, "ascii")
+        partial = known.with_name(f".{known.name}.{os.getpid()}")
+        partial.write_text(digest, "ascii")
+        partial.replace(known)
     return path
 
 

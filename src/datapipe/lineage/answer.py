@@ -18,7 +18,7 @@ from datapipe.errors import ExecutionError
 
 BATCH_ROWS = 65_536
 _NO_FRAME_HAS = re.compile(
-    r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|VARIANT|GEOMETRY|TIME WITH TIME ZONE)\b"
+    r"\b(INTERVAL|UNION|UHUGEINT|BIT|BIGNUM|VARINT|GEOMETRY|TIME WITH TIME ZONE)\b"
 )
 _NESTED = ("list", "array", "struct", "map")
 _DAYS = (-719_161, 2_932_895)

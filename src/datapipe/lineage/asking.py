@@ -140,7 +140,7 @@ class Asking:
             current = False
             if os.access(self._index.path.parent / "journal", os.W_OK):
                 raise
-            if not self._index.path.is_file():
+            if not self._index.path.exists():
                 raise
         if not current and (age := self._index.age()):
             log.warning("%s", age)

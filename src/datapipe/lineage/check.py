@@ -23,11 +23,13 @@ from datapipe.lineage.console import opened
 from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import started
 from datapipe.lineage.erasures import Erasures
+from datapipe.lineage.frames import BrokenFrame
 from datapipe.lineage.index import Index
 from datapipe.lineage.journal import Journal
 from datapipe.lineage.load import fill, make
 from datapipe.lineage.objects import Objects, bare
 from datapipe.lineage.records import Record
+from datapipe.manifest import plain
 
 _TOLD_LINES = 5
 
@@ -106,7 +108,7 @@ class Check:
 
     def _format(self) -> Iterator[Problem]:
         stamp = self._store / "format"
-        text = stamp.read_text(errors="replace") if stamp.is_file() else ""
+        text = plain.content(stamp).decode(errors="replace") if stamp.is_file() else ""
         words = text.split()
         stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdigit()
         if not stamped or int(words[2]) < 1:  # layouts count from 1; newer ones are refused before
@@ -126,7 +128,8 @@ class Check:
             yield Problem("journal/head", "DP-TRUST-708", "missing or damaged")
         elif head is not None and count >= stated and not self._agrees(head.tree):
             yield Problem("journal/head", "DP-TRUST-708", "does not fit the journal")
-        if broken is not None and (count < stated or head is None):
+        torn = isinstance(broken, BrokenFrame) and count >= stated  # never acknowledged
+        if broken is not None and (not torn or head is None):
             yield Problem(self._named(getattr(broken, "path", "")), broken.code, broken.message)
         elif count < stated:
             says = f"tail lost: {stated} records were acknowledged, the journal has {count}"
@@ -150,8 +153,7 @@ class Check:
 
     def _beyond(self) -> Iterator[Problem]:
         """Segments behind a gap: nothing leads to them."""
-        numbers = sorted(int(p.stem) for p in self._journal.folder.glob("*.log"))
-        for place, number in enumerate(numbers, 1):
+        for place, number in enumerate(self._journal.segments(), 1):
             if place != number:
                 missing = self._named(str(self._journal.segment(place)))
                 yield Problem(missing, "DP-TRUST-702", f"missing, though segment {number} is there")
@@ -170,7 +172,7 @@ class Check:
         folder = self._store / "log"
         files = [p for p in folder.glob("*.note") if p.stem.isdigit()] if folder.is_dir() else []
         for path in sorted(files, key=lambda p: int(p.stem)):
-            text, known = path.read_bytes(), noted.get(int(path.stem))
+            text, known = _note(path), noted.get(int(path.stem))
             if known is not None and text not in known:
                 yield Problem(f"log/{path.name}", "DP-TRUST-709", "is not a note that was recorded")
             elif known is None:
@@ -189,12 +191,12 @@ class Check:
     def _newest(self, recorded: list[dict[str, Any]]) -> Iterator[Problem]:
         """`log/checkpoint` is one of the notes; which one, two runs at once may decide."""
         path = self._store / "log" / "checkpoint"
-        if not path.is_file():
+        if not path.exists():
             if recorded:
                 yield Problem("log/checkpoint", "DP-TRUST-709", "missing")
             return
-        text = path.read_bytes()
-        filed = [p.read_bytes() for p in path.parent.glob("*.note")]
+        text = _note(path)
+        filed = [_note(p) for p in path.parent.glob("*.note")]
         if text not in filed and text not in [str(b["note"]).encode() for b in recorded]:
             yield Problem("log/checkpoint", "DP-TRUST-709", "is not a note that was recorded")
 
@@ -248,11 +250,11 @@ class Check:
     def _indexed(self) -> Iterator[Problem]:
         """Lines of the index that the journal does not give, and lines that are missing."""
         path = self._index.path
-        with contextlib.suppress(ExecutionError):  # no room, no leave to write: it is as it is
-            self._index.catch_up()
-        if not path.is_file():
-            return
         try:
+            with contextlib.suppress(ExecutionError):  # no room, no leave to write: it is as it is
+                self._index.catch_up()
+            if not path.exists():
+                return
             with contextlib.closing(started({})) as truth:
                 make(truth)
                 with opened(path) as connection:
@@ -266,11 +268,12 @@ class Check:
                 yield from _differences(truth, path.name)
         except ExecutionError:
             raise  # somebody holds it: that it could not be looked at does not make it false
-        except (DatapipeError, duckdb.Error) as error:
-            code = error.code if isinstance(error, DatapipeError) else "DP-TRUST-705"
-            where = getattr(error, "path", "") or str(path)
-            if code not in ("DP-TRUST-703", "DP-TRUST-704"):  # told among the objects
-                yield Problem(self._named(where), code, str(error).splitlines()[0])
+        except DatapipeError as error:
+            if error.code not in ("DP-TRUST-703", "DP-TRUST-704"):  # told among the objects
+                where = getattr(error, "path", "") or str(path)
+                yield Problem(self._named(where), error.code, error.message)
+        except duckdb.Error as error:
+            yield Problem(path.name, "DP-TRUST-705", str(error).splitlines()[0])
 
     def _named(self, path: str) -> str:
         with contextlib.suppress(ValueError):
@@ -278,8 +281,7 @@ class Check:
         return path
 
     def _last_segment(self) -> str:
-        files = sorted(self._journal.folder.glob("*.log"))
-        return self._named(str(files[-1] if files else self._journal.segment(1)))
+        return self._named(str(self._journal.segment(max(self._journal.segments(), default=1))))
 
 
 _UNLIKE = """
@@ -310,6 +312,14 @@ def _differences(truth: duckdb.DuckDBPyConnection, name: str) -> Iterator[Proble
     for view in sorted(here.keys() | there.keys()):
         if here.get(view) != there.get(view):
             yield Problem(name, "DP-TRUST-706", f"the view {view} is not the promised one")
+
+
+def _note(path: Path) -> bytes:
+    """The bytes of a checkpoint; none of what is no file, which is no checkpoint then."""
+    try:
+        return plain.content(path)
+    except TrustError:
+        return b""
 
 
 def _stated(note: bytes) -> tuple[int, str] | None:

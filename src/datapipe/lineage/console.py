@@ -27,9 +27,11 @@ from datapipe.errors import DatapipeError, DeclarationError, ExecutionError
 from datapipe.lineage.answer import framed
 from datapipe.lineage.duck import duckdb
 from datapipe.lineage.engine import is_held, other_name, sorted_error, started
+from datapipe.lineage.fatal import refuse_fatal
 from datapipe.lineage.index import Index
 from datapipe.lineage.narrowed import narrowed
 from datapipe.lineage.watch import too_large, watched
+from datapipe.manifest.plain import require
 
 Kept = TypeVar("Kept")
 _ASKING = ("SELECT", "EXPLAIN")
@@ -132,7 +134,7 @@ def answered(
 
     Raises:
         DeclarationError: It is not one question, or SQL that cannot be understood.
-        ExecutionError: A limit was reached.
+        ExecutionError: A limit was reached, or DuckDB itself failed.
         KeyboardInterrupt: Ctrl-C was pressed.
         TrustError: The index is damaged.
 
@@ -143,6 +145,7 @@ def answered(
     """
     importlib.import_module("duckdb")  # gives connections their `sql`
     _refuse_orders(connection, query)
+    refuse_fatal(query)
     with watched(connection, limits.seconds, limits.process_bytes) as watch:
         try:
             asked, given = narrowed(connection, query, values)
@@ -293,7 +296,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
 
     Raises:
         ExecutionError: There is no index, or somebody else has it open for writing.
-        TrustError: It is damaged.
+        TrustError: It is damaged, or no file.
 
     Example:
         >>> import tempfile
@@ -303,7 +306,7 @@ def opened(path: Path, limits: Limits = Limits()) -> Iterator[duckdb.DuckDBPyCon
         ...     connection.execute("select 1").fetchall()
         [(1,)]
     """
-    if not path.is_file():
+    if not path.exists():
         raise ExecutionError(
             f"{path} is not there and cannot be made here",
             code="DP-EXEC-054",
@@ -352,6 +355,8 @@ def lines(
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, wait_s: float) -> None:
+    for each in (path, path.with_name(f"{path.name}.wal")):  # DuckDB looks for both, and waits
+        require(each)
     quoted = str(path).replace("'", "''")
     deadline = time.monotonic() + wait_s
     while True:
@@ -410,6 +415,12 @@ def _sorted(error: Exception, path: Path, limits: Limits) -> DatapipeError:
     text = str(error)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text:
         return too_large(limits.memory)
+    if isinstance(error, (duckdb.InternalException, duckdb.FatalException)):
+        return ExecutionError(
+            f"DuckDB failed at this question: {text.splitlines()[0]}",
+            code="DP-EXEC-061",
+            hint="ask in another way; `datapipe verify` says whether the store is sound",
+        )
     return _misread(error) if isinstance(error, _MISTAKES) else sorted_error(error, path)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from datapipe.errors import DatapipeError, ExecutionError, TrustError
 from datapipe.lineage import schema
+from datapipe.manifest.plain import require
 
 if TYPE_CHECKING:
     import duckdb
@@ -87,6 +89,9 @@ def other_name(path: Path) -> Iterator[Path]:
     Yields:
         The name to open; it goes when the block ends, what was opened stays open.
 
+    Raises:
+        TrustError: It is no file.
+
     Example:
         >>> import tempfile
         >>> import duckdb
@@ -96,6 +101,7 @@ def other_name(path: Path) -> Iterator[Path]:
         ...     name.samefile(path)
         True
     """
+    require(path)  # as it is called by whoever asks
     name = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         name.hardlink_to(path)
@@ -166,6 +172,12 @@ def sorted_error(error: Exception, path: Path) -> DatapipeError:
             f"{path} could not be written: {text}",
             code="DP-EXEC-005",
             hint="see that its disk is sound, then run again: the index is made from the journal",
+        )
+    if os.strerror(errno.EACCES) in text:
+        return ExecutionError(
+            f"{path} cannot be opened: {os.strerror(errno.EACCES)}",
+            code="DP-EXEC-005",
+            hint="ask its owner, or make it again: `datapipe lineage rebuild`",
         )
     if isinstance(error, duckdb.Error) and is_held(error):
         return ExecutionError(

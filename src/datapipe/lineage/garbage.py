@@ -18,6 +18,7 @@ from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.locks import failed
 from datapipe.lineage.objects import bare
 from datapipe.lineage.records import Record
+from datapipe.manifest.plain import content
 
 FORGOTTEN_S = 7 * 86_400
 """An unfinished output that no run went on with for this long is not needed any more."""
@@ -65,7 +66,7 @@ def garbage(store: Path, records: Iterable[Record], *, older_than_s: float) -> l
         named.update(d.decode() for d in _DIGEST.findall(record.payload))
     for cache in (store / "cache").glob("*"):
         if cache.is_file():
-            named.update(d.decode() for d in _DIGEST.findall(cache.read_bytes()))
+            named.update(d.decode() for d in _DIGEST.findall(content(cache)))
     now = time.time()
     found: list[Garbage] = []
     for path, says in _candidates(store, named):

@@ -13,7 +13,9 @@ import contextlib
 import errno
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -28,6 +30,7 @@ from datapipe.lineage.load import fill, make
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.objects import Objects
 from datapipe.lineage.records import START, Mark
+from datapipe.manifest.plain import require
 
 if TYPE_CHECKING:
     import duckdb
@@ -191,12 +194,20 @@ class Index:
             self._renew(connection, until)
         elif at.seq >= enough.seq and at != START:
             return at.seq
+        elif self._less_since(at, until):
+            self._renew(connection, until)
         else:
             with self._made() as partial:
                 shutil.copyfile(self.path, partial)
                 with _attached(connection, partial):
                     self._fill(connection, at, until)
         return until.seq
+
+    def _less_since(self, at: Mark, until: Mark) -> bool:
+        """Whether an erasure took something from what the index holds, and did not live to say."""
+        if not was_erased(self.path.parent):
+            return False
+        return any(record.is_of("erased") for record in self._journal.read(at, until))
 
     def _published(self, connection: duckdb.DuckDBPyConnection) -> tuple[Mark, bool]:
         """How far the published index has come, and whether its tables are of this version."""
@@ -225,7 +236,7 @@ class Index:
         self, connection: duckdb.DuckDBPyConnection, until: Mark, *, accept_loss: bool = False
     ) -> None:
         with self._made() as partial:
-            made = _start(connection, partial)
+            made = _blanks[schema.fingerprint()].put(connection, partial)
             with _attached(connection, partial):
                 if not made:
                     make(connection)
@@ -243,7 +254,9 @@ class Index:
             self._log_of(self.path).unlink(missing_ok=True)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise failed(error, f"{self.path} could not be written") from error
+            told = error.filename and self.path.name not in str(error.filename)
+            where = f" from {error.filename}" if told else ""
+            raise failed(error, f"{self.path} could not be written{where}") from error
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -306,6 +319,7 @@ def _attached(
     how: str = PRIVATE,
 ) -> Iterator[None]:
     """A file as the current database; after an error the engine is closed with it, unsaved."""
+    require(path)
     quoted = str(path).replace("'", "''")
     connection.execute(f"attach '{quoted}' as lineage ({how})")
     connection.execute("use lineage")
@@ -316,27 +330,36 @@ def _attached(
     connection.execute("detach lineage")
 
 
-_BLANK: dict[str, bytes] = {}
-"""An index without a line, by the fingerprint of its tables and views.
+@dataclass
+class _Blank:
+    """An index without a line: to bind every view anew takes longer than all else in a small run.
 
-To bind every view anew takes longer than all else that a small run does to its index. Empty bytes
-stand for one that this process has made once: mostly it makes no other, and keeps no copy of it.
-"""
+    Mostly a process makes one index, which is made in place; from the second on there is a copy.
 
+    Args:
+        wanted: Whether this process has begun an index before.
+        copy: The bytes of an index without a line; empty until the second is made.
+    """
 
-def _start(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Put an index without a line at a path; False for the first of a process, made in place."""
-    wanted = schema.fingerprint()
-    if wanted not in _BLANK:
-        _BLANK[wanted] = b""
-        return False
-    if not _BLANK[wanted]:
+    wanted: bool = False
+    copy: bytes = b""
+
+    def put(self, connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+        """Put one at a path; False for the first of a process, which is to be made in place."""
+        if not self.wanted:
+            self.wanted = True
+            return False
+        if self.copy:
+            path.write_bytes(self.copy)
+            return True
         with _attached(connection, path):
             make(connection)
-        _BLANK[wanted] = path.read_bytes()
-    else:
-        path.write_bytes(_BLANK[wanted])
-    return True
+        self.copy = path.read_bytes()
+        return True
+
+
+_blanks: defaultdict[str, _Blank] = defaultdict(_Blank)
+"""By the fingerprint of its tables and views."""
 
 
 def _position(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[Mark, bool]:

@@ -26,6 +26,7 @@ from datapipe.lineage.frames import BrokenFrame, Frame, batches, has_frame, pack
 from datapipe.lineage.locks import failed, locked
 from datapipe.lineage.records import START, Entry, Mark, Record, Tail
 from datapipe.lineage.segments import Segments
+from datapipe.manifest import plain
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """A segment that has reached this size is not extended; the next one begins."""
@@ -67,6 +68,18 @@ class Journal:
             '000001.log'
         """
         return self._segments.path(number)
+
+    def segments(self) -> list[int]:
+        """The segments that are there, those behind a gap included.
+
+        Returns:
+            Their numbers, sorted.
+
+        Example:
+            >>> Journal(Path("journal")).segments()
+            []
+        """
+        return self._segments.numbers()
 
     def begin(self) -> None:
         """Write the head of a new journal, so that a missing one always means a loss.
@@ -223,11 +236,11 @@ class Journal:
             True
         """
         try:
-            text, _, stated = self._head.read_bytes().partition(b"\n")
+            text, _, stated = plain.content(self._head).partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() != stated.strip():
                 return None
             form = json.loads(text)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TrustError):
             return None
         mark = Mark(form["segment"], form["offset"], form["seq"], bytes.fromhex(form["chain"]))
         tree = Frontier(form["seq"], tuple(bytes.fromhex(h) for h in form["frontier"]))
@@ -294,8 +307,8 @@ class Journal:
             self._tail = None
             self._head.unlink(missing_ok=True)
             tail, broken = self._forward(Tail(START, -1, Frontier()))
-            later = [p for p in self.folder.glob("*.log") if int(p.stem) > tail.mark.segment]
-            for path in later:
+            later = [n for n in self._segments.numbers() if n > tail.mark.segment]
+            for path in map(self.segment, later):
                 path.rename(self.folder / f"torn-{path.stem}-0.bin")
             if broken is not None:
                 self._segments.set_aside(tail.mark.segment, broken.offset)
@@ -317,7 +330,7 @@ class Journal:
         """Without a head every byte is read, and only a cut at the very end passes for a crash."""
         tail, broken = self._forward(Tail(START, -1, Frontier()))
         if broken is not None:
-            data = self.segment(tail.mark.segment).read_bytes()
+            data = plain.content(self.segment(tail.mark.segment))
             later = self.segment(tail.mark.segment + 1).exists()
             if later or has_frame(data, broken.offset + 1):
                 raise broken
@@ -350,7 +363,7 @@ class Journal:
         path = self.segment(tail.mark.segment)
         if sync and path.exists():
             try:
-                with path.open("rb") as file:
+                with plain.reading(path) as file:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise failed(error, f"{path} could not be made durable") from error

@@ -15,6 +15,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from datapipe.errors import TrustError
+from datapipe.manifest.plain import opened
+
 
 class Leases:
     """The leases of one store, as far as this process holds or looks at them.
@@ -49,7 +52,7 @@ class Leases:
         if run_id in self._held:
             return
         self._folder.mkdir(exist_ok=True)
-        descriptor = os.open(self._file(run_id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = opened(self._file(run_id), os.O_RDWR | os.O_CREAT)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.pwrite(descriptor, run_id.encode(), 0)
         self._held[run_id] = descriptor
@@ -93,8 +96,8 @@ class Leases:
         found: list[str] = []
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                with contextlib.suppress(FileNotFoundError, TrustError):  # no lease at all
+                    descriptor = opened(path, os.O_RDWR)
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
@@ -116,11 +119,11 @@ class Leases:
         if not self._folder.is_dir():
             return
         for path in sorted(self._folder.iterdir()):
-            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError, TrustError):
                 self._bury(path, record)
 
     def _bury(self, path: Path, record: Callable[[str], None]) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = opened(path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             run_id = os.pread(descriptor, 4096, 0).decode(errors="replace")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datapipe.errors import ExecutionError
+from datapipe.manifest.plain import opened
 
 FIRST_PAUSE_S = 0.0005
 LONGEST_PAUSE_S = 0.02
@@ -36,6 +37,7 @@ def locked(path: Path, *, wait_s: float = 60.0, shared: bool = False) -> Iterato
 
     Raises:
         ExecutionError: Somebody else held it all the time, or the file cannot be opened.
+        TrustError: It is no file.
 
     Example:
         >>> import tempfile
@@ -44,7 +46,7 @@ def locked(path: Path, *, wait_s: float = 60.0, shared: bool = False) -> Iterato
         alone
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = opened(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise failed(error, f"{path} cannot be opened for locking") from error
     try:

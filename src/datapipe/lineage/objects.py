@@ -15,6 +15,7 @@ from datapipe.core.digest import PREFIX, digest_file
 from datapipe.errors import ExecutionError
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.locks import failed, locked
+from datapipe.manifest.plain import reading
 
 
 class Objects:
@@ -55,6 +56,7 @@ class Objects:
 
         Raises:
             ExecutionError: The disk is full or failed.
+            TrustError: It is no file.
 
         Example:
             >>> import tempfile
@@ -65,7 +67,7 @@ class Objects:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as file:
+            with reading(path) as file:
                 os.fsync(file.fileno())
             digest = digest or digest_file(path)
             target = self.folder / (digest.removeprefix(PREFIX) + suffix)

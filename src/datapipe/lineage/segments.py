@@ -16,6 +16,7 @@ from datapipe.lineage.durable import sync_folder, write_all
 from datapipe.lineage.frames import HEADER, BrokenFrame, Frame, batches, redacted
 from datapipe.lineage.locks import failed
 from datapipe.lineage.records import Mark, Tail
+from datapipe.manifest import plain
 
 
 class Segments:
@@ -47,6 +48,20 @@ class Segments:
         """
         return self.folder / f"{number:06}.log"
 
+    def numbers(self) -> list[int]:
+        """The segments that are there; other files in the folder are nobody's.
+
+        Returns:
+            Their numbers, sorted.
+
+        Example:
+            >>> Segments(Path("journal")).numbers()
+            []
+        """
+        stems = [path.stem for path in self.folder.glob("*.log")]
+        found = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+        return sorted(number for number in found if self.path(number).stem in stems)
+
     def batches(self, after: Mark, until: Mark | None) -> Iterator[tuple[int, list[Frame]]]:
         """The batches behind a place, in order, each checked against checksum and chain.
 
@@ -69,7 +84,7 @@ class Segments:
         number, offset, chain = after.segment, after.offset, after.chain
         last = until.segment if until else None
         while (last is None or number <= last) and (path := self.path(number)).exists():
-            with path.open("rb") as file:
+            with plain.reading(path) as file:
                 file.seek(offset)
                 data = file.read(until.offset - offset if until and number == last else -1)
             try:
@@ -98,7 +113,7 @@ class Segments:
         if tail.mark.seq == 0:
             return True
         try:
-            with self.path(tail.mark.segment).open("rb") as file:
+            with plain.reading(self.path(tail.mark.segment)) as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(tail.last)
                 header = file.read(HEADER.size)
@@ -127,7 +142,7 @@ class Segments:
         path = self.path(number)
         fresh = not path.exists()
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = plain.opened(path, os.O_WRONLY | os.O_CREAT)
         except OSError as error:
             raise failed(error, f"{path} cannot be opened") from error
         try:
@@ -160,7 +175,7 @@ class Segments:
             >>> segments.rewrite(1, [])
         """
         path = self.path(number)
-        data = bytearray(path.read_bytes())
+        data = bytearray(plain.content(path))
         for frame, payload in changed:
             data[frame.start : frame.end] = redacted(frame, payload)
         partial = path.with_name(f"{path.name}.partial")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from datapipe.errors import TrustError
 from datapipe.lineage.durable import sync_folder
 from datapipe.lineage.engine import newer
+from datapipe.manifest.plain import content
 
 ERASED = "redacted records"
 WOVEN = "rows joined or multiplied"
@@ -88,8 +90,8 @@ def stamp(store: Path, more: str = "") -> None:
 def _number(store: Path) -> int | None:
     """The number in the stamp; None where there is none, or it is not to be read."""
     try:
-        words = (store / "format").read_text(errors="replace").split()
-    except OSError:
+        words = content(store / "format").decode(errors="replace").split()
+    except (OSError, TrustError):
         return None
     stamped = len(words) == 3 and words[:2] == ["datapipe", "store"] and words[2].isdecimal()
     return int(words[2]) or None if stamped else None

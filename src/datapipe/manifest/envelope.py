@@ -13,6 +13,7 @@ from typing import Any
 from datapipe.errors import DeclarationError, TrustError
 from datapipe.manifest.canonical import canonical_json, parse_json
 from datapipe.manifest.checks import Reason
+from datapipe.manifest.plain import reading
 from datapipe.manifest.public_keys import PublicKey
 from datapipe.manifest.signers import AnySigner, Signer, single_signers
 from datapipe.manifest.statement import PAYLOAD_TYPE, Statement
@@ -357,14 +358,14 @@ def read_limited(path: str | Path, largest_bytes: int) -> bytes:
         Its bytes.
 
     Raises:
-        TrustError: It cannot be read, or is larger.
+        TrustError: It cannot be read, is no file, or is larger.
 
     Example:
         >>> read_limited(__file__, 10_000_000)[:6]
         b'# SPDX'
     """
     try:
-        with Path(path).open("rb") as file:
+        with reading(path) as file:
             data = file.read(largest_bytes + 1)
     except OSError as error:
         raise TrustError(

@@ -17,6 +17,7 @@ from datapipe.manifest.algorithms import ALGORITHMS, HYBRID, RawPrivateKey
 from datapipe.manifest.checks import Reason
 from datapipe.manifest.envelope import read_limited
 from datapipe.manifest.pkcs8 import ROUNDS, encrypted_pem
+from datapipe.manifest.plain import reading
 from datapipe.manifest.public_keys import PublicKey, read_public_keys
 from datapipe.manifest.signers import AnySigner, HybridKey, PrivateKey, Signer
 
@@ -260,7 +261,7 @@ def _write_private(path: Path, text: bytes) -> None:
 
 def _read_private(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_LARGEST_KEY_FILE_BYTES + 1)
     except OSError as error:

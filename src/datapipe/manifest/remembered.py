@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from datapipe.errors import TrustError
 from datapipe.manifest.files import FileDigest, hash_files
 from datapipe.manifest.listing import Found
+from datapipe.manifest.plain import content
 
 _Entry: TypeAlias = tuple[list[int], str]
 _FORM = "datapipe-digests/1"
@@ -84,8 +86,8 @@ def _untouched(entry: Any, file: Found) -> str:
 def _read(memory: Path) -> dict[str, Any]:
     """What was remembered; a memory in another form is as good as none."""
     try:
-        form = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
+        form = json.loads(content(memory))
+    except (OSError, ValueError, TrustError):
         return {}
     known = form.get("files") if isinstance(form, dict) and form.get("form") == _FORM else None
     return known if isinstance(known, dict) else {}
