@@ -77,7 +77,8 @@ class TriggerImage(Stage):
     those that move every class (from the suspects of other labels), small windows and plain squares
     that recur anywhere, labels whose rows part into two groups, and a few wrong rows that hold
     small windows to the letter at one place, as hardly any other row does. On an alarm the filter
-    is fitted again to the rows found until they stand.
+    is fitted again to the rows found until they stand, and fainter ones are found where other
+    labels have hardly any like them (local false discovery rate).
     *Assumes:* the trigger adds about the same to each image or its tones, or is a patch of 3 x 3
     pixels or more, and the label of most rows is told by their neighbours. Pixels may be in any
     order, and embeddings work too.
@@ -107,7 +108,9 @@ class TriggerImage(Stage):
 
     References:
         Gu, Dolan-Gavitt & Garg, 2017, BadNets: identifying vulnerabilities in the machine learning
-        model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart).
+        model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart);
+        Efron, Tibshirani, Storey & Tusher, 2001, Empirical Bayes analysis of a microarray
+        experiment (local false discovery rate).
     """
 
     alpha: OpenShare = 0.01

@@ -108,17 +108,17 @@ def _even(view: Content, label: int) -> Bools:
 
 
 def _usual_suspects(view: Content, label: int) -> float:
-    """How many such suspects a label has by nature: as the other labels, the worst left out.
+    """How many suspects a label has by nature: as the other labels, the worst left out.
 
     Of these as the one with most, by its genuine rows or by those that neighbours are unsure of:
     some classes are mistaken more often than others, and are doubted more often, too.
     """
-    others = [k for k in range(view.classes) if k != label]
-    counts = [int((_even(view, k) & (view.labels == k)).sum()) for k in others]
+    others = np.arange(view.classes) != label
+    counts = np.bincount(view.labels[view.suspect], minlength=view.classes)
     usual = []
     for rows in (view.genuine, view.left & ~view.genuine & ~view.suspect):
         beside = np.bincount(view.labels[rows], minlength=view.classes) + 2.0
-        shares = np.sort((np.array(counts) + 1.0) / beside[others])
+        shares = np.sort((counts[others] + 1.0) / beside[others])
         usual.append(float(shares[max(shares.size - 2, 0)] * beside[label]))
     return max(usual)
 
