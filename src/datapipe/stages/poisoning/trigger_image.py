@@ -14,6 +14,7 @@ from datapipe.core.estimate import Estimate
 from datapipe.core.finding import Finding, Severity, Verdict, scored_rows
 from datapipe.core.parameters import OpenShare, PositiveShare
 from datapipe.core.stage import OnFinding, Stage, Yield
+from datapipe.stages.poisoning._image.carriers import carriers
 from datapipe.stages.poisoning._image.content import Content, content_of, equal_rows
 from datapipe.stages.poisoning._image.copies import counted_once
 from datapipe.stages.poisoning._image.levels import FAINT, LEVELS, SOFT, TEXTURED
@@ -34,7 +35,12 @@ from datapipe.stages.poisoning._image.seen import Look, Rows
 from datapipe.stages.poisoning._image.spread import Filters
 from datapipe.stages.poisoning._image.stamped import stamped
 from datapipe.stages.poisoning._image.stamps import STAMPS, Stamps, stamp_tests, with_stamp
-from datapipe.stages.poisoning._image.two_groups import aside_test, group_test, may_be_natural
+from datapipe.stages.poisoning._image.two_groups import (
+    ONE_TEXTURE,
+    aside_test,
+    group_test,
+    may_be_natural,
+)
 from datapipe.stages.poisoning._labelled import nested
 from datapipe.stages.poisoning._withheld import asked_to_prove, withheld
 
@@ -71,7 +77,8 @@ class TriggerImage(Stage):
     those that move every class (from the suspects of other labels), small windows and plain squares
     that recur anywhere, labels whose rows part into two groups, and a few wrong rows that hold
     small windows to the letter at one place, as hardly any other row does. On an alarm the filter
-    is fitted again to the rows found until they stand.
+    is fitted again to the rows found until they stand, and fainter ones are found where other
+    labels have hardly any like them (local false discovery rate).
     *Assumes:* the trigger adds about the same to each image or its tones, or is a patch of 3 x 3
     pixels or more, and the label of most rows is told by their neighbours. Pixels may be in any
     order, and embeddings work too.
@@ -101,7 +108,9 @@ class TriggerImage(Stage):
 
     References:
         Gu, Dolan-Gavitt & Garg, 2017, BadNets: identifying vulnerabilities in the machine learning
-        model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart).
+        model supply chain; Tang et al., 2021, Demon in the variant (content and pattern apart);
+        Efron, Tibshirani, Storey & Tusher, 2001, Empirical Bayes analysis of a microarray
+        experiment (local false discovery rate).
     """
 
     alpha: OpenShare = 0.01
@@ -110,7 +119,7 @@ class TriggerImage(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_image"
-    version: ClassVar[str] = "18"
+    version: ClassVar[str] = "19"
     needs: ClassVar[tuple[str, ...]] = ("image", "label")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_image",)
     references: ClassVar[tuple[str, ...]] = (
@@ -186,6 +195,8 @@ class TriggerImage(Stage):
             seen = moving and moving[0].evidence.p_value <= bar
             if not telling and not seen:
                 ranked = _sorted([*ranked[:1], *_of_textures(content, filters, look.views, bar)])
+                if found:  # a texture of one label may be natural, and only its rows would be new
+                    ranked = [e for e in ranked if e.test != ONE_TEXTURE]
                 ranked = counted_once(ranked, look.values, bar, embedded=look.embedded)
                 telling = _telling(ranked, bar)
             if not telling and not seen:
@@ -201,9 +212,9 @@ class TriggerImage(Stage):
                 telling = _telling(ranked, bar)
             first = first or _sorted([*ranked, *(m.evidence for m in moving)])
             if seen:
-                found.append(at_one_place(moving[0], filters))
+                found.append(carriers(at_one_place(moving[0], filters), filters))
             elif telling or (ranked and not found and ranked[0].p_value <= TWO_KINDS * self.alpha):
-                found.append(_whole((telling or ranked)[0], look))
+                found.append(_whole((telling or ranked)[0], look, filters))
             else:
                 break
             gone = np.zeros(content.labels.size, bool)
@@ -345,11 +356,11 @@ def _of_soft_rows(content: Content, filters: Filters) -> list[Evidence]:
     return _corrected(filters, soft, beside=content.classes)
 
 
-def _whole(evidence: Evidence, look: Look) -> Trigger:
+def _whole(evidence: Evidence, look: Look, filters: Filters) -> Trigger:
     """All rows that hold the pattern of some."""
     if evidence.test in (*STAMPS, PLACE):
-        return with_stamp(evidence, look.pixels)
-    made = stamped(refine(evidence), look.values)
+        return carriers(with_stamp(evidence, look.pixels), filters)
+    made = carriers(stamped(refine(evidence), look.values), evidence.filters or filters)
     return replace(made, rows=np.union1d(made.rows, evidence.rows)) if evidence.faint else made
 
 

@@ -17,6 +17,8 @@ BLOCK_BYTES = 2**18
 """About what a block takes as 32-bit floats."""
 SAMPLED = 20_000
 """Values that are looked at to tell pixels from embeddings."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo one, lie evenly, however many are taken (Weyl)."""
 DIFFERENT = 0.25
 """The least share of different ones among embeddings; half floats have some third, bytes a
 hundredth."""
@@ -84,6 +86,16 @@ class Pixels:
             return 0.0, 0.0
         return float(self.stored.min()), float(self.stored.max())
 
+    def spread(self, most: int) -> Thin:
+        """Single values of all rows and columns, evenly spread: as many as there are, or `most`.
+
+        Whole rows would be few: a dozen images may have no white in them, where others do.
+        """
+        count = min(most, len(self) * self.shape[1])
+        rows = np.arange(count) * len(self) // max(count, 1)
+        columns = (np.arange(count) * GOLDEN % 1.0 * self.shape[1]).astype(np.int64)
+        return self._read(rows, columns)
+
     def only(self, rows: Ints) -> Pixels:
         """Some rows; the same where they are all in order."""
         if np.array_equal(rows, np.arange(len(self))):
@@ -114,8 +126,7 @@ def embedded(pixels: Pixels) -> bool:
     Nearly every value is another one, or were they rounded or put in bytes, hardly one stands at an
     end of the range: paper, ink and light do in most pictures.
     """
-    rows = some(np.arange(len(pixels)), max(1, SAMPLED // pixels.shape[1]))
-    values, often = np.unique(pixels.take(rows).ravel()[:SAMPLED], return_counts=True)
+    values, often = np.unique(pixels.spread(SAMPLED), return_counts=True)
     if values.size < FEWEST_VALUES:
         return False
     usual = int(often.max())  # a zero, in what a network has passed on
