@@ -47,6 +47,9 @@ SHARED_OUT, ALONE = 0.5, 0.5
 and none of these more than this share of what they hold together."""
 GENUINE = -2.0
 """Ln of the e-value against *all of them are genuine* below which this is likelier than not."""
+UNLIKE = 2.33
+"""Standard deviations beyond which, one time in a hundred, rows that were put there speak more for
+their label than texts of another."""
 WHOLE_RUN = 3
 """Words and signs of a run that is no text's own."""
 SAME_ROWS = 0.9
@@ -274,13 +277,15 @@ class Round:
         """
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
-        # Rows that speak as weak texts of their label do are genuine, whatever their mean says.
-        sure = (self.tests.over != WHOLE) | (told.log_evidence > GENUINE)
-        if bool((heard & (self.tests.over != DENYING) & self.planted & sure).any()):
+        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
+        # Rows that speak as weak texts of their label do are genuine, whatever their mean says: so
+        # do those whose content says next to nothing, where that of any other label says more.
+        sure = apart or (told.log_evidence > GENUINE and told.unlike <= UNLIKE)
+        heard_of = self.planted & ((self.tests.over != WHOLE) | sure)
+        if bool((heard & (self.tests.over != DENYING) & heard_of).any()):
             return True
         # What most texts of a label hold has no others beside it.
         has = self.ground.labels == label
-        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
         apart &= 2 * has[self.ground.found.rows(g)].sum() <= has.sum()
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 
