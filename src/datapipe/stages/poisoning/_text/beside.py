@@ -126,14 +126,6 @@ def beside(
     lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
-    allsh = _logit(shares[outside])
-    zs = []
-    for c in np.unique(labels[outside]):
-        if c == label: continue
-        o = np.sort(allsh[labels[outside] == c])
-        u = 1 - (np.searchsorted(o, rest, "left") + np.searchsorted(o, rest, "right")) / 2 / o.size
-        zs.append((0.5 - u.mean()) / (0.2887 / np.sqrt(rest.size) ))
-    global Z; Z = round(float(min(zs)),1)
     foreign = labels[outside & (labels != label)]
     unlike = min(_beyond(rest, other[foreign == k]) for k in np.unique(foreign))
     seen, content = _Seen.of(found, misplaced, g), _ratio(own, other, rest)
