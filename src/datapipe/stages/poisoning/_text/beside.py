@@ -59,9 +59,10 @@ class Beside:
     content may speak less for it by `HARDER`, or by what the candidate says where as many words of
     theirs say as much, in templates wherever: by chance it exceeds ln(1 / a) with a probability of
     at most a. `unlike` is how many standard deviations more their content speaks for the label than
-    that of texts of any one other label. `count` is how many were put there, and `planted`, bool of the length of the
-    candidate, which: all that carry the label where nothing speaks against that, else those whose
-    chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is another.
+    that of texts of any one other label. `count` is how many were put there, and `planted`, bool of
+    the length of the candidate, which: all that carry the label where nothing speaks against that,
+    else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is
+    another.
     """
 
     log_evidence: float
@@ -146,7 +147,7 @@ def _beyond(values: Floats, others: Floats) -> float:
     The others are taken for all that there are: values are few beside them.
     """
     others = np.sort(others)
-    rank = sum(np.searchsorted(others, values, side) for side in ("left", "right"))
+    rank = np.searchsorted(others, values) + np.searchsorted(others, values, "right")
     return float((rank.mean() / (2 * others.size) - 0.5) * np.sqrt(12.0 * values.size))
 
 
