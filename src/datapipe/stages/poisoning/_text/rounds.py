@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr  # type: ignore[import-untyped]  # scipy ships no types
 
 from datapipe.stages.poisoning._tails import log_tails
 from datapipe.stages.poisoning._text.alike import MOST_COMPARED, different, usual_likeness
@@ -47,9 +48,6 @@ SHARED_OUT, ALONE = 0.5, 0.5
 and none of these more than this share of what they hold together."""
 GENUINE = -2.0
 """Ln of the e-value against *all of them are genuine* below which this is likelier than not."""
-UNLIKE = 2.33
-"""Standard deviations beyond which, one time in a hundred, rows that were put there speak more for
-their label than texts of another."""
 WHOLE_RUN = 3
 """Words and signs of a run that is no text's own."""
 SAME_ROWS = 0.9
@@ -278,9 +276,12 @@ class Round:
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
         apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
-        # Rows that speak as weak texts of their label do are genuine, whatever their mean says: so
-        # do those whose content says next to nothing, where that of any other label says more.
-        sure = apart or (told.log_evidence > GENUINE and told.unlike <= UNLIKE)
+        # Rows that speak as weak texts of their label do are genuine, whatever their mean says; and
+        # so are those of which other labels' texts would rarely say so little against it.
+        sure = apart or (
+            told.log_evidence > GENUINE
+            and told.log_evidence + float(log_ndtr(-told.unlike)) > self.ground.bar
+        )
         heard_of = self.planted & ((self.tests.over != WHOLE) | sure)
         if bool((heard & (self.tests.over != DENYING) & heard_of).any()):
             return True
