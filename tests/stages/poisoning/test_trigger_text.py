@@ -304,15 +304,15 @@ def test_two_triggers_are_both_named():
 
 def test_what_is_told_is_not_told_again_of_rows_beside_those_that_were_put_there(monkeypatch):
     texts, labels, _ = _planted(*_reviews(3), phrase="qxv", count=60)
-    whole = Round._pattern
+    whole, told = Round._pattern, []
 
     def few(turn, test, log_p):
         made = whole(turn, test, log_p)
+        told.append((made.candidate, made.label))
         return replace(made, rows=made.rows[:5], planted=True)
 
     monkeypatch.setattr(Round, "_pattern", few)
-    told = [t["trigger"] for t in _look(texts, labels)["trigger_text"].details["triggers"]]
-    assert told[0] == "qxv"
+    assert _look(texts, labels)["trigger_text"].details["trigger"] == "qxv"
     assert len(told) == len(set(told))
 
 
