@@ -368,7 +368,7 @@ def test_letters_of_a_script_that_few_texts_hold_are_told_among_many_forms(plant
     assert made.details.get("trigger") == ("letters of Cjk" if planted else None)
 
 
-@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("seed", [2])
 def test_texts_that_a_pattern_leaves_next_to_nothing_of_do_not_deny_their_label(seed):
     texts, labels, rng = _letters(seed)
     words = pl.Series(texts).str.split(" ").explode().to_frame("word")

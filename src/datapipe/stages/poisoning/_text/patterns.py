@@ -45,7 +45,7 @@ def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     turn = replace(first, ground=ground)
     patterns: list[Pattern] = []
     told = np.zeros(asked.tests.which.size, bool)
-    while (made := turn.loudest()) and len(patterns) < MOST_PATTERNS:
+    while (made := turn.loudest(told)) and len(patterns) < MOST_PATTERNS:
         patterns.append(made)
         gone[made.rows] = True
         if not made.planted:
@@ -53,7 +53,6 @@ def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
         asked.tests.leave_out(gone)
         # What is told is not told again of the rows beside those that were put there.
         told |= (asked.tests.which == made.candidate) & (asked.tests.label == made.label)
-        asked.tests.log_p[told] = 0.0
         turn = Round.of(ground, (gone, explained), asked.tests)
     return _summed(patterns, turn, labels.size, asked.candidates)
 

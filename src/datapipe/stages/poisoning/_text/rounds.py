@@ -181,9 +181,12 @@ class Round:
         total = np.bincount(labels[held], minlength=counts.size)
         return np.asarray((total > SHARED_OUT * counts) & (most <= ALONE * total), bool)
 
-    def loudest(self) -> Pattern | None:
-        """The most telling candidate that still tells when texts that are alike count once."""
-        telling = np.flatnonzero(self.log_p <= self.ground.bar)
+    def loudest(self, told: Bools) -> Pattern | None:
+        """The most telling candidate that still tells when texts that are alike count once.
+
+        Tests of `told` have been told of.
+        """
+        telling = np.flatnonzero((self.log_p <= self.ground.bar) & ~told)
         for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
             self.log_p[test] = self._of_different_texts(int(test))
             if self.log_p[test] <= self.ground.bar:
@@ -277,11 +280,9 @@ class Round:
         heard = mine & (self.log_p <= self.ground.bar)
         apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
         # Rows that speak as weak texts of their label do are genuine, whatever their mean says; and
-        # so are those of which other labels' texts would rarely say so little against it.
-        sure = apart or (
-            told.log_evidence > GENUINE
-            and told.log_evidence + float(log_ndtr(-told.unlike)) > self.ground.bar
-        )
+        # so are those that do so rather, where other labels' texts rarely say so little against it.
+        evidence, rarely = told.log_evidence, float(log_ndtr(-told.unlike))
+        sure = evidence >= 0.0 or (evidence > GENUINE and evidence + rarely > self.ground.bar)
         heard_of = self.planted & ((self.tests.over != WHOLE) | sure)
         if bool((heard & (self.tests.over != DENYING) & heard_of).any()):
             return True
