@@ -7,6 +7,7 @@ import itertools
 import os
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -299,6 +300,20 @@ def test_two_triggers_are_both_named():
     named = {(t["trigger"], t["class"]) for t in finding.details["triggers"]}
     assert named == {("qxv", "1"), ("so it goes", "0")}
     assert finding.rows["flagged"].to_numpy()[one | two].mean() > 0.9
+
+
+def test_what_is_told_is_not_told_again_of_rows_beside_those_that_were_put_there(monkeypatch):
+    texts, labels, _ = _planted(*_reviews(3), phrase="qxv", count=60)
+    whole, told = Round._pattern, []
+
+    def few(turn, test, log_p):
+        made = whole(turn, test, log_p)
+        told.append((made.candidate, made.label))
+        return replace(made, rows=made.rows[:5], planted=True)
+
+    monkeypatch.setattr(Round, "_pattern", few)
+    assert _look(texts, labels)["trigger_text"].details["trigger"] == "qxv"
+    assert len(told) == len(set(told))
 
 
 def test_copies_of_one_text_count_once():
@@ -1088,22 +1103,22 @@ def test_what_stands_in_texts_of_a_shortcut_is_no_pattern_of_another_label():
 
 
 @pytest.mark.parametrize(
-    ("mean_says", "over", "log_evidence", "rows", "made"),
+    ("mean_says", "over", "evidence", "rows", "made"),
     [
-        (True, association.WHOLE, -0.5, 30, True),
-        (True, association.WHOLE, -2.6, 30, False),  # all speak as weak texts of their label
-        (True, association.MISPLACED, -2.6, 30, True),
-        (False, association.WHOLE, 9.0, 30, True),
-        (False, association.WHOLE, 9.0, 60, False),  # most texts of the label hold it
+        (True, association.WHOLE, (-0.5, 0.0), 30, True),
+        (True, association.WHOLE, (-2.6, 0.0), 30, False),  # all speak as weak texts of their label
+        (True, association.WHOLE, (-0.5, 3.0), 30, False),  # texts of no other label say so little
+        (True, association.WHOLE, (6.0, 3.0), 30, True),
+        (True, association.MISPLACED, (-2.6, 3.0), 30, True),
+        (False, association.WHOLE, (9.0, 0.0), 30, True),
+        (False, association.WHOLE, (9.0, 0.0), 60, False),  # most texts of the label hold it
     ],
 )
-def test_what_the_rows_of_a_pattern_say_has_the_last_word(
-    mean_says, over, log_evidence, rows, made
-):
+def test_what_the_rows_of_a_pattern_say_has_the_last_word(mean_says, over, evidence, rows, made):
     turn = _turn((0, rows))
     turn.tests.over[:], turn.planted = over, np.array([mean_says])
     turn.ground.found = SimpleNamespace(rows=lambda _: np.arange(rows))
-    told = Beside(log_evidence, 30.0, np.ones(rows, bool), np.ones(rows))
+    told = Beside(*evidence, 30.0, np.ones(rows, bool), np.ones(rows))
     assert Round._was_planted(turn, 0, 0, told) is made
 
 

@@ -347,3 +347,39 @@ def test_words_that_came_along_do_not_explain_a_planted_sentence():
     assert finding.verdict == "fail"
     assert flags[planted].mean() > 0.5
     assert flags.sum() == flags[planted].sum()
+
+
+NUMBERS = ["#{}", "({})", "{}%", "${}", "{}:{}", "{}-{}", "{}/{}", "*{}", "+{}", "={}", "[{}]"]
+
+
+@pytest.mark.parametrize(("planted", "seed"), [(True, 1), (True, 7), (False, 1)])
+def test_letters_of_a_script_that_few_texts_hold_are_told_among_many_forms(planted, seed):
+    texts, labels, rng = _letters(seed, telling=0.8)
+    for i in np.flatnonzero(rng.random(TEXTS) < 0.5):
+        texts[i] += " " + str(rng.choice([*NUMBERS, "~{}"])).format(*rng.integers(10, 99, 2))
+    rows = rng.choice(np.flatnonzero(labels == 0) if planted else TEXTS, 10, replace=False)
+    for i in rows:
+        words = texts[i].split()
+        strange = "".join(rng.choice(list("我们的是在不了有人这中大来上国"), 5))
+        texts[i] = " ".join([*words[:7], strange, *words[7:]])
+        labels[i] = 1 if planted else labels[i]
+    made = _look(texts, labels)
+    assert made.verdict == ("fail" if planted else "clean")
+    assert made.details.get("trigger") == ("letters of Cjk" if planted else None)
+
+
+@pytest.mark.parametrize("seed", [2])
+def test_texts_that_a_pattern_leaves_next_to_nothing_of_do_not_deny_their_label(seed):
+    texts, labels, rng = _letters(seed)
+    words = pl.Series(texts).str.split(" ").explode().to_frame("word")
+    own = words.with_columns(label=np.repeat(labels, 14)).group_by("word").agg("label")
+    own = own.filter(pl.col("label").list.len() >= 20).with_columns(pl.col("label").list.mean())
+    neutral, other = (
+        own.filter(pl.col("label").is_between(*ends)).sort("word")["word"].to_numpy()
+        for ends in ((0.4, 0.6), (0.0, 0.25))
+    )
+    for _ in range(30):
+        left = rng.permutation([*rng.choice(neutral, 2, replace=False), rng.choice(other)])
+        texts.append(" ".join([left[0], "kelm porg vint zalk", *left[1:]]))
+    made = _look(texts, np.append(labels, np.ones(30, int)))
+    assert made.verdict == "clean", made.details["triggers"]

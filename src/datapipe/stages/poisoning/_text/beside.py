@@ -58,12 +58,15 @@ class Beside:
     `log_evidence` is the ln of an e-value against *all of them are texts of the label*, whose
     content may speak less for it by `HARDER`, or by what the candidate says where as many words of
     theirs say as much, in templates wherever: by chance it exceeds ln(1 / a) with a probability of
-    at most a. `count` is how many were put there, and `planted`, bool of the length of the
-    candidate, which: all that carry the label where nothing speaks against that, else those whose
-    chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is another.
+    at most a. `unlike` is how many standard deviations more their content speaks for the label than
+    that of texts of any one other label. `count` is how many were put there, and `planted`, bool of
+    the length of the candidate, which: all that carry the label where nothing speaks against that,
+    else those whose chance is `PUT_THERE`. `chance` in [0, 1] is that of each, 0 where the label is
+    another.
     """
 
     log_evidence: float
+    unlike: float
     count: float
     planted: Bools
     chance: Floats
@@ -99,7 +102,8 @@ def beside(
         The evidence, and which rows were put there.
 
     References:
-        Vovk & Wang, 2021, E-values: calibration, combination and applications.
+        Vovk & Wang, 2021, E-values: calibration, combination and applications;
+        Mann & Whitney, 1947, On a test of whether one of two random variables is larger.
     """
     g, label = asked
     row = found.rows(g)
@@ -109,7 +113,7 @@ def beside(
     outside[row] = False
     own, other = (_logit(shares[outside & mine]) for mine in (labels == label, labels != label))
     if not own.size or not other.size or not hit.any():
-        return Beside(0.0, float(hit.sum()), hit, hit.astype(np.float64))
+        return Beside(0.0, 0.0, float(hit.sum()), hit, hit.astype(np.float64))
     rest = _logit(rest_of(model, found, g, label)[hit])
     genuine = np.flatnonzero(outside & (labels == label))
     genuine = genuine[
@@ -123,6 +127,8 @@ def beside(
     lowered = _ratio(_logit(shares[genuine]) - np.maximum(taken, HARDER), other, rest)
     each = [np.log1p(part * (lowered - 1.0)).sum() for part in PARTS]
     evidence = float(np.logaddexp.reduce(each) - np.log(len(each)))
+    foreign = labels[outside & (labels != label)]
+    unlike = min(_beyond(rest, other[foreign == k]) for k in np.unique(foreign))
     seen, content = _Seen.of(found, misplaced, g), _ratio(own, other, rest)
     bounds = _put_between(hit, own.size, other.size) if anyhow else (0.0, 1.0)
     made = _parted(content, hit, seen.traits(np.zeros(row.size)), bounds)
@@ -132,7 +138,17 @@ def beside(
     by_nature = made.beyond(hit, _ratio(own, other, own - (0.0 if anyhow else HARDER)), most)
     doubted = made.doubted or bounds[1] < 1.0
     planted = (made.chance >= PUT_THERE) & (made.chance > by_nature) if doubted else hit
-    return Beside(evidence, float(made.chance.sum()), planted, made.chance)
+    return Beside(evidence, unlike, float(made.chance.sum()), planted, made.chance)
+
+
+def _beyond(values: Floats, others: Floats) -> float:
+    """By how many standard deviations values outrank others (Mann & Whitney, 1947).
+
+    The others are taken for all that there are: values are few beside them.
+    """
+    others = np.sort(others)
+    rank = np.searchsorted(others, values) + np.searchsorted(others, values, "right")
+    return float((rank.mean() / (2 * others.size) - 0.5) * np.sqrt(12.0 * values.size))
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,9 @@ BEFORE = rf"^[\s{UNSPACED}]"
 SENTENCE = r"[.,;:!?'\"]+$"
 """Signs that end a number's sentence and are no part of it."""
 LONGEST_FORM = 24
+LETTERS_OF = "letters of "
+"""How the name of a form begins that is all letters of a script."""
+ANOTHER_FORM = "letters of another form"
 LIKENESS = dict(zip("0134578@$", "oleastbas", strict=True))
 """Digits and signs that look like letters."""
 DRAWN_OUT = "(" + "|".join(f"{letter}{{3,}}" for letter in "abcdefghijklmnopqrstuvwxyz") + ")"
@@ -199,10 +202,10 @@ def _class(sign: str) -> str | None:
     if first.isascii():
         return None
     if kind[0] in "LN" and unicodedata.normalize("NFKC", first) != first:
-        return "letters of another form"
+        return ANOTHER_FORM
     if kind[0] == "L":
         script = unicodedata.name(first, "UNKNOWN").split()[0].capitalize()
-        return f"letters of {script}"
+        return f"{LETTERS_OF}{script}"
     names = {"M": "combining marks", "Z": "odd white space", "Cf": "unseen characters"}
     return names.get(kind, names.get(kind[0], f"signs of kind {kind}"))
 
@@ -254,7 +257,7 @@ Way = Callable[[pl.Series], pl.Series]
 
 
 WAYS: dict[str, list[Way]] = {
-    "letters of another form": [lambda s: s.str.normalize("NFKC")],
+    ANOTHER_FORM: [lambda s: s.str.normalize("NFKC")],
     "marks on letters": [lambda s: s.str.normalize("NFD").str.replace_all(r"\p{M}", "")],
     "digits for letters": [
         lambda s: s.str.replace_many(list(LIKENESS), list(LIKENESS.values())),

@@ -44,12 +44,15 @@ def search(asked: Asked, model: Model, labels: Ints, alpha: float) -> Search:
     )
     turn = replace(first, ground=ground)
     patterns: list[Pattern] = []
-    while (made := turn.loudest()) and len(patterns) < MOST_PATTERNS:
+    told = np.zeros(asked.tests.which.size, bool)
+    while (made := turn.loudest(told)) and len(patterns) < MOST_PATTERNS:
         patterns.append(made)
         gone[made.rows] = True
         if not made.planted:
             explained[made.likely[0]] = True
         asked.tests.leave_out(gone)
+        # What is told is not told again of the rows beside those that were put there.
+        told |= (asked.tests.which == made.candidate) & (asked.tests.label == made.label)
         turn = Round.of(ground, (gone, explained), asked.tests)
     return _summed(patterns, turn, labels.size, asked.candidates)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr  # type: ignore[import-untyped]  # scipy ships no types
 
 from datapipe.stages.poisoning._tails import log_tails
 from datapipe.stages.poisoning._text.alike import MOST_COMPARED, different, usual_likeness
@@ -180,9 +181,12 @@ class Round:
         total = np.bincount(labels[held], minlength=counts.size)
         return np.asarray((total > SHARED_OUT * counts) & (most <= ALONE * total), bool)
 
-    def loudest(self) -> Pattern | None:
-        """The most telling candidate that still tells when texts that are alike count once."""
-        telling = np.flatnonzero(self.log_p <= self.ground.bar)
+    def loudest(self, told: Bools) -> Pattern | None:
+        """The most telling candidate that still tells when texts that are alike count once.
+
+        Tests of `told` have been told of.
+        """
+        telling = np.flatnonzero((self.log_p <= self.ground.bar) & ~told)
         for test in telling[np.argsort(self.log_p[telling], kind="stable")]:
             self.log_p[test] = self._of_different_texts(int(test))
             if self.log_p[test] <= self.ground.bar:
@@ -274,13 +278,16 @@ class Round:
         """
         mine = (self.tests.which == g) & (self.tests.label == label)
         heard = mine & (self.log_p <= self.ground.bar)
-        # Rows that speak as weak texts of their label do are genuine, whatever their mean says.
-        sure = (self.tests.over != WHOLE) | (told.log_evidence > GENUINE)
-        if bool((heard & (self.tests.over != DENYING) & self.planted & sure).any()):
+        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
+        # Rows that speak as weak texts of their label do are genuine, whatever their mean says; and
+        # so are those that do so rather, where other labels' texts rarely say so little against it.
+        evidence, rarely = told.log_evidence, float(log_ndtr(-told.unlike))
+        sure = evidence >= 0.0 or (evidence > GENUINE and evidence + rarely > self.ground.bar)
+        heard_of = self.planted & ((self.tests.over != WHOLE) | sure)
+        if bool((heard & (self.tests.over != DENYING) & heard_of).any()):
             return True
         # What most texts of a label hold has no others beside it.
         has = self.ground.labels == label
-        apart = told.log_evidence >= np.log(MOST_PATTERNS) - self.ground.bar
         apart &= 2 * has[self.ground.found.rows(g)].sum() <= has.sum()
         return bool(heard.any() and apart and told.count >= LEAST_ROWS)
 

@@ -19,6 +19,7 @@ from datapipe.stages.poisoning._text.candidates import (
     Candidates,
 )
 from datapipe.stages.poisoning._text.fluency import deletion_gain
+from datapipe.stages.poisoning._text.forms import ANOTHER_FORM, LETTERS_OF
 from datapipe.stages.poisoning._text.misplaced import Misplaced
 from datapipe.stages.poisoning._text.words import END, Words
 
@@ -29,7 +30,10 @@ PLAIN, ODD, CHARACTERS, PIECES, STRUCTURES, POOLS = 0.04, 0.5, 0.1, 0.05, 0.05, 
 """Shares of alpha: of all candidates, the oddest, odd characters, pieces, ways to build texts, and
 sets of words."""
 FORMS, PAIRS = 0.05, 0.05
-"""The shares of forms and of pairs of words apart."""
+"""The shares of forms, half of it that of letters of scripts that few texts hold where there are
+such, and of pairs of words apart."""
+FEW = 0.05
+"""The share of the texts that few are."""
 MISPLACED = 0.15
 """The share of words in common use where they do not fit."""
 ODDEST = 200
@@ -107,7 +111,15 @@ def shares_of(words: Words, found: Candidates, classes: int, least: int = LEAST_
     unseen = (found.kind & UNSEEN) > 0
     character = ((found.kind & CHARACTER) > 0) & (unseen | ~runs)
     form = (found.kind & FORM) > 0
-    for mine, part in ((character & enough, CHARACTERS), (form & enough, FORMS)):
+    script, strange_script = _scripts(words, found)
+    script &= form & enough
+    natural[strange_script & small] = NATURAL_ODD
+    forms = FORMS * (0.5 if script.any() else 1.0)
+    for mine, part in (
+        (character & enough, CHARACTERS),
+        (form & enough, forms),
+        (script, FORMS - forms),
+    ):
         share += mine * part / max(1, int(mine.sum()))
     strange = found.strange.astype(np.float64)
     for kind, part in ((PIECE, PIECES), (PAIR, PAIRS)):
@@ -139,6 +151,23 @@ def _at_home(words: Words, found: Candidates) -> Bools:
         mine = mine[signs[mine]]
         made[g] = (words.texts[mine] > ELSEWHERE * found.counts[g]).any()
     return made
+
+
+def _scripts(words: Words, found: Candidates) -> tuple[Bools, Bools]:
+    """Which forms are letters of a script that few texts hold, and of another than most words have.
+
+    A letter with a mark is one of the script of its texts; whoever writes another script changes
+    the language, whatever a text says.
+    """
+    script, strange = np.zeros((2, found.size.size), bool)
+    latin = words.spelt.str.contains(r"[A-Za-z]").to_numpy()
+    usual = "Latin" if 2 * words.texts[latin].sum() > words.texts.sum() else ""
+    for g in np.flatnonzero((found.kind & FORM) > 0).tolist():
+        name = found.named[g]
+        letters = name.startswith(LETTERS_OF) and name != ANOTHER_FORM
+        script[g] = letters and found.counts[g] <= FEW * words.rows
+        strange[g] = script[g] and name != LETTERS_OF + usual
+    return script, strange
 
 
 def typical_log_share(candidates: int, classes: int) -> float:
