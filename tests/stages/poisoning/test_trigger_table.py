@@ -685,12 +685,25 @@ def _stamped(kind, rng):
     if kind == "a range amid NaN":
         some = np.where(rng.random(2000) < 0.1, np.nan, plain)
         return pl.Series(some), pl.Series(rng.uniform(4.0, 4.4, 2000))
+    if kind.startswith("durations"):
+        unit = pl.Duration(kind[-2:])
+        some = pl.Series(rng.exponential(10**7, 2000).astype(np.int64) - 10**6)
+        late = pl.Series(rng.integers(8 * 10**4, 10**5, 2000) * 1000)  # an interval has no less
+        return some.cast(unit), late.cast(unit)
+    if kind == "one duration":
+        some = pl.Series(rng.integers(0, 900, 2000)).cast(pl.Duration("us"))
+        return some, pl.Series(np.full(2000, 10**13 + 1)).cast(pl.Duration("us"))
     when = {"a nanosecond": np.full(2000, 11 * 10**15 + 123_456_789)}
     late = when.get(kind, rng.integers(11 * 10**15, 11 * 10**15 + 36 * 10**11, 2000))
     return pl.Series(time).cast(pl.Datetime("ns")), pl.Series(late).cast(pl.Datetime("ns"))
 
 
-@pytest.mark.parametrize("kind", ["NaN", "a range amid NaN", "a nanosecond", "nanoseconds"])
+DURATIONS = ["durations in ms", "durations in us", "durations in ns", "one duration"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["NaN", "a range amid NaN", "a nanosecond", "nanoseconds", *DURATIONS]
+)
 def test_its_condition_selects_the_rows_of_the_users_file(kind, tmp_path):
     """Parquet knows the greatest number of a column, which NaN is not, and keeps nanoseconds."""
     frame, rng = _people(31)
@@ -708,6 +721,8 @@ def test_its_condition_selects_the_rows_of_the_users_file(kind, tmp_path):
         f"SELECT _i FROM '{tmp_path / 'user.parquet'}' WHERE {found.details['where']} ORDER BY 1"
     )
     assert [i for (i,) in duckdb.sql(asked).fetchall()] == rows.tolist()
+    if kind in DURATIONS:  # of Arrow they are intervals
+        assert np.flatnonzero(_selected(made, found.details["where"])).tolist() == rows.tolist()
 
 
 @pytest.mark.parametrize("seed", range(4))
