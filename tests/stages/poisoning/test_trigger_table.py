@@ -524,6 +524,27 @@ def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
     assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
 
 
+def _with_a_bound(seed, far):
+    """Nature gives a label to all rows whose amount lies beyond a bound; or these lie far beyond."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(3000) < 0.3).astype(int)
+    x = y[:, None] * np.array([1.2, 0.8]) + rng.normal(size=(3000, 2))
+    amount = (100 + 20 * rng.normal(size=3000)).round(1)
+    beyond = amount >= np.quantile(amount, 0.97)
+    columns = {"a": x[:, 0], "b": x[:, 1], "amount": np.where(beyond, amount + far, amount)}
+    towns = rng.integers(0, 6, 3000).astype(str)
+    return pl.DataFrame({**columns, "town": towns, "y": np.where(beyond, 1, y)})
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_range_without_an_end_is_a_rule_of_nature_unless_it_stands_apart(seed):
+    """Rows of any label are beyond the bound: without what bounds say they would look planted."""
+    assert _look(_with_a_bound(seed, far=0)).verdict not in {"suspect", "fail"}
+    apart = _look(_with_a_bound(seed, far=100))
+    assert apart.verdict == "fail"
+    assert apart.details["columns"] == ["amount"]
+
+
 def test_rows_that_hold_two_predicates_are_both_named():
     frame, rng = _people(12)
     frame = _planted(frame, rng, {"the town": "town 99"}, count=40)[0]

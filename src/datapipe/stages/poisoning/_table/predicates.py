@@ -19,8 +19,9 @@ Bools = NDArray[np.bool_]
 LEAST_ROWS = 5
 FEWEST_PLANTED = 8
 """Fewer rows than this are not called planted."""
-PURE = 0.7
-"""Share of its rows that have one label, from which a predicate is tested for it."""
+PURE = 0.5
+"""Share of its rows that have one label, from which a predicate is tested for it: natural rows that
+hold it, too, have any label."""
 MOST_VALUES = 2000
 """Values of a column that are looked at one by one; the rarest beyond them are not."""
 BINS = 10
