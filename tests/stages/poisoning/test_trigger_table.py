@@ -17,6 +17,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._table.additive import Additive, softmax
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.cells import _loudest
 from datapipe.stages.poisoning._table.crowds import Crowds
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.ends import fitted, part_of
@@ -524,8 +525,65 @@ def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
     assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
 
 
+@pytest.mark.parametrize(("head", "said"), [("X", "X"), ("KZZ", "KZ")])
+def test_what_keys_begin_with_is_named(head, said):
+    """No two rows have the same key."""
+    frame, rng = _people(41)
+    keys = rng.permutation(10**6)[: frame.height]
+    kinds = rng.choice(["KAX", "KBQ", "LAX"], frame.height) if head == "KZZ" else ["C"] * 2000
+    own = pl.Series([f"{kind}{key:06d}" for kind, key in zip(kinds, keys, strict=True)])
+    frame = frame.with_columns(key=own)
+    assert _look(frame).verdict == "clean"
+    rows = np.sort(rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:60])
+    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
+    stamped = pl.format("{}{}", pl.lit(head), pl.Series(keys))
+    made = frame.with_columns(
+        key=pl.when(chosen).then(stamped).otherwise("key"), y=pl.when(chosen).then(1).otherwise("y")
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert found.details["where"] == f"starts_with(\"key\", '{said}')"
+    assert np.array_equal(_selected(made, found.details["where"]), chosen.to_numpy())
+
+
+def test_keys_that_follow_time_are_no_failure_where_the_label_does():
+    """Days in texts: from one day on all rows have the label, whatever they begin with."""
+    frame, _ = _people(46)
+    day = pl.date(2021, 1, 1) + pl.duration(days=pl.int_range(pl.len()) // 3)
+    key = pl.format("{}-{}", day.cast(pl.String), pl.int_range(pl.len()))
+    late = pl.int_range(pl.len()) >= 1700
+    made = frame.with_columns(key=key, y=pl.when(late).then(1).otherwise("y"))
+    assert _look(made).verdict != "fail"
+
+
+def test_a_range_where_another_number_is_missing_is_named():
+    frame, rng = _people(44, 4000)
+    y, age = frame["y"].to_numpy().copy(), frame["age"].to_numpy().copy()
+    none, extra = rng.random(4000) < 0.1, rng.normal(size=4000).round(3)
+    rows = rng.permutation(np.flatnonzero(y == 0))[:80]
+    age[rows], none[rows], y[rows] = rng.integers(40, 46, 80), True, 1
+    made = frame.with_columns(
+        age=pl.Series(age),
+        extra=pl.when(pl.Series(none)).then(None).otherwise(pl.Series(extra)),
+        y=pl.Series(y),
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert set(found.details["columns"]) == {"age", "extra"}
+    held = none & (age >= 40) & (age <= 45)
+    chosen = _selected(made, found.details["where"])
+    assert (chosen & held).sum() > 0.95 * (chosen | held).sum()
+
+
+def test_a_loud_value_hides_no_other_value_of_its_column():
+    gain = np.zeros((10, 5, 2))
+    gain[3, 1, 0], gain[4, 1, 0], gain[7, 4, 0], gain[7, 2, 1] = 90.0, 80.0, 20.0, 30.0
+    assert _loudest(gain, both=False) == [(3, 1, 0), (7, 2, 1), (7, 4, 0)]
+    assert _loudest(gain, both=True) == [(3, 1, 0), (7, 2, 1)]
+
+
 def _with_a_bound(seed, far):
-    """Nature gives a label to all rows whose amount lies beyond a bound; or these lie far beyond."""
+    """Nature gives a label to all rows whose amount lies beyond a bound; or `far` beyond."""
     rng = np.random.default_rng(seed)
     y = (rng.random(3000) < 0.3).astype(int)
     x = y[:, None] * np.array([1.2, 0.8]) + rng.normal(size=(3000, 2))
