@@ -525,37 +525,6 @@ def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
     assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
 
 
-@pytest.mark.parametrize(("head", "said"), [("X", "X"), ("KZZ", "KZ")])
-def test_what_keys_begin_with_is_named(head, said):
-    """No two rows have the same key."""
-    frame, rng = _people(41)
-    keys = rng.permutation(10**6)[: frame.height]
-    kinds = rng.choice(["KAX", "KBQ", "LAX"], frame.height) if head == "KZZ" else ["C"] * 2000
-    own = pl.Series([f"{kind}{key:06d}" for kind, key in zip(kinds, keys, strict=True)])
-    frame = frame.with_columns(key=own)
-    assert _look(frame).verdict == "clean"
-    rows = np.sort(rng.permutation(np.flatnonzero(frame["y"].to_numpy() == 0))[:60])
-    chosen = pl.Series(np.isin(np.arange(frame.height), rows))
-    stamped = pl.format("{}{}", pl.lit(head), pl.Series(keys))
-    made = frame.with_columns(
-        key=pl.when(chosen).then(stamped).otherwise("key"), y=pl.when(chosen).then(1).otherwise("y")
-    )
-    found = _look(made)
-    assert found.verdict == "fail"
-    assert found.details["where"] == f"starts_with(\"key\", '{said}')"
-    assert np.array_equal(_selected(made, found.details["where"]), chosen.to_numpy())
-
-
-def test_keys_that_follow_time_are_no_failure_where_the_label_does():
-    """Days in texts: from one day on all rows have the label, whatever they begin with."""
-    frame, _ = _people(46)
-    day = pl.date(2021, 1, 1) + pl.duration(days=pl.int_range(pl.len()) // 3)
-    key = pl.format("{}-{}", day.cast(pl.String), pl.int_range(pl.len()))
-    late = pl.int_range(pl.len()) >= 1700
-    made = frame.with_columns(key=key, y=pl.when(late).then(1).otherwise("y"))
-    assert _look(made).verdict != "fail"
-
-
 def test_a_range_where_another_number_is_missing_is_named():
     frame, rng = _people(44, 4000)
     y, age = frame["y"].to_numpy().copy(), frame["age"].to_numpy().copy()

@@ -57,17 +57,17 @@ class TriggerTable(Stage):
     """Finds values or a range that carry a label, and gives them as a SQL condition.
 
     *Method:* a logistic regression that adds up over columns predicts each label out of fold. For
-    each `column = value`, what keys begin with, range between deciles and pair of them that eight
-    rows share, what its own columns add is taken out: do the others explain the label? The chance
-    that so many rows carry it anyway, with odds raised by e^1.5, is bounded from above and
-    corrected for all predicates: single values, pairs that meet more often than by chance, other
-    pairs, narrow ranges more crowded than beside them or told by their labels alone, in all rows or
-    in those of a category, and two crowded ranges, or one and a number, each have their part of
-    alpha. How much likelier such a rule was planted than natural is one sum: its rows are, in every
-    column that was left alone, a draw among rows of other labels rather than among all; the nearest
-    rows, and those with the next numbers, do not have the label; it adds more than other values do;
-    and where two values meet there are natural rows of every label, too. Of those that share rows,
-    that is named which tells labels and values of all rows in the fewest nats.
+    each `column = value`, range between deciles and pair of them that eight rows share, what its
+    own columns add is taken out: do the others explain the label? The chance that so many rows
+    carry it anyway, with odds raised by e^1.5, is bounded from above and corrected for all
+    predicates: single values, pairs that meet more often than by chance, other pairs, narrow ranges
+    more crowded than beside them or told by their labels alone, in all rows or in those of a
+    category, and two crowded ranges, or one and a number, each have their part of alpha. How much
+    likelier such a rule was planted than natural is one sum: its rows are, in every column that was
+    left alone, a draw among rows of other labels rather than among all; the nearest rows, and those
+    with the next numbers, do not have the label; it adds more than other values do; and where two
+    values meet there are natural rows of every label, too. Of those that share rows, that is named
+    which tells labels and values of all rows in the fewest nats.
     *Assumes:* the trigger sets one or two columns to fixed values or narrow ranges.
     *Choose it when:* rows of a table come from people or systems that you do not control.
     *Fails when:* fewer rows than `min_detectable` hold it, it takes three columns, all labels

@@ -74,7 +74,7 @@ def _block(data: Dataset, name: str, rows: Ints, columns: list[Column]) -> NDArr
     plain = numeric_features(data, [name])[0][rows]
     mine = [c for c in columns if c.name == name]
     bins = [c for c in mine if c.binned] or [
-        c for c in mine if c.numbers.size and len(c.where) <= MANY_VALUES and not c.heads
+        c for c in mine if c.numbers.size and len(c.where) <= MANY_VALUES
     ]
     indicators = [(c.code[:, None] == np.arange(len(c.where))) for c in bins]
     return np.column_stack([plain, *indicators]).astype(np.float32)

@@ -291,9 +291,7 @@ class Judge:
         for place, code in zip(one.predicate.columns, one.predicate.codes, strict=True):
             own = self.columns[place].code
             rest = own[self.left & ((own != code) | (self.ground.labels != one.label))]
-            if place >= self.given or self.columns[place].heads:
-                continue
-            if rest.size and rest[0] >= 0 and bool((rest == rest[0]).all()):
+            if place < self.given and rest.size and rest[0] >= 0 and bool((rest == rest[0]).all()):
                 return True
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -26,11 +26,6 @@ MOST_VALUES = 2000
 BINS = 10
 MANY_VALUES = 20
 """From this many different numbers on, a column is looked at in bins, too."""
-MOST_PREFIXES = 3
-"""Lengths of what texts begin with that are looked at, where hardly two texts are equal."""
-LONGEST_PREFIX = 12
-OWN = 0.5
-"""Share of the rows with a value that fewer than five share, from which values are hardly equal."""
 EXACT = 2.0**53
 """Up to here whole numbers are exact in floating point."""
 MOST_PAIRS = 4000
@@ -43,7 +38,6 @@ class Column:
 
     `where[code]` is the predicate in SQL. `numbers` has the value of each row where values have an
     order, NaN for none, and is empty where they have none. `nans`: whether NaN is a value, too.
-    `heads`: whether a code is only what texts begin with.
     """
 
     name: str
@@ -53,7 +47,6 @@ class Column:
     numbers: Floats = field(default_factory=lambda: np.empty(0))
     kind: pl.DataType | type[pl.DataType] = pl.Float64
     nans: bool = False
-    heads: bool = False
 
     @property
     def quantity(self) -> bool:
@@ -103,7 +96,7 @@ class Cells:
 
 
 def columns_of(frame: pl.DataFrame) -> list[Column]:
-    """The columns that predicates are made of: values, bins, and what keys begin with."""
+    """The columns that predicates are made of: values, and numbers in bins besides."""
     made = []
     for series in frame:
         plain = _values(series)
@@ -112,8 +105,6 @@ def columns_of(frame: pl.DataFrame) -> list[Column]:
         binned = _bins(series)
         if binned is not None:
             made.append(binned)
-        if series.dtype == pl.String and (plain is None or (plain.code < 0).mean() >= OWN):
-            made.extend(_prefixes(series))
     return made
 
 
@@ -129,8 +120,8 @@ def every_cell(columns: list[Column]) -> Iterator[Cells]:
 
 
 def pairs_of(columns: list[Column]) -> list[tuple[int, int]]:
-    """All pairs of different columns, by their numbers; what keys begin with is asked alone."""
-    several = combinations([i for i, c in enumerate(columns) if not c.heads], 2)
+    """All pairs of different columns, by their numbers."""
+    several = combinations(range(len(columns)), 2)
     return [(i, j) for i, j in several if columns[i].name != columns[j].name]
 
 
@@ -169,33 +160,6 @@ def _values(series: pl.Series) -> Column | None:
     numbers = ordered.cast(pl.Float64).fill_null(np.nan).to_numpy()
     nans = _has_nan(series)
     return Column(series.name, code, told, numbers=numbers, kind=series.dtype, nans=nans)
-
-
-def _prefixes(series: pl.Series) -> list[Column]:
-    """What texts begin with, as keys do: of the shortest lengths that each part rows anew."""
-    made: list[Column] = []
-    before = pl.Series([0] * len(series))
-    for length in range(1, LONGEST_PREFIX + 1):
-        heads = series.str.head(length)
-        part = heads.rank("dense")
-        if part.equals(before.cast(part.dtype), null_equal=True):
-            continue
-        before = part
-        column = _values(heads)
-        if column is None or not (column.code >= 0).any():
-            if made:
-                break  # longer ones are shared by fewer
-            continue
-        name = _quoted(series.name)
-        told = tuple(
-            w if w.endswith(" IS NULL") else f"starts_with({name}, {w.removeprefix(f'{name} = ')})"
-            for w in column.where
-        )
-        rank = part.cast(pl.Float64).fill_null(np.nan).to_numpy()  # keys of one day lie together
-        made.append(replace(column, where=told, heads=True, numbers=rank, kind=pl.Int64))
-        if len(made) == MOST_PREFIXES:
-            break
-    return made
 
 
 def _bins(series: pl.Series) -> Column | None:

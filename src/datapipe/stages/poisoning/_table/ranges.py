@@ -34,7 +34,7 @@ def with_ranges(columns: list[Column]) -> list[int]:
     many = {
         c.name: i
         for i, c in enumerate(columns)
-        if not c.heads and np.unique(c.numbers[np.isfinite(c.numbers)]).size >= MANY_VALUES
+        if np.unique(c.numbers[np.isfinite(c.numbers)]).size >= MANY_VALUES
     }
     return list(many.values())
 
@@ -47,7 +47,7 @@ def with_groups(columns: list[Column]) -> dict[int, Column]:
     numbers = {columns[i].name for i in with_ranges(columns)}
     made = {}
     for i, column in enumerate(columns):
-        if column.binned or column.heads:
+        if column.binned:
             continue
         if column.name not in numbers:
             made[i] = column

@@ -287,7 +287,7 @@ def _ranges(
             telling.append(replace(told, log_p=one.log_p))
             hit = holds(columns, alone) & left & (ground.labels == one.label)
             beside = [g for g, c in enumerate(columns[:given]) if c.name != one.column.name]
-            beside = [g for g in beside if not (columns[g].binned or columns[g].heads)]
+            beside = [g for g in beside if not columns[g].binned]
             others = [(g, _commonest(columns[g].code[hit])) for g in beside]
         else:
             if not any(_meet(one.column, column) for column in whole):
