@@ -17,6 +17,7 @@ from datapipe.core.dataset import Dataset
 from datapipe.core.roles import Roles
 from datapipe.stages.poisoning._table.additive import Additive, softmax
 from datapipe.stages.poisoning._table.alone import Neighbourhood
+from datapipe.stages.poisoning._table.cells import _loudest
 from datapipe.stages.poisoning._table.crowds import Crowds
 from datapipe.stages.poisoning._table.drawn import moved, unlike
 from datapipe.stages.poisoning._table.ends import fitted, part_of
@@ -524,6 +525,53 @@ def test_a_crowd_of_rows_that_carries_no_label_is_no_range(seed):
     assert _look(frame.with_columns(pl.Series("mark 1", marks))).verdict == "clean"
 
 
+def test_a_range_where_another_number_is_missing_is_named():
+    frame, rng = _people(44, 4000)
+    y, age = frame["y"].to_numpy().copy(), frame["age"].to_numpy().copy()
+    none, extra = rng.random(4000) < 0.1, rng.normal(size=4000).round(3)
+    rows = rng.permutation(np.flatnonzero(y == 0))[:80]
+    age[rows], none[rows], y[rows] = rng.integers(40, 46, 80), True, 1
+    made = frame.with_columns(
+        age=pl.Series(age),
+        extra=pl.when(pl.Series(none)).then(None).otherwise(pl.Series(extra)),
+        y=pl.Series(y),
+    )
+    found = _look(made)
+    assert found.verdict == "fail"
+    assert set(found.details["columns"]) == {"age", "extra"}
+    held = none & (age >= 40) & (age <= 45)
+    chosen = _selected(made, found.details["where"])
+    assert (chosen & held).sum() > 0.95 * (chosen | held).sum()
+
+
+def test_a_loud_value_hides_no_other_value_of_its_column():
+    gain = np.zeros((10, 5, 2))
+    gain[3, 1, 0], gain[4, 1, 0], gain[7, 4, 0], gain[7, 2, 1] = 90.0, 80.0, 20.0, 30.0
+    assert _loudest(gain, both=False) == [(3, 1, 0), (7, 2, 1), (7, 4, 0)]
+    assert _loudest(gain, both=True) == [(3, 1, 0), (7, 2, 1)]
+
+
+def _with_a_bound(seed, far):
+    """Nature gives a label to all rows whose amount lies beyond a bound; or `far` beyond."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(3000) < 0.3).astype(int)
+    x = y[:, None] * np.array([1.2, 0.8]) + rng.normal(size=(3000, 2))
+    amount = (100 + 20 * rng.normal(size=3000)).round(1)
+    beyond = amount >= np.quantile(amount, 0.97)
+    columns = {"a": x[:, 0], "b": x[:, 1], "amount": np.where(beyond, amount + far, amount)}
+    towns = rng.integers(0, 6, 3000).astype(str)
+    return pl.DataFrame({**columns, "town": towns, "y": np.where(beyond, 1, y)})
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_range_without_an_end_is_a_rule_of_nature_unless_it_stands_apart(seed):
+    """Rows of any label are beyond the bound: without what bounds say they would look planted."""
+    assert _look(_with_a_bound(seed, far=0)).verdict not in {"suspect", "fail"}
+    apart = _look(_with_a_bound(seed, far=100))
+    assert apart.verdict == "fail"
+    assert apart.details["columns"] == ["amount"]
+
+
 def test_rows_that_hold_two_predicates_are_both_named():
     frame, rng = _people(12)
     frame = _planted(frame, rng, {"the town": "town 99"}, count=40)[0]
@@ -685,12 +733,25 @@ def _stamped(kind, rng):
     if kind == "a range amid NaN":
         some = np.where(rng.random(2000) < 0.1, np.nan, plain)
         return pl.Series(some), pl.Series(rng.uniform(4.0, 4.4, 2000))
+    if kind.startswith("durations"):
+        unit = pl.Duration(kind[-2:])
+        some = pl.Series(rng.exponential(10**7, 2000).astype(np.int64) - 10**6)
+        late = pl.Series(rng.integers(8 * 10**4, 10**5, 2000) * 1000)  # an interval has no less
+        return some.cast(unit), late.cast(unit)
+    if kind == "one duration":
+        some = pl.Series(rng.integers(0, 900, 2000)).cast(pl.Duration("us"))
+        return some, pl.Series(np.full(2000, 10**13 + 1)).cast(pl.Duration("us"))
     when = {"a nanosecond": np.full(2000, 11 * 10**15 + 123_456_789)}
     late = when.get(kind, rng.integers(11 * 10**15, 11 * 10**15 + 36 * 10**11, 2000))
     return pl.Series(time).cast(pl.Datetime("ns")), pl.Series(late).cast(pl.Datetime("ns"))
 
 
-@pytest.mark.parametrize("kind", ["NaN", "a range amid NaN", "a nanosecond", "nanoseconds"])
+DURATIONS = ["durations in ms", "durations in us", "durations in ns", "one duration"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["NaN", "a range amid NaN", "a nanosecond", "nanoseconds", *DURATIONS]
+)
 def test_its_condition_selects_the_rows_of_the_users_file(kind, tmp_path):
     """Parquet knows the greatest number of a column, which NaN is not, and keeps nanoseconds."""
     frame, rng = _people(31)
@@ -708,6 +769,8 @@ def test_its_condition_selects_the_rows_of_the_users_file(kind, tmp_path):
         f"SELECT _i FROM '{tmp_path / 'user.parquet'}' WHERE {found.details['where']} ORDER BY 1"
     )
     assert [i for (i,) in duckdb.sql(asked).fetchall()] == rows.tolist()
+    if kind in DURATIONS:  # of Arrow they are intervals
+        assert np.flatnonzero(_selected(made, found.details["where"])).tolist() == rows.tolist()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datapipe.stages.poisoning._honest import Crowd
 from datapipe.stages.poisoning._sums import in_steps, mid_tails, sum_tail, sum_tails
 from datapipe.stages.poisoning._surprise import (
+    MANY,
     Surprise,
     held_against_like,
+    least_excess,
     natural_spread,
     widened,
 )
@@ -30,14 +33,19 @@ Ints = NDArray[np.int64]
 
 
 def fewest_flips(
-    surprise: Surprise, of: Ints, alpha: float, rng: np.random.Generator, times: int = 1
+    surprise: Surprise,
+    of: Ints,
+    levels: tuple[float, float],
+    rng: np.random.Generator,
+    times: int = 1,
 ) -> float:
     """Fewest moved labels by which nearly any source of usual size would be accused.
 
     Args:
         surprise: Of all rows.
         of: int64, shape (n,); each row's source, -1 for none.
-        alpha: Chance that any honest source is accused.
+        levels: Chances that any honest source is accused: where all are alike, and where these
+            differ as most of the sources do.
         rng: Draws the rows and the labels that they get.
         times: How many columns of sources are judged together.
 
@@ -50,14 +58,19 @@ def fewest_flips(
     tails = sum_tails(pool, sums, sizes)
     spread = natural_spread(mid_tails(pool, sums, sizes, tails), sizes)
     usual = np.argsort(np.abs(sizes - np.median(sizes)), kind="stable")[:TRIED]
-    bar = alpha / (names.size * times)
+    bar = levels[0] / (names.size * times)
+    excess = np.array([least_excess(pool, of == s, surprise.thoughts) for s in names])
+    crowd = Crowd.of(pool, excess, sizes) if names.size >= MANY else None
     least = []
     for turn in range(TRIED):
         one = int(usual[turn % usual.size])
         rows = rng.permutation(np.flatnonzero(of == names[one]))
         k = surprise.ratios.shape[1]
         moved = (surprise.labels[rows] + rng.integers(1, k, rows.size)) % k
-        least.append(_Source(surprise, pool, rows, moved, float(spread[one]), bar).fewest())
+        source = _Source(
+            surprise, pool, rows, moved, float(spread[one]), bar, one, crowd, levels[1] / times
+        )
+        least.append(source.fewest())
     return float(np.quantile(least, FOUND, method="higher"))
 
 
@@ -71,6 +84,10 @@ class _Source:
     moved: Ints
     spread: float
     bar: float
+    number: int
+    crowd: Crowd | None
+    careless: float
+    known: dict[int, Floats] = field(default_factory=dict)
 
     def fewest(self) -> float:
         """How many must be moved, by bisection: what accuses it, with more moved does so, too."""
@@ -91,9 +108,26 @@ class _Source:
         mine = np.zeros(pool.size, bool)
         mine[self.rows] = True
         total, n = float(pool[mine].sum()), self.rows.size
+        if not self._beyond_honest(least_excess(pool, mine, self.surprise.thoughts)):
+            return False
         tail = widened(sum_tail(pool, total, n, COUNTED), self.spread)
         if tail > self.bar:
             return False
         kinds = (self.surprise.thoughts, labels)
         held = held_against_like(pool, mine, kinds, tail, self.spread, counted=COUNTED)
         return held[0] <= self.bar
+
+    def _beyond_honest(self, excess: float) -> bool:
+        """Whether it lies farther out than the farthest of honest sources would."""
+        if self.crowd is None:
+            return True
+        count = self.crowd.count(self.number, excess)
+        others = self.crowd.order[self.crowd.order != self.number]
+        rate = self.crowd.counts / self.crowd.usual
+        far = int((rate[others] >= count / self.crowd.usual[self.number]).sum())
+        if far >= self.crowd.asked:
+            return False
+        if far not in self.known:
+            away = np.append(self.number, others[np.argsort(-rate[others], kind="stable")][:far])
+            self.known[far] = self.crowd.honest(away)
+        return self.crowd.farthest(self.known[far], self.number, count) <= self.careless

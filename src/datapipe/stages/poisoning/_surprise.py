@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datapipe.measure.detection import binomial_tail
+from datapipe.stages.poisoning._honest import farthest_of_honest
 from datapipe.stages.poisoning._sums import (
     MOST_COUNTED,
     in_steps,
@@ -33,8 +34,6 @@ MARGIN = 1.5
 or narrow by chance; only what is wider than that is nature."""
 QUARTILES = 1.349
 """Width of the middle half of a normal distribution, in deviations."""
-BULK, BULK_WIDTH = (0.1, 0.8), 2.1232
-"""Between these quantiles lie honest sources alone, most likely, and so wide is a normal there."""
 DOUBTED = 0.5
 """Sources less likely than this, all being judged, are held against like rows, too."""
 FEWEST_OTHERS = 10
@@ -122,20 +121,26 @@ def _thoughts(likeliest: Ints, sure: Floats) -> Ints:
 
 @dataclass(frozen=True)
 class Accused:
-    """A source with its p-value, corrected for all sources that were judged.
+    """A source with two p-values, corrected for all sources that were judged.
 
+    `by_chance` is how likely honest labels surprise as much; `by_spread`, how likely the most
+    careless of as many honest sources does, where these differ as most of the sources do.
     `by_labels` tells that its mix of labels might explain it: others' rows of them surprise, too;
     `by_content`, that what its rows hold might: nobody else has such rows, or they surprise, too.
-    `by_spread` is the p-value where honest sources differ as widely as most of these do.
     """
 
     number: int
     rows: int
     contradicted: int
-    p_value: float
+    by_chance: float
+    by_spread: float
     by_labels: bool = False
     by_content: bool = False
-    by_spread: float = 0.0
+
+    @property
+    def p_value(self) -> float:
+        """The larger of both."""
+        return max(self.by_chance, self.by_spread)
 
 
 def accused(
@@ -146,6 +151,9 @@ def accused(
     untaught: Untaught | None = None,
 ) -> list[Accused]:
     """Every source with the chance that honest labels surprise as much, by Holm over all.
+
+    Nor may the most careless of as many honest sources be likely to surprise as much, where most of
+    them differ as these do.
 
     Args:
         surprise: Of all rows.
@@ -160,20 +168,17 @@ def accused(
     """
     names = np.unique(of[of >= 0])
     sizes = np.array([int((of == s).sum()) for s in names])
-    tails, excused, wider = _tails(surprise, of, names, content, untaught)
+    tails, excused, honest = _tails(surprise, of, names, content, untaught)
     order = np.argsort(tails, kind="stable")
     made, running = [], 0.0
     for place, i in enumerate(order):
         running = max(running, min(1.0, float(tails[i]) * (names.size - place) * times))
         mine = of == names[i]
         hits = int(surprise.contradicts[mine].sum())
-        spread = min(1.0, widened(float(tails[i]), float(wider[i])) * names.size * times)
-        spread = max(running, spread)
+        found = running, min(1.0, float(honest[i]) * times)
         by_labels, by_content = (bool(x) for x in excused[i])
-        made.append(
-            Accused(int(names[i]), int(sizes[i]), hits, running, by_labels, by_content, spread)
-        )
-    return made
+        made.append(Accused(int(names[i]), int(sizes[i]), hits, *found, by_labels, by_content))
+    return sorted(made, key=lambda one: one.p_value)
 
 
 def _tails(
@@ -189,8 +194,8 @@ def _tails(
     is told of it against all rows must hold against rows of which the model thinks alike, and,
     unless it is beyond `EXCUSES`, against rows of the same labels and rows whose content is as much
     its own: a model errs alike on rows of a kind. The second array, shape (m, 2), says of which
-    sources the latter two do not hold; the third, how many times as much the variance would be
-    raised did honest sources differ as widely as most of these do.
+    sources the latter two do not hold; the third, how likely the farthest of as many honest sources
+    lies as far out: that one is corrected for all of them.
 
     A source with many rows of a label teaches the model its lie, which is then no surprise: where
     its labels contradict more often than others', a model that did not learn from it is asked, too.
@@ -211,14 +216,39 @@ def _tails(
             kinds.append(_by_content(content(mine), mine))
             held = held_against_like(pool, mine, kinds, tails[i], inflation[i])
         tails[i], excused[i, : len(held[1])] = held
+    honest = differing(surprise, pool, of, names)
     if untaught is not None:
         for one in _teachers(surprise, of, names):
             mine = of == names[one]
-            alone = 2.0 * _alone(untaught(mine), mine, inflation[one], content, tails[one])
+            told = untaught(mine)
+            alone = 2.0 * _alone(told, mine, inflation[one], content, tails[one])
             if alone < tails[one]:
                 tails[one], excused[one] = alone, False
-    wider = _inflated(sizes, widest(level, sizes)) / inflation
-    return tails, excused, np.maximum(wider, 1.0)
+                far = differing(told, in_steps(told.ratio), of, names)
+                honest[one] = min(honest[one], 2.0 * float(far[one]))
+    return tails, excused, honest
+
+
+def differing(surprise: Surprise, pool: Floats, of: Ints, names: Ints) -> Floats:
+    """`farthest_of_honest`; 0 where sources are too few to say how much they differ."""
+    if names.size < MANY:
+        return np.zeros(names.size)
+    sizes = np.array([int((of == s).sum()) for s in names])
+    excess = np.array([least_excess(pool, of == s, surprise.thoughts) for s in names])
+    return farthest_of_honest(pool, excess, sizes)
+
+
+def least_excess(pool: Floats, mine: Bools, kind: Ints) -> float:
+    """By how much a source's sum exceeds that of as many rows, and of others of the same kinds.
+
+    One rich in rows of which the model knows little says nothing of how honest people differ.
+    """
+    total, base, size = float(pool[mine].sum()), float(pool.mean()), int(kind.max()) + 1
+    own = np.bincount(kind[mine], minlength=size)
+    many = np.bincount(kind[~mine], minlength=size)
+    told = np.bincount(kind[~mine], pool[~mine], minlength=size) / np.maximum(many, 1)
+    told = np.where(many >= FEWEST_OTHERS, told, base)
+    return total - max(float(own.sum()) * base, float(own @ told))
 
 
 def _teachers(surprise: Surprise, of: Ints, names: Ints) -> list[int]:
@@ -333,16 +363,6 @@ def likeness(plain: Floats, sizes: Ints) -> float:
     if plain.size < MANY:
         return 1.0 / (STRENGTH + 1.0)
     return _as_wide(plain, sizes, (0.25, 0.75), QUARTILES * (1.0 + MARGIN / np.sqrt(plain.size)))
-
-
-def widest(plain: Floats, sizes: Ints) -> float:
-    """The same, read from the range between the `BULK` quantiles, and with no margin.
-
-    Where honest people differ widely, this is how widely: who stands out no farther may be one.
-    """
-    if plain.size < MANY:
-        return 1.0 / (STRENGTH + 1.0)
-    return _as_wide(plain, sizes, BULK, BULK_WIDTH)
 
 
 def _as_wide(plain: Floats, sizes: Ints, between: tuple[float, float], usual: float) -> float:

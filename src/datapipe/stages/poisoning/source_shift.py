@@ -42,7 +42,11 @@ LANDMARKS = 800
 MOST_NAMED = 10
 SURE = 0.2
 """Of `alpha` this share fails the data; what is less sure is named all the same."""
+CARELESS = 0.05
+"""Nobody is named whom the most careless of as many honest sources equals more often than this."""
 SEVERITY: dict[Verdict, Severity] = {"fail": "high", "suspect": "medium", "clean": "info"}
+
+EXCUSES = ("mix_may_explain", "content_may_explain", "spread_may_explain")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,12 +68,13 @@ class SourceShift(Stage):
     Where rows of several sources hold the same, as answers of annotators to one item do, what the
     others said of it counts beside what it holds, each by how far he is to be trusted (Dawid and
     Skene). What a source says twice of one item counts once. Columns that copy the label are left
-    out. Sources differ by nature; how far, is read from the middle half of them. Holm's
-    method keeps the chance that any honest source is accused below `alpha`.
+    out. Sources differ by nature; how far, is read from the middle half of them, and
+    who is accused lies farther out than the most careless of as many honest ones would, with all
+    doubt of how these differ. Holm's method keeps the chance of a false accusation below `alpha`.
     *Assumes:* features tell the class of most rows, and most sources are honest.
     *Choose it when:* a column says who brought or labelled a row.
     *Fails when:* the bad source is most of the data, or moved fewer labels than `min_detectable`;
-    or honest sources differ widely: a few err many times as often as most.
+    or honest sources differ so widely that a liar is no farther out than the worst of them.
     *Cost:* `folds` fits, and as many, or twice as many, for each source that would be accused.
 
     Args:
@@ -108,7 +113,7 @@ class SourceShift(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.source_shift"
-    version: ClassVar[str] = "12"
+    version: ClassVar[str] = "13"
     needs: ClassVar[tuple[str, ...]] = ("label", "source|annotator")
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.source_shift",)
     extra: ClassVar[str] = "learn"
@@ -159,7 +164,8 @@ class SourceShift(Stage):
         told = [_surprise(model, g, shares, g.first) for g in groups]
         rng, times = context.rng("moved labels"), len(groups)
         least = min(
-            fewest_flips(t, g.of, self.alpha, rng, times) for g, t in zip(groups, told, strict=True)
+            fewest_flips(t, g.of, (self.alpha, CARELESS), rng, times)
+            for g, t in zip(groups, told, strict=True)
         )
         if not np.isfinite(least):
             return self.not_evaluated("no source has rows enough to be told from the others")
@@ -177,7 +183,7 @@ class SourceShift(Stage):
         self, data: Dataset, rows: Labelled, one: Ints, judged: list[_Judged], least: float
     ) -> Finding:
         told: list[dict[str, Any]] = []
-        p_value, flags = 1.0, np.zeros(one.size, bool)
+        p_value, flags, failed = 1.0, np.zeros(one.size, bool), False
         measure = Estimate.rate(0, one.size)
         unlikely = np.max([j.surprise.unlikely for j in judged], axis=0)[one]
         for column in judged:
@@ -185,21 +191,21 @@ class SourceShift(Stage):
                 if source.p_value < p_value:
                     p_value = source.p_value
                     measure = Estimate.rate(source.contradicted, source.rows)
-                if source.p_value <= self.alpha:
+                if source.by_chance <= self.alpha and source.by_spread <= CARELESS:
                     mine = column.group.who == source.number
                     flags |= (mine & column.surprise.contradicts)[one]
                     excused = {"spread_may_explain": source.by_spread > self.alpha}
-                    told.append(_named(source, column, rows) | excused)
+                    made = _named(source, column, rows) | excused
+                    told.append(made)
+                    failed |= source.by_chance <= SURE * self.alpha and not any(
+                        made[excuse] for excuse in EXCUSES
+                    )
         told.sort(key=lambda t: float(t["p_value"]))
         sources = sum(len(j.group.names) for j in judged)
         says = f"no label of {sources} sources contradicts its rows more than the others' do"
         if told:
             says = f"the labels of {len(told)} of {sources} sources contradict their rows"
-        verdict: Verdict = "clean"
-        if told:
-            excuses = ("mix_may_explain", "content_may_explain", "spread_may_explain")
-            sure = (t["p_value"] for t in told if not any(t[e] for e in excuses))
-            verdict = "fail" if min(sure, default=1.0) <= SURE * self.alpha else "suspect"
+        verdict: Verdict = "fail" if failed else "suspect" if told else "clean"
         return Finding(
             self.name,
             verdict,

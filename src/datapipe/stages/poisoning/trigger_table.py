@@ -109,7 +109,7 @@ class TriggerTable(Stage):
     on_finding: OnFinding = "note"
 
     name: ClassVar[str] = "poisoning.trigger_table"
-    version: ClassVar[str] = "14"
+    version: ClassVar[str] = "15"
     needs: ClassVar[tuple[str, ...]] = ("label",)
     raises_findings: ClassVar[tuple[str, ...]] = ("poisoning.trigger_table",)
     extra: ClassVar[str] = "learn"

@@ -67,7 +67,7 @@ def cells_of(
     """
     rows = np.flatnonzero(left)
     says, mine = _Says.of(model, rows, labels[rows]), labels[rows]
-    best: dict[bool, dict[tuple[int, int, int], Cell]] = {True: {}, False: {}}
+    best: dict[bool, dict[tuple[int, int, int, int], Cell]] = {True: {}, False: {}}
     many, k = 0, model.logits.shape[1]
     for i, j in pairs_of(columns)[:MOST_PAIRS]:
         if not (columns[i].binned or columns[j].binned):
@@ -89,11 +89,11 @@ def cells_of(
         for wide, high, some, hit in _blocks(held, hits, both=both):
             chance = (some.sum(2, keepdims=True) - some) * rate + 0.5
             gain = hit * np.log(np.maximum(hit, 1) / chance) - (hit - chance)
-            gain = np.where((hit > chance) & (2 * hit >= FEWEST_PLANTED), gain, 0.0).reshape(-1, k)
+            gain = np.where((hit > chance) & (2 * hit >= FEWEST_PLANTED), gain, 0.0)
             many += gain.size
-            for label, place in enumerate(gain.argmax(0).tolist() if gain.size else ()):
-                a, b = divmod(place, some.shape[1])
-                said, key, found = float(gain[place, label]), (*pair, label), best[both]
+            for a, b, label in _loudest(gain, both=both):
+                said, found = float(gain[a, b, label]), best[both]
+                key = (*pair, -1 if both else int(names[b]), label)
                 if said > (found[key].gain if key in found else 0.0):
                     low, top = (a, int(names[b])), (a + wide - 1, int(names[b + high - 1]))
                     found[key] = Cell(pair, low, top, label, said)
@@ -102,6 +102,19 @@ def cells_of(
         strong = [c for c in found.values() if c.gain > math.log(many)]  # chance makes one of less
         made += sorted(strong, key=lambda c: -c.gain)[:MOST_ASKED]
     return made, many
+
+
+def _loudest(gain: Floats, *, both: bool) -> list[tuple[int, int, int]]:
+    """The most telling cell of each label, of a number and a value for each of these values.
+
+    Values by which nature has rules would hide what was planted in another one. None that says
+    less than chance makes of so many is among them.
+    """
+    if not gain.size:
+        return []
+    loud = gain.max((0, 1), keepdims=True) if both else gain.max(0, keepdims=True)
+    places = np.argwhere((gain == loud) & (gain > math.log(gain.size)))
+    return [(a, b, label) for a, b, label in places.tolist()]
 
 
 def _asked(code: Ints, labels: Ints, rows: Bools, k: int) -> tuple[Ints, Ints]:

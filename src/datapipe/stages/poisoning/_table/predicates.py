@@ -61,7 +61,7 @@ class Column:
 
     def between(self, low: float, high: float) -> str:
         """A range in SQL: of quantities to below its upper end, of whole numbers with it."""
-        name = _quoted(self.name)
+        name = _operand(self.name, self.kind)
         if self.decimal:
             return f"{name} >= {low!r} AND {name} < {high!r}{_finite(name, nans=self.nans)}"
         first, last = int(low) - _inexact(low), int(high) + _inexact(high)
@@ -176,7 +176,7 @@ def _bins(series: pl.Series) -> Column | None:
     code = np.full(numbers.size, -1)
     code[known] = np.clip(np.searchsorted(edges, numbers[known], side="right") - 1, 0, None)
     code = np.minimum(code, edges.size - 2)
-    name = _quoted(series.name)
+    name = _operand(series.name, series.dtype)
     shown, nans = [_shown(e, series.dtype) for e in edges], _has_nan(series)
     last, finite = edges.size - 2, _finite(name, nans=nans)
     told = tuple(
@@ -197,7 +197,7 @@ def _shown(value: float, kind: pl.DataType | type[pl.DataType]) -> str:
 def _time(one: pl.Series) -> str:
     """A time in SQL, to the nanosecond: Python's own times end at microseconds."""
     if isinstance(one.dtype, pl.Duration):
-        return f"to_microseconds({one.dt.total_microseconds()[0]})"
+        return str(one.to_physical()[0])
     shown = one.dt.to_string("%H:%M:%S%.f") if one.dtype == pl.Time else one.cast(pl.String)
     return f"'{shown[0]}'"
 
@@ -222,7 +222,7 @@ def _equals(values: pl.Series, place: int) -> str:
     if one.null_count():
         return f"{quoted} IS NULL"
     if values.dtype.is_temporal():
-        return f"{quoted} = {_time(one)}"
+        return f"{_operand(values.name, values.dtype)} = {_time(one)}"
     value = one[0]
     if isinstance(value, bool):
         return f"{quoted} = {str(value).upper()}"
@@ -232,6 +232,20 @@ def _equals(values: pl.Series, place: int) -> str:
         return f"CAST({quoted} AS VARCHAR) = 'nan'"
     text = str(value).replace("'", "''")
     return f"{quoted} = '{text}'"
+
+
+def _operand(name: str, kind: pl.DataType | type[pl.DataType]) -> str:
+    """A column in SQL: of durations, how many units they have.
+
+    DuckDB reads a duration of Arrow as an interval, but of Parquet as the whole number of units
+    that is stored there.
+    """
+    quoted = _quoted(name)
+    if not isinstance(kind, pl.Duration):
+        return quoted
+    unit = {"ns": " * 1000", "us": "", "ms": " // 1000"}[kind.time_unit]
+    stored, told = (f"TRY_CAST(CAST({quoted} AS VARCHAR) AS {t})" for t in ("BIGINT", "INTERVAL"))
+    return f"COALESCE({stored}, epoch_us({told}){unit})"
 
 
 def _quoted(name: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,21 @@ def with_ranges(columns: list[Column]) -> list[int]:
     return list(many.values())
 
 
-def with_groups(columns: list[Column]) -> list[int]:
-    """The numbers of the columns in whose values ranges are looked for: those without ranges."""
+def with_groups(columns: list[Column]) -> dict[int, Column]:
+    """The columns in whose values ranges are looked for, by number: those without ranges.
+
+    Of numbers that have some, only where they are missing.
+    """
     numbers = {columns[i].name for i in with_ranges(columns)}
-    return [i for i, c in enumerate(columns) if not c.binned and c.name not in numbers]
+    made = {}
+    for i, column in enumerate(columns):
+        if column.binned:
+            continue
+        if column.name not in numbers:
+            made[i] = column
+        elif (none := (column.code >= 0) & ~np.isfinite(column.numbers)).any():
+            made[i] = replace(column, code=np.where(none, column.code, -1))
+    return made
 
 
 @dataclass(frozen=True, eq=False)

@@ -265,7 +265,9 @@ def _ranges(
         own = columns[number]
         order = sorted_rows(own.numbers, left)
         for place in [-1, *groups]:
-            group = columns[place] if place >= 0 else None
+            group = groups.get(place)
+            if group is not None and group.name == own.name:
+                continue
             looked_at += place >= 0
             if looked_at > MOST_PAIRS:
                 break
