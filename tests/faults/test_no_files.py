@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from datapipe.cli.app import main
+from datapipe.errors import TrustError
 from datapipe.manifest.keys import PASSPHRASE_VARIABLE
+from datapipe.stages.provenance.credentials import _anchors
+from datapipe.stages.synthetic._declarations import card_says_synthetic
+from datapipe.stages.synthetic.watermark import _key
+from datapipe.stages.validate._suite import _load
 
 PIPELINE = """
 from datapipe import Pipeline
@@ -219,3 +224,11 @@ def test_a_pipe_that_a_shell_made_is_read(sound):
         ["bash", "-c", words], cwd=sound, capture_output=True, text=True, check=False
     )
     assert "not TOML" in done.stderr
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("read", [_load, _key, card_says_synthetic, _anchors])
+def test_a_file_that_a_stage_is_told_of_is_not_waited_for(read, tmp_path):
+    os.mkfifo(tmp_path / "named")
+    with pytest.raises(TrustError, match="is a pipe, not a file"):
+        read(str(tmp_path / "named"))

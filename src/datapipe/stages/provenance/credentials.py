@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import c2pa
@@ -21,6 +20,7 @@ from datapipe.core.parameters import AnyPath
 from datapipe.core.roles import ROW_ID
 from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import Malformed, SchemaMismatch
+from datapipe.manifest.plain import reading
 
 SYNTHETIC = (
     "trainedAlgorithmicMedia",
@@ -283,7 +283,7 @@ def _anchors(path: str) -> str:
     if not path:
         return ""
     try:
-        with Path(path).open("rb") as file:
+        with reading(path) as file:
             text = file.read(MOST_ANCHOR_BYTES + 1)
         told = text.decode("ascii")
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from datapipe.core.ancestry import labels
 from datapipe.core.dataset import Dataset
 from datapipe.core.source import Source
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
+from datapipe.manifest.plain import reading
 from datapipe.stages.synthetic._style import FUNCTION_WORDS
 
 FLAG_COLUMNS = (
@@ -260,7 +261,7 @@ def card_says_synthetic(card: str) -> bool:
     """
     path = Path(card)
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             text = file.read(MOST_CARD_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise DeclarationError(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from datapipe.core.finding import Finding, scored_rows
 from datapipe.core.parameters import OpenShare, Paths, Range
 from datapipe.core.stage import OnSuspect, Stage, Yield
 from datapipe.errors import DeclarationError, SchemaMismatch, nearest
+from datapipe.manifest.plain import reading
 from datapipe.measure.detection import benjamini_hochberg
 from datapipe.stages.synthetic._greenlist import green, tail, unique_pairs
 from datapipe.stages.synthetic._words import word_hashes
@@ -188,7 +188,7 @@ class WatermarkKeys(Stage):
 
 def _key(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with reading(path) as file:
             key = file.read(MOST_KEY_BYTES)
     except OSError as error:
         raise DeclarationError(

@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, when the package is imported
@@ -30,6 +29,7 @@ from great_expectations.expectations.registry import (
 from numpy.typing import NDArray
 
 from datapipe.errors import DeclarationError, nearest
+from datapipe.manifest.plain import reading
 
 Suite = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -221,7 +221,7 @@ def _rule(number: int, config: Any) -> Rule:
 
 def _load(path: str) -> Any:
     try:
-        with Path(path).open("rb") as file:
+        with reading(path) as file:
             text = file.read(LARGEST_BYTES + 1)
     except OSError as error:
         raise _no_suite(f"{path}: {error.strerror}") from error
