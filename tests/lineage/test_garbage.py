@@ -70,6 +70,22 @@ def test_a_damaged_journal_keeps_everything(filled: Lineage):
     assert path.exists()
 
 
+@pytest.mark.parametrize("part", ["objects", "cache"])
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(filled: Lineage, monkeypatch, part: str):
+    folder, whole = filled.store / part, os.listdir
+    folder.mkdir(exist_ok=True)
+
+    def kept_out(path):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "listdir", kept_out)
+    monkeypatch.setattr(os, "scandir", kept_out)
+    with pytest.raises(ExecutionError, match=f"{part} cannot be read"):
+        filled.gc(dry_run=True, older_than_s=0)
+
+
 def test_the_command_shows_first_and_removes_when_told(filled: Lineage, capfd):
     _, path = filled.put_bytes(b"left", suffix=".bin")
     old = time.time() - 7200

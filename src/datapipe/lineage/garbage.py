@@ -56,6 +56,9 @@ def garbage(store: Path, records: Iterable[Record], *, older_than_s: float) -> l
     Returns:
         The files, by path.
 
+    Raises:
+        ExecutionError: A folder cannot be read.
+
     Example:
         >>> import tempfile
         >>> garbage(Path(tempfile.mkdtemp()), [], older_than_s=0)
@@ -64,7 +67,7 @@ def garbage(store: Path, records: Iterable[Record], *, older_than_s: float) -> l
     named: set[str] = set()
     for record in records:
         named.update(d.decode() for d in _DIGEST.findall(record.payload))
-    for cache in (store / "cache").glob("*"):
+    for cache in _listed(store / "cache"):
         if cache.is_file():
             named.update(d.decode() for d in _DIGEST.findall(content(cache)))
     now = time.time()
@@ -128,13 +131,23 @@ def refuse_links(store: Path) -> None:
             )
 
 
+def _listed(folder: Path) -> list[Path]:
+    """What a folder holds, if it is there: one that cannot be read is not one that is empty."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise failed(error, f"{folder} cannot be read") from error
+
+
 def _candidates(store: Path, named: set[str]) -> Iterator[tuple[Path, str]]:
-    for path in (store / "objects").glob("*"):
+    for path in _listed(store / "objects"):
         if path.is_file() and bare(path.name) not in named:
             yield path, "an object that no record names"
     for path in (store / "journal").glob("torn-*.bin"):
         yield path, "a batch that a crash cut short; it was never acknowledged"
-    for path in (*(store / "damaged").glob("*"), *store.glob("lineage.damaged")):
+    for path in (*_listed(store / "damaged"), *store.glob("lineage.damaged")):
         yield path, "damaged, and set aside by a rebuild"
     for path in store.glob("lineage.partial*"):
         yield path, "an index that was never finished"
