@@ -60,6 +60,7 @@ class ContentCredentials(Stage):
         on_finding: What becomes of images whose credentials do not fit their bytes.
 
     Example:
+        >>> from pathlib import Path
         >>> from datapipe.core.roles import Roles
         >>> rows = pl.DataFrame({"_row_id": pl.Series([1], dtype=pl.UInt64), "i": [b"no image"]})
         >>> data = Dataset(rows.lazy(), Roles.of(image="i"))
@@ -131,6 +132,7 @@ class ContentCredentials(Stage):
             SchemaMismatch: The rows have a column of that name already.
 
         Example:
+            >>> from pathlib import Path
             >>> from datapipe.core.roles import Roles
             >>> rows = pl.DataFrame({"_row_id": pl.Series([1], dtype=pl.UInt64), "i": [None]})
             >>> data = Dataset(rows.lazy().cast({"i": pl.Binary}), Roles.of(image="i"))
